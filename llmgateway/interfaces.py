@@ -1,0 +1,115 @@
+"""The edges of the gateway as contracts; ``stores/`` and ``upstream.py`` fulfil them.
+
+Every method may be called from any thread. Every method raises
+:class:`~llmgateway.errors.StoreUnavailable` when its backend does not answer within its
+time-out, whatever the driver calls that; a driver's own exceptions never get out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from .records import KeyRecord, Lookup, Organisation, Prompt, UsageRecord, UsageRow
+
+
+class KeyStore(Protocol):
+    """The keys that were handed out, by identifier and by digest.
+
+    A change is seen by every :meth:`find` that starts after the change has returned, in
+    every process and on every host.
+    """
+
+    def find(self, digest: str) -> Lookup:
+        """Look the key with this *digest* up, together with the present generation. One round trip."""
+        ...
+
+    def add(self, record: KeyRecord) -> bool:
+        """Store a new key; False if one with the same digest or identifier exists. Atomic."""
+        ...
+
+    def get(self, key_id: str) -> KeyRecord | None: ...
+
+    def list(
+        self,
+        *,
+        user: str | None = None,
+        group: str | None = None,
+        active: bool | None = None,
+        after: str = "",
+        limit: int | None = None,
+    ) -> list[KeyRecord]:
+        """Those that match every given filter, oldest identifier first, behind identifier *after*."""
+        ...
+
+    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
+        """Set the named fields of one key and return it as it is now; None if there is no such key.
+
+        Atomic: two updates of different fields at once both hold. *changes* has names and
+        values of :class:`KeyRecord` fields, never ``id`` or ``digest``.
+        """
+        ...
+
+    def remove(self, key_id: str) -> bool:
+        """Forget a key; False if there was none."""
+        ...
+
+
+class OrganisationStore(Protocol):
+    """What admins set for everybody. Every change makes a new generation, in the same step."""
+
+    def load(self) -> Organisation: ...
+
+    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+        """Make *text* the prompt from the next request on, as a version one above the highest so far.
+
+        Atomic: of two calls at once both versions are kept and the higher one is in force.
+        """
+        ...
+
+    def prompt_versions(self) -> list[Prompt]:
+        """Every version there ever was, newest first."""
+        ...
+
+    def set_credential(self, credential: bytes) -> None:
+        """Keep Azure's key, which comes encrypted."""
+        ...
+
+
+class UsageLog(Protocol):
+    """The usage records, for ever."""
+
+    def append(self, records: Sequence[UsageRecord]) -> None:
+        """Store *records*; one whose identifier is there already is left as it was.
+
+        After a normal return all are durable; after an error any part of them may be, and
+        the same call may be made again.
+        """
+        ...
+
+    def report(
+        self,
+        *,
+        by: Sequence[str] = (),
+        start: datetime | None = None,
+        end: datetime | None = None,
+        key_id: str | None = None,
+    ) -> Iterable[UsageRow]:
+        """Sum the records from *start* up to, not including, *end*, grouped by any of ``GROUPINGS``.
+
+        Rows come in ascending order of the groupings as given (a missing value first).
+        Without groupings there is exactly one row, all zeros if nothing matches.
+        """
+        ...
+
+
+class Pingable(Protocol):
+    """A backend that can be asked whether it is there."""
+
+    name: str
+    """What operators call it: ``sqlite``, ``redis``, ``mongodb``."""
+
+    def ping(self) -> None:
+        """Do the least that proves the backend serves; cheap enough for a probe every second."""
+        ...

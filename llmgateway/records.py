@@ -1,0 +1,165 @@
+"""The nouns: what is stored, counted and passed along. Frozen; standard library only.
+
+Times are aware UTC datetimes with millisecond precision, the coarsest of the stores'.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+
+def moment(seconds: float) -> datetime:
+    """The UTC time *seconds* after the epoch, cut to milliseconds as every store keeps it."""
+    return datetime.fromtimestamp(int(seconds * 1000) / 1000, UTC)
+
+
+def new_id(prefix: str, seconds: float) -> str:
+    """Make up an identifier that sorts by the time it was made, to the millisecond.
+
+    Sorting by time keeps inserts at one end of an index and lets a page continue behind the
+    last identifier seen. 64 random bits make a collision within a millisecond unthinkable.
+    """
+    return f"{prefix}_{int(seconds * 1000):012x}{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A key that was handed out: who holds it and what it may do. The key itself is not in it."""
+
+    id: str
+    digest: str = field(repr=False)
+    """SHA-256 of the key in hex; what look-ups go by. Leaves the stores in no answer."""
+    user: str
+    name: str
+    created_at: datetime
+    group: str | None = None
+    email: str | None = None
+    note: str | None = None
+    active: bool = True
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    models: tuple[str, ...] | None = None
+    """Names of the models the key may use; ``None`` for every one."""
+
+
+class Lookup(NamedTuple):
+    """What one round trip to the key store tells a request."""
+
+    record: KeyRecord | None
+    generation: str
+    """Changes whenever something that admins set has changed; compared for equality only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One version of the organisation's system prompt. Version 0 is: never set."""
+
+    version: int = 0
+    text: str = ""
+    """Empty: nothing is put in front of a conversation."""
+    set_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organisation:
+    """What admins set for everybody, as one snapshot of one generation."""
+
+    prompt: Prompt = Prompt()
+    credential: bytes | None = field(default=None, repr=False)
+    """Azure's key, encrypted; ``None`` if no admin has set one."""
+    generation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one completion, as Azure bills them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    """The part of the prompt that Azure had in its cache."""
+    reasoning_tokens: int = 0
+    """The part of the completion that the model thought and did not say."""
+
+
+class Outcome(StrEnum):
+    """How a request that was sent to Azure ended."""
+
+    OK = "ok"
+    UPSTREAM_ERROR = "upstream_error"
+    CLIENT_CLOSED = "client_closed"
+    BROKEN = "broken"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+
+
+class UsageSource(StrEnum):
+    """Where the token counts of a record come from."""
+
+    UPSTREAM = "upstream"
+    ESTIMATED = "estimated"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecord:
+    """One request that was sent to Azure, and what came of it. Holds no text of anybody's."""
+
+    id: str
+    """The request's own identifier, sent to Azure as ``x-ms-client-request-id``; ``_id`` in MongoDB."""
+    timestamp: datetime
+    """When the request arrived."""
+    key_id: str
+    user: str
+    group: str | None = None
+    model: str
+    """As the client asked for it."""
+    deployment: str
+    endpoint: str
+    stream: bool
+    status: int | None = None
+    """Azure's status; ``None`` where no answer came."""
+    outcome: Outcome
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    usage_source: UsageSource
+    cost_usd: float | None = None
+    """``None`` where no price for the model is known."""
+    prompt_version: int = 0
+    content_filter: tuple[str, ...] = ()
+    """Names of the content filter's categories that fired."""
+    ttft_ms: float | None = None
+    """Arrival to the first event with text in it; streams only."""
+    duration_ms: float
+    upstream_request_id: str | None = None
+    region: str | None = None
+    client_address: str | None = None
+
+
+GROUPINGS = ("day", "month", "user", "key", "group", "model")
+"""What a usage report can be grouped by; ``key`` is the record's ``key_id``, days and months are UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """Sums over the usage records that share the values in ``by``."""
+
+    by: dict[str, str | None]
+    """Grouping to value: ``day`` as ``2026-01-31``, ``month`` as ``2026-01``."""
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float = 0.0
+    errors: int = 0
+    """Records whose outcome is anything but ``ok``."""

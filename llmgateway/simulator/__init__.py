@@ -1,0 +1,1 @@
+"""A stand-in for Azure OpenAI that needs no subscription."""

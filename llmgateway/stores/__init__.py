@@ -1,0 +1,1 @@
+"""Where keys, settings and usage live: embedded SQLite, or MongoDB with Redis in front."""
