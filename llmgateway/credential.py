@@ -1,0 +1,31 @@
+"""Azure's key at rest: encrypted before it is stored, readable only with the operator's secret."""
+
+from __future__ import annotations
+
+import base64
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+# One salt for all: hosts that share a store must derive the same key from the same secret, and
+# have nothing else in common. scrypt's cost (n=2**14: 16 MiB, some 50 ms, once at start; RFC 7914
+# section 2) is there for operators whose ADMIN_KEY is a word.
+_SALT = b"llmgateway credential v1"
+
+
+class CredentialCipher:
+    """Encrypts and decrypts Azure's key with a key derived from *secret*. Thread-safe."""
+
+    def __init__(self, secret: str) -> None:
+        derived = Scrypt(salt=_SALT, length=32, n=2**14, r=8, p=1).derive(secret.encode())
+        self._fernet = Fernet(base64.urlsafe_b64encode(derived))
+
+    def encrypt(self, credential: str) -> bytes:
+        return self._fernet.encrypt(credential.encode())
+
+    def decrypt(self, token: bytes) -> str | None:
+        """Return the credential, or None if *token* was made with another secret."""
+        try:
+            return self._fernet.decrypt(token).decode()
+        except InvalidToken:
+            return None

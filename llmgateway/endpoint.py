@@ -1,0 +1,81 @@
+"""Where Azure is: from whatever an operator pasted to the URL of one request."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+# Azure allows letters, digits, '-', '_' and '.' in the name of a deployment. Anything else would
+# change the path that a name is put into.
+_DEPLOYMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,128}\Z")
+
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_OPERATION = "/chat/completions"
+_CLASSIC = re.compile(r"/deployments/(?P<name>[^/]+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """The address of chat completions at Azure.
+
+    In the *classic* form the path names the deployment and Azure ignores the body's ``model``; in
+    the *v1* form the body's ``model`` is the deployment and the path is the same for all.
+    """
+
+    template: str
+    """The URL, with ``{model}`` where the deployment goes, if it goes anywhere."""
+    deployment: str | None
+    """The deployment that the path names for good, if it does."""
+
+    @classmethod
+    def parse(cls, text: str, api_version: str | None = None) -> Endpoint:
+        """Understand *text*: a resource, a base URL or a full URL of either form, of API Management too.
+
+        An ``api-version`` in the query of *text* wins over *api_version*.
+
+        Raises:
+            ValueError: with the remedy, if no usable URL can be made of it.
+        """
+        parts = urlsplit(text.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be a URL such as https://NAME.openai.azure.com/openai/v1")
+        if parts.username or parts.password:
+            raise ValueError("must not contain a user or a password; the key goes into LLM_API_KEY")
+        base = _base_path(parts)
+        query = dict(parse_qsl(parts.query))
+        if api_version:
+            query.setdefault("api-version", api_version)
+        classic = _CLASSIC.search(base)
+        if classic and "api-version" not in query and parts.hostname.endswith(_AZURE_HOSTS):
+            raise ValueError("names a deployment in its path: set LLM_API_VERSION too, for example 2024-10-21")
+        name = classic["name"] if classic else None
+        fixed = name if name and "{model}" not in name else None
+        if fixed and not is_deployment_name(fixed):
+            raise ValueError(f"has no usable deployment name in its path: {fixed!r}")
+        url = f"{parts.scheme}://{parts.netloc}{base}{_OPERATION}"
+        if query:
+            url += "?" + urlencode(query)
+        return cls(template=url, deployment=fixed)
+
+    @property
+    def names_model_in_path(self) -> bool:
+        """Whether every request's URL depends on its model."""
+        return "{model}" in self.template
+
+    def url(self, deployment: str) -> str:
+        """Return the URL for *deployment*, which :func:`is_deployment_name` has let pass."""
+        return self.template.replace("{model}", deployment)
+
+
+def is_deployment_name(name: str) -> bool:
+    """Whether *name* can be a deployment, and so can stand in a path without changing it."""
+    return bool(_DEPLOYMENT.match(name))
+
+
+def _base_path(parts: SplitResult) -> str:
+    path = parts.path.rstrip("/").removesuffix(_OPERATION).rstrip("/")
+    if path in ("", "/openai") and parts.hostname and parts.hostname.endswith(_AZURE_HOSTS):
+        # What the portal shows as "Endpoint". Since August 2025 every resource serves v1 there.
+        return "/openai/v1"
+    return path

@@ -1,0 +1,99 @@
+"""What admins set for everybody: the prompt and Azure's key, held in memory, never out of date."""
+
+from __future__ import annotations
+
+import threading
+
+from .clock import Clock
+from .credential import CredentialCipher
+from .errors import StoreUnavailable, UpstreamCredentials
+from .interfaces import OrganisationStore
+from .records import Organisation, Prompt, moment
+
+
+class OrganisationPolicy:
+    """The organisation's prompt and credential, as of the generation that a request has seen.
+
+    Every request learns the present generation with its key's look-up; only when that differs
+    from the one in memory is the store asked, so no process is ever a request behind and no
+    request pays for looking. Thread-safe.
+
+    Args:
+        fallback: Azure's key from the environment, for as long as no admin has stored one.
+    """
+
+    def __init__(
+        self, store: OrganisationStore, cipher: CredentialCipher, *, fallback: str | None, clock: Clock
+    ) -> None:
+        self._store = store
+        self._cipher = cipher
+        self._fallback = fallback
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: str | None = None  # the generation that _current was loaded for
+        self._current = Organisation()
+        self._credential: str | None = None
+
+    def at(self, generation: str) -> Organisation:
+        """Return what is set as of *generation* or later.
+
+        While the store is away the copy in memory serves: an admin cannot have changed what
+        could not be stored.
+
+        Raises:
+            StoreUnavailable: nothing was ever loaded and the store does not answer.
+        """
+        if generation == self._seen:
+            return self._current
+        with self._lock:
+            if generation != self._seen:
+                self._load(generation)
+            return self._current
+
+    def credential(self, organisation: Organisation) -> str:
+        """Return Azure's key in the clear.
+
+        Raises:
+            UpstreamCredentials: there is none, or it cannot be read any more.
+        """
+        credential = self._decrypted(organisation)
+        if credential is None:
+            raise UpstreamCredentials(
+                "The gateway has no usable key for Azure. Your own key is fine: tell the admin, "
+                "who can set one with POST /admin/setllmkey."
+            )
+        return credential
+
+    def has_credential(self) -> bool:
+        """Whether Azure's key is there and readable, asked of the store."""
+        return self._decrypted(self._store.load()) is not None
+
+    def prompt(self) -> Prompt:
+        return self._store.load().prompt
+
+    def prompt_versions(self) -> list[Prompt]:
+        return self._store.prompt_versions()
+
+    def set_prompt(self, text: str) -> Prompt:
+        return self._store.set_prompt(text, moment(self._clock()))
+
+    def set_credential(self, credential: str) -> None:
+        self._store.set_credential(self._cipher.encrypt(credential))
+
+    def _load(self, generation: str) -> None:
+        try:
+            current = self._store.load()
+        except StoreUnavailable:
+            if self._seen is None:
+                raise
+            return
+        self._credential = self._decrypted(current)
+        self._current = current
+        self._seen = generation
+
+    def _decrypted(self, organisation: Organisation) -> str | None:
+        if organisation is self._current and self._seen is not None:
+            return self._credential
+        if organisation.credential is None:
+            return self._fallback
+        return self._cipher.decrypt(organisation.credential)

@@ -1,0 +1,334 @@
+"""What an operator may choose, read from the environment once and checked as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from .endpoint import Endpoint
+from .errors import ConfigurationError
+
+KEY_HEADERS = ("api-key", "Authorization", "Ocp-Apim-Subscription-Key")
+SHORT_ADMIN_KEY = 16  # characters; below, guessing comes into reach
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text) if text.isascii() and text.isdigit() else low - 1
+        if not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        for choice in choices:
+            if text.lower() == choice.lower():
+                return choice
+        raise ValueError("must be one of " + ", ".join(choices))
+
+    return parse
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        # urlsplit() is left alone with the text: an error of its own would quote a password.
+        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError("must begin with " + " or ".join(f"{scheme}://" for scheme in schemes))
+        return text
+
+    return parse
+
+
+def _host(text: str) -> str:
+    if "/" in text or "@" in text or any(c.isspace() for c in text):
+        raise ValueError("must be a host name, host:port at most; a full URL goes into MONGO_URL or REDIS_URL")
+    return text
+
+
+def _setting(
+    variable: str,
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    parse: Callable[[str], Any] = _text,
+    secret: bool = False,
+    shown: str | None = None,
+) -> Any:
+    """Declare a field that is read from *variable*.
+
+    Args:
+        meaning: What the README says of it.
+        default: MISSING for a variable that has to be set.
+        shown: How the README shows the default, where ``str()`` would not do.
+    """
+    metadata = {"variable": variable, "meaning": meaning, "parse": parse, "secret": secret, "shown": shown}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+def default_processes() -> int:
+    """One process for every two processors: the others are Azure's answers waiting, not work."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting, typed. A secret is in no ``repr``."""
+
+    admin_key: str = _setting(
+        "ADMIN_KEY", "Key of the admin API, sent as the header `AdminKey`. At least 16 characters.", secret=True
+    )
+    base_url: str = _setting(
+        "LLM_BASE_URL",
+        "Everything before `/chat/completions`, in whichever form Azure's portal or a colleague gave it: "
+        "`https://NAME.openai.azure.com/openai/v1`, `…/openai/deployments/NAME`, `…/deployments/{model}`, "
+        "an API Management URL.",
+    )
+    api_key: str | None = _setting(
+        "LLM_API_KEY",
+        "Azure's key, unless it is set through `/admin/setllmkey`: that one wins.",
+        None,
+        secret=True,
+    )
+    api_version: str | None = _setting("LLM_API_VERSION", "`api-version` for URLs that name a deployment.", None)
+    key_header: str = _setting(
+        "LLM_KEY_HEADER",
+        "Header that carries Azure's key: `api-key`, `Authorization` (as Bearer) or `Ocp-Apim-Subscription-Key`.",
+        "api-key",
+        parse=_one_of(*KEY_HEADERS),
+    )
+    mongo_host: str | None = _setting(
+        "MONGOHOST",
+        "MongoDB, `host[:port]`: keys, prompt and usage log.",
+        None,
+        parse=_host,
+        shown="embedded SQLite",
+    )
+    mongo_user: str | None = _setting("MONGOUSER", "User for MongoDB, as it is: escaping is done for you.", None)
+    mongo_password: str | None = _setting("MONGOPASSWORD", "Password for MongoDB, as it is.", None, secret=True)
+    mongo_full_url: str | None = _setting(
+        "MONGO_URL",
+        "Full MongoDB URL (TLS, replica sets, Cosmos DB); wins over the three above.",
+        None,
+        parse=_url("mongodb", "mongodb+srv"),
+        secret=True,
+    )
+    redis_host: str | None = _setting(
+        "REDISHOST", "Redis. Look-ups of keys.", None, parse=_host, shown="the durable store"
+    )
+    redis_port: int = _setting("REDISPORT", "Port of Redis.", 6379, parse=_integer(1, 65535))
+    redis_password: str | None = _setting("REDISPASSWORD", "Password for Redis, as it is.", None, secret=True)
+    redis_full_url: str | None = _setting(
+        "REDIS_URL",
+        "Full Redis URL (TLS, user, database, Azure Cache); wins over the three above.",
+        None,
+        parse=_url("redis", "rediss", "unix"),
+        secret=True,
+    )
+    secret_key: str | None = _setting(
+        "SECRET_KEY",
+        "Encrypts the stored Azure key; must be the same on all hosts.",
+        None,
+        secret=True,
+        shown="derived from `ADMIN_KEY`",
+    )
+    on_disconnect: str = _setting(
+        "LLM_ON_DISCONNECT",
+        "When a client leaves: `close` stops Azure at once, `drain` reads to the end for an exact token count.",
+        "close",
+        parse=_one_of("close", "drain"),
+    )
+    instance: Path = _setting(  # noqa: RUF009
+        "LLMGATEWAY_INSTANCE",
+        "Folder for everything the program writes.",
+        Path("instance"),
+        parse=Path,
+        shown="`./instance`",
+    )
+    host: str = _setting("LLMGATEWAY_HOST", "Address to listen on.", "127.0.0.1")
+    port: int = _setting("LLMGATEWAY_PORT", "Port to listen on; 0 takes a free one.", 8080, parse=_integer(0, 65535))
+    processes: int = _setting(
+        "LLMGATEWAY_PROCESSES",
+        "Serving processes.",
+        default_processes(),
+        parse=_integer(1, 256),
+        shown="one per two processors",
+    )
+    threads: int = _setting(
+        "LLMGATEWAY_THREADS", "Threads of a process: each request in flight holds one.", 128, parse=_integer(8, 4096)
+    )
+    models: tuple[str, ...] = _setting(
+        "LLMGATEWAY_MODELS",
+        "Models on offer, separated by commas; others get 404. Needed for `GET /v1/models` "
+        "where the URL does not name the deployment.",
+        (),
+        parse=_names,
+        shown="whatever Azure has",
+    )
+    connect_timeout: float = _setting(
+        "LLMGATEWAY_CONNECT_TIMEOUT", "Seconds to reach Azure.", 5.0, parse=_number(0.1, 300)
+    )
+    first_byte_timeout: float = _setting(
+        "LLMGATEWAY_FIRST_BYTE_TIMEOUT",
+        "Seconds until Azure begins to answer; reasoning models think for minutes.",
+        300.0,
+        parse=_number(0.1, 3600),
+    )
+    between_bytes_timeout: float = _setting(
+        "LLMGATEWAY_BETWEEN_BYTES_TIMEOUT",
+        "Seconds of silence in the middle of an answer.",
+        120.0,
+        parse=_number(0.1, 3600),
+    )
+    max_body_bytes: int = _setting(
+        "LLMGATEWAY_MAX_BODY_BYTES",
+        "Largest body of a request; more is 413.",
+        32 * 1024 * 1024,
+        parse=_integer(1024, 1024**3),
+    )
+    store_timeout: float = _setting(
+        "LLMGATEWAY_STORE_TIMEOUT", "Seconds to wait for Redis or MongoDB.", 2.0, parse=_number(0.05, 60)
+    )
+    drain_seconds: float = _setting(
+        "LLMGATEWAY_DRAIN_SECONDS", "Seconds that running answers get to end at SIGTERM.", 30.0, parse=_number(0, 3600)
+    )
+    disconnect_drain_seconds: float = _setting(
+        "LLMGATEWAY_DISCONNECT_DRAIN_SECONDS",
+        "With `LLM_ON_DISCONNECT=drain`: the most seconds spent on one abandoned answer.",
+        60.0,
+        parse=_number(1, 3600),
+    )
+    trusted_proxy: str | None = _setting(
+        "LLMGATEWAY_TRUSTED_PROXY",
+        "Address of our own proxy whose `X-Forwarded-*` are believed; `*` for any (then only the proxy may reach us).",
+        None,
+        shown="nobody",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        "LLMGATEWAY_CORS_ORIGINS",
+        "Origins whose pages may call the API from a browser, separated by commas.",
+        (),
+        parse=_names,
+        shown="none",
+    )
+    log_level: str = _setting(
+        "LLMGATEWAY_LOG_LEVEL",
+        "`DEBUG`, `INFO`, `WARNING` or `ERROR`.",
+        "INFO",
+        parse=_one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read and check everything.
+
+        A variable that is set to nothing counts as not set: that is how Compose passes on what
+        its own environment lacks.
+
+        Raises:
+            ConfigurationError: with every problem there is, each by the variable's name.
+        """
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for setting in settings_fields():
+            variable = setting.metadata["variable"]
+            text = environ.get(variable, "").strip()
+            if not text:
+                if setting.default is MISSING:
+                    problems.append(f"{variable} is missing. {setting.metadata['meaning']}")
+                continue
+            try:
+                values[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                problems.append(f"{variable} {error}.")
+        if "base_url" in values:
+            try:
+                Endpoint.parse(values["base_url"], values.get("api_version"))
+            except ValueError as error:
+                problems.append(f"LLM_BASE_URL {error}.")
+        problems += _contradictions(values)
+        if problems:
+            raise ConfigurationError(problems)
+        return cls(**values)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint.parse(self.base_url, self.api_version)
+
+    @property
+    def mongo_url(self) -> str | None:
+        """The URL of MongoDB with its credentials, or None if SQLite serves."""
+        if self.mongo_full_url or not self.mongo_host:
+            return self.mongo_full_url
+        login = ""
+        if self.mongo_user:
+            login = f"{quote(self.mongo_user, safe='')}:{quote(self.mongo_password or '', safe='')}@"
+        return f"mongodb://{login}{self.mongo_host}/"
+
+    @property
+    def redis_url(self) -> str | None:
+        """The URL of Redis with its password, or None if there is none."""
+        if self.redis_full_url or not self.redis_host:
+            return self.redis_full_url
+        login = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
+        return f"redis://{login}{self.redis_host}:{self.redis_port}/0"
+
+    def warnings(self) -> list[str]:
+        """Say what works but should not stay so."""
+        found = []
+        if len(self.admin_key) < SHORT_ADMIN_KEY:
+            found.append(
+                f"ADMIN_KEY IS TOO SHORT: it can be guessed. Use {SHORT_ADMIN_KEY} characters or more, "
+                "for example from: openssl rand -hex 24"
+            )
+        url = urlsplit(self.base_url)
+        if url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
+            found.append("LLM_BASE_URL is not https: Azure's key and everybody's conversations travel unencrypted.")
+        if self.trusted_proxy == "*":
+            found.append(
+                "LLMGATEWAY_TRUSTED_PROXY=* believes everybody's X-Forwarded-For: let only the proxy reach this port."
+            )
+        return found
+
+
+def settings_fields() -> list[Field[Any]]:
+    """Every setting in the order of the README's table; ``metadata`` as :func:`_setting` fills it."""
+    return list(fields(Settings))
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if values.get("mongo_password") and not values.get("mongo_user"):
+        problems.append("MONGOPASSWORD is set without MONGOUSER: set both, or neither for a server without login.")
+    if values.get("mongo_user") and not (values.get("mongo_host") or values.get("mongo_full_url")):
+        problems.append("MONGOUSER is set without MONGOHOST: set MONGOHOST to use MongoDB.")
+    if values.get("redis_password") and not (values.get("redis_host") or values.get("redis_full_url")):
+        problems.append("REDISPASSWORD is set without REDISHOST: set REDISHOST to use Redis.")
+    return problems
