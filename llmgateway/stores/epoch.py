@@ -1,0 +1,20 @@
+"""Times for stores that have no type for them: whole milliseconds since 1970, UTC.
+
+Counted in integers all the way: ``datetime.timestamp()`` is a float, and a float times 1,000
+can fall just short of the millisecond it stands for.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_ms(time: datetime) -> int:
+    return (time - _START) // _MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    return _START + milliseconds * _MILLISECOND

@@ -1,0 +1,8 @@
+"""The embedded store: one SQLite file that several processes of one host share."""
+
+from .database import SQLiteDatabase
+from .keys import SQLiteKeys
+from .organisation import SQLiteOrganisation
+from .usage import SQLiteUsageLog
+
+__all__ = ["SQLiteDatabase", "SQLiteKeys", "SQLiteOrganisation", "SQLiteUsageLog"]
