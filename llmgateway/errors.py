@@ -37,6 +37,18 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.fields = fields
 
+    def as_json(self) -> dict[str, object]:
+        """OpenAI's error object, with ``errors`` beside the usual four where fields are at fault."""
+        error: dict[str, object] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        if self.fields is not None:
+            error["errors"] = self.fields
+        return {"error": error}
+
 
 class InvalidKey(GatewayError):
     """The user's key is missing, malformed, unknown, revoked, not yet valid or expired."""

@@ -104,6 +104,62 @@ class UsageLog(Protocol):
         ...
 
 
+class Answer(Protocol):
+    """Azure's answer: its head, and its body as it arrives. Used by one thread at a time."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    """Those that the client gets, lower case."""
+    region: str | None
+    upstream_request_id: str | None
+    is_event_stream: bool
+
+    def read(self) -> bytes:
+        """Return what has arrived, waiting for at least one byte; nothing at the end.
+
+        Raises:
+            UpstreamTimeout: silence for longer than the time between bytes may be.
+            UpstreamBroken: the answer ended before its end.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let the connection go: kept for another request after the end of the body, closed before."""
+        ...
+
+
+class Upstream(Protocol):
+    """Azure."""
+
+    def send(self, body: bytes, *, deployment: str, credential: str, request_id: str) -> Answer:
+        """Send one completion and wait for the head of the answer.
+
+        Args:
+            request_id: Goes along as ``x-ms-client-request-id``.
+
+        Raises:
+            UpstreamUnreachable: nothing was sent.
+            UpstreamTimeout, UpstreamBroken: it was sent, wholly or in part, and no answer came.
+        """
+        ...
+
+
+class Books(Protocol):
+    """Where every request that goes to Azure is written down. Takes no longer than a write to disk."""
+
+    def begin(self, record: UsageRecord) -> None:
+        """Write down that a request is being sent, with the record it leaves if our process dies."""
+        ...
+
+    def end(self, record: UsageRecord) -> None:
+        """Write down how it ended."""
+        ...
+
+    def cancel(self, record_id: str) -> None:
+        """Write down that it was not sent after all."""
+        ...
+
+
 class Pingable(Protocol):
     """A backend that can be asked whether it is there."""
 

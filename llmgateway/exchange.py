@@ -1,0 +1,126 @@
+"""One request from its sending to Azure to its one usage record."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from .clock import Timer
+from .interfaces import Books
+from .prices import cost_usd
+from .records import Outcome, Usage, UsageRecord, UsageSource
+
+
+class Exchange:
+    """What is known so far of a request that goes to Azure; ends exactly once, whoever ends it.
+
+    Args:
+        draft: The record to leave if nothing more were ever known: ``interrupted``, with the
+            prompt's estimated tokens.
+        arrived: The timer's reading when the request arrived.
+        on_end: Called after the one ending, however it came.
+    """
+
+    def __init__(
+        self, draft: UsageRecord, books: Books, *, timer: Timer, arrived: float, on_end: Callable[[], None]
+    ) -> None:
+        self._draft = draft
+        self._books = books
+        self._timer = timer
+        self._arrived = arrived
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._ended = False
+        self._ttft_ms: float | None = None
+        self._status: int | None = None
+        self._region: str | None = None
+        self._upstream_request_id: str | None = None
+        books.begin(draft)
+
+    @property
+    def id(self) -> str:
+        return self._draft.id
+
+    def answered(self, *, status: int, region: str | None, upstream_request_id: str | None) -> None:
+        """Take note of the head of Azure's answer."""
+        self._status = status
+        self._region = region
+        self._upstream_request_id = upstream_request_id
+
+    def first_text(self) -> None:
+        """Take note that the first text of a stream has come; later calls change nothing."""
+        if self._ttft_ms is None:
+            self._ttft_ms = self._elapsed_ms()
+
+    def finish(
+        self,
+        outcome: Outcome,
+        *,
+        usage: Usage | None = None,
+        estimated_completion_tokens: int = 0,
+        model: str | None = None,
+        content_filter: Iterable[str] = (),
+    ) -> None:
+        """End it, once; a second call changes nothing.
+
+        Args:
+            usage: Azure's own count. Without one, the tokens are estimated, unless Azure
+                answered with an error: that costs nothing.
+            estimated_completion_tokens: Used where Azure did not count.
+            model: The name Azure gave the model; it decides the price.
+        """
+        if not self._take_end():
+            return
+        try:
+            counted, source = self._count(outcome, usage, estimated_completion_tokens)
+            self._books.end(
+                replace(
+                    self._draft,
+                    status=self._status,
+                    outcome=outcome,
+                    prompt_tokens=counted.prompt_tokens,
+                    completion_tokens=counted.completion_tokens,
+                    total_tokens=counted.total_tokens,
+                    cached_tokens=counted.cached_tokens,
+                    reasoning_tokens=counted.reasoning_tokens,
+                    usage_source=source,
+                    cost_usd=cost_usd(counted, model or self._draft.deployment),
+                    content_filter=tuple(sorted(content_filter)),
+                    ttft_ms=self._ttft_ms,
+                    duration_ms=self._elapsed_ms(),
+                    upstream_request_id=self._upstream_request_id,
+                    region=self._region,
+                )
+            )
+        finally:
+            self._on_end()
+
+    def cancel(self) -> None:
+        """End it without a record: nothing was sent."""
+        if self._take_end():
+            try:
+                self._books.cancel(self._draft.id)
+            finally:
+                self._on_end()
+
+    def _take_end(self) -> bool:
+        with self._lock:
+            first, self._ended = not self._ended, True
+        return first
+
+    def _count(self, outcome: Outcome, usage: Usage | None, completion_tokens: int) -> tuple[Usage, UsageSource]:
+        if usage is not None:
+            return usage, UsageSource.UPSTREAM
+        if outcome is Outcome.UPSTREAM_ERROR:
+            return Usage(), UsageSource.NONE
+        prompt_tokens = self._draft.prompt_tokens
+        estimate = Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+        )
+        return estimate, UsageSource.ESTIMATED
+
+    def _elapsed_ms(self) -> float:
+        return round((self._timer() - self._arrived) * 1000, 3)

@@ -1,0 +1,212 @@
+"""The pipeline: everything between the client's bytes and Azure's bytes, top to bottom."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from .clock import Clock, Timer
+from .endpoint import Endpoint
+from .errors import GatewayError, UpstreamBroken, UpstreamCredentials, UpstreamTimeout, UpstreamUnreachable
+from .exchange import Exchange
+from .interfaces import Answer, Books, Upstream
+from .keys import Keys
+from .organisation import OrganisationPolicy
+from .prepare import Chat, prepare
+from .records import KeyRecord, Outcome, UsageRecord, UsageSource, moment
+from .relay import Drain, EventStream, finish_plain, read_plain
+from .slots import Slots
+from .usage import estimate_prompt_tokens
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """What a client sent, and what the server knows of it."""
+
+    id: str
+    key: str | None = field(repr=False)
+    body: bytes = field(repr=False)
+    endpoint: str
+    client_address: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What goes back to the client."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes | EventStream
+
+
+class Gateway:
+    """Everything between a client's request and its reply; knows no HTTP framework. Thread-safe.
+
+    Args:
+        offered: The models on offer; empty for whatever Azure has.
+        timer: For durations; *clock* for points in time.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        policy: OrganisationPolicy,
+        upstream: Upstream,
+        endpoint: Endpoint,
+        books: Books,
+        slots: Slots,
+        drain: Drain,
+        offered: tuple[str, ...],
+        clock: Clock,
+        timer: Timer,
+    ) -> None:
+        self.keys = keys
+        self.policy = policy
+        self.slots = slots
+        self._upstream = upstream
+        self._endpoint = endpoint
+        self._books = books
+        self._drain = drain
+        self._offered = offered
+        self._clock = clock
+        self._timer = timer
+        self._without_usage: set[str] = set()  # deployments that refused stream_options
+        self.credential_refused = False
+        """Whether Azure's last word on our credential was no."""
+
+    def complete(self, request: CompletionRequest) -> Reply:
+        """Answer one chat completion.
+
+        Raises a :class:`GatewayError` until Azure's answer has begun; a failure after that can
+        only cut a stream short, and shows in the usage record's outcome.
+        """
+        arrived, now = self._timer(), self._clock()
+        slot = self.slots.take()
+        try:
+            key, generation = self.keys.authenticate(request.key)
+            organisation = self.policy.at(generation)
+            chat = prepare(
+                request.body,
+                endpoint=self._endpoint,
+                prompt=organisation.prompt.text,
+                prompt_version=organisation.prompt.version,
+                allowed=key.models,
+                offered=self._offered,
+            )
+            credential = self.policy.credential(organisation)
+            draft = _draft(request, key, chat, now)
+            exchange = Exchange(draft, self._books, timer=self._timer, arrived=arrived, on_end=slot.free)
+        except BaseException:
+            slot.free()
+            raise
+        return self._relay(exchange, chat, credential)
+
+    def models(self, key: KeyRecord) -> list[str]:
+        """The models that *key* may use, as far as the gateway knows their names."""
+        fixed = (self._endpoint.deployment,) if self._endpoint.deployment else ()
+        offered = self._offered or fixed
+        if key.models is None:
+            return list(offered)
+        return [model for model in key.models if not self._offered or model in self._offered]
+
+    def _relay(self, exchange: Exchange, chat: Chat, credential: str) -> Reply:
+        """Send, and answer with what comes; the exchange ends here unless a stream takes it along."""
+        try:
+            answer = self._send(exchange, chat, credential)
+            if answer.is_event_stream:
+                body = EventStream(answer, exchange, withhold_usage=chat.withhold_usage, drain=self._drain)
+                return Reply(status=answer.status, headers=answer.headers, body=body)
+            return self._plain(exchange, chat, credential, answer)
+        except UpstreamUnreachable:
+            exchange.cancel()
+            raise
+        except UpstreamTimeout:
+            exchange.finish(Outcome.TIMEOUT)
+            raise
+        except UpstreamBroken:
+            exchange.finish(Outcome.BROKEN)
+            raise
+        except GatewayError:
+            exchange.finish(Outcome.UPSTREAM_ERROR)
+            raise
+        except BaseException:
+            # A bug of ours; the request may have been billed all the same.
+            exchange.finish(Outcome.BROKEN)
+            raise
+
+    def _send(self, exchange: Exchange, chat: Chat, credential: str) -> Answer:
+        include_usage = chat.deployment not in self._without_usage
+        answer = self._upstream.send(
+            chat.body(include_usage=include_usage),
+            deployment=chat.deployment,
+            credential=credential,
+            request_id=exchange.id,
+        )
+        exchange.answered(status=answer.status, region=answer.region, upstream_request_id=answer.upstream_request_id)
+        self._check_credential(answer)
+        return answer
+
+    def _check_credential(self, answer: Answer) -> None:
+        refused = answer.status in (401, 403)
+        if refused:
+            answer.close()
+            log.error(
+                "Azure refused the organisation's key with status %d: users get 502 upstream_credentials. "
+                "Set a valid one with POST /admin/setllmkey.",
+                answer.status,
+            )
+        self.credential_refused = refused
+        if refused:
+            raise UpstreamCredentials(
+                "The model's provider refused the gateway's own key. Your key is fine: tell the admin."
+            )
+
+    def _plain(self, exchange: Exchange, chat: Chat, credential: str, answer: Answer) -> Reply:
+        try:
+            body = read_plain(answer)
+        finally:
+            answer.close()
+        if self._refuses_usage(chat, answer.status, body):
+            log.info("The deployment %s takes no stream_options; its streams are estimated.", chat.deployment)
+            self._without_usage.add(chat.deployment)
+            return self._relay(exchange, chat, credential)
+        finish_plain(exchange, answer.status, body)
+        return Reply(status=answer.status, headers=answer.headers, body=body)
+
+    def _refuses_usage(self, chat: Chat, status: int, body: bytes) -> bool:
+        """Whether Azure objects to the ``stream_options`` that we put in, not the client."""
+        # Older versions answer "Unrecognized request argument supplied: stream_options", newer ones
+        # unknown_parameter; both name it.
+        return (
+            status == 400
+            and chat.withhold_usage
+            and chat.deployment not in self._without_usage
+            and "stream_options" not in chat.document
+            and b"stream_options" in body
+        )
+
+
+def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -> UsageRecord:
+    """The record that this request leaves if our process dies before it has ended."""
+    estimate = estimate_prompt_tokens(chat.document["messages"], chat.prompt)
+    return UsageRecord(
+        id=request.id,
+        timestamp=moment(now),
+        key_id=key.id,
+        user=key.user,
+        group=key.group,
+        model=chat.model,
+        deployment=chat.deployment,
+        endpoint=request.endpoint,
+        stream=chat.stream,
+        outcome=Outcome.INTERRUPTED,
+        prompt_tokens=estimate,
+        total_tokens=estimate,
+        usage_source=UsageSource.ESTIMATED,
+        prompt_version=chat.prompt_version,
+        duration_ms=0.0,
+        client_address=request.client_address,
+    )

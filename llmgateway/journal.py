@@ -1,0 +1,425 @@
+"""The usage record on disk first, then in the usage log: what is written here is never lost.
+
+A process writes to a folder of its own, ``journal/<name>/``, which holds
+
+* ``lock``, locked for as long as the process lives, whatever ends it;
+* ``<number>.open``, the segment being written: one line when a request is sent, with the record
+  it leaves if the process dies, and one when it has ended;
+* ``<number>.sealed``, segments that wait to be shipped.
+
+A thread seals the open segment, ships the records in it to the usage log, and deletes it once
+the log has acknowledged them. Shipping a segment twice does no harm: the log ignores a record
+that it has. Requests still running when a segment is sealed are written to the next one again
+before the seal, so only open segments can hold a request without an end. A folder whose lock is
+free belonged to a process that died: whoever finds it ships it, and what had not ended there
+becomes a record with outcome ``interrupted``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from .clock import Clock
+from .errors import StoreUnavailable
+from .interfaces import UsageLog
+from .records import Outcome, UsageRecord, UsageSource
+
+log = logging.getLogger(__name__)
+
+SHIP_SECONDS = 0.25
+"""How long records gather before they are shipped together."""
+
+SYNC_SECONDS = 1.0
+"""The most that a loss of power can take: segments are synced to disk this often."""
+
+BATCH_RECORDS = 500
+
+ORPHANS_SECONDS = 10.0
+"""How often a process looks for the journals of dead ones."""
+
+KEPT_IN_MEMORY = 10_000
+"""Records that wait in memory while the disk does not take them; some 10 MB."""
+
+_OPEN, _SEALED = ".open", ".sealed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What has not reached the usage log yet, of this process."""
+
+    records: int
+    oldest_seconds: float
+    problem: str | None
+    """Why the last attempt to write or ship failed, if it did."""
+
+
+class Journal:
+    """The :class:`~llmgateway.interfaces.Books` of one process. Thread-safe.
+
+    The folder and the thread come into being with the first request, so that a program which is
+    loaded before a fork has neither. :meth:`start` makes them earlier.
+
+    Args:
+        folder: Shared by all processes of the instance.
+        price: Completes the record of a request that a dead process left.
+    """
+
+    def __init__(
+        self, folder: Path, usage_log: UsageLog, *, clock: Clock, price: Callable[[UsageRecord], UsageRecord]
+    ) -> None:
+        self._folder = folder
+        self._log = usage_log
+        self._clock = clock
+        self._price = price
+        self._lock = threading.Lock()  # what is written, and to which segment
+        self._shipping = threading.Lock()  # one shipment at a time
+        self._running: dict[str, UsageRecord] = {}
+        self._homeless: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
+        self._owner: _Owner | None = None
+        self._pid = 0
+        self._ended = _Count()
+        self._sealed = _Count()
+        self._problem: str | None = None
+        self._due = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, record: UsageRecord) -> None:
+        self.start()
+        with self._lock:
+            self._running[record.id] = record
+            self._write("begin", record)
+
+    def end(self, record: UsageRecord) -> None:
+        with self._lock:
+            self._running.pop(record.id, None)
+            if not self._write("end", record):
+                if len(self._homeless) == KEPT_IN_MEMORY:
+                    log.error("A usage record is lost: neither the disk nor the usage log takes any.")
+                self._homeless.append(record)
+            self._ended.add(self._clock())
+        self._due.set()
+
+    def cancel(self, record_id: str) -> None:
+        with self._lock:
+            record = self._running.pop(record_id, None)
+            if record is not None:
+                self._write("cancel", record)
+
+    def start(self) -> None:
+        """Pick up what dead processes left and begin to ship; harmless if done already."""
+        if self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+            self._stopping.clear()
+            self._due.set()
+            self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+            self._thread.start()
+
+    def backlog(self) -> Backlog:
+        with self._lock:
+            since = [count.since for count in (self._sealed, self._ended) if count.since is not None]
+            return Backlog(
+                records=self._sealed.number + self._ended.number,
+                oldest_seconds=max(0.0, self._clock() - min(since)) if since else 0.0,
+                problem=self._problem,
+            )
+
+    def flush(self) -> bool:
+        """Ship everything that has ended so far; False if the usage log did not take it."""
+        with self._shipping:
+            return self._ship_own()
+
+    def close(self) -> None:
+        """Stop the thread and ship what has ended; what cannot be shipped is left to whoever comes next."""
+        self._stopping.set()
+        self._due.set()
+        if self._thread is not None and self._pid == os.getpid():
+            self._thread.join()
+        self.flush()
+        with self._lock:
+            if self._owner is not None:
+                self._owner.close()
+                self._owner = None
+            self._pid = 0
+
+    # The thread
+
+    def _run(self) -> None:
+        next_orphans = 0.0
+        while not self._stopping.is_set():
+            try:
+                now = self._clock()
+                if now >= next_orphans:
+                    next_orphans = now + ORPHANS_SECONDS
+                    self._ship_orphans()
+                self.flush()
+                self._sync()
+            except Exception:
+                # A bug must not end the shipping for good.
+                log.exception("Shipping usage records failed; it goes on with the next attempt.")
+            self._due.wait(SYNC_SECONDS)
+            self._stopping.wait(SHIP_SECONDS)
+            self._due.clear()
+
+    def _ship_own(self) -> bool:
+        # An outage makes one sealed segment and one large open one, not a segment for every attempt.
+        shipped = self._ship_sealed() and (not self._seal() or self._ship_sealed()) and self._ship_homeless()
+        if shipped and self._problem is not None:
+            log.warning("The usage log takes records again; none was lost.")
+            self._problem = None
+        return shipped
+
+    def _ship_sealed(self) -> bool:
+        for segment in self._owner.sealed() if self._owner else ():
+            if not self._append(_ended(segment)):
+                return False
+            segment.unlink()
+        with self._lock:
+            self._sealed = _Count()
+        return True
+
+    def _seal(self) -> bool:
+        """Begin a new segment if something in the open one can be shipped; False if not."""
+        try:
+            with self._lock:
+                if self._owner is None or not self._ended.number:
+                    return False
+                before = self._owner.next_segment(self._running.values())
+                self._sealed, self._ended = self._ended, _Count()
+            self._owner.seal(before)  # syncs, and so takes too long to make requests wait
+        except OSError as error:
+            self._report_disk(error)
+            return False
+        return True
+
+    def _ship_homeless(self) -> bool:
+        while self._homeless:
+            batch = [*itertools.islice(self._homeless, BATCH_RECORDS)]
+            if not self._append(iter(batch)):
+                return False
+            with self._lock:
+                for _ in batch:
+                    self._homeless.popleft()
+        return True
+
+    def _append(self, records: Iterator[UsageRecord]) -> bool:
+        try:
+            for batch in _batches(records):
+                self._log.append(batch)
+        except StoreUnavailable as error:
+            self._report(f"usage log: {error}")
+            return False
+        return True
+
+    def _ship_orphans(self) -> None:
+        for path in sorted(self._folder.glob("*")):
+            orphan = _Owner.adopt(path)
+            if orphan is None:
+                continue
+            log.warning("A process ended without shipping its journal %s; it is shipped now.", path.name)
+            try:
+                if self._append(self._left_by(orphan)):
+                    orphan.remove()
+            finally:
+                orphan.release()
+
+    def _left_by(self, orphan: _Owner) -> Iterator[UsageRecord]:
+        for segment in orphan.sealed():
+            yield from _ended(segment)
+        # A process that dies while it changes segments leaves two open ones.
+        running: dict[str, UsageRecord] = {}
+        for segment in orphan.open():
+            for kind, record in _lines(segment):
+                if kind == "begin":
+                    running[record.id] = record
+                else:
+                    running.pop(record.id, None)
+                if kind == "end":
+                    yield record
+        for record in running.values():
+            yield self._price(record)
+
+    # The disk
+
+    def _write(self, kind: str, record: UsageRecord) -> bool:
+        # Trouble with the disk is reported, and requests go on: their records wait in memory.
+        try:
+            if self._owner is None:
+                self._owner = _Owner.create(self._folder)
+            self._owner.write(kind, record)
+        except OSError as error:
+            self._report_disk(error)
+            return False
+        return True
+
+    def _sync(self) -> None:
+        if self._owner is not None:
+            try:
+                self._owner.sync()
+            except OSError as error:
+                self._report_disk(error)
+
+    def _report_disk(self, error: OSError) -> None:
+        self._report(f"journal on disk: {error}")
+
+    def _report(self, problem: str) -> None:
+        if problem != self._problem:
+            log.error("Usage records wait: %s", problem)
+        self._problem = problem
+
+
+class _Count:
+    """How many records wait somewhere, and since when."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.since: float | None = None
+
+    def add(self, now: float) -> None:
+        self.number += 1
+        if self.since is None:
+            self.since = now
+
+
+class _Owner:
+    """The folder of one process, and the segment that it writes."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self._path = path
+        self._lock = lock
+        self._number = 0
+        self._segment = -1
+
+    @classmethod
+    def create(cls, folder: Path) -> _Owner:
+        """Make a folder nobody else has, locked before it has a name that others look for."""
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        hidden = folder / f".{name}"
+        hidden.mkdir()
+        lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        hidden.rename(folder / name)
+        owner = cls(folder / name, lock)
+        owner.next_segment(())
+        return owner
+
+    @classmethod
+    def adopt(cls, path: Path) -> _Owner | None:
+        """Take the folder of a process that has died; None if it lives or somebody else was quicker."""
+        try:
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return cls(path, lock)
+
+    def write(self, kind: str, record: UsageRecord) -> None:
+        line = orjson.dumps((kind, record)) + b"\n"
+        # One write to a file opened for appending: lines of several threads do not mix.
+        written = os.write(self._segment, line)
+        if written != len(line):
+            os.write(self._segment, b"\n")  # the torn line must not swallow the next
+            raise OSError(f"only {written} of {len(line)} bytes could be written: is the disk full?")
+
+    def next_segment(self, running: Iterable[UsageRecord]) -> int:
+        """Begin a segment with the requests still *running*; return the one before, to be sealed."""
+        before = self._segment
+        path = self._path / f"{self._number + 1:08d}{_OPEN}"
+        segment = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.write(segment, b"".join(orjson.dumps(("begin", record)) + b"\n" for record in running))
+        self._number, self._segment = self._number + 1, segment
+        return before
+
+    def seal(self, before: int) -> None:
+        os.fdatasync(before)
+        os.close(before)
+        path = self._path / f"{self._number - 1:08d}{_OPEN}"
+        path.rename(path.with_suffix(_SEALED))
+
+    def sealed(self) -> list[Path]:
+        return sorted(self._path.glob(f"*{_SEALED}"))
+
+    def open(self) -> list[Path]:
+        return sorted(self._path.glob(f"*{_OPEN}"))
+
+    def sync(self) -> None:
+        os.fdatasync(self._segment)
+
+    def close(self) -> None:
+        """Let go of the folder; it goes too if nothing is in it that others would have to ship."""
+        os.close(self._segment)
+        if not self.sealed() and not any(path.stat().st_size for path in self.open()):
+            self.remove()
+        self.release()
+
+    def remove(self) -> None:
+        for path in self._path.iterdir():
+            path.unlink()
+        self._path.rmdir()
+
+    def release(self) -> None:
+        os.close(self._lock)
+
+
+def _ended(segment: Path) -> Iterator[UsageRecord]:
+    for kind, record in _lines(segment):
+        if kind == "end":
+            yield record
+
+
+def _lines(segment: Path) -> Iterator[tuple[str, UsageRecord]]:
+    with segment.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                kind, fields = orjson.loads(line)
+                record = _record(fields)
+            except (ValueError, TypeError, KeyError):
+                # A process that died in the middle of a write leaves one torn line at the end.
+                log.warning("Line %d of journal segment %s is torn and is left out.", number, segment.name)
+                continue
+            yield kind, record
+
+
+def _record(fields: dict[str, Any]) -> UsageRecord:
+    return UsageRecord(
+        **fields
+        | {
+            "timestamp": datetime.fromisoformat(fields["timestamp"]),
+            "outcome": Outcome(fields["outcome"]),
+            "usage_source": UsageSource(fields["usage_source"]),
+            "content_filter": tuple(fields["content_filter"]),
+        }
+    )
+
+
+def _batches(records: Iterator[UsageRecord]) -> Iterator[list[UsageRecord]]:
+    batch: list[UsageRecord] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == BATCH_RECORDS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

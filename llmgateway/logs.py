@@ -1,0 +1,51 @@
+"""What operators read: one line for each event on standard error, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable
+
+from .keys import PREFIX
+
+_HIDDEN = "[hidden]"
+
+# Our own made-up keys and anything that travels as a credential, for whatever reason it got there.
+_KEYS = re.compile(
+    rf"{PREFIX}[\w-]+"
+    r"|(?<=bearer )[^\s'\"]+"
+    r"|(?<=://)[^\s/@]+(?=@)"
+    r"|(?<=adminkey: )[^\s'\"]+"
+    r"|(?<=api-key: )[^\s'\"]+",
+    re.IGNORECASE,
+)
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats a record, traceback included, and hides what must not be read.
+
+    Args:
+        secrets: Values that are hidden wherever they turn up.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+        # The longest first: one secret may be a part of another.
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        return _KEYS.sub(_HIDDEN, text)
+
+
+def configure_logging(level: str, secrets: Iterable[str]) -> None:
+    """Send every logger of this process to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter(secrets))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # It warns for every request that finds its connection closed by Azure, which is normal.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

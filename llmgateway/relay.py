@@ -1,0 +1,178 @@
+"""The body on its way back: read, metered, passed on, ended exactly once."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import orjson
+
+from .clock import Timer
+from .errors import GatewayError, UpstreamBroken, UpstreamTimeout
+from .exchange import Exchange
+from .interfaces import Answer
+from .records import Outcome
+from .usage import StreamMeter, fired_filters, parse_usage
+
+EVENT_END = b"\n\n"
+
+LARGEST_EVENT = 64 * 1024
+"""Bytes of an unfinished event that are kept; a longer one is passed on as it comes. A usage
+event has some 500."""
+
+LARGEST_PLAIN_ANSWER = 64 * 1024 * 1024
+
+
+class Drain:
+    """Reading abandoned answers to their end for an exact count, within limits. Thread-safe.
+
+    Args:
+        seconds: The most that one answer gets.
+        at_once: How many answers may be drained at the same time; each holds a thread and a slot.
+    """
+
+    def __init__(self, *, seconds: float, at_once: int, timer: Timer) -> None:
+        self._seconds = seconds
+        self._places = threading.BoundedSemaphore(at_once) if at_once else None
+        self._timer = timer
+
+    def read_on(self, body: EventStream) -> None:
+        """Read *body* until it ends or its time is up; return at once if too many are at it."""
+        if self._places is None or not self._places.acquire(blocking=False):
+            return
+        try:
+            deadline = self._timer() + self._seconds
+            for _ in body:
+                if self._timer() > deadline:
+                    return
+        finally:
+            self._places.release()
+
+
+class EventStream:
+    """A streamed answer on its way to the client, as WSGI wants it: an iterator with ``close``.
+
+    It is a class because a generator that was never started skips its ``finally``: the
+    connection, the slot and the bill of a client that left early would be lost.
+
+    Only whole events leave: an event that the socket has cut waits for its rest. So an event
+    can be withheld, and where Azure breaks off, the error that says so is an event of its own.
+    """
+
+    def __init__(self, answer: Answer, exchange: Exchange, *, withhold_usage: bool, drain: Drain) -> None:
+        self._answer = answer
+        self._exchange = exchange
+        self._withhold_usage = withhold_usage
+        self._drain = drain
+        self._meter = StreamMeter()
+        self._held = b""
+        self._ended = False
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._ended:
+            try:
+                chunk = self._answer.read()
+            except UpstreamTimeout as error:
+                return self._break_off(Outcome.TIMEOUT, error)
+            except UpstreamBroken as error:
+                return self._break_off(Outcome.BROKEN, error)
+            if not chunk:
+                return self._complete()
+            events = self._pass(self._whole_events(chunk))
+            if events:
+                return events
+        raise StopIteration
+
+    def close(self) -> None:
+        """End whatever has not ended; the server calls this when the client is gone, too."""
+        try:
+            if not self._ended and not self._meter.done:
+                self._drain.read_on(self)
+        finally:
+            self._end(Outcome.OK if self._meter.done else Outcome.CLIENT_CLOSED)
+
+    def _whole_events(self, chunk: bytes) -> bytes:
+        arrived = self._held + chunk if self._held else chunk
+        end = arrived.rfind(EVENT_END) + len(EVENT_END)
+        if end < len(EVENT_END):
+            end = 0
+        if len(arrived) - end > LARGEST_EVENT:
+            end = len(arrived)
+        self._held = arrived[end:]
+        return arrived[:end]
+
+    def _pass(self, events: bytes) -> bytes:
+        if not events:
+            return events
+        usage_event = self._meter.feed(events)
+        if self._meter.pieces:
+            self._exchange.first_text()
+        if usage_event and self._withhold_usage:
+            events = events.replace(usage_event, b"", 1)
+        return events
+
+    def _complete(self) -> bytes:
+        rest = self._pass(self._held)
+        if not self._meter.done and not self._meter.failed:
+            # Azure ends every stream with [DONE]; without it something between us cut it short.
+            return self._break_off(Outcome.BROKEN, UpstreamBroken("The model's provider broke off its answer."))
+        self._end(Outcome.UPSTREAM_ERROR if self._meter.failed else Outcome.OK)
+        return rest
+
+    def _break_off(self, outcome: Outcome, error: GatewayError) -> bytes:
+        self._end(outcome)
+        return b"data: " + orjson.dumps(error.as_json()) + EVENT_END
+
+    def _end(self, outcome: Outcome) -> None:
+        self._ended = True
+        try:
+            self._answer.close()
+        finally:
+            meter = self._meter
+            self._exchange.finish(
+                outcome,
+                usage=meter.usage,
+                estimated_completion_tokens=meter.pieces,
+                model=meter.model,
+                content_filter=meter.content_filter,
+            )
+
+
+def read_plain(answer: Answer) -> bytes:
+    """Read an answer that is not streamed, whole, so that a break in it can still become an error.
+
+    Raises:
+        UpstreamTimeout, UpstreamBroken: as the answer does, or if it is larger than any
+            completion can be.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := answer.read():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_PLAIN_ANSWER:
+            raise UpstreamBroken("The model's provider sent more than an answer can have.")
+    return b"".join(chunks)
+
+
+def finish_plain(exchange: Exchange, status: int, body: bytes) -> None:
+    """End *exchange* with what a plain answer says."""
+    document = _parsed(body)
+    usage = parse_usage(document)
+    exchange.finish(
+        Outcome.OK if status < 400 else Outcome.UPSTREAM_ERROR,
+        usage=usage,
+        model=document.get("model") if usage else None,
+        content_filter=fired_filters(document),
+    )
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,143 @@
+"""Counting: the tokens Azure reports, and what to believe where it reported nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from .records import Usage
+
+CHARACTERS_PER_TOKEN = 4
+"""What Azure itself assumes when it estimates a prompt on arrival (Microsoft, quota documentation, 2026)."""
+
+TOKENS_PER_IMAGE = 765
+"""A 1024 x 1024 image in high detail: 85 + 4 tiles of 170 (OpenAI, vision documentation, 2024)."""
+
+DONE = b"data: [DONE]"
+
+
+class StreamMeter:
+    """Watches the events of a completion pass and remembers what the books need.
+
+    Feed it whole events, any number at a time. It looks at an event's JSON only where the bytes
+    say that it can carry usage or a content filter's verdict: inside a JSON string a quotation
+    mark is always escaped, so text that somebody wrote can never look like these names.
+    """
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self.content_filter: set[str] = set()
+        self.pieces = 0
+        """Events with text or tool arguments in them; Azure sends about one token in each."""
+        self.done = False
+        """The stream said that it is complete."""
+        self.failed = False
+        """Azure sent an error in the middle of the stream."""
+
+    def feed(self, events: bytes) -> bytes | None:
+        """Take note of *events*; return the usage event among them, as it stands there, if there is one."""
+        self.pieces += (
+            events.count(b'"content":"')
+            - events.count(b'"content":""')
+            + events.count(b'"arguments":"')
+            - events.count(b'"arguments":""')
+        )
+        if b'"filtered":true' in events or b'"detected":true' in events:
+            for _, document in _documents(events):
+                self.content_filter.update(fired_filters(document))
+        if b'data: {"error"' in events:
+            self.failed = True
+        if DONE in events:
+            self.done = True
+        if b'"prompt_tokens"' in events:
+            return self._read_usage(events)
+        return None
+
+    def _read_usage(self, events: bytes) -> bytes | None:
+        for event, document in _documents(events):
+            usage = parse_usage(document)
+            if usage is not None:
+                self.usage = usage
+                self.model = document.get("model") or None
+                if document.get("choices") == []:
+                    return event
+        return None
+
+
+def _documents(events: bytes) -> Iterable[tuple[bytes, dict[str, Any]]]:
+    """Give every event that is a JSON object, as its bytes with their end and as what they mean."""
+    for event in events.split(b"\n\n"):
+        data = event.strip()
+        if data.startswith(b"data:"):
+            try:
+                document = orjson.loads(data[5:])
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(document, dict):
+                yield event + b"\n\n", document
+
+
+def parse_usage(document: Any) -> Usage | None:
+    """Return the ``usage`` of a completion or of a stream's usage event, if it has one."""
+    usage = document.get("usage") if isinstance(document, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=_count(usage, "total_tokens") or prompt + completion,
+        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _count(counts: Any, name: str) -> int:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) and 0 <= value < 2**53 else 0
+
+
+def fired_filters(document: Any) -> set[str]:
+    """Return the categories of every content filter in *document* that found or blocked something.
+
+    Wherever they stand: beside a choice, a prompt or an error, in the singular or the plural.
+    """
+    found: set[str] = set()
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            for name, child in value.items():
+                if isinstance(child, dict) and (child.get("filtered") is True or child.get("detected") is True):
+                    found.add(name)
+                elif isinstance(child, dict | list):
+                    waiting.append(child)
+    return found
+
+
+def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "") -> int:
+    """Estimate what Azure will bill for *messages* with the organisation's *prompt* in front.
+
+    Text counts by its characters, an image by a fixed amount: its base64 says nothing about it.
+    """
+    characters = len(prompt)
+    images = 0
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            characters += len(content)
+        elif isinstance(content, list):
+            for part in content:
+                if not isinstance(part, dict):
+                    continue
+                text = part.get("text")
+                if isinstance(text, str):
+                    characters += len(text)
+                elif part.get("type") == "image_url":
+                    images += 1
+    return -(-characters // CHARACTERS_PER_TOKEN) + images * TOKENS_PER_IMAGE
