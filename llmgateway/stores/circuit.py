@@ -1,0 +1,57 @@
+"""Not asking what is known to be away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+
+class Circuit:
+    """Spares callers the wait for a backend that has just failed.
+
+    After a failure one caller in *retry_after* seconds is let through to see whether it is
+    back; the first success lets everybody through. Both turns are logged once, as warnings.
+
+    Args:
+        backend: What the log calls it.
+        retry_after: Seconds.
+        clock: Seconds; may jump, as the wall's does.
+    """
+
+    def __init__(self, backend: str, *, retry_after: float, clock: Callable[[], float]) -> None:
+        self._backend = backend
+        self._retry_after = retry_after
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._away = False
+        self._asked_at = 0.0
+
+    def allows(self) -> bool:
+        """Whether the caller should ask the backend; it must then tell :meth:`succeeded` or :meth:`failed`."""
+        if not self._away:
+            return True
+        with self._lock:
+            now = self._clock()
+            # A clock that was put back must not close the way for as long as it was put back.
+            if 0 <= now - self._asked_at < self._retry_after:
+                return False
+            self._asked_at = now
+            return True
+
+    def failed(self, reason: str) -> None:
+        with self._lock:
+            self._asked_at = self._clock()
+            first, self._away = not self._away, True
+        if first:
+            logger.warning("%s is away, and is asked again every %g s: %s", self._backend, self._retry_after, reason)
+
+    def succeeded(self) -> None:
+        if not self._away:
+            return
+        with self._lock:
+            first, self._away = self._away, False
+        if first:
+            logger.warning("%s is back", self._backend)

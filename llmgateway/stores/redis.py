@@ -1,0 +1,353 @@
+"""Redis in front of a durable store: look-ups in one round trip, and an answer while the store is away.
+
+Redis is never the truth. It holds, under names that share one hash tag so that a cluster keeps
+them together:
+
+``llmgateway:{gateway}:key:<digest>``
+    A key as the durable store had it, and until when that may be believed unasked.
+``llmgateway:{gateway}:generation``
+    A token that is replaced whenever the organisation changes.
+``llmgateway:{gateway}:guard``
+    A token that is replaced whenever any key changes; see ``fill.lua``.
+
+Both are random and made anew when they are missing, so an emptied Redis repeats none of them.
+
+A change is made in the durable store first and then wiped from Redis. If Redis cannot be
+reached at that moment, this process keeps the wiping in mind and does it before it believes
+Redis again. Should the process die before that, or should Redis come back with the data of an
+earlier day, others believe what they find there for *freshness* seconds at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from importlib import resources
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.interfaces import KeyStore, OrganisationStore
+from llmgateway.records import KeyRecord, Lookup, Organisation, Prompt
+
+from .circuit import Circuit
+
+T = TypeVar("T")
+
+
+class Look(NamedTuple):
+    """What Redis has at one moment."""
+
+    entry: bytes | None
+    generation: str
+    guard: bytes
+
+
+class RedisCache:
+    """The connection to Redis, what is kept there, and what still has to be wiped from it.
+
+    Connects when first used; its connections are not shared across a fork. Every method but
+    those that say otherwise raises :class:`StoreUnavailable`, at once if Redis failed less
+    than *retry_after* seconds ago.
+
+    Args:
+        server: A ``redis://``, ``rediss://`` or ``unix://`` URL, or a client that is ready (Sentinel).
+        namespace: The hash tag; two gateways that share a Redis need different ones.
+        timeout: Seconds to connect, and for an answer. A Redis that is well answers within a
+            millisecond; half a second outlasts its pauses (a fork for a snapshot, a slow command), and
+            is what the requests of one moment wait when it hangs, before the circuit spares the next.
+        freshness: Seconds for which an entry is used without asking the durable store.
+        ttl: Seconds after which an unused entry is gone, also as a stand-in for the durable store.
+        retry_after: Seconds between attempts while Redis, or the durable store, is away.
+        clock: Seconds since the epoch. Hosts may differ by less than *freshness*.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        server: str | redis.Redis,
+        *,
+        namespace: str = "gateway",
+        timeout: float = 0.5,
+        freshness: float = 300,
+        ttl: float = 7 * 24 * 3600,
+        retry_after: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.freshness = freshness
+        self.clock = clock
+        self.durable = Circuit("the durable store", retry_after=retry_after, clock=clock)
+        self._ttl = int(ttl)
+        self._circuit = Circuit("redis", retry_after=retry_after, clock=clock)
+        self._prefix = f"llmgateway:{{{namespace}}}:"
+        self._generation = self._prefix + "generation"
+        self._guard = self._prefix + "guard"
+        self._pending: set[_Wipe] = set()
+        self._redis: Any = _client(server, timeout) if isinstance(server, str) else server
+        self._fill = self._redis.register_script(resources.files(__package__).joinpath("fill.lua").read_text())
+
+    def look(self, digest: str) -> Look:
+        """The key's entry and both tokens, in one round trip unless a token was missing."""
+
+        def look() -> Look:
+            entry, generation, guard = self._redis.mget(self._key(digest), self._generation, self._guard)
+            if generation is None or guard is None:
+                generation, guard = self._tokens()
+            return Look(entry, generation.decode(), guard)
+
+        return self._ask(look)
+
+    def generation(self) -> str:
+        return self._ask(lambda: self._tokens()[0].decode())
+
+    def fill(self, digest: str, entry: bytes, *, guard: bytes) -> None:
+        """Keep *entry* if no key has changed since *guard* was looked at. Raises nothing: it is only a cache."""
+        names = [self._key(digest), self._guard]
+        self._try(lambda: self._fill(keys=names, args=[guard, entry, self._ttl]))
+
+    def wipe_key(self, digest: str) -> None:
+        """Let no process believe what it knows of a key. Raises nothing: what cannot be done now is done later."""
+        self._wipe(self._key(digest))
+
+    def wipe_generation(self) -> None:
+        """Begin a new generation. Raises nothing: what cannot be done now is done later."""
+        self._wipe(self._generation)
+
+    def ping(self) -> None:
+        self._ask(self._redis.ping, urgent=True)
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        self._redis.close()
+
+    def _key(self, digest: str) -> str:
+        return f"{self._prefix}key:{digest}"
+
+    def _tokens(self) -> tuple[bytes, bytes]:
+        """Generation and guard, made if missing; of several processes at once one makes them for all."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            # A generation lasts no longer than an entry: whoever missed that the organisation has
+            # changed (see above) reads it again then.
+            pipe.set(self._generation, uuid.uuid4().hex, nx=True, ex=max(1, int(self.freshness)))
+            pipe.set(self._guard, uuid.uuid4().hex, nx=True, ex=self._ttl)
+            pipe.mget(self._generation, self._guard)
+            *_, (generation, guard) = pipe.execute()
+        return generation, guard
+
+    def _wipe(self, name: str) -> None:
+        self._pending.add(_Wipe(name))
+        # Urgent: an admin's change may wait for a time-out, a user's look-up may not.
+        self._try(lambda: None, urgent=True)
+
+    def _deliver(self) -> None:
+        wipes = self._pending.copy()
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._guard, uuid.uuid4().hex, ex=self._ttl)
+            pipe.delete(*{wipe.name for wipe in wipes})
+            pipe.execute()
+        # By identity: the same name may have become due again in the meantime, as another wipe.
+        self._pending.difference_update(wipes)
+
+    def _ask(self, question: Callable[[], T], *, urgent: bool = False) -> T:
+        if not urgent and not self._circuit.allows():
+            raise StoreUnavailable("Redis does not serve. Try again later.")
+        try:
+            if self._pending:
+                self._deliver()
+            answer = question()
+        except redis.RedisError as error:
+            # The driver's text names hosts, and some servers' errors repeat a password.
+            problem = f"Redis does not serve ({type(error).__name__}). Try again later."
+            self._circuit.failed(type(error).__name__)
+            raise StoreUnavailable(problem) from error
+        self._circuit.succeeded()
+        return answer
+
+    def _try(self, action: Callable[[], object], *, urgent: bool = False) -> None:
+        try:
+            self._ask(action, urgent=urgent)
+        except StoreUnavailable:
+            logging.getLogger(__name__).debug("redis missed a step", exc_info=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wipe:
+    """One name that has to be deleted; each is itself, even of the same name."""
+
+    name: str
+
+
+def _client(url: str, timeout: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        socket_keepalive=True,
+        # A connection that was idle for longer may have been dropped on the way without a word.
+        health_check_interval=30,
+        # Once, at once: a pooled connection does not know that the server was restarted. Never
+        # after a time-out, and never with the driver's own pauses: the durable store answers sooner.
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        # The threads are the bound; the driver's own, 100, would fail look-ups at the 101st.
+        max_connections=10_000,
+        # An older server answers RESP3's greeting with an error that repeats the password.
+        protocol=2,
+    )
+
+
+class RedisKeys:
+    """A :class:`~llmgateway.interfaces.KeyStore`: Redis in front of *durable*.
+
+    :meth:`find` is one round trip to Redis if the key is there and fresh. A stale entry is
+    used if the durable store is away; without Redis the durable store is asked each time.
+    """
+
+    def __init__(self, cache: RedisCache, durable: KeyStore) -> None:
+        self._cache = cache
+        self._durable = durable
+
+    def find(self, digest: str) -> Lookup:
+        try:
+            look = self._cache.look(digest)
+        except StoreUnavailable:
+            record, generation = _guarded(self._cache, lambda: self._durable.find(digest))
+            return Lookup(record, _durable_generation(generation))
+        cached = _decode(look.entry)
+        if cached is not None and 0 <= cached.fresh_until - self._cache.clock() <= self._cache.freshness:
+            return Lookup(cached.record, look.generation)
+        try:
+            record, _ = _guarded(self._cache, lambda: self._durable.find(digest))
+        except StoreUnavailable:
+            if cached is None:
+                raise
+            return Lookup(cached.record, look.generation)
+        if record is not None:
+            self._cache.fill(digest, self._encode(record), guard=look.guard)
+        elif cached is not None:
+            self._cache.wipe_key(digest)
+        return Lookup(record, look.generation)
+
+    def add(self, record: KeyRecord) -> bool:
+        added = self._durable.add(record)
+        self._cache.wipe_key(record.digest)
+        return added
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        return self._durable.get(key_id)
+
+    def list(
+        self,
+        *,
+        user: str | None = None,
+        group: str | None = None,
+        active: bool | None = None,
+        after: str = "",
+        limit: int | None = None,
+    ) -> list[KeyRecord]:
+        return self._durable.list(user=user, group=group, active=active, after=after, limit=limit)
+
+    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
+        record = self._durable.update(key_id, changes)
+        if record is not None:
+            self._cache.wipe_key(record.digest)
+        return record
+
+    def remove(self, key_id: str) -> bool:
+        record = self._durable.get(key_id)
+        try:
+            return self._durable.remove(key_id)
+        finally:
+            # Also after an error: the store may have done it and only its answer was lost, and
+            # when the admin tries again there is no record any more that tells the digest.
+            if record is not None:
+                self._cache.wipe_key(record.digest)
+
+    def _encode(self, record: KeyRecord) -> bytes:
+        return orjson.dumps({"fresh_until": self._cache.clock() + self._cache.freshness, "record": record})
+
+
+class RedisOrganisation:
+    """An :class:`~llmgateway.interfaces.OrganisationStore`: *durable*, with the generation in Redis."""
+
+    def __init__(self, cache: RedisCache, durable: OrganisationStore) -> None:
+        self._cache = cache
+        self._durable = durable
+
+    def load(self) -> Organisation:
+        # The generation first: if a change comes between the two, it is the old one with the new
+        # content, and the next look-up makes the caller load again. The other way round would hide it.
+        try:
+            generation = self._cache.generation()
+        except StoreUnavailable:
+            organisation = _guarded(self._cache, self._durable.load)
+            return replace(organisation, generation=_durable_generation(organisation.generation))
+        return replace(_guarded(self._cache, self._durable.load), generation=generation)
+
+    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+        # Also after an error: the store may have done it and only its answer was lost.
+        try:
+            return self._durable.set_prompt(text, set_at)
+        finally:
+            self._cache.wipe_generation()
+
+    def prompt_versions(self) -> list[Prompt]:
+        return self._durable.prompt_versions()
+
+    def set_credential(self, credential: bytes) -> None:
+        try:
+            self._durable.set_credential(credential)
+        finally:
+            self._cache.wipe_generation()
+
+
+def _guarded(cache: RedisCache, question: Callable[[], T]) -> T:
+    """Ask the durable store for a request, unless it has just failed: each wait would hold a thread."""
+    if not cache.durable.allows():
+        raise StoreUnavailable("The durable store does not serve. Try again later.")
+    try:
+        answer = question()
+    except StoreUnavailable as error:
+        cache.durable.failed(error.message)
+        raise
+    cache.durable.succeeded()
+    return answer
+
+
+def _durable_generation(generation: str) -> str:
+    """The durable store's own, so marked that it equals none of Redis'."""
+    return f"durable:{generation}"
+
+
+_FIELDS = frozenset(field.name for field in fields(KeyRecord))
+
+
+class _Cached(NamedTuple):
+    record: KeyRecord
+    fresh_until: float
+
+
+def _decode(entry: bytes | None) -> _Cached | None:
+    """The key in an entry; None for what another version of this program has written."""
+    if entry is None:
+        return None
+    shape = orjson.loads(entry)
+    found = shape["record"]
+    # An entry without a field that this version knows would seem to say that a key lacks, say,
+    # a limit: better to ask the durable store.
+    if found.keys() != _FIELDS:
+        return None
+    for name in ("created_at", "starts_at", "expires_at"):
+        if found[name] is not None:
+            found[name] = datetime.fromisoformat(found[name])
+    if found["models"] is not None:
+        found["models"] = tuple(found["models"])
+    return _Cached(KeyRecord(**found), shape["fresh_until"])
