@@ -1,1 +1,50 @@
-"""A stand-in for Azure OpenAI that needs no subscription."""
+"""A stand-in for Azure OpenAI that needs no subscription.
+
+It answers chat completions as Azure does, key by key and header by header, on
+
+* ``POST /openai/deployments/{deployment}/chat/completions?api-version=…`` (classic),
+* ``POST /openai/v1/chat/completions`` (``model`` is the deployment),
+* ``POST /anything/deployments/{deployment}/chat/completions`` (as behind API Management).
+
+The text is predictable (:func:`answer_to`); a prompt with :data:`FILTERED_PHRASE` in it meets
+the content filter. A :class:`Script` makes a request meet anything else: an error, a pause, a
+cut, a silence, garbage. What was served can be read afterwards (:class:`Served`)::
+
+    with Simulator(key="k") as azure:
+        azure.script(Script(tokens=50, gap=0.02, cut_after_events=10))
+        …
+        [one] = azure.wait_for(lambda served: served and served[0].status)
+
+The same from another process, without a login, so never on an address that others can reach:
+
+=============================  =======================================================================
+``POST /simulator/script``     the fields of a :class:`Script` as an object, and ``"times"`` (1; ``null``
+                               for every request until a reset); 400 with ``{"problem"}`` if impossible
+``GET /simulator/served``      ``{"served": [...]}`` (:meth:`Served.as_json`); of credentials only whether
+                               they were right
+``POST /simulator/release``    lets stalled answers go on
+``DELETE /simulator/served``   forgets scripts and what was served, and releases
+=============================  =======================================================================
+"""
+
+from .books import Served
+from .chat import FILTERED_PHRASE
+from .completions import answer_to
+from .deployments import DEFAULT_DEPLOYMENTS, Deployment
+from .faults import FAULTS
+from .scripts import Raw, Script
+from .server import DEFAULT_KEY, Simulator, serve
+
+__all__ = [
+    "DEFAULT_DEPLOYMENTS",
+    "DEFAULT_KEY",
+    "FAULTS",
+    "FILTERED_PHRASE",
+    "Deployment",
+    "Raw",
+    "Script",
+    "Served",
+    "Simulator",
+    "answer_to",
+    "serve",
+]

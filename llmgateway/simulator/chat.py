@@ -1,0 +1,248 @@
+"""The body of a chat completion: what it asks for, and why Azure would refuse it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from . import tokens
+from .deployments import Deployment
+from .faults import CONTENT_FILTER, Fault, invalid, unknown_parameter, unrecognized_argument
+
+FILTERED_PHRASE = "violate the content policy"
+"""A prompt with this in it meets the content filter."""
+
+_KNOWN_PARAMETERS = frozenset(
+    [
+        "audio",
+        "best_of",
+        "data_sources",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "modalities",
+        "model",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+    ]
+)
+
+_OLDEST_WITH_STREAM_OPTIONS = "2024-08-01"
+"""API versions sort by their date, of which they begin with."""
+
+
+class Refused(Exception):
+    """Azure answers with an error instead of a completion."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.status)
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A request that Azure would serve."""
+
+    messages: Sequence[Mapping[str, Any]]
+    stream: bool
+    include_usage: bool
+    obfuscate: bool
+    answers: int
+    max_tokens: int | None
+    """Of one answer, thoughts included."""
+    tools: Sequence[Any]
+    tool: str | None
+    """Name of the function that the request demands to be called."""
+    tool_named: bool
+    """It was demanded by its name, not just any."""
+    response_format: Mapping[str, Any]
+
+    @property
+    def prompt_tokens(self) -> int:
+        return tokens.of_prompt(self.messages, tools=orjson.dumps(self.tools).decode() if self.tools else "")
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """Read a body as JSON object.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise Refused(
+            invalid(
+                "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your "
+                "HTTP library correctly. The API expects a JSON payload, but what was sent was not valid JSON.)"
+            )
+        )
+    return document
+
+
+def characters(document: Mapping[str, Any]) -> int:
+    """Length of the prompt's text, before anything about it is known to be right."""
+    messages = document.get("messages")
+    if not isinstance(messages, list):
+        return 0
+    return sum(len(tokens.text_of(message)) for message in messages if isinstance(message, dict))
+
+
+def read(document: Mapping[str, Any], *, deployment: Deployment, api_version: str | None, strict: bool) -> Chat:
+    """Check what a request says, in Azure's manner.
+
+    Args:
+        strict: Refuse parameters that no version of the API has, instead of ignoring them.
+
+    Raises:
+        Refused: with the error that Azure answers.
+    """
+    if strict:
+        for name in document.keys() - _KNOWN_PARAMETERS:
+            raise Refused(unknown_parameter(name))
+    messages = _messages(document)
+    stream = document.get("stream") is True
+    options = _stream_options(document, stream=stream, deployment=deployment, api_version=api_version)
+    if any(FILTERED_PHRASE in tokens.text_of(message) for message in messages):
+        raise Refused(CONTENT_FILTER)
+    tools = document.get("tools") or []
+    tool, named = _demanded(document.get("tool_choice"), tools)
+    return Chat(
+        messages=messages,
+        stream=stream,
+        include_usage=options.get("include_usage") is True,
+        obfuscate=options.get("include_obfuscation") is not False,
+        answers=_integer(document, "n") or 1,
+        max_tokens=_max_tokens(document, deployment),
+        tools=tools,
+        tool=tool,
+        tool_named=named,
+        response_format=_response_format(document, messages),
+    )
+
+
+def _messages(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "messages" not in document:
+        raise Refused(
+            invalid("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
+        )
+    messages = document["messages"]
+    if not isinstance(messages, list):
+        raise Refused(
+            invalid("Invalid type for 'messages': expected an array of objects.", param="messages", code="invalid_type")
+        )
+    if not messages:
+        raise Refused(
+            invalid(
+                "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array "
+                "instead.",
+                param="messages",
+                code="empty_array",
+            )
+        )
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            place = f"messages[{index}]"
+            raise Refused(invalid(f"Invalid type for '{place}': expected an object.", param=place, code="invalid_type"))
+    return messages
+
+
+def _stream_options(
+    document: Mapping[str, Any], *, stream: bool, deployment: Deployment, api_version: str | None
+) -> Mapping[str, Any]:
+    options = document.get("stream_options")
+    if options is None:
+        return {}
+    if deployment.old:
+        raise Refused(unknown_parameter("stream_options"))
+    if api_version is not None and api_version < _OLDEST_WITH_STREAM_OPTIONS:
+        raise Refused(unrecognized_argument("stream_options"))
+    if not stream:
+        raise Refused(
+            invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options")
+        )
+    return options if isinstance(options, dict) else {}
+
+
+def _max_tokens(document: Mapping[str, Any], deployment: Deployment) -> int | None:
+    if deployment.reasons and document.get("max_tokens") is not None:
+        raise Refused(
+            invalid(
+                "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' "
+                "instead.",
+                param="max_tokens",
+                code="unsupported_parameter",
+            )
+        )
+    limit = _integer(document, "max_completion_tokens")
+    return limit if limit is not None else _integer(document, "max_tokens")
+
+
+def _integer(document: Mapping[str, Any], name: str) -> int | None:
+    value = document.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Refused(invalid(f"Invalid type for '{name}': expected an integer.", param=name, code="invalid_type"))
+    if value < 1:
+        raise Refused(
+            invalid(
+                f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
+                param=name,
+                code="integer_below_min_value",
+            )
+        )
+    return value
+
+
+def _demanded(choice: Any, tools: Sequence[Any]) -> tuple[str | None, bool]:
+    if isinstance(choice, dict):
+        return str(choice.get("function", {}).get("name", "")), True
+    if choice == "required" and tools:
+        return str(tools[0].get("function", {}).get("name", "")), False
+    return None, False
+
+
+def _response_format(document: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    wanted = document.get("response_format")
+    if not isinstance(wanted, dict):
+        return {}
+    mentioned = any("json" in tokens.text_of(message).lower() for message in messages)
+    if wanted.get("type") == "json_object" and not mentioned:
+        raise Refused(
+            invalid(
+                "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+                param="messages",
+            )
+        )
+    return wanted

@@ -1,0 +1,304 @@
+"""The simulated Azure as a server: :class:`Simulator`."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from types import TracebackType
+
+from . import control
+from .azure import Azure, Reply, Request
+from .books import Books, Served
+from .deployments import DEFAULT_DEPLOYMENTS, Deployment
+from .scripts import ORDINARY, Script, ScriptQueue
+from .wire import BadRequest, Connection, Gate, PeerLeft, transmit
+
+DEFAULT_KEY = "simulated-azure-key"
+_BACKLOG = 1024
+_DRAIN = 5.0
+_NOT_HTTP = Reply(status=400, headers={"Content-Type": "text/plain"}, parts=[b"Bad Request"])
+
+
+class Simulator:
+    """An Azure OpenAI resource on a socket of this machine; a context manager.
+
+    Args:
+        key: The resource's key.
+        deployments: What can be called; a name alone is an ordinary deployment.
+        port: 0 for any that is free; :attr:`url` tells which.
+        tokens_per_minute: Limit of each deployment, enforced as Azure enforces it; ``None`` for none.
+        requests_per_minute: The same; without it six for every thousand tokens per minute, if those are limited.
+        strict: Reject parameters that the API does not have, as newer Azure does.
+        clock: Seconds since the epoch, for limits and for ``created``.
+        remember: How many of the last requests :attr:`served` keeps, with everything that was sent.
+
+    One thread serves each connection. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str = DEFAULT_KEY,
+        deployments: Iterable[Deployment | str] = DEFAULT_DEPLOYMENTS,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tokens_per_minute: int | None = None,
+        requests_per_minute: int | None = None,
+        strict: bool = False,
+        clock: Callable[[], float] = time.time,
+        remember: int = 10_000,
+    ) -> None:
+        self._azure = Azure(
+            key=key,
+            deployments=deployments,
+            tokens_per_minute=tokens_per_minute,
+            requests_per_minute=requests_per_minute,
+            strict=strict,
+            clock=clock,
+        )
+        self._address = (host, port)
+        self._books = Books(remember=remember)
+        self._scripts = ScriptQueue()
+        self._gate = Gate()
+        self._lock = threading.Lock()
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._count = 0
+        self._bell: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
+        self._exchanges: set[Served] = set()
+        self._stopping = self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"<Simulator at {self.url}, {len(self._connections)} connections>"
+
+    def __enter__(self) -> Simulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        return self._address[1]
+
+    @property
+    def url(self) -> str:
+        """``http://HOST:PORT``, the resource without ``/openai``."""
+        host, port = self._address
+        return f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._stopping = self._stopped = False
+        listener = socket.create_server(self._address, backlog=_BACKLOG)
+        self._address = (self._address[0], listener.getsockname()[1])
+        bell, self._bell = socket.socketpair()
+        self._acceptor = threading.Thread(target=self._accept, args=(listener, bell), name="simulator", daemon=True)
+        self._acceptor.start()
+
+    def stop(self, *, drain: float = 0.0) -> None:
+        """Listen no more, give answers *drain* seconds to end, then cut them; returns when all threads have ended."""
+        if self._bell is None or self._acceptor is None:
+            return
+        self._stopping = True
+        self._bell.close()
+        self._acceptor.join()
+        self._bell = self._acceptor = None
+        deadline = time.monotonic() + drain
+        while self._exchanges and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._stopped = True
+        with self._lock:
+            connections = dict(self._connections)
+        for connection in connections:
+            connection.shut()
+        for thread in connections.values():
+            thread.join()
+
+    def script(self, script: Script, *, times: int | None = 1) -> None:
+        """Let *script* serve the next *times* requests that no earlier one waits for; ``None``: all until a reset."""
+        self._scripts.add(script, times=times)
+
+    @property
+    def served(self) -> list[Served]:
+        """The requests in the order of their arrival, those in progress included."""
+        return self._books.entries()
+
+    def wait_for(self, predicate: Callable[[list[Served]], object], timeout: float = 5.0) -> list[Served]:
+        """Return :attr:`served` as soon as *predicate* says yes to it.
+
+        Raises:
+            TimeoutError: it did not within *timeout* seconds.
+        """
+        return self._books.wait_for(predicate, timeout)
+
+    def release(self) -> None:
+        """Let every request that has arrived pass its stall, also one that has not come to it yet."""
+        self._gate.release()
+
+    def reset(self) -> None:
+        """Forget scripts and what was served, and release what is stalled."""
+        self._scripts.clear()
+        self._books.clear()
+        self._gate.release()
+
+    def _accept(self, listener: socket.socket, bell: socket.socket) -> None:
+        """Take connections until the other end of *bell* is closed."""
+        with listener, bell:
+            poll = select.poll()
+            poll.register(listener, select.POLLIN)
+            poll.register(bell, select.POLLIN)
+            while bell.fileno() not in dict(poll.poll()):
+                peer, _ = listener.accept()
+                self._welcome(peer)
+
+    def _welcome(self, peer: socket.socket) -> None:
+        self._count += 1
+        connection = Connection(peer, self._count)
+        name = f"simulator-{self._count}"
+        thread = threading.Thread(target=self._converse, args=(connection,), name=name, daemon=True)
+        with self._lock:
+            self._connections[connection] = thread
+        thread.start()
+
+    def _converse(self, connection: Connection) -> None:
+        try:
+            while self._exchange(connection):
+                pass
+        except PeerLeft:
+            pass  # within a request, which nobody has seen
+        finally:
+            connection.close()
+            with self._lock:
+                del self._connections[connection]
+
+    def _exchange(self, connection: Connection) -> bool:
+        """Serve one request; False if the connection has come to its end."""
+        try:
+            received = connection.read_request()
+        except BadRequest:
+            self._transmit(connection, _NOT_HTTP, keep=False)
+            return False
+        if received is None:
+            return False
+        request, version = received
+        old = version == "HTTP/1.0"
+        keep = not (old or self._stopping or request.headers.get("connection", "").lower() == "close")
+        if request.path.startswith(control.PREFIX):
+            return self._transmit(connection, control.answer(request, self), keep=keep)
+        script = self._scripts.next()
+        if old:
+            script = replace(script, framing="close")
+        return self._serve(connection, request, script, keep=keep)
+
+    def _transmit(self, connection: Connection, reply: Reply, *, keep: bool) -> bool:
+        """Send what is not Azure's and stands in no book."""
+        unwritten = Served(connection=connection.number, method="", path="", query={}, headers={}, body=b"")
+        return transmit(connection, reply, ORDINARY, unwritten, door=None, keep=keep)
+
+    def _serve(self, connection: Connection, request: Request, script: Script, *, keep: bool) -> bool:
+        served = Served(
+            connection=connection.number,
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            headers=request.headers,
+            body=request.body,
+            authenticated=self._azure.knows(request),
+        )
+        # The door stands before the request does: whoever sees the request can release it.
+        with self._gate.door() if script.stall_after_events is not None else nullcontext() as door:
+            self._books.enter(served)
+            with self._lock:
+                self._exchanges.add(served)
+            try:
+                return self._answer(connection, request, script, served, door=door, keep=keep)
+            except PeerLeft:
+                served.peer_left = not self._stopped
+                return False
+            finally:
+                with self._lock:
+                    self._exchanges.discard(served)
+
+    def _answer(
+        self,
+        connection: Connection,
+        request: Request,
+        script: Script,
+        served: Served,
+        *,
+        door: int | None,
+        keep: bool,
+    ) -> bool:
+        if script.refuse:
+            connection.close(reset=script.reset)
+            return False
+        reply = self._azure.answer(request, script)
+        served.usage = reply.usage
+        if script.delay:
+            connection.wait(script.delay)
+        return transmit(connection, reply, script, served, door=door, keep=keep)
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    key: str = DEFAULT_KEY,
+    deployments: Iterable[Deployment | str] = DEFAULT_DEPLOYMENTS,
+    tokens_per_minute: int | None = None,
+    requests_per_minute: int | None = None,
+    strict: bool = False,
+    script: Script | None = None,
+    remember: int = 1000,
+    started: Callable[[Simulator], None] | None = None,
+) -> None:
+    """Run a simulator until SIGTERM or SIGINT, then give running answers five seconds to end.
+
+    For the main thread of a process of its own.
+
+    Args:
+        script: Serves every request, until another process resets it.
+        started: Is told when connections are accepted.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    simulator = Simulator(
+        key=key,
+        deployments=deployments,
+        host=host,
+        port=port,
+        tokens_per_minute=tokens_per_minute,
+        requests_per_minute=requests_per_minute,
+        strict=strict,
+        remember=remember,
+    )
+    if script is not None:
+        simulator.script(script, times=None)
+    endings = {signal.SIGTERM, signal.SIGINT}
+    # Blocked before any thread is born, so that they come to sigwait and nowhere else.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    try:
+        simulator.start()
+        try:
+            if started is not None:
+                started(simulator)
+            signal.sigwait(endings)
+        finally:
+            simulator.stop(drain=_DRAIN)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

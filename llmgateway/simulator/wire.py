@@ -1,0 +1,400 @@
+"""HTTP/1.1 on a socket, byte by byte: requests in, answers out as a script wants them."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from itertools import count
+from urllib.parse import parse_qsl, unquote
+
+from .azure import Reply, Request
+from .books import Served
+from .scripts import Framing, Script
+
+_HEAD_LIMIT = 65_536
+_PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
+"""Linux tells that the peer has closed although there is unread input; elsewhere reading must find out."""
+
+
+class PeerLeft(Exception):
+    """The client has closed the connection."""
+
+
+class BadRequest(Exception):
+    """What came is not HTTP."""
+
+
+class Gate:
+    """Where stalled answers wait for :meth:`release`. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._doors: set[int] = set()
+
+    @contextmanager
+    def door(self) -> Iterator[int]:
+        """A file descriptor that becomes readable when, from now on, somebody releases."""
+        inner, outer = os.pipe()
+        with self._lock:
+            self._doors.add(outer)
+        try:
+            yield inner
+        finally:
+            with self._lock:
+                self._doors.discard(outer)
+                os.close(outer)
+            os.close(inner)
+
+    def release(self) -> None:
+        with self._lock:
+            for outer in self._doors:
+                os.write(outer, b"!")
+
+
+class Connection:
+    """A client's connection; belongs to one thread but for :meth:`shut`."""
+
+    def __init__(self, peer: socket.socket, number: int) -> None:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.number = number
+        self._socket = peer
+        self._input = bytearray()
+
+    def read_request(self) -> tuple[Request, str] | None:
+        """The next request and its HTTP version; ``None`` when the client has no more.
+
+        Raises:
+            BadRequest: what came is not HTTP.
+            PeerLeft: the client closed within a request.
+        """
+        head = self._read_head()
+        if head is None:
+            return None
+        line, *lines = head.decode("latin-1").split("\r\n")
+        method, target, version = _request_line(line)
+        headers = dict(_header(line) for line in lines)
+        if headers.get("expect", "").lower() == "100-continue":
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        path, _, query = target.partition("?")
+        request = Request(
+            method=method,
+            path=unquote(path),
+            query=dict(parse_qsl(query, keep_blank_values=True)),
+            headers=headers,
+            body=self._read_body(headers),
+        )
+        return request, version
+
+    def _read_head(self) -> bytes | None:
+        while (end := self._input.find(b"\r\n\r\n")) < 0:
+            if len(self._input) > _HEAD_LIMIT:
+                raise BadRequest("the head does not end")
+            if not self._more():
+                return None
+        return self._take(end + 4)[:-4]
+
+    def _read_body(self, headers: dict[str, str]) -> bytes:
+        if "chunked" in headers.get("transfer-encoding", "").lower():
+            return b"".join(self._read_chunks())
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise BadRequest("Content-Length is no number")
+        return self._read_exactly(int(length))
+
+    def _read_chunks(self) -> Iterator[bytes]:
+        while True:
+            size, _, _ = self._read_line().partition(b";")
+            try:
+                length = int(size, 16)
+            except ValueError as error:
+                raise BadRequest("a chunk's size is no number") from error
+            if not length:
+                break
+            yield self._read_exactly(length)
+            self._read_line()
+        while self._read_line():
+            pass  # trailers say nothing to us
+
+    def _read_line(self) -> bytes:
+        while (end := self._input.find(b"\r\n")) < 0:
+            if not self._more():
+                raise PeerLeft
+        return self._take(end + 2)[:-2]
+
+    def _read_exactly(self, length: int) -> bytes:
+        while len(self._input) < length:
+            if not self._more():
+                raise PeerLeft
+        return self._take(length)
+
+    def _more(self) -> bool:
+        try:
+            received = self._socket.recv(65_536)
+        except OSError:
+            return False
+        self._input += received
+        return bool(received)
+
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._input[:length])
+        del self._input[:length]
+        return taken
+
+    def wait(self, seconds: float | None, *, door: int | None = None) -> None:
+        """Let time pass, or until the *door* opens.
+
+        Raises:
+            PeerLeft: the client did not want to wait; noticed at once.
+        """
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | _PEER_CLOSED)
+        if door is not None:
+            poll.register(door, select.POLLIN)
+        until = None if seconds is None else time.monotonic() + seconds
+        while until is None or (left := until - time.monotonic()) > 0:
+            ready = dict(poll.poll(None if until is None else left * 1000))
+            if door in ready:
+                return
+            if self._socket.fileno() in ready:
+                if not ready[self._socket.fileno()] & ~select.POLLIN and self._more():
+                    # The next request, early. Only hearing of the end matters now.
+                    poll.modify(self._socket, _PEER_CLOSED)
+                    continue
+                raise PeerLeft
+
+    def send(self, output: bytes) -> None:
+        """Hand bytes to the network.
+
+        Raises:
+            PeerLeft: the client has closed; ``args[0]`` is how many of the bytes were handed over before.
+        """
+        done = 0
+        try:
+            done = self._socket.send(output)
+            while done < len(output):
+                done += self._socket.send(memoryview(output)[done:])
+        except OSError as error:
+            raise PeerLeft(done) from error
+
+    def close(self, *, reset: bool = False) -> None:
+        if reset:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def shut(self) -> None:
+        """End whatever the connection's thread is waiting for; for other threads."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _request_line(line: str) -> tuple[str, str, str]:
+    parts = line.split(" ")
+    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
+        raise BadRequest("no request line")
+    return parts[0], parts[1], parts[2]
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise BadRequest("a header without a colon")
+    return name.lower(), value.strip()
+
+
+def transmit(
+    connection: Connection, reply: Reply, script: Script, served: Served, *, door: int | None, keep: bool
+) -> bool:
+    """Send an answer as the script wants it, and note in *served* how far it came.
+
+    Args:
+        door: Opens when a stalled answer shall go on (:meth:`Gate.door`).
+        keep: The client would use the connection again.
+
+    Returns:
+        Whether the connection can be used again.
+
+    Raises:
+        PeerLeft: the client closed before the end.
+    """
+    served.status = reply.status
+    framing = script.framing or ("chunked" if reply.stream else "length")
+    keep = keep and framing != "close"
+    head = _head(reply, framing, keep=keep, verbatim=script.raw is not None)
+    if script.raw is not None and {"content-length", "transfer-encoding"} & {name.lower() for name in reply.headers}:
+        framing = "length"  # whatever its headers promise, the body goes out as it is
+    writer = _Writer(connection, head, framing, script, served)
+    try:
+        _write(connection, writer, reply, script, door=door)
+    except _Cut:
+        connection.close(reset=script.reset)
+        return False
+    return keep
+
+
+class _Cut(Exception):
+    """The script ends the answer here."""
+
+
+def _write(connection: Connection, writer: _Writer, reply: Reply, script: Script, *, door: int | None) -> None:
+    due = time.monotonic()
+    for rank, part in enumerate(reply.parts):
+        _pause(connection, writer, script, rank, door=door)
+        if rank and script.gap:
+            writer.flush()
+            due += script.gap
+            connection.wait(due - time.monotonic())
+        last = rank + 1 == len(reply.parts)
+        halts = (script.cut_after_events, script.stall_after_events)
+        writer.write(part, last=last and len(reply.parts) not in halts)
+    _pause(connection, writer, script, len(reply.parts), door=door)
+    writer.end()
+
+
+def _pause(connection: Connection, writer: _Writer, script: Script, sent: int, *, door: int | None) -> None:
+    if sent == script.cut_after_events:
+        writer.flush()
+        raise _Cut
+    if sent == script.stall_after_events:
+        writer.flush()
+        connection.wait(None, door=door)
+
+
+def _head(reply: Reply, framing: Framing, *, keep: bool, verbatim: bool) -> bytes:
+    try:
+        phrase = HTTPStatus(reply.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    lines = [f"HTTP/1.1 {reply.status} {phrase}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    given = {name.lower() for name in reply.headers}
+    if not verbatim:
+        lines.append(f"Date: {_date(int(time.time()))}")
+    if not given & {"content-length", "transfer-encoding"}:
+        if framing == "chunked":
+            lines.append("Transfer-Encoding: chunked")
+        elif framing == "length":
+            lines.append(f"Content-Length: {sum(map(len, reply.parts))}")
+    if not keep:
+        lines.append("Connection: close")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+_dates: dict[int, str] = {}
+"""The present second's date, which all answers of that second share."""
+
+
+def _date(second: int) -> str:
+    if second not in _dates:
+        _dates.clear()
+        _dates[second] = formatdate(second, usegmt=True)
+    return _dates.get(second) or formatdate(second, usegmt=True)
+
+
+class _Writer:
+    """Cuts a body into the pieces that are sent, frames them, and counts."""
+
+    def __init__(self, connection: Connection, head: bytes, framing: Framing, script: Script, served: Served) -> None:
+        self._connection = connection
+        self._chunked = framing == "chunked"
+        self._served = served
+        self._limit = script.cut_after_bytes
+        self._splitting = script.split is not None
+        self._cuts = iter(()) if script.split is None else _cuts(script.split)
+        self._cut = next(self._cuts, None)
+        self._pending = head
+        self._held = b""
+        self._taken = self._sent = 0
+        self._ends: deque[int] = deque()
+        if self._splitting:
+            self._send(b"", b"", b"")
+
+    def write(self, part: bytes, *, last: bool = False) -> None:
+        """Send one event, or what of it the split lets through; with the body's end if it is the *last*."""
+        self._taken += len(part)
+        self._ends.append(self._taken)
+        if not self._splitting:
+            self._put(part, last=last)
+            return
+        self._held += part
+        while self._cut is not None and self._cut - self._sent < len(self._held):
+            size = self._cut - self._sent
+            self._cut = next(self._cuts, None)
+            self._put(self._held_up_to(size), last=False)
+        if last:
+            self._put(self._held_up_to(len(self._held)), last=True)
+
+    def flush(self) -> None:
+        """Hand over everything that was held back."""
+        if self._held:
+            self._put(self._held_up_to(len(self._held)), last=False)
+        if self._pending:
+            self._send(b"", b"", b"")
+
+    def end(self) -> None:
+        """End the body properly, if its last event has not done so."""
+        if not self._served.finished:
+            self.flush()
+            self._served.finished = True
+            self._send(b"", b"", b"0\r\n\r\n" if self._chunked else b"")
+
+    def _held_up_to(self, size: int) -> bytes:
+        taken, self._held = self._held[:size], self._held[size:]
+        return taken
+
+    def _put(self, piece: bytes, *, last: bool) -> None:
+        if self._limit is not None and self._sent + len(piece) > self._limit:
+            self._frame(piece[: self._limit - self._sent], last=False)
+            raise _Cut
+        self._frame(piece, last=last)
+
+    def _frame(self, piece: bytes, *, last: bool) -> None:
+        self._sent += len(piece)
+        while self._ends and self._ends[0] <= self._sent:
+            self._ends.popleft()
+            self._served.events_sent += 1
+        self._served.finished = last
+        if not self._chunked:
+            self._send(b"", piece, b"")
+        elif piece:
+            self._send(b"%x\r\n" % len(piece), piece, b"\r\n0\r\n\r\n" if last else b"\r\n")
+        else:
+            self._send(b"", b"", b"0\r\n\r\n" if last else b"")
+
+    def _send(self, before: bytes, piece: bytes, after: bytes) -> None:
+        served = self._served
+        if piece:
+            served.sent.append(piece)
+        output = b"".join((self._pending, before, piece, after))
+        overhead = len(self._pending) + len(before)
+        self._pending = b""
+        if not output:
+            return
+        try:
+            self._connection.send(output)
+        except PeerLeft as left:
+            self._take_back(piece, handed_over=left.args[0] - overhead)
+            raise
+
+    def _take_back(self, piece: bytes, *, handed_over: int) -> None:
+        """Correct what was noted of a piece that did not get through."""
+        served = self._served
+        served.finished = False
+        if piece:
+            served.sent[-1] = piece[: max(0, handed_over)]
+            if handed_over < len(piece) and served.events_sent:
+                served.events_sent -= 1
+
+
+def _cuts(split: int | tuple[int, ...]) -> Iterator[int]:
+    """Offsets in the body at which a piece ends, ascending."""
+    return count(split, split) if isinstance(split, int) else iter(sorted(set(split) - {0}))
