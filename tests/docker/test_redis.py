@@ -77,7 +77,7 @@ def test_settings_arrive(redis: Started) -> None:
 def test_password_is_demanded(redis: Started) -> None:
     """Nobody gets anything without the password."""
     with (
-        driver.Redis("127.0.0.1", int(redis.environment["REDISPORT"])) as stranger,
+        driver.Redis("127.0.0.1", int(redis.environment["REDISPORT"]), retry=None) as stranger,
         pytest.raises(driver.AuthenticationError),
     ):
         stranger.ping()
