@@ -1,0 +1,656 @@
+"""What every store must do, whatever it is made of; a test module subclasses these and brings the fixtures.
+
+``elsewhere`` is a second object on the same backend: what another process or host would have.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.interfaces import KeyStore, OrganisationStore, Pingable, UsageLog
+from llmgateway.records import KeyRecord, Outcome, Prompt, UsageRecord, UsageRow, UsageSource
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def key(number: int = 1, **fields: object) -> KeyRecord:
+    record = KeyRecord(
+        id=f"key_{number:04}", digest=f"{number:064x}", user="ada", name=f"laptop {number}", created_at=NEW_YEAR
+    )
+    return replace(record, **fields)
+
+
+def usage(number: int = 1, **fields: object) -> UsageRecord:
+    record = UsageRecord(
+        id=f"req_{number:06}",
+        timestamp=NEW_YEAR,
+        key_id="key_0001",
+        user="ada",
+        model="gpt-4o",
+        deployment="gpt-4o-eu",
+        endpoint="/v1/chat/completions",
+        stream=False,
+        outcome=Outcome.OK,
+        usage_source=UsageSource.UPSTREAM,
+        duration_ms=12.5,
+    )
+    return replace(record, **fields)
+
+
+def at_once(*actions: Callable[[], object]) -> list[object]:
+    """Do every action in a thread of its own, all beginning together; their results in order."""
+    barrier = threading.Barrier(len(actions))
+
+    def begin(action: Callable[[], object]) -> object:
+        barrier.wait(10)
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as threads:
+        return list(threads.map(begin, actions))
+
+
+class KeyStoreContract:
+    @pytest.fixture
+    def keys(self) -> KeyStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def elsewhere(self) -> KeyStore:
+        raise NotImplementedError
+
+    def test_finds_what_was_added(self, keys, elsewhere):
+        """Every field of a key comes back as it went in, from everywhere and by every way."""
+        full = key(
+            1,
+            group="physics",
+            email="ada@example.org",
+            note='Büro 3: "für Ada" \\ 日本',
+            active=False,
+            starts_at=datetime(2026, 1, 1, 8, 0, 0, 1000, UTC),
+            expires_at=datetime(2026, 12, 31, 23, 59, 59, 999000, UTC),
+            models=("gpt-4o", "o3-mini"),
+        )
+
+        assert keys.add(full)
+
+        assert full == keys.find(full.digest).record
+        assert full == elsewhere.find(full.digest).record
+        assert full == elsewhere.find(full.digest).record  # by now from a cache, if there is one
+        assert full == elsewhere.get(full.id)
+        assert [full] == elsewhere.list()
+        assert elsewhere.get(full.id).created_at.tzinfo == UTC
+
+    def test_tells_no_models_from_every_model(self, keys):
+        """A key that may use no model at all does not become one that may use all of them."""
+        keys.add(key(1, models=()))
+        keys.add(key(2, models=None))
+
+        for _ in range(2):
+            assert keys.find(key(1).digest).record.models == ()
+            assert keys.find(key(2).digest).record.models is None
+
+    def test_keeps_every_millisecond(self, keys):
+        """Times come back to the millisecond, also those that no binary fraction hits."""
+        times = [datetime(2026, 5, 17, 11, 23, second, ms * 1000, UTC) for second, ms in ((1, 123), (2, 1), (3, 999))]
+        for number, time in enumerate(times):
+            keys.add(key(number, created_at=time))
+
+        assert times == [record.created_at for record in keys.list()]
+
+    def test_finds_nothing_for_an_unknown_digest(self, keys):
+        """A digest that nobody has is no error; the generation comes all the same."""
+        keys.add(key(1))
+
+        found = keys.find(key(2).digest)
+
+        assert found.record is None
+        assert found.generation == keys.find(key(1).digest).generation
+        assert keys.get("key_0002") is None
+
+    def test_finds_what_was_added_after_a_miss(self, keys, elsewhere):
+        """That a key was unknown a moment ago does not stick."""
+        assert elsewhere.find(key().digest).record is None
+
+        keys.add(key())
+
+        assert key() == elsewhere.find(key().digest).record
+
+    def test_refuses_the_digest_of_another_key(self, keys):
+        """A key that exists is not added again under another identifier, and stays as it was."""
+        assert keys.add(key(1))
+
+        assert not keys.add(key(2, digest=key(1).digest))
+
+        assert key(1) == keys.find(key(1).digest).record
+        assert [key(1)] == keys.list()
+
+    def test_refuses_the_identifier_of_another_key(self, keys):
+        """An identifier is given once, and its key stays as it was."""
+        assert keys.add(key(1))
+
+        assert not keys.add(key(2, id=key(1).id))
+
+        assert key(1) == keys.get(key(1).id)
+        assert keys.find(key(2).digest).record is None
+
+    def test_adds_once_when_many_try(self, keys, elsewhere):
+        """Of many who add the same key at once exactly one is told that it did."""
+        attempts = [
+            lambda store=store, number=number: store.add(key(number, digest="d" * 64))
+            for number, store in enumerate([keys, elsewhere] * 4)
+        ]
+
+        assert sum(at_once(*attempts)) == 1
+        assert len(keys.list()) == 1
+
+    def test_update_is_seen_by_the_next_find_everywhere(self, keys, elsewhere):
+        """A revoked key is revoked for the next request of every process."""
+        keys.add(key())
+        assert elsewhere.find(key().digest).record.active
+        assert elsewhere.find(key().digest).record.active
+
+        keys.update(key().id, {"active": False})
+
+        assert not elsewhere.find(key().digest).record.active
+        assert not keys.find(key().digest).record.active
+
+    def test_update_returns_the_whole_key(self, keys):
+        """An update answers with the key as it is now, the other fields untouched."""
+        keys.add(key(1, note="old", group="physics"))
+        changes = {
+            "note": None,
+            "group": "chemistry",
+            "name": "desk",
+            "expires_at": datetime(2027, 1, 1, 0, 0, 0, 5000, UTC),
+            "models": ("gpt-4o",),
+        }
+
+        updated = keys.update(key().id, changes)
+
+        assert key(1, **changes) == updated
+        assert updated == keys.get(key().id)
+
+    def test_update_of_nothing_changes_nothing(self, keys):
+        """No changes: the key as it is."""
+        keys.add(key())
+
+        assert key() == keys.update(key().id, {})
+
+    def test_update_of_an_unknown_key(self, keys):
+        """An update makes no key."""
+        assert keys.update("key_0009", {"name": "x"}) is None
+        assert keys.update("key_0009", {}) is None
+        assert keys.list() == []
+
+    @pytest.mark.parametrize("field", ["id", "digest", "nonsense", 'name" = 1 --', "$where"])
+    def test_update_of_other_fields_is_a_mistake(self, keys, field):
+        """What identifies a key does not change, and no name from outside gets into a statement."""
+        keys.add(key())
+
+        with pytest.raises(ValueError, match="can be changed"):
+            keys.update(key().id, {field: "x"})
+
+        assert key() == keys.get(key().id)
+
+    def test_updates_of_different_fields_both_hold(self, keys, elsewhere):
+        """Two admins who change different fields at once do not undo each other's change."""
+        for number in range(20):
+            keys.add(key(number))
+            at_once(
+                lambda number=number: keys.update(key(number).id, {"name": "new"}),
+                lambda number=number: elsewhere.update(key(number).id, {"active": False}),
+            )
+
+            assert key(number, name="new", active=False) == keys.get(key(number).id)
+            assert key(number, name="new", active=False) == keys.find(key(number).digest).record
+
+    def test_removes_a_key_everywhere(self, keys, elsewhere):
+        """A removed key is unknown to the next request of every process, and can be removed only once."""
+        keys.add(key())
+        assert elsewhere.find(key().digest).record is not None
+
+        assert keys.remove(key().id)
+
+        assert elsewhere.find(key().digest).record is None
+        assert elsewhere.get(key().id) is None
+        assert not elsewhere.remove(key().id)
+
+    def test_a_removed_key_can_be_added_again(self, keys, elsewhere):
+        """What was removed leaves no trace that would refuse it."""
+        keys.add(key(1))
+        elsewhere.find(key(1).digest)
+        keys.remove(key(1).id)
+        elsewhere.find(key(1).digest)
+
+        assert keys.add(key(2, digest=key(1).digest))
+
+        assert key(2).id == elsewhere.find(key(1).digest).record.id
+
+    def test_lists_by_identifier(self, keys):
+        """Whatever the order of adding, the oldest identifier comes first."""
+        for number in (3, 1, 2):
+            keys.add(key(number))
+
+        assert [key(1), key(2), key(3)] == keys.list()
+
+    def test_lists_page_by_page(self, keys):
+        """Pages of any size, each behind the last identifier of the one before, make up the whole."""
+        for number in range(7):
+            keys.add(key(number))
+
+        first = keys.list(limit=3)
+        second = keys.list(limit=3, after=first[-1].id)
+        third = keys.list(limit=3, after=second[-1].id)
+
+        assert [len(first), len(second), len(third)] == [3, 3, 1]
+        assert keys.list() == [*first, *second, *third]
+        assert keys.list(after=third[-1].id) == []
+        assert keys.list(limit=0) == []
+
+    def test_lists_what_matches_every_filter(self, keys):
+        """Filters narrow each other down, and so does the page."""
+        keys.add(key(1, user="ada", group="physics"))
+        keys.add(key(2, user="ada", group="physics", active=False))
+        keys.add(key(3, user="ada", group=None))
+        keys.add(key(4, user="bob", group="physics"))
+
+        def numbers(**filters: object) -> list[int]:
+            return [int(record.id[-4:]) for record in keys.list(**filters)]
+
+        assert numbers(user="ada") == [1, 2, 3]
+        assert numbers(group="physics") == [1, 2, 4]
+        assert numbers(active=False) == [2]
+        assert numbers(active=True) == [1, 3, 4]
+        assert numbers(user="ada", group="physics", active=True) == [1]
+        assert numbers(user="ada", group="physics", after="key_0001") == [2]
+        assert numbers(user="ada", limit=1) == [1]
+        assert numbers(user="eve") == []
+        assert numbers(group="' OR 1 --") == []
+
+    def test_shows_no_digest(self, keys):
+        """What goes by a digest may be logged whole."""
+        keys.add(key(0xABCDEF))
+
+        assert "abcdef" not in repr(keys.find(key(0xABCDEF).digest))
+
+    def test_serves_many_threads(self, keys, elsewhere):
+        """Threads that add, change, remove and look up at once get in nobody's way."""
+
+        def work(number: int) -> None:
+            store, other = (keys, elsewhere) if number % 2 else (elsewhere, keys)
+            for step in range(10):
+                mine = key(number * 100 + step)
+                assert store.add(mine)
+                assert mine == other.find(mine.digest).record
+                store.update(mine.id, {"name": "new"})
+                assert other.find(mine.digest).record.name == "new"
+                assert other.remove(mine.id)
+                assert store.find(mine.digest).record is None
+
+        at_once(*[lambda number=number: work(number) for number in range(8)])
+
+        assert keys.list() == []
+
+
+class OrganisationStoreContract:
+    @pytest.fixture
+    def organisation(self) -> OrganisationStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def elsewhere(self) -> OrganisationStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def keys(self) -> KeyStore:
+        """The key store beside ``organisation``, whose look-ups tell the generation."""
+        raise NotImplementedError
+
+    def test_begins_empty(self, organisation):
+        """Where nothing was ever set there is version 0 of the prompt, no credential and no history."""
+        loaded = organisation.load()
+
+        assert Prompt() == loaded.prompt
+        assert loaded.credential is None
+        assert organisation.prompt_versions() == []
+
+    def test_prompt_is_in_force_everywhere(self, organisation, elsewhere):
+        """A prompt that was set is the next one that anybody loads, with its number and time."""
+        text = "Antworte höflich. $name {x} %s 'x' \"y\" \\ 🎓\n"
+
+        prompt = organisation.set_prompt(text, NEW_YEAR)
+
+        assert Prompt(version=1, text=text, set_at=NEW_YEAR) == prompt
+        assert prompt == organisation.load().prompt
+        assert prompt == elsewhere.load().prompt
+
+    def test_versions_count_up(self, organisation, elsewhere):
+        """Each prompt is one above the highest so far, the empty one too; all stay readable, newest first."""
+        prompts = [
+            organisation.set_prompt("one", NEW_YEAR),
+            elsewhere.set_prompt("", NEW_YEAR),
+            organisation.set_prompt("three", NEW_YEAR),
+        ]
+
+        assert [prompt.version for prompt in prompts] == [1, 2, 3]
+        assert prompts[::-1] == organisation.prompt_versions()
+        assert prompts[2] == elsewhere.load().prompt
+
+    def test_the_same_text_is_a_version_too(self, organisation):
+        """Who sets what is set already still finds it in the history."""
+        organisation.set_prompt("one", NEW_YEAR)
+        organisation.set_prompt("one", NEW_YEAR)
+
+        assert [prompt.version for prompt in organisation.prompt_versions()] == [2, 1]
+
+    def test_prompts_at_once_are_all_kept(self, organisation, elsewhere):
+        """Of prompts that are set at once none is lost, none shares a number, and the highest is in force."""
+
+        def work(store: OrganisationStore, number: int) -> list[Prompt]:
+            return [store.set_prompt(f"{number}.{step}", NEW_YEAR) for step in range(5)]
+
+        workers = [
+            lambda store=store, number=number: work(store, number)
+            for number, store in enumerate([organisation, elsewhere] * 3)
+        ]
+        prompts = sorted((prompt for part in at_once(*workers) for prompt in part), key=lambda prompt: prompt.version)
+
+        assert list(range(1, 31)) == [prompt.version for prompt in prompts]
+        assert prompts[::-1] == elsewhere.prompt_versions()
+        assert prompts[-1] == organisation.load().prompt
+
+    def test_credential_is_kept_as_it_came(self, organisation, elsewhere):
+        """Any bytes come back, and the latest replaces those before; the prompt is another matter."""
+        organisation.set_prompt("one", NEW_YEAR)
+        organisation.set_credential(b"first")
+        organisation.set_credential(bytes(range(256)))
+
+        assert bytes(range(256)) == elsewhere.load().credential
+        assert elsewhere.load().prompt.text == "one"
+
+    def test_a_prompt_leaves_the_credential(self, organisation, elsewhere):
+        """Setting a prompt does not take the credential away, also before there was any prompt."""
+        organisation.set_credential(b"secret")
+        organisation.set_prompt("one", NEW_YEAR)
+
+        assert elsewhere.load().credential == b"secret"
+        assert "secret" not in repr(elsewhere.load())
+
+    def test_changes_of_different_things_both_hold(self, organisation, elsewhere):
+        """A prompt and a credential that are set at once both hold, on an empty store as well."""
+        at_once(
+            lambda: organisation.set_prompt("one", NEW_YEAR),
+            lambda: elsewhere.set_credential(b"secret"),
+            lambda: elsewhere.set_prompt("two", NEW_YEAR),
+        )
+
+        loaded = organisation.load()
+        assert loaded.credential == b"secret"
+        assert loaded.prompt.version == 2
+
+    def test_generation_stays_while_nothing_changes(self, organisation, elsewhere, keys):
+        """Look-ups and loads agree on the generation, and neither makes a new one."""
+        organisation.set_prompt("one", NEW_YEAR)
+
+        generation = organisation.load().generation
+
+        assert generation
+        assert generation == elsewhere.load().generation
+        assert generation == keys.find("0" * 64).generation
+        assert generation == organisation.load().generation
+
+    def test_every_change_makes_a_new_generation(self, organisation, elsewhere, keys):
+        """After each change the next look-up tells a generation that was never there before."""
+        seen = {organisation.load().generation}
+        changes = [
+            lambda: organisation.set_prompt("one", NEW_YEAR),
+            lambda: elsewhere.set_prompt("one", NEW_YEAR),
+            lambda: organisation.set_credential(b"secret"),
+            lambda: elsewhere.set_credential(b"secret"),
+        ]
+        for change in changes:
+            change()
+
+            generation = keys.find("0" * 64).generation
+            assert generation not in seen
+            assert generation == elsewhere.load().generation
+            seen.add(generation)
+
+    def test_a_key_makes_no_new_generation(self, organisation, keys):
+        """Handing out keys makes no process load the organisation again."""
+        organisation.set_prompt("one", NEW_YEAR)
+        generation = organisation.load().generation
+
+        keys.add(key())
+        keys.update(key().id, {"active": False})
+        keys.remove(key().id)
+
+        assert generation == keys.find(key().digest).generation
+
+
+class UsageLogContract:
+    @pytest.fixture
+    def log(self) -> UsageLog:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def elsewhere(self) -> UsageLog:
+        raise NotImplementedError
+
+    def test_an_empty_log_sums_to_zero(self, log):
+        """Without groupings there is one row of zeros; with them there is none."""
+        assert [UsageRow(by={})] == list(log.report())
+        assert list(log.report(by=["day", "user"])) == []
+        assert isinstance(next(iter(log.report())).cost_usd, float)
+
+    def test_sums_every_field(self, log, elsewhere):
+        """All counts add up; a record without a price costs nothing; whatever is not ok is an error."""
+        counts = {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "total_tokens": 120,
+            "cached_tokens": 64,
+            "reasoning_tokens": 8,
+        }
+        log.append([usage(1, cost_usd=0.25, **counts), usage(2, cost_usd=None, **counts)])
+        log.append([usage(10 + number, outcome=outcome, cost_usd=0.5) for number, outcome in enumerate(Outcome)])
+
+        expected = UsageRow(
+            by={},
+            requests=2 + len(Outcome),
+            prompt_tokens=200,
+            completion_tokens=40,
+            total_tokens=240,
+            cached_tokens=128,
+            reasoning_tokens=16,
+            cost_usd=0.25 + 0.5 * len(Outcome),
+            errors=len(Outcome) - 1,
+        )
+        assert [expected] == list(elsewhere.report())
+
+    def test_sums_without_any_price(self, log):
+        """Where no price is known the cost is zero, not missing."""
+        log.append([usage(1, cost_usd=None)])
+
+        assert [UsageRow(by={"user": "ada"}, requests=1, cost_usd=0.0)] == list(log.report(by=["user"]))
+
+    def test_appends_every_kind_of_record(self, log):
+        """A record with everything in it and one with the least are both taken."""
+        log.append(
+            [
+                usage(
+                    1,
+                    group="physics",
+                    stream=True,
+                    status=200,
+                    cost_usd=0.001,
+                    prompt_version=3,
+                    content_filter=("hate", "violence"),
+                    ttft_ms=20.25,
+                    upstream_request_id="0f2c",
+                    region="East US 2",
+                    client_address="2001:db8::1",
+                ),
+                usage(2),
+            ]
+        )
+
+        assert next(iter(log.report())).requests == 2
+
+    def test_leaves_a_record_that_is_there(self, log, elsewhere):
+        """A record that is sent again, even with other content, is neither counted twice nor changed."""
+        log.append([usage(1, total_tokens=10)])
+
+        elsewhere.append([usage(0, total_tokens=1), usage(1, total_tokens=1000), usage(2, total_tokens=100)])
+        elsewhere.append([usage(1, total_tokens=1000)])
+
+        assert [UsageRow(by={}, requests=3, total_tokens=111)] == list(log.report())
+
+    def test_takes_a_record_once_that_is_twice_in_a_batch(self, log):
+        """The same identifier twice in one call is one record."""
+        log.append([usage(1, total_tokens=10), usage(1, total_tokens=10), usage(2, total_tokens=1)])
+
+        assert [UsageRow(by={}, requests=2, total_tokens=11)] == list(log.report())
+
+    def test_takes_an_empty_batch(self, log):
+        """Nothing to append is not an error."""
+        log.append([])
+
+        assert [UsageRow(by={})] == list(log.report())
+
+    def test_takes_a_thousand_at_once(self, log):
+        """A batch of 1,000 goes in, and again, and counts once."""
+        batch = [usage(number, total_tokens=number) for number in range(1000)]
+
+        log.append(batch)
+        log.append(batch)
+
+        assert [UsageRow(by={}, requests=1000, total_tokens=sum(range(1000)))] == list(log.report())
+
+    def test_loses_nothing_under_threads(self, log, elsewhere):
+        """Batches that come at once, and overlap, leave each record once."""
+
+        def work(store: UsageLog, first: int) -> None:
+            for start in range(first, first + 100, 10):
+                store.append([usage(number, total_tokens=1) for number in range(start, start + 15)])
+
+        at_once(
+            *[
+                lambda store=store, first=first: work(store, first)
+                for store, first in zip([log, elsewhere] * 4, range(0, 800, 100), strict=True)
+            ]
+        )
+
+        assert [UsageRow(by={}, requests=805, total_tokens=805)] == list(log.report())
+
+    def test_groups_by_each_field(self, log):
+        """Each grouping has its own name and values."""
+        log.append([usage(1, key_id="key_0007", user="ada", group="physics", model="gpt-4o")])
+
+        expected = {
+            "day": "2026-01-01",
+            "month": "2026-01",
+            "user": "ada",
+            "key": "key_0007",
+            "group": "physics",
+            "model": "gpt-4o",
+        }
+        for name, value in expected.items():
+            assert [{name: value}] == [row.by for row in log.report(by=[name])]
+        assert [expected] == [row.by for row in log.report(by=list(expected))]
+        assert list(expected) == list(next(iter(log.report(by=list(expected)))).by)
+
+    def test_days_and_months_end_at_midnight_utc(self, log):
+        """The last millisecond of a month belongs to it, and the next one does not; leap days are days."""
+        log.append(
+            [
+                usage(1, timestamp=datetime(2028, 2, 28, 23, 59, 59, 999000, UTC)),
+                usage(2, timestamp=datetime(2028, 2, 29, 0, 0, 0, 0, UTC)),
+                usage(3, timestamp=datetime(2028, 2, 29, 23, 59, 59, 999000, UTC)),
+                usage(4, timestamp=datetime(2028, 3, 1, 0, 0, 0, 0, UTC)),
+            ]
+        )
+
+        days = [(row.by["day"], row.requests) for row in log.report(by=["day"])]
+        months = [(row.by["month"], row.requests) for row in log.report(by=["month"])]
+
+        assert days == [("2028-02-28", 1), ("2028-02-29", 2), ("2028-03-01", 1)]
+        assert months == [("2028-02", 3), ("2028-03", 1)]
+
+    def test_sorts_by_the_groupings_as_given(self, log):
+        """The first grouping counts most, whichever it is, and what is missing comes first."""
+        log.append(
+            [
+                usage(1, user="bob", group="physics"),
+                usage(2, user="ada", group=None),
+                usage(3, user="ada", group="physics"),
+                usage(4, user="bob", group="chemistry"),
+                usage(5, user="Zoe", group=None),
+            ]
+        )
+
+        by_group = [(row.by["group"], row.by["user"]) for row in log.report(by=["group", "user"])]
+        by_user = [(row.by["user"], row.by["group"]) for row in log.report(by=["user", "group"])]
+
+        assert by_group == [(None, "Zoe"), (None, "ada"), ("chemistry", "bob"), ("physics", "ada"), ("physics", "bob")]
+        assert by_user == [("Zoe", None), ("ada", None), ("ada", "physics"), ("bob", "chemistry"), ("bob", "physics")]
+
+    def test_sums_within_each_group(self, log):
+        """A row has the sums of its own records and of no others."""
+        log.append([usage(number, user=user, total_tokens=10**number) for number, user in enumerate("abab")])
+
+        expected = [
+            UsageRow(by={"user": "a"}, requests=2, total_tokens=101),
+            UsageRow(by={"user": "b"}, requests=2, total_tokens=1010),
+        ]
+        assert expected == list(log.report(by=["user"]))
+
+    def test_interval_begins_with_start_and_ends_before_end(self, log):
+        """A record at *start* counts, one at *end* does not; adjoining intervals share none."""
+        moments = [datetime(2026, 1, 1, 12, 0, 0, ms * 1000, UTC) for ms in range(4)]
+        log.append([usage(number, timestamp=moment, total_tokens=10**number) for number, moment in enumerate(moments)])
+
+        def total(start: datetime | None, end: datetime | None) -> int:
+            return next(iter(log.report(start=start, end=end))).total_tokens
+
+        assert total(moments[1], moments[3]) == 110
+        assert total(None, moments[1]) == 1
+        assert total(moments[1], None) == 1110
+        assert total(moments[1], moments[1]) == 0
+        assert total(None, None) == 1111
+
+    def test_counts_one_key_alone(self, log):
+        """A key's own report has its records only, within the interval."""
+        log.append(
+            [
+                usage(1, key_id="key_0001", total_tokens=1),
+                usage(2, key_id="key_0002", total_tokens=10),
+                usage(3, key_id="key_0001", total_tokens=100, timestamp=datetime(2026, 2, 1, tzinfo=UTC)),
+            ]
+        )
+
+        assert [UsageRow(by={}, requests=2, total_tokens=101)] == list(log.report(key_id="key_0001"))
+        february = datetime(2026, 2, 1, tzinfo=UTC)
+        assert [UsageRow(by={}, requests=1, total_tokens=1)] == list(log.report(key_id="key_0001", end=february))
+        assert [UsageRow(by={})] == list(log.report(key_id="key_0003"))
+
+    def test_counts_beyond_32_bits(self, log):
+        """Large sums are exact."""
+        log.append([usage(number, total_tokens=2**31 - 1) for number in range(4)])
+
+        assert next(iter(log.report())).total_tokens == 4 * (2**31 - 1)
+
+
+def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
+    """Every question, and a ping, ends in :class:`StoreUnavailable` with time to try again."""
+    for question in (backend.ping, *questions):
+        with pytest.raises(StoreUnavailable) as caught:
+            question()
+        assert caught.value.retry_after

@@ -1,0 +1,374 @@
+"""The embedded store: the contracts, several processes, migrations, and the file itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import stat
+import threading
+from contextlib import closing
+
+import pytest
+
+from llmgateway.errors import ConfigurationError, StoreUnavailable
+from llmgateway.records import UsageRecord
+from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+from llmgateway.stores.sqlite.schema import MIGRATIONS
+from tests.servers import wait_until
+from tests.stores.contract import (
+    NEW_YEAR,
+    KeyStoreContract,
+    OrganisationStoreContract,
+    UsageLogContract,
+    key,
+    unavailable,
+    usage,
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "gateway.sqlite"
+
+
+@pytest.fixture
+def database(path):
+    with closing(SQLiteDatabase(path)) as database:
+        yield database
+
+
+@pytest.fixture
+def other_database(path, database):
+    with closing(SQLiteDatabase(path)) as database:
+        yield database
+
+
+class TestSQLiteKeys(KeyStoreContract):
+    @pytest.fixture
+    def keys(self, database):
+        return SQLiteKeys(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return SQLiteKeys(other_database)
+
+    def test_looks_up_by_the_index(self, keys, database):
+        """A look-up costs the same with ten keys and with a million."""
+        seen: list[str] = []
+        with database.transaction() as connection:
+            connection.set_trace_callback(seen.append)
+        keys.find(key().digest)
+        with database.transaction() as connection:
+            connection.set_trace_callback(None)
+        (statement,) = [statement for statement in seen if statement.startswith("SELECT")]
+
+        plan = " ".join(row[-1] for row in database.rows(f"EXPLAIN QUERY PLAN {statement}"))
+
+        assert "SEARCH keys USING INDEX" in plan
+
+
+class TestSQLiteOrganisation(OrganisationStoreContract):
+    @pytest.fixture
+    def organisation(self, database):
+        return SQLiteOrganisation(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return SQLiteOrganisation(other_database)
+
+    @pytest.fixture
+    def keys(self, database):
+        return SQLiteKeys(database)
+
+
+class TestSQLiteUsageLog(UsageLogContract):
+    @pytest.fixture
+    def log(self, database):
+        return SQLiteUsageLog(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return SQLiteUsageLog(other_database)
+
+    def test_stores_every_field_under_its_name(self, log, database):
+        """The columns are the record's fields, in a form that other programs read."""
+        log.append([usage(1, group="physics", stream=True, content_filter=("hate",), cost_usd=0.5, status=200)])
+
+        (row,) = database.rows('SELECT id, timestamp, "group", stream, content_filter, cost_usd, outcome FROM logs')
+        columns = [column[1] for column in database.rows("PRAGMA table_info(logs)")]
+
+        assert row == ("req_000001", 1767225600000, "physics", 1, '["hate"]', 0.5, "ok")
+        assert set(UsageRecord.__dataclass_fields__) == set(columns)
+
+    def test_a_batch_that_fails_leaves_nothing(self, log, database):
+        """If one record of a batch cannot be stored, none is, and the error is the store's."""
+        with pytest.raises(StoreUnavailable):
+            log.append([usage(1), usage(2, user=None)])
+
+        assert next(iter(log.report())).requests == 0
+
+
+def _add_keys(path, worker, count):
+    keys = SQLiteKeys(SQLiteDatabase(path))
+    for step in range(count):
+        assert keys.add(key(worker * 1000 + step))
+
+
+def _set_prompts(path, worker, count):
+    organisation = SQLiteOrganisation(SQLiteDatabase(path))
+    for step in range(count):
+        organisation.set_prompt(f"{worker}.{step}", NEW_YEAR)
+
+
+def _append(path, worker, count):
+    log = SQLiteUsageLog(SQLiteDatabase(path))
+    for step in range(count):
+        log.append([usage(worker * 1000 + step, total_tokens=1), usage(999_999, total_tokens=1)])
+
+
+class TestProcesses:
+    """Several processes on one file, each started from nothing at the same time."""
+
+    def run(self, work, path, *, processes=4, count=25):
+        context = multiprocessing.get_context("spawn")
+        workers = [context.Process(target=work, args=(path, worker, count)) for worker in range(processes)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert [0] * processes == [worker.exitcode for worker in workers]
+
+    def test_make_the_file_together_and_lose_no_key(self, path):
+        """Processes that find no file make it once, and every key that any of them adds is there."""
+        self.run(_add_keys, path)
+
+        assert len(SQLiteKeys(SQLiteDatabase(path)).list()) == 100
+
+    def test_number_prompts_without_gap_or_double(self, path):
+        """Versions from all processes are 1 to 100, and the highest is in force."""
+        self.run(_set_prompts, path)
+
+        organisation = SQLiteOrganisation(SQLiteDatabase(path))
+        assert list(range(100, 0, -1)) == [prompt.version for prompt in organisation.prompt_versions()]
+        assert organisation.prompt_versions()[0] == organisation.load().prompt
+
+    def test_count_each_record_once(self, path):
+        """Records of all processes are there, and the one that all of them send is there once."""
+        self.run(_append, path)
+
+        (row,) = SQLiteUsageLog(SQLiteDatabase(path)).report()
+        assert (row.requests, row.total_tokens) == (101, 101)
+
+
+class TestForks:
+    def in_child(self, work):
+        """Run *work* in a forked child and return its exit status: 0 if it raised nothing."""
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                work()
+                status = 0
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def test_child_and_parent_go_on(self, database, path):
+        """A store that was used before a fork works on both sides of it."""
+        keys = SQLiteKeys(database)
+        keys.add(key(1))
+
+        def work():
+            assert key(1) == keys.find(key(1).digest).record
+            assert keys.add(key(2))
+
+        assert self.in_child(work) == 0
+        assert keys.add(key(3))
+        assert [key(1), key(2), key(3)] == keys.list()
+
+    def test_no_connection_crosses(self, database, path):
+        """While the process forks the file is closed in every thread: a child must not inherit SQLite's locks."""
+        keys = SQLiteKeys(database)
+        used, leave = threading.Event(), threading.Event()
+
+        def other_thread():
+            keys.find(key().digest)
+            used.set()
+            leave.wait(10)
+            keys.find(key().digest)
+
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        used.wait(10)
+        keys.find(key().digest)
+
+        def work():
+            descriptors = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+            files = [os.readlink(descriptor) for descriptor in descriptors if os.path.lexists(descriptor)]
+            assert not [file for file in files if file.startswith(str(path))]
+
+        try:
+            assert self.in_child(work) == 0
+        finally:
+            leave.set()
+            thread.join(10)
+
+    def test_a_fork_waits_for_a_transaction(self, database):
+        """A thread in the middle of a transaction ends it first, and it holds."""
+        begun, forked = threading.Event(), threading.Event()
+
+        def other_thread():
+            with database.transaction() as connection:
+                begun.set()
+                forked.wait(0.2)  # the fork is on its way by then, and has to wait
+                connection.execute("INSERT INTO prompts VALUES (1, 'one', 0)")
+
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        begun.wait(10)
+        status = self.in_child(lambda: SQLiteOrganisation(database).load())
+        forked.set()
+        thread.join(10)
+
+        assert status == 0
+        assert SQLiteOrganisation(database).load().prompt.text == "one"
+
+
+class TestFile:
+    def test_is_readable_by_its_owner_alone(self, database, path):
+        """The file and those beside it hold an encrypted credential and people's names: mode 0600."""
+        SQLiteKeys(database).add(key())
+
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+
+        assert modes == {"gateway.sqlite": 0o600, "gateway.sqlite-wal": 0o600, "gateway.sqlite-shm": 0o600}
+
+    def test_keeps_everything(self, path):
+        """What one run has stored the next run has."""
+        with closing(SQLiteDatabase(path)) as database:
+            SQLiteKeys(database).add(key())
+            generation = SQLiteOrganisation(database).load().generation
+        with closing(SQLiteDatabase(path)) as database:
+            assert (key(), generation) == SQLiteKeys(database).find(key().digest)
+
+    def test_is_synced_at_every_commit(self, database):
+        """An acknowledged record survives the loss of power: WAL, and FULL on every thread's connection."""
+        with database.transaction() as connection:
+            pass
+
+        assert connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+        assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
+
+    def test_comes_to_the_present_shape_step_by_step(self, path):
+        """A file of an older program gets the missing steps, each once, and keeps its content."""
+        older = [*MIGRATIONS, ("CREATE TABLE added (x)", "INSERT INTO added VALUES (1)")]
+        newer = [*older, ("INSERT INTO added VALUES (2)",)]
+        SQLiteKeys(SQLiteDatabase(path)).add(key())
+
+        for migrations in (older, newer, newer):
+            SQLiteDatabase(path, migrations=migrations).close()
+
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT x FROM added").fetchall() == [(1,), (2,)]
+            assert connection.execute("SELECT count(*) FROM keys").fetchall() == [(1,)]
+
+    def test_a_step_that_fails_leaves_the_old_shape(self, path):
+        """A step is done whole or not at all, and the program says so by not starting."""
+        SQLiteDatabase(path).close()
+
+        with pytest.raises(StoreUnavailable):
+            SQLiteDatabase(path, migrations=[*MIGRATIONS, ("CREATE TABLE added (x)", "nonsense")])
+
+        with closing(SQLiteDatabase(path)) as database:
+            assert database.rows("SELECT name FROM sqlite_master WHERE name = 'added'") == []
+
+    def test_of_a_newer_program_is_refused(self, path):
+        """The file says who can read it; it is not touched."""
+        SQLiteDatabase(path, migrations=[*MIGRATIONS, ("CREATE TABLE added (x)",)]).close()
+        before = path.read_bytes()
+
+        with pytest.raises(ConfigurationError, match="newer llmgateway"):
+            SQLiteDatabase(path)
+
+        assert before == path.read_bytes()
+
+
+class TestTrouble:
+    def test_a_folder_that_is_missing(self, tmp_path):
+        """The file cannot be made where there is no folder."""
+        with pytest.raises(StoreUnavailable):
+            SQLiteDatabase(tmp_path / "missing" / "gateway.sqlite")
+
+    def test_a_file_that_is_no_database(self, path):
+        """Something else under the name is not overwritten."""
+        path.write_bytes(b"not a database" * 100)
+
+        with pytest.raises(StoreUnavailable):
+            SQLiteDatabase(path)
+
+        assert path.read_bytes().startswith(b"not a database")
+
+    def test_a_writer_that_does_not_end(self, path, database):
+        """Who cannot write within the time-out is told; who reads does not notice."""
+        with closing(SQLiteDatabase(path, timeout=0.05)) as impatient, database.transaction():
+            with pytest.raises(StoreUnavailable) as caught:
+                SQLiteKeys(impatient).add(key())
+
+            assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+            assert SQLiteKeys(impatient).find(key().digest).record is None
+            impatient.ping()
+
+        assert SQLiteKeys(database).add(key())
+
+    def test_a_writer_that_ends_in_time(self, path, database, other_database):
+        """Who can write within the time-out just waits."""
+        waiting = threading.Event()
+        done: list[bool] = []
+
+        def add():
+            waiting.set()
+            done.append(SQLiteKeys(other_database).add(key()))
+
+        thread = threading.Thread(target=add)
+        with database.transaction():
+            thread.start()
+            waiting.wait(10)
+        wait_until(lambda: done, what="the waiting write")
+        thread.join()
+
+        assert done == [True]
+
+    def test_a_file_that_was_damaged(self, path, database):
+        """A damaged file is the store's trouble, never a driver's exception."""
+        database.close()
+        path.write_bytes(b"\xff" * path.stat().st_size)
+
+        unavailable(
+            database,
+            lambda: SQLiteKeys(database).find(key().digest),
+            lambda: SQLiteKeys(database).add(key()),
+            lambda: SQLiteOrganisation(database).load(),
+            lambda: SQLiteUsageLog(database).append([usage()]),
+            lambda: list(SQLiteUsageLog(database).report()),
+        )
+
+    def test_an_error_inside_a_transaction(self, database):
+        """What was done before an error is undone, and the next transaction is not in its way."""
+
+        def half() -> None:
+            with database.transaction() as connection:
+                connection.execute("INSERT INTO prompts VALUES (1, 'one', 0)")
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            half()
+
+        assert SQLiteOrganisation(database).prompt_versions() == []
+        assert SQLiteKeys(database).add(key())
+
+    def test_pings(self, database):
+        """A store that serves says nothing."""
+        database.ping()
+
+        assert database.name == "sqlite"
