@@ -2,6 +2,159 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
 
+import click
+
+from . import __version__
+from .errors import ConfigurationError
+from .settings import Settings
+
+_HOST = "127.0.0.1"
+
+_WELCOME = """\
+LLMGateway {version} is running, with a stand-in for Azure behind it. Everything is gone when you stop it (Ctrl-C).
+
+  base URL    {url}/v1
+  user key    {key}
+  admin key   {admin_key}
+  API pages   {url}/docs
+
+With curl:
+
+  curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}' \\
+       -H 'Content-Type: application/json' \\
+       -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+With Python (pip install openai):
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{url}/v1", api_key="{key}")
+  for event in client.chat.completions.create(model="{model}", stream=True,
+                                              messages=[{{"role": "user", "content": "Hello"}}]):
+      print(event.choices[0].delta.content or "" if event.choices else "", end="", flush=True)
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="llmgateway")
 def main() -> None:
-    """Run the command."""
+    """Lend one Azure OpenAI subscription to many people."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on. [LLMGATEWAY_HOST, 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one. [LLMGATEWAY_PORT, 8080]")
+@click.option("--processes", type=int, help="Serving processes. [LLMGATEWAY_PROCESSES, one per two processors]")
+@click.option("--threads", type=int, help="Threads of each process. [LLMGATEWAY_THREADS, 128]")
+def serve(host: str | None, port: int | None, processes: int | None, threads: int | None) -> None:
+    """Run the gateway, configured from the environment."""
+    chosen = {
+        "LLMGATEWAY_HOST": host,
+        "LLMGATEWAY_PORT": port,
+        "LLMGATEWAY_PROCESSES": processes,
+        "LLMGATEWAY_THREADS": threads,
+    }
+    environ = dict(os.environ) | {name: str(value) for name, value in chosen.items() if value is not None}
+    sys.exit(_serve(environ))
+
+
+@main.command("try")
+@click.option("--port", type=int, default=8080, show_default=True, help="Port of the gateway; 0 takes a free one.")
+def try_(port: int) -> None:
+    """Run everything on this machine: the gateway, and a stand-in for Azure. Nothing else is needed."""
+    from .app import create_app
+    from .logs import configure_logging
+    from .server import Worker
+    from .simulator import DEFAULT_DEPLOYMENTS, Simulator
+    from .web.context import EXTENSION
+
+    listener = _listen_or_explain(_HOST, port)
+    admin_key, azure_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    models = DEFAULT_DEPLOYMENTS
+    with tempfile.TemporaryDirectory(prefix="llmgateway-") as folder, Simulator(key=azure_key) as azure:
+        settings = Settings.from_env(
+            {
+                "ADMIN_KEY": admin_key,
+                "LLM_BASE_URL": f"{azure.url}/openai/v1",
+                "LLM_API_KEY": azure_key,
+                "LLMGATEWAY_MODELS": ",".join(models),
+                "LLMGATEWAY_INSTANCE": str(Path(folder) / "instance"),
+                "LLMGATEWAY_PROCESSES": "1",
+                # Whoever presses Ctrl-C wants the prompt back.
+                "LLMGATEWAY_DRAIN_SECONDS": "1",
+                "LLMGATEWAY_LOG_LEVEL": "WARNING",
+            }
+        )
+        configure_logging(settings.log_level, _secrets_of(settings))
+        app = create_app(settings)
+        _, key = app.extensions[EXTENSION].keys.create(user="you", name="try")
+        url = f"http://{_HOST}:{listener.getsockname()[1]}"
+        click.echo(_WELCOME.format(version=__version__, url=url, key=key, admin_key=admin_key, model=models[0]))
+        Worker(app, settings, listener).run()
+
+
+@main.command()
+@click.option("--host", default=_HOST, show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=8081, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--key", envvar="LLM_API_KEY", help="The key that it accepts. [LLM_API_KEY, a fixed one]")
+def simulator(host: str, port: int, key: str | None) -> None:
+    """Run the stand-in for Azure alone: for load tests, demos, teaching."""
+    from .simulator import DEFAULT_KEY, Simulator
+    from .simulator import serve as serve_simulator
+
+    def started(azure: Simulator) -> None:
+        click.echo(f"A stand-in for Azure listens on {azure.url}. LLM_BASE_URL={azure.url}/openai/v1")
+        if not key:
+            click.echo(f"It accepts LLM_API_KEY={DEFAULT_KEY}")
+
+    try:
+        serve_simulator(host, port, key=key or DEFAULT_KEY, started=started)
+    except OSError as error:
+        _fail([f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."])
+
+
+def _serve(environ: Mapping[str, str]) -> int:
+    from .logs import configure_logging
+    from .server import serve
+
+    try:
+        settings = Settings.from_env(environ)
+    except ConfigurationError as error:
+        _fail(error.problems)
+    configure_logging(settings.log_level, _secrets_of(settings))
+    for warning in settings.warnings():
+        click.secho(f"WARNING: {warning}", err=True, bold=True)
+    listener = _listen_or_explain(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    click.echo(f"LLMGateway {__version__} listens on http://{host}:{port} - API pages: http://{host}:{port}/docs")
+    return serve(settings, listener)
+
+
+def _listen_or_explain(host: str, port: int) -> socket.socket:
+    from .server import listen
+
+    try:
+        return listen(host, port)
+    except ConfigurationError as error:
+        _fail(error.problems)
+
+
+def _secrets_of(settings: Settings) -> list[str]:
+    from .settings import settings_fields
+
+    values = [getattr(settings, field.name) for field in settings_fields() if field.metadata["secret"]]
+    return [value for value in values if value]
+
+
+def _fail(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        click.echo(f"llmgateway: {problem}", err=True)
+    sys.exit(2)

@@ -1,1 +1,68 @@
-"""Where keys, settings and usage live: embedded SQLite, or MongoDB with Redis in front."""
+"""Where keys, settings and usage live: embedded SQLite, or MongoDB; Redis in front of either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..interfaces import KeyStore, OrganisationStore, Pingable, UsageLog
+from ..settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Which store serves what."""
+
+    keys: KeyStore
+    organisation: OrganisationStore
+    usage_log: UsageLog
+    backends: tuple[Pingable, ...]
+
+
+def open_stores(settings: Settings, *, clock: Clock) -> Stores:
+    """Choose and open the stores; a driver is imported only where it is used.
+
+    Neither MongoDB nor Redis is asked anything yet: the gateway starts while they are away.
+
+    Raises:
+        ConfigurationError: a newer program wrote the embedded database.
+        StoreUnavailable: the embedded database cannot be opened.
+    """
+    stores = _mongo(settings.mongo_url, settings) if settings.mongo_url else _sqlite(settings)
+    return _with_redis_in_front(stores, settings.redis_url, settings, clock) if settings.redis_url else stores
+
+
+def _sqlite(settings: Settings) -> Stores:
+    from .sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+
+    database = SQLiteDatabase(settings.instance / "gateway.sqlite")
+    return Stores(
+        keys=SQLiteKeys(database),
+        organisation=SQLiteOrganisation(database),
+        usage_log=SQLiteUsageLog(database),
+        backends=(database,),
+    )
+
+
+def _mongo(url: str, settings: Settings) -> Stores:
+    from .mongo import MongoDatabase, MongoKeys, MongoOrganisation, MongoUsageLog
+
+    database = MongoDatabase(url, timeout=settings.store_timeout)
+    return Stores(
+        keys=MongoKeys(database),
+        organisation=MongoOrganisation(database),
+        usage_log=MongoUsageLog(database),
+        backends=(database,),
+    )
+
+
+def _with_redis_in_front(durable: Stores, url: str, settings: Settings, clock: Clock) -> Stores:
+    from .redis import RedisCache, RedisKeys, RedisOrganisation
+
+    cache = RedisCache(url, timeout=settings.store_timeout, clock=clock)
+    return Stores(
+        keys=RedisKeys(cache, durable.keys),
+        organisation=RedisOrganisation(cache, durable.organisation),
+        usage_log=durable.usage_log,
+        backends=(cache, *durable.backends),
+    )

@@ -1,0 +1,5 @@
+"""``python -m llmgateway`` is the command ``llmgateway``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""The only place that knows every part: settings, stores, Azure and web are wired here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import replace
+
+from flask import Flask
+from flask_cors import CORS
+from waitress.proxy_headers import proxy_headers_middleware
+
+from .clock import Clock, Timer
+from .credential import CredentialCipher
+from .errors import ConfigurationError
+from .gateway import Gateway
+from .journal import Journal
+from .keys import Keys
+from .organisation import OrganisationPolicy
+from .prices import cost_usd
+from .records import Usage, UsageRecord
+from .relay import Drain
+from .services import Services
+from .settings import Settings
+from .slots import Slots
+from .stores import open_stores
+from .upstream import AzureUpstream
+from .web import admin, docs, health, openai
+from .web.context import EXTENSION
+from .web.errors import register_error_handlers
+from .web.guard import AdminGuard
+
+log = logging.getLogger(__name__)
+
+RESERVED_THREADS = 4
+"""Threads of a process that never relay, so that health and admin answer under full load."""
+
+
+def create_app(settings: Settings | None = None, *, clock: Clock = time.time, timer: Timer = time.monotonic) -> Flask:
+    """Make the WSGI application. Starts no thread and asks no server: it may be made before a fork.
+
+    Args:
+        settings: Read from the environment if not given.
+
+    Raises:
+        ConfigurationError: with every problem of the settings.
+        StoreUnavailable: the embedded database cannot be opened.
+    """
+    settings = settings or Settings.from_env(os.environ)
+    _make_instance_folder(settings)
+    services = _wire(settings, clock, timer)
+    app = Flask("llmgateway", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions[EXTENSION] = services
+    app.extensions[admin.GUARD] = AdminGuard(settings.admin_key, clock=clock)
+    api = docs.create_api(app)
+    for blueprint in (openai.blp, admin.blp, health.blp):
+        api.register_blueprint(blueprint)
+    register_error_handlers(app)
+    if settings.cors_origins:
+        CORS(app, origins=list(settings.cors_origins), expose_headers="*", max_age=600)
+    if settings.trusted_proxy:
+        app.wsgi_app = proxy_headers_middleware(  # type: ignore[method-assign, assignment]
+            app.wsgi_app,
+            trusted_proxy=settings.trusted_proxy,
+            trusted_proxy_headers={"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
+            log_untrusted=False,
+        )
+    return app
+
+
+def _make_instance_folder(settings: Settings) -> None:
+    try:
+        settings.instance.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"LLMGATEWAY_INSTANCE: the folder {settings.instance} cannot be made: {error.strerror}."
+        raise ConfigurationError([problem]) from error
+    if not os.access(settings.instance, os.W_OK | os.X_OK):
+        raise ConfigurationError([f"LLMGATEWAY_INSTANCE: the folder {settings.instance} is not writable."])
+
+
+def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
+    stores = open_stores(settings, clock=clock)
+    keys = Keys(stores.keys, clock=clock)
+    cipher = CredentialCipher(settings.secret_key or settings.admin_key)
+    policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
+    journal = Journal(settings.instance / "journal", stores.usage_log, clock=clock, price=_priced)
+    endpoint = settings.endpoint
+    upstream = AzureUpstream(
+        endpoint,
+        key_header=settings.key_header,
+        connect_timeout=settings.connect_timeout,
+        first_byte_timeout=settings.first_byte_timeout,
+        between_bytes_timeout=settings.between_bytes_timeout,
+        connections=settings.threads,
+    )
+    drains = settings.threads // 4 if settings.on_disconnect == "drain" else 0
+    gateway = Gateway(
+        keys=keys,
+        policy=policy,
+        upstream=upstream,
+        endpoint=endpoint,
+        books=journal,
+        slots=Slots(settings.threads - RESERVED_THREADS),
+        drain=Drain(seconds=settings.disconnect_drain_seconds, at_once=drains, timer=timer),
+        offered=settings.models,
+        clock=clock,
+        timer=timer,
+    )
+    return Services(
+        settings=settings,
+        gateway=gateway,
+        keys=keys,
+        policy=policy,
+        usage_log=stores.usage_log,
+        journal=journal,
+        backends=stores.backends,
+        clock=clock,
+    )
+
+
+def _priced(record: UsageRecord) -> UsageRecord:
+    usage = Usage(prompt_tokens=record.prompt_tokens, completion_tokens=record.completion_tokens)
+    return replace(record, cost_usd=cost_usd(usage, record.deployment))

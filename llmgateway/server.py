@@ -1,0 +1,262 @@
+"""Hosting: waitress in one process or several, on one listening socket, stopped gently.
+
+How it works. The socket is opened first. With one process this process serves; with several,
+it forks that many workers, which all accept from the same socket, and does nothing but start
+another one where one has died and pass signals on. A worker makes the application after the
+fork, so nothing is shared but the socket.
+
+In a worker, waitress' main thread moves bytes between sockets and buffers, and each request runs
+in a thread of its own pool. At SIGTERM or SIGINT a worker stops accepting, closes the connections that are
+idle, lets running answers end for as long as the settings allow, ships the journal, and exits with
+status 0. At a second signal it does not wait for the answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, cast
+
+import orjson
+from flask import Flask
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+
+from .app import create_app
+from .errors import ConfigurationError, GatewayError, StoreUnavailable
+from .relay import LARGEST_PLAIN_ANSWER
+from .services import Services
+from .settings import Settings
+from .web.context import EXTENSION
+
+log = logging.getLogger(__name__)
+
+BAD_CONFIGURATION = 2
+"""Exit status of a process that cannot start with these settings."""
+
+RESTART_SECONDS = 1.0
+"""A worker that dies sooner after its start is not replaced at once, or it would be a busy loop."""
+
+IDLE_CONNECTIONS = 1000
+"""Open connections without a request that a process bears beside those with one."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        problem = f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with LLMGATEWAY_HOST and _PORT."
+        raise ConfigurationError([problem]) from error
+    listener.listen(1024)
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> int:
+    """Serve on *listener* until told to stop; return the exit status."""
+    if settings.processes == 1:
+        return run_worker(settings, listener)
+    return Supervisor(settings.processes, lambda: run_worker(settings, listener)).run()
+
+
+def run_worker(settings: Settings, listener: socket.socket) -> int:
+    """Serve with this process; return its exit status."""
+    try:
+        app = create_app(settings)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            log.critical("%s", problem)
+        return BAD_CONFIGURATION
+    except StoreUnavailable as error:
+        log.critical("The embedded database cannot be opened: %s", error)
+        return BAD_CONFIGURATION
+    return Worker(app, settings, listener).run()
+
+
+class Worker:
+    """One serving process."""
+
+    def __init__(self, app: Flask, settings: Settings, listener: socket.socket) -> None:
+        self._services: Services = app.extensions[EXTENSION]
+        self._drain_seconds = settings.drain_seconds
+        self._parent = os.getppid()
+        self._signals = 0
+        adjustments = _adjustments(settings, listener)
+        self._map: dict[int, Any] = {}
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.set_thread_count(settings.threads)
+        self._server = _Server(
+            app,
+            self._map,
+            _sock=listener,
+            dispatcher=self._dispatcher,
+            adj=adjustments,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            bind_socket=False,
+        )
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._services.journal.start()
+        while not self._signals and os.getppid() == self._parent:
+            self._turn()
+        self._drain()
+        self._dispatcher.shutdown(timeout=1)
+        self._services.journal.close()
+        return 0
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        self._server.pull_trigger()
+
+    def _turn(self, seconds: float = 1.0) -> None:
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + self._drain_seconds
+        # Only the listening socket: the server's trigger still has to wake this loop.
+        wasyncore.dispatcher.close(self._server)
+        while time.monotonic() < deadline and self._signals < 2:
+            for channel in self._channels():
+                if not channel.requests and not channel.total_outbufs_len:
+                    channel.will_close = True
+            if not self._channels():
+                return
+            self._turn(0.1)
+        log.warning("%d connections were cut at the end of the time to stop.", len(self._channels()))
+
+    def _channels(self) -> list[HTTPChannel]:
+        channels = cast("dict[int, HTTPChannel]", self._server.active_channels)  # the stubs are mistaken
+        return list(channels.values())
+
+
+class Supervisor:
+    """Keeps a number of workers running.
+
+    Args:
+        work: What a worker does; returns its exit status.
+    """
+
+    def __init__(self, processes: int, work: Callable[[], int]) -> None:
+        self._processes = processes
+        self._work = work
+        self._started: dict[int, float] = {}
+        self._stopping = False
+        self._status = 0
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+        for _ in range(self._processes):
+            self._start()
+        while self._started:
+            pid, status = os.waitpid(-1, 0)
+            self._buried(pid, os.waitstatus_to_exitcode(status))
+        return self._status
+
+    def _start(self) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                status = self._work()
+            except BaseException:
+                log.exception("A worker failed.")
+            finally:
+                logging.shutdown()
+                os._exit(status)
+        self._started[pid] = time.monotonic()
+        if self._stopping:
+            os.kill(pid, signal.SIGTERM)
+
+    def _buried(self, pid: int, status: int) -> None:
+        lived = time.monotonic() - self._started.pop(pid)
+        if status == BAD_CONFIGURATION and not self._stopping:
+            self._status = status
+            self._pass_on(signal.SIGTERM, None)
+        elif not self._stopping:
+            log.error("Worker %d ended with status %d and is replaced.", pid, status)
+            time.sleep(max(0.0, RESTART_SECONDS - lived))
+            self._start()
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        for pid in list(self._started):
+            os.kill(pid, number)
+
+
+def _adjustments(settings: Settings, listener: socket.socket) -> Adjustments:
+    connections = settings.threads + IDLE_CONNECTIONS
+    _allow_descriptors(connections + settings.threads * 2 + 100)
+    return Adjustments(
+        sockets=[listener],
+        ident="llmgateway",
+        threads=settings.threads,
+        connection_limit=connections,
+        # select() fails at descriptor 1024.
+        asyncore_use_poll=True,
+        # Keeps reading while a request runs, and so sees that the client has gone.
+        channel_request_lookahead=1,
+        # create_app() decides whose X-Forwarded-* headers are believed, on any host.
+        clear_untrusted_proxy_headers=False,
+        # waitress refuses what is as large as its limit, the settings what is larger.
+        max_request_body_size=settings.max_body_bytes + 1,
+        # Beyond these sizes waitress writes conversations to temporary files; memory is bounded by
+        # the size of a body and of a plain answer.
+        inbuf_overflow=settings.max_body_bytes + 1,
+        outbuf_overflow=2 * LARGEST_PLAIN_ANSWER,
+        # A reader that is slower than Azure makes its stream wait instead of filling our memory.
+        outbuf_high_watermark=1024 * 1024,
+        # A client that goes is no error of ours.
+        log_socket_errors=False,
+    )
+
+
+def _allow_descriptors(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+class _ErrorTask(ErrorTask):
+    """What waitress answers to a request that it cannot read, as OpenAI's error object."""
+
+    def execute(self) -> None:
+        error = cast(Any, self.request).error
+        refusal = GatewayError(f"The request cannot be read: {error.reason}. {error.body}.")
+        refusal.type = "invalid_request_error" if error.code < 500 else "server_error"
+        refusal.code = "body_too_large" if error.code == 413 else refusal.type
+        body = orjson.dumps(refusal.as_json())
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [("Content-Type", "application/json"), ("x-request-id", str(uuid.uuid4()))]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    error_task_class = _ErrorTask
+
+
+class _Server(TcpWSGIServer):
+    channel_class = _Channel

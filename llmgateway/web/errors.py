@@ -1,0 +1,103 @@
+"""Every error of the service as OpenAI's error object."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import marshmallow as ma
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from ..errors import GatewayError
+from .context import request_id
+
+log = logging.getLogger(__name__)
+
+
+class ErrorDetailSchema(ma.Schema):
+    message = ma.fields.String(required=True, metadata={"description": "What is wrong, and what to do about it."})
+    type = ma.fields.String(required=True, metadata={"example": "invalid_request_error"})
+    param = ma.fields.String(required=True, allow_none=True, metadata={"description": "The field at fault."})
+    code = ma.fields.String(required=True, allow_none=True, metadata={"example": "invalid_api_key"})
+    errors = ma.fields.Dict(metadata={"description": "Admin bodies only: what is wrong, by field."})
+
+
+class ErrorSchema(ma.Schema):
+    """OpenAI's error object."""
+
+    error = ma.fields.Nested(ErrorDetailSchema, required=True)
+
+
+# What werkzeug and webargs raise, in OpenAI's words. Anything else below 500 is a mistake in the
+# request, and anything else above is ours.
+_CODES = {
+    400: "invalid_request_error",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    422: "invalid_fields",
+}
+_MESSAGES = {
+    404: "There is nothing at this address. GET /docs shows what there is.",
+    405: "This address does not take this method. GET /docs shows what it takes.",
+    413: "The body is larger than this gateway takes.",
+    422: "Some fields are not right; 'errors' says which and why.",
+}
+
+
+def register_error_handlers(app: Flask) -> None:
+    app.register_error_handler(GatewayError, _gateway_error)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, _unexpected)
+    app.after_request(_identify)
+
+
+def _gateway_error(error: GatewayError) -> Response:
+    response = jsonify(error.as_json())
+    response.status_code = error.status
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def http_error(error: HTTPException) -> BaseResponse:
+    """Translate what the framework refused."""
+    response = error.get_response()
+    status = response.status_code
+    if status < 400:
+        return response  # a redirect
+    data: dict[str, Any] = getattr(error, "data", None) or {}
+    translated = GatewayError(
+        _MESSAGES.get(status, error.description or error.name),
+        fields=_by_field(data["messages"]) if "messages" in data else None,
+    )
+    translated.status = status
+    translated.type = "invalid_request_error" if status < 500 else "server_error"
+    translated.code = _CODES.get(status, "invalid_request_error" if status < 500 else "internal_error")
+    answer = _gateway_error(translated)
+    if "Allow" in response.headers:
+        answer.headers["Allow"] = response.headers["Allow"]
+    return answer
+
+
+def _by_field(messages: dict[str, Any]) -> dict[str, Any]:
+    """Drop webargs' outer layer, which says where the fields came from (json, query)."""
+    fields: dict[str, Any] = {}
+    for problems in messages.values():
+        fields.update(problems if isinstance(problems, dict) else {"body": problems})
+    return fields
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("Request %s failed: this is a bug of the gateway.", request_id(), exc_info=error)
+    return _gateway_error(
+        GatewayError(f"Something went wrong inside the gateway. The admin finds more in its log under {request_id()}.")
+    )
+
+
+def _identify(response: Response) -> Response:
+    response.headers.setdefault("x-request-id", request_id())
+    return response
