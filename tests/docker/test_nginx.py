@@ -176,13 +176,14 @@ def replace_once(text: str, old: str, new: str) -> str:
 def install(folder: Path, certificate: Path, *, https: int, http: int, gateways: list[int]) -> list[str]:
     """Put the configuration into *folder* with nothing changed but the three addresses; the command that starts it."""
     text = CONFIGURATION.read_text()
+    assert "\ndaemon off;\n" in text, "a daemon would outlive its test"
     text = replace_once(text, "listen 8080;", f"listen 127.0.0.1:{http};")
     text = replace_once(text, "listen 8443 ssl;", f"listen 127.0.0.1:{https} ssl;")
     text = replace_once(
         text, "server gateway:8080;", " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in gateways)
     )
     if not knows_http2_directive():
-        text = replace_once(text, "http2 on;", "")
+        text = replace_once(text, "\n        http2 on;\n", "\n")
         text = replace_once(text, f":{https} ssl;", f":{https} ssl http2;")
     (folder / "etc").mkdir()
     (folder / "etc" / "nginx.conf").write_text(text)
@@ -334,11 +335,13 @@ def test_client_cannot_forge_its_address(stage: Stage) -> None:
 
 
 def test_connection_to_the_gateway_is_used_again(stage: Stage) -> None:
-    """A second request needs no second connection."""
+    """A second request needs no second connection, and the gateway is not asked to close the first."""
     client = stage.client()
     client.send(post())
     gateway = stage.gateway()
     for _ in range(2):
+        _, headers = gateway.head()
+        assert "connection" not in dict(headers)
         gateway.read_until(b"{}")
         gateway.send(reply())
         assert client.answer()[0] == 200
@@ -507,6 +510,21 @@ def test_log_keeps_no_secret(stage: Stage) -> None:
     assert (entry["path"], entry["status"], entry["request_id"]) == ("/v1/chat/completions", 200, "req_7")
     assert "in-query" not in text
     assert "in-header" not in text
+
+
+def test_probes_are_not_logged(stage: Stage) -> None:
+    """Who asks every few seconds whether all is well gets an answer and leaves no line."""
+    client = stage.client()
+    client.send(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    gateway = stage.gateway()
+    _, headers = gateway.head()
+    gateway.send(reply())
+    status, _, _ = client.answer()
+    stage.stop()
+
+    assert ("x-forwarded-for", "127.0.0.1") in headers
+    assert status == 200
+    assert stage.log.read_text() == ""
 
 
 def directive(name: str) -> str:

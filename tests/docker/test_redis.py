@@ -89,12 +89,26 @@ def test_health_needs_the_password(redis: Started) -> None:
     assert not redis.healthy(REDISPASSWORD="another")
 
 
-def test_password_is_in_no_process_list(redis: Started) -> None:
-    """The server's command line, which everybody on the machine can read, is without the password."""
-    line = Path(f"/proc/{redis.process.pid}/cmdline").read_bytes()
+def test_health_goes_by_the_answer(redis: Started, tmp_path: Path) -> None:
+    """A redis-cli that reports a refusal and still ends with 0, as some versions do, makes nothing healthy."""
+    stand_in = tmp_path / "redis-cli"
+    stand_in.write_text("#!/bin/sh\necho NOAUTH Authentication required.\n")
+    stand_in.chmod(0o700)
 
-    assert b"redis-server" in line
-    assert b"quoted" not in line
+    assert not redis.healthy(PATH=f"{tmp_path}:{redis.environment['PATH']}")
+
+
+def test_password_is_in_no_process_list(tmp_path: Path) -> None:
+    """The server is started without the password, which everybody on the machine could read; it comes on stdin."""
+    stand_in = tmp_path / "redis-server"
+    stand_in.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > arguments\ncat > settings\n")
+    stand_in.chmod(0o700)
+    command = [interpolate(word, {}) for word in load(DOCKER / "compose.databases.yml")["services"]["redis"]["command"]]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISPASSWORD": PASSWORD, "REDISPORT": "6379"}
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True)
+
+    assert (tmp_path / "arguments").read_text() == "-\n"
+    assert "requirepass" in (tmp_path / "settings").read_text()
 
 
 def test_sigterm_reaches_redis(redis: Started) -> None:
