@@ -142,7 +142,8 @@ class Worker:
             if not self._channels():
                 return
             self._turn(0.1)
-        log.warning("%d connections were cut at the end of the time to stop.", len(self._channels()))
+        if self._channels():
+            log.warning("%d connections were cut at the end of the time to stop.", len(self._channels()))
 
     def _channels(self) -> list[HTTPChannel]:
         channels = cast("dict[int, HTTPChannel]", self._server.active_channels)  # the stubs are mistaken
