@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -50,7 +52,9 @@ def redis(tmp_path: Path) -> Iterator[Started]:
     environment["PATH"] = f"{binaries}:{os.environ['PATH']}"
 
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+        )
     started = Started(process, environment, [interpolate(word, {}) for word in service["healthcheck"]["test"]])
     try:
         deadline = time.monotonic() + 10
@@ -61,6 +65,8 @@ def redis(tmp_path: Path) -> Iterator[Started]:
     finally:
         process.terminate()
         process.wait(10)
+        with contextlib.suppress(ProcessLookupError):  # a server that a shell had left behind
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_settings_arrive(redis: Started) -> None:
