@@ -1,0 +1,270 @@
+"""MongoDB: the contracts on a server with login, its indexes, and what happens while it is away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import traceback
+from contextlib import closing
+from dataclasses import fields, replace
+from functools import partial
+from urllib.parse import quote
+
+import pymongo
+import pytest
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.records import Outcome, UsageRecord
+from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation, MongoUsageLog
+from tests.servers import PASSWORD, USER, free_port
+from tests.stores.contract import (
+    NEW_YEAR,
+    KeyStoreContract,
+    OrganisationStoreContract,
+    UsageLogContract,
+    at_once,
+    key,
+    unavailable,
+    usage,
+)
+
+
+@pytest.fixture
+def database(mongo_server, database_name):
+    with closing(MongoDatabase(mongo_server.url, database=database_name)) as database:
+        yield database
+
+
+@pytest.fixture
+def other_database(mongo_server, database_name):
+    with closing(MongoDatabase(mongo_server.url, database=database_name)) as database:
+        yield database
+
+
+@pytest.fixture
+def collections(mongo_server, database_name):
+    """The database as any other program sees it."""
+    with pymongo.MongoClient(mongo_server.url, tz_aware=True) as client:
+        yield client[database_name]
+
+
+class TestMongoKeys(KeyStoreContract):
+    @pytest.fixture
+    def keys(self, database):
+        return MongoKeys(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return MongoKeys(other_database)
+
+    def test_looks_up_by_the_index(self, keys, collections):
+        """A look-up reads one document, however many there are."""
+        for number in range(20):
+            keys.add(key(number))
+
+        plan = collections["keys"].find({"digest": key(7).digest}).explain()
+
+        assert plan["queryPlanner"]["winningPlan"]["inputStage"]["keyPattern"] == {"digest": 1}
+        assert plan["executionStats"]["totalDocsExamined"] == 1
+
+    def test_reads_what_an_older_program_wrote(self, keys, collections):
+        """A field that came later has its default in a document that lacks it; an unknown one is no harm."""
+        keys.add(key(1))
+        collections["keys"].update_one({"_id": key(1).id}, {"$unset": {"models": "", "note": ""}, "$set": {"extra": 1}})
+
+        assert keys.find(key(1).digest).record == key(1)
+
+
+class TestMongoOrganisation(OrganisationStoreContract):
+    @pytest.fixture
+    def organisation(self, database):
+        return MongoOrganisation(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return MongoOrganisation(other_database)
+
+    @pytest.fixture
+    def keys(self, database):
+        return MongoKeys(database)
+
+    def test_a_death_between_two_steps_loses_no_version(self, organisation, collections):
+        """A process that dies after keeping the old prompt, and before setting the new, leaves no trace."""
+        organisation.set_prompt("one", NEW_YEAR)
+        collections["prompts"].insert_one({"_id": 1, "text": "one", "set_at": NEW_YEAR})
+
+        assert [prompt.version for prompt in organisation.prompt_versions()] == [1]
+        assert organisation.set_prompt("two", NEW_YEAR).version == 2
+        assert [prompt.text for prompt in organisation.prompt_versions()] == ["two", "one"]
+
+
+class TestMongoUsageLog(UsageLogContract):
+    @pytest.fixture
+    def log(self, database):
+        return MongoUsageLog(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return MongoUsageLog(other_database)
+
+    def test_stores_every_field_under_its_name(self, log, collections):
+        """Documents have the fields of the contract, all of them, in types that others can query."""
+        log.append([usage(1, outcome=Outcome.CLIENT_CLOSED, content_filter=("hate",), cost_usd=0.5, status=200)])
+
+        document = collections["logs"].find_one()
+
+        names = {field.name for field in fields(UsageRecord)} - {"id"} | {"_id"}
+        assert set(document) == names
+        assert document["_id"] == "req_000001"
+        assert document["timestamp"] == NEW_YEAR
+        assert document["outcome"] == "client_closed"
+        assert document["content_filter"] == ["hate"]
+        assert document["stream"] is False
+        assert document["group"] is None
+
+    def test_a_record_that_cannot_be_stored_is_not_taken_for_a_duplicate(self, log, collections):
+        """Any refusal but "is there already" is an error, also among duplicates; the rest is stored."""
+        collections["logs"].create_index("user", unique=True, partialFilterExpression={"user": "eve"})
+        log.append([usage(1)])
+        # The same code as for a duplicate, for another reason than the identifier.
+        with pytest.raises(StoreUnavailable):
+            log.append([usage(1), usage(2, user="eve"), usage(3, user="eve"), usage(4)])
+
+    @pytest.mark.parametrize(
+        ("wanted", "index"),
+        [
+            ({"timestamp": {"$gte": NEW_YEAR}}, "timestamp_1"),
+            ({"key_id": "key_0001", "timestamp": {"$gte": NEW_YEAR}}, "key_id_1_timestamp_1"),
+        ],
+    )
+    def test_reports_by_the_index(self, log, collections, wanted, index):
+        """A month of one key is found without reading the other keys' and months' records."""
+        log.append([usage(number, key_id=f"key_{number % 7:04}") for number in range(50)])
+
+        plan = collections["logs"].find(wanted).explain()
+
+        assert plan["queryPlanner"]["winningPlan"]["inputStage"]["indexName"] == index
+
+
+class TestLogin:
+    def test_a_wrong_password_is_told_without_the_password(self, mongo_server, caplog):
+        """A login that is refused is the store's trouble, and nothing repeats the password."""
+        if not hasattr(mongo_server, "folder"):
+            pytest.skip("needs a server with a login that the test knows")
+        caplog.set_level(logging.DEBUG, "llmgateway")
+        url = f"mongodb://{USER}:{quote('wrong' + PASSWORD, safe='')}@127.0.0.1:{mongo_server.port}/"
+        with closing(MongoDatabase(url)) as database, pytest.raises(StoreUnavailable) as caught:
+            MongoKeys(database).find(key().digest)
+
+        told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(database) + caplog.text
+        assert PASSWORD not in told
+        assert quote(PASSWORD, safe="") not in told
+
+
+class TestAway:
+    def everything(self, database):
+        keys, organisation, log = MongoKeys(database), MongoOrganisation(database), MongoUsageLog(database)
+        return [
+            lambda: keys.find(key().digest),
+            lambda: keys.add(key()),
+            lambda: keys.get(key().id),
+            keys.list,
+            lambda: keys.update(key().id, {"name": "x"}),
+            lambda: keys.remove(key().id),
+            organisation.load,
+            lambda: organisation.set_prompt("x", NEW_YEAR),
+            organisation.prompt_versions,
+            lambda: organisation.set_credential(b"x"),
+            lambda: log.append([usage()]),
+            lambda: list(log.report()),
+        ]
+
+    def test_a_server_that_was_never_there(self):
+        """A store can be made while its server is away; each question then fails."""
+        with closing(MongoDatabase(f"mongodb://127.0.0.1:{free_port()}/", timeout=0.1, report_timeout=0.1)) as database:
+            at_once(*[partial(unavailable, database, question) for question in self.everything(database)])
+
+    def test_a_server_that_hangs(self):
+        """A server that takes connections and says nothing costs the time-out and no more."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            closing(MongoDatabase(f"mongodb://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.2)) as database,
+        ):
+            started = time.monotonic()
+            unavailable(database)
+
+            assert time.monotonic() - started < 5
+
+    def test_a_server_that_goes_and_comes_back(self, own_mongo, database_name):
+        """What was stored is there again when the server is, through the same object."""
+        with closing(MongoDatabase(own_mongo.url, database=database_name, timeout=0.3, report_timeout=0.3)) as database:
+            keys, log = MongoKeys(database), MongoUsageLog(database)
+            keys.add(key())
+            log.append([usage()])
+
+            own_mongo.kill()
+            unavailable(database, lambda: keys.find(key().digest), lambda: log.append([usage()]))
+
+            own_mongo.start()
+            assert keys.find(key().digest).record == key()
+            assert next(iter(log.report())).requests == 1
+
+    def test_a_server_that_comes_late(self, own_mongo, database_name):
+        """Indexes are made when the server is there at last: no digest is stored twice even then."""
+        own_mongo.kill()
+        with closing(MongoDatabase(own_mongo.url, database=database_name, timeout=0.3)) as database:
+            keys = MongoKeys(database)
+            unavailable(database, lambda: keys.add(key(1)))
+
+            own_mongo.start()
+
+            assert keys.add(key(1))
+            assert not keys.add(replace(key(2), digest=key(1).digest))
+
+
+class TestForks:
+    def test_child_and_parent_go_on(self, database):
+        """A store that was used before a fork works on both sides, each on connections of its own."""
+        keys = MongoKeys(database)
+        keys.add(key(1))
+
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                if keys.find(key(1).digest).record == key(1) and keys.add(key(2)):
+                    status = 0
+                database.close()
+            finally:
+                os._exit(status)
+
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert keys.list() == [key(1), key(2)]
+
+    def test_child_has_a_client_of_its_own(self, database):
+        """The driver's threads do not survive a fork; its client is made anew in the child."""
+        with database.collection("keys") as keys:
+            before = id(keys.database.client)
+
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with database.collection("keys") as keys:
+                    status = int(id(keys.database.client) == before)
+                database.close()
+            finally:
+                os._exit(status)
+
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_takes_a_client_that_is_ready(mongo_server, database_name):
+    """A caller with a client of its own, with whatever options, can bring it."""
+    with pymongo.MongoClient(mongo_server.url) as client:
+        keys = MongoKeys(MongoDatabase(client, database=database_name))
+
+        assert keys.add(key())
+        assert keys.find(key().digest).record == key()
