@@ -67,8 +67,10 @@ def serve(host: str | None, port: int | None, processes: int | None, threads: in
 
 
 @main.command("try")
-@click.option("--port", type=int, default=8080, show_default=True, help="Port of the gateway; 0 takes a free one.")
-def try_(port: int) -> None:
+@click.option(
+    "--port", type=int, help="Port of the gateway; 0 takes a free one. [8080, or a free one if that is taken]"
+)
+def try_(port: int | None) -> None:
     """Run everything on this machine: the gateway, and a stand-in for Azure. Nothing else is needed."""
     from .app import create_app
     from .logs import configure_logging
@@ -76,7 +78,7 @@ def try_(port: int) -> None:
     from .simulator import DEFAULT_DEPLOYMENTS, Simulator
     from .web.context import EXTENSION
 
-    listener = _listen_or_explain(_HOST, port)
+    listener = _listen_somewhere() if port is None else _listen_or_explain(_HOST, port)
     admin_key, azure_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     models = DEFAULT_DEPLOYMENTS
     with tempfile.TemporaryDirectory(prefix="llmgateway-") as folder, Simulator(key=azure_key) as azure:
@@ -136,6 +138,15 @@ def _serve(environ: Mapping[str, str]) -> int:
     host, port = listener.getsockname()[:2]
     click.echo(f"LLMGateway {__version__} listens on http://{host}:{port} - API pages: http://{host}:{port}/docs")
     return serve(settings, listener)
+
+
+def _listen_somewhere() -> socket.socket:
+    from .server import listen
+
+    try:
+        return listen(_HOST, 8080)
+    except ConfigurationError:
+        return listen(_HOST, 0)
 
 
 def _listen_or_explain(host: str, port: int) -> socket.socket:

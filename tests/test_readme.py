@@ -1,0 +1,152 @@
+"""The README tells the truth: its tables are complete and its commands work as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import MISSING
+
+
+import pytest
+
+from llmgateway.cli import main
+from llmgateway.settings import settings_fields
+from tests import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    """The text below the heading *title*, up to the next heading of its level or above."""
+    match = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert match, f"the README has no section {title!r}"
+    return match[2]
+
+
+def commands(title: str) -> list[str]:
+    """The lines of the first shell block below the heading *title*."""
+    block = re.search(r"```sh\n(.*?)```", section(title), re.DOTALL)
+    assert block, f"the section {title!r} has no shell block"
+    return block[1].splitlines()
+
+
+def settings_table() -> str:
+    """The settings as the README has to show them."""
+    lines = ["| variable | meaning | default |", "|---|---|---|"]
+    for field in settings_fields():
+        if field.default is MISSING:
+            default = "required"
+        elif field.metadata["shown"]:
+            default = field.metadata["shown"]
+        else:
+            default = "–" if field.default is None else f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
+        lines.append(f"| `{field.metadata['variable']}` | {field.metadata['meaning']} | {default} |")
+    return "\n".join(lines)
+
+
+def test_settings_table_is_complete():
+    """Every setting stands in the README with its meaning and default, in the order of the code."""
+    assert settings_table() in section("Settings"), f"put this into the README:\n{settings_table()}"
+
+
+def test_endpoints_are_complete(gateway_routes):
+    """Every endpoint of the program stands in the README, and nothing that is not there."""
+    documented = set(re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`\s]*)`", section("Endpoints")))
+
+    assert gateway_routes == documented
+
+
+@pytest.fixture
+def gateway_routes(tmp_path):
+    """``METHOD /path`` of everything that the application serves."""
+    from llmgateway import create_app
+    from llmgateway.settings import Settings
+
+    app = create_app(Settings(admin_key="a" * 24, base_url="http://127.0.0.1:9/openai/v1", instance=tmp_path))
+    return {
+        f"{method} " + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+        if rule.endpoint not in ("docs.asset",)
+    }
+
+
+def test_commands_are_complete():
+    """Every command of the program stands in the README, and nothing that is not there."""
+    documented = set(re.findall(r"^\| `llmgateway ([\w-]+)", section("Commands"), re.MULTILINE))
+
+    assert set(main.commands) == documented
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    """What CI runs is what the README tells a developer to type."""
+    assert 'readme_command "Tests"' in (ROOT / ".ci" / "run").read_text()
+    (command,) = commands("Tests")
+    assert command.endswith("pytest")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """The checkout's commit, cloned as a newcomer would."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout to clone from")
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "llmgateway"], check=True)
+    return tmp_path / "llmgateway"
+
+
+def test_first_command_leads_to_an_answer(clone):
+    """The README's first line, typed into a fresh clone, prints commands that work as printed."""
+    (command,) = commands("Try it")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("LLM", "VIRTUAL_ENV", "PYTHON"))}
+    with subprocess.Popen(
+        ["bash", "-c", command.replace("llmgateway try", "llmgateway try --port 0")],
+        cwd=clone,
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            printed = read_welcome(process)
+            assert "You said: Hello" in run(["bash", "-c", indented_block(printed, "With curl:")])
+            assert "You said: Hello" in run([sys.executable, "-c", indented_block(printed, "With Python")])
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def read_welcome(process: subprocess.Popen[str]) -> str:
+    """Read what is printed up to the last line of the Python example."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "print(" in line:
+            return "".join(lines)
+    pytest.fail("the command ended early:\n" + "".join(lines))
+
+
+def indented_block(text: str, heading: str) -> str:
+    """The indented lines below *heading*, without their indentation."""
+    block = re.search(rf"^{heading}[^\n]*\n\n((?:  .*\n)+)", text, re.MULTILINE)
+    assert block, f"{heading!r} is missing in:\n{text}"
+    return re.sub(r"^  ", "", block[1], flags=re.MULTILINE)
+
+
+def run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_links_lead_somewhere():
+    """Every file that the README links to is there."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_python_is_recent_enough():
+    """The interpreter that the README names is the one that the package asks for."""
+    assert shutil.which("python3.11"), "the README's commands need python3.11"
+    assert "python_requires = >=3.11" in (ROOT / "setup.cfg").read_text()
