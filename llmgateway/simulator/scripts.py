@@ -53,7 +53,8 @@ class Script:
     """How the body's end is told; ``None`` is Azure's way: streams chunked, the rest by length."""
     split: int | tuple[int, ...] | None = None
     """Write the body in pieces of so many bytes, or cut at these offsets, whatever the events are.
-    Every piece is a ``send`` of its own and, with chunked framing, a chunk of its own."""
+    Every piece is a ``send`` of its own and, with chunked framing, a chunk of its own. A gap, a stall
+    and a cut send first what waits for its piece to be full."""
     cut_after_events: int | None = None
     """Close the connection after so many events, without the body's proper end."""
     cut_after_bytes: int | None = None

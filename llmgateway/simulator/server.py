@@ -16,8 +16,9 @@ from . import control
 from .azure import Azure, Reply, Request
 from .books import Books, Served
 from .deployments import DEFAULT_DEPLOYMENTS, Deployment
+from .pacer import Pacer
 from .scripts import ORDINARY, Script, ScriptQueue
-from .wire import BadRequest, Connection, Gate, PeerLeft, transmit
+from .wire import BadRequest, Connection, Gate, Pause, PeerLeft, transmit
 
 DEFAULT_KEY = "simulated-azure-key"
 _BACKLOG = 1024
@@ -66,6 +67,7 @@ class Simulator:
         self._books = Books(remember=remember)
         self._scripts = ScriptQueue()
         self._gate = Gate()
+        self._pacer = Pacer()
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
         self._count = 0
@@ -127,6 +129,7 @@ class Simulator:
             connection.shut()
         for thread in connections.values():
             thread.join()
+        self._pacer.stop()
 
     def script(self, script: Script, *, times: int | None = 1) -> None:
         """Let *script* serve the next *times* requests that no earlier one waits for; ``None``: all until a reset."""
@@ -207,7 +210,7 @@ class Simulator:
     def _transmit(self, connection: Connection, reply: Reply, *, keep: bool) -> bool:
         """Send what is not Azure's and stands in no book."""
         unwritten = Served(connection=connection.number, method="", path="", query={}, headers={}, body=b"")
-        return transmit(connection, reply, ORDINARY, unwritten, door=None, keep=keep)
+        return transmit(connection, reply, ORDINARY, unwritten, door=None, keep=keep, pacer=self._pacer)
 
     def _serve(self, connection: Connection, request: Request, script: Script, *, keep: bool) -> bool:
         served = Served(
@@ -249,8 +252,8 @@ class Simulator:
         reply = self._azure.answer(request, script)
         served.usage = reply.usage
         if script.delay:
-            connection.wait(script.delay)
-        return transmit(connection, reply, script, served, door=door, keep=keep)
+            connection.wait(Pause(time.monotonic() + script.delay))
+        return transmit(connection, reply, script, served, door=door, keep=keep, pacer=self._pacer)
 
 
 def serve(

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote
 
 from .azure import Reply, Request
@@ -31,6 +32,31 @@ class PeerLeft(Exception):
 
 class BadRequest(Exception):
     """What came is not HTTP."""
+
+
+class Cut(Exception):
+    """The script ends an answer in its middle."""
+
+
+class Pause(NamedTuple):
+    """Between two steps of an answer."""
+
+    until: float | None
+    """On the monotonic clock; ``None``: until the door opens."""
+    door: int | None = None
+
+
+Steps = Iterator[Pause]
+"""Sends an answer while it is iterated; each step sends what comes before the next pause.
+
+It raises PeerLeft and Cut.
+"""
+
+
+class Follower(Protocol):
+    """Somebody else who takes an answer's steps (:class:`~llmgateway.simulator.pacer.Pacer`)."""
+
+    def follow(self, connection: Connection, steps: Steps, pause: Pause) -> Pause | None: ...
 
 
 class Gate:
@@ -98,7 +124,7 @@ class Connection:
         while (end := self._input.find(b"\r\n\r\n")) < 0:
             if len(self._input) > _HEAD_LIMIT:
                 raise BadRequest("the head does not end")
-            if not self._more():
+            if not self.more():
                 return None
         return self._take(end + 4)[:-4]
 
@@ -126,17 +152,21 @@ class Connection:
 
     def _read_line(self) -> bytes:
         while (end := self._input.find(b"\r\n")) < 0:
-            if not self._more():
+            if not self.more():
                 raise PeerLeft
         return self._take(end + 2)[:-2]
 
     def _read_exactly(self, length: int) -> bytes:
         while len(self._input) < length:
-            if not self._more():
+            if not self.more():
                 raise PeerLeft
         return self._take(length)
 
-    def _more(self) -> bool:
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def more(self) -> bool:
+        """Read whatever has come; False if the client has closed."""
         try:
             received = self._socket.recv(65_536)
         except OSError:
@@ -149,27 +179,33 @@ class Connection:
         del self._input[:length]
         return taken
 
-    def wait(self, seconds: float | None, *, door: int | None = None) -> None:
-        """Let time pass, or until the *door* opens.
+    def wait(self, pause: Pause) -> None:
+        """Let time pass, or until the door opens.
 
         Raises:
             PeerLeft: the client did not want to wait; noticed at once.
         """
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | _PEER_CLOSED)
-        if door is not None:
-            poll.register(door, select.POLLIN)
-        until = None if seconds is None else time.monotonic() + seconds
-        while until is None or (left := until - time.monotonic()) > 0:
-            ready = dict(poll.poll(None if until is None else left * 1000))
-            if door in ready:
+        if pause.door is not None:
+            poll.register(pause.door, select.POLLIN)
+        while pause.until is None or pause.until > time.monotonic():
+            patience = None if pause.until is None else max(0.0, pause.until - time.monotonic()) * 1000
+            ready = dict(poll.poll(patience))
+            if pause.door in ready:
                 return
-            if self._socket.fileno() in ready:
-                if not ready[self._socket.fileno()] & ~select.POLLIN and self._more():
-                    # The next request, early. Only hearing of the end matters now.
-                    poll.modify(self._socket, _PEER_CLOSED)
-                    continue
+            heard = ready.get(self._socket.fileno(), 0)
+            if heard & ~select.POLLIN or (heard and not self.more()):
                 raise PeerLeft
+            if heard:
+                # The next request, early. Only hearing of the end matters now.
+                poll.modify(self._socket, _PEER_CLOSED)
+
+    def writable(self) -> bool:
+        """Whether an event can be sent without waiting for the client to read."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def send(self, output: bytes) -> None:
         """Hand bytes to the network.
@@ -212,13 +248,21 @@ def _header(line: str) -> tuple[str, str]:
 
 
 def transmit(
-    connection: Connection, reply: Reply, script: Script, served: Served, *, door: int | None, keep: bool
+    connection: Connection,
+    reply: Reply,
+    script: Script,
+    served: Served,
+    *,
+    door: int | None,
+    keep: bool,
+    pacer: Follower,
 ) -> bool:
     """Send an answer as the script wants it, and note in *served* how far it came.
 
     Args:
         door: Opens when a stalled answer shall go on (:meth:`Gate.door`).
         keep: The client would use the connection again.
+        pacer: Takes the steps of slow streams; blocks like the steps themselves.
 
     Returns:
         Whether the connection can be used again.
@@ -233,40 +277,42 @@ def transmit(
     if script.raw is not None and {"content-length", "transfer-encoding"} & {name.lower() for name in reply.headers}:
         framing = "length"  # whatever its headers promise, the body goes out as it is
     writer = _Writer(connection, head, framing, script, served)
+    steps = _steps(writer, reply, script, door=door)
     try:
-        _write(connection, writer, reply, script, door=door)
-    except _Cut:
+        pause = next(steps, None)
+        while pause is not None:
+            # Pieces of any size may block; the pacer takes only events.
+            if script.split is None and script.oversized_line is None:
+                pause = pacer.follow(connection, steps, pause)
+            if pause is not None:
+                connection.wait(pause)
+                pause = next(steps, None)
+    except Cut:
         connection.close(reset=script.reset)
         return False
     return keep
 
 
-class _Cut(Exception):
-    """The script ends the answer here."""
-
-
-def _write(connection: Connection, writer: _Writer, reply: Reply, script: Script, *, door: int | None) -> None:
+def _steps(writer: _Writer, reply: Reply, script: Script, *, door: int | None) -> Steps:
     due = time.monotonic()
-    for rank, part in enumerate(reply.parts):
-        _pause(connection, writer, script, rank, door=door)
+    count = len(reply.parts)
+    for rank, part in enumerate([*reply.parts, None]):
+        if rank in (script.cut_after_events, script.stall_after_events):
+            writer.flush()
+        if rank == script.cut_after_events:
+            raise Cut
+        if rank == script.stall_after_events:
+            yield Pause(None, door)
+            due = time.monotonic()
+        if part is None:
+            break
         if rank and script.gap:
             writer.flush()
             due += script.gap
-            connection.wait(due - time.monotonic())
-        last = rank + 1 == len(reply.parts)
-        halts = (script.cut_after_events, script.stall_after_events)
-        writer.write(part, last=last and len(reply.parts) not in halts)
-    _pause(connection, writer, script, len(reply.parts), door=door)
+            yield Pause(due)
+        halts = count in (script.cut_after_events, script.stall_after_events)
+        writer.write(part, last=rank + 1 == count and not halts)
     writer.end()
-
-
-def _pause(connection: Connection, writer: _Writer, script: Script, sent: int, *, door: int | None) -> None:
-    if sent == script.cut_after_events:
-        writer.flush()
-        raise _Cut
-    if sent == script.stall_after_events:
-        writer.flush()
-        connection.wait(None, door=door)
 
 
 def _head(reply: Reply, framing: Framing, *, keep: bool, verbatim: bool) -> bytes:
@@ -313,7 +359,7 @@ class _Writer:
         self._cut = next(self._cuts, None)
         self._pending = head
         self._held = b""
-        self._taken = self._sent = 0
+        self._taken = self._sent = self._completed = 0
         self._ends: deque[int] = deque()
         if self._splitting:
             self._send(b"", b"", b"")
@@ -352,16 +398,18 @@ class _Writer:
         return taken
 
     def _put(self, piece: bytes, *, last: bool) -> None:
-        if self._limit is not None and self._sent + len(piece) > self._limit:
+        if self._limit is not None and self._sent + len(piece) >= self._limit:
             self._frame(piece[: self._limit - self._sent], last=False)
-            raise _Cut
+            raise Cut
         self._frame(piece, last=last)
 
     def _frame(self, piece: bytes, *, last: bool) -> None:
         self._sent += len(piece)
+        self._completed = 0
         while self._ends and self._ends[0] <= self._sent:
             self._ends.popleft()
-            self._served.events_sent += 1
+            self._completed += 1
+        self._served.events_sent += self._completed
         self._served.finished = last
         if not self._chunked:
             self._send(b"", piece, b"")
@@ -391,8 +439,8 @@ class _Writer:
         served.finished = False
         if piece:
             served.sent[-1] = piece[: max(0, handed_over)]
-            if handed_over < len(piece) and served.events_sent:
-                served.events_sent -= 1
+            if handed_over < len(piece):
+                served.events_sent -= self._completed
 
 
 def _cuts(split: int | tuple[int, ...]) -> Iterator[int]:
