@@ -26,6 +26,7 @@ from .settings import Settings
 from .slots import Slots
 from .stores import open_stores
 from .upstream import AzureUpstream
+from .watch import Watch
 from .web import admin, docs, health, openai
 from .web.context import EXTENSION
 from .web.errors import register_error_handlers
@@ -96,7 +97,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         between_bytes_timeout=settings.between_bytes_timeout,
         connections=settings.threads,
     )
-    drains = settings.threads // 4 if settings.on_disconnect == "drain" else 0
+    drains = settings.on_disconnect == "drain"
     gateway = Gateway(
         keys=keys,
         policy=policy,
@@ -104,7 +105,10 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         endpoint=endpoint,
         books=journal,
         slots=Slots(settings.threads - RESERVED_THREADS),
-        drain=Drain(seconds=settings.disconnect_drain_seconds, at_once=drains, timer=timer),
+        drain=Drain(
+            seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
+        ),
+        watch=None if drains else Watch(),
         offered=settings.models,
         clock=clock,
         timer=timer,

@@ -161,6 +161,12 @@ class UpstreamTimeout(UpstreamError):
     status, code = 504, "upstream_timeout"
 
 
+class ClientGone(GatewayError):
+    """The client closed its connection; nobody reads this answer. 499 is what nginx calls it."""
+
+    status, type, code = 499, "invalid_request_error", "client_closed"
+
+
 class ConfigurationError(Exception):
     """Settings are missing or malformed; ``problems`` has one sentence for each, with its remedy."""
 

@@ -10,6 +10,7 @@ from .clock import Timer
 from .interfaces import Books
 from .prices import cost_usd
 from .records import Outcome, Usage, UsageRecord, UsageSource
+from .transmission import Transmission
 
 
 class Exchange:
@@ -19,12 +20,21 @@ class Exchange:
         draft: The record to leave if nothing more were ever known: ``interrupted``, with the
             prompt's estimated tokens.
         arrived: The timer's reading when the request arrived.
+        transmission: How it travels; can be cut while the exchange goes on.
         on_end: Called after the one ending, however it came.
     """
 
     def __init__(
-        self, draft: UsageRecord, books: Books, *, timer: Timer, arrived: float, on_end: Callable[[], None]
+        self,
+        draft: UsageRecord,
+        books: Books,
+        *,
+        transmission: Transmission,
+        timer: Timer,
+        arrived: float,
+        on_end: Callable[[], None],
     ) -> None:
+        self.transmission = transmission
         self._draft = draft
         self._books = books
         self._timer = timer

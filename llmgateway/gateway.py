@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from .clock import Clock, Timer
 from .endpoint import Endpoint
-from .errors import GatewayError, UpstreamBroken, UpstreamCredentials, UpstreamTimeout, UpstreamUnreachable
+from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamCredentials, UpstreamTimeout, UpstreamUnreachable
 from .exchange import Exchange
 from .interfaces import Answer, Books, Upstream
 from .keys import Keys
@@ -15,8 +17,10 @@ from .organisation import OrganisationPolicy
 from .prepare import Chat, prepare
 from .records import KeyRecord, Outcome, UsageRecord, UsageSource, moment
 from .relay import Drain, EventStream, finish_plain, read_plain
-from .slots import Slots
+from .slots import Slot, Slots
+from .transmission import Transmission
 from .usage import estimate_prompt_tokens
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ class CompletionRequest:
     body: bytes = field(repr=False)
     endpoint: str
     client_address: str | None
+    client_gone: Callable[[], bool] | None = None
+    """Whether the client has closed its connection, where the server can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,7 @@ class Gateway:
     """Everything between a client's request and its reply; knows no HTTP framework. Thread-safe.
 
     Args:
+        watch: Stops Azure when a client has gone; None where abandoned answers are to be read on.
         offered: The models on offer; empty for whatever Azure has.
         timer: For durations; *clock* for points in time.
     """
@@ -59,6 +66,7 @@ class Gateway:
         books: Books,
         slots: Slots,
         drain: Drain,
+        watch: Watch | None,
         offered: tuple[str, ...],
         clock: Clock,
         timer: Timer,
@@ -70,6 +78,7 @@ class Gateway:
         self._endpoint = endpoint
         self._books = books
         self._drain = drain
+        self._watch = watch
         self._offered = offered
         self._clock = clock
         self._timer = timer
@@ -98,7 +107,15 @@ class Gateway:
             )
             credential = self.policy.credential(organisation)
             draft = _draft(request, key, chat, now)
-            exchange = Exchange(draft, self._books, timer=self._timer, arrived=arrived, on_end=slot.free)
+            transmission = self._transmission(request)
+            exchange = Exchange(
+                draft,
+                self._books,
+                transmission=transmission,
+                timer=self._timer,
+                arrived=arrived,
+                on_end=partial(self._ended, transmission, slot),
+            )
         except BaseException:
             slot.free()
             raise
@@ -112,6 +129,17 @@ class Gateway:
             return list(offered)
         return [model for model in key.models if not self._offered or model in self._offered]
 
+    def _transmission(self, request: CompletionRequest) -> Transmission:
+        transmission = Transmission()
+        if self._watch is not None and request.client_gone is not None:
+            self._watch.add(transmission, request.client_gone)
+        return transmission
+
+    def _ended(self, transmission: Transmission, slot: Slot) -> None:
+        if self._watch is not None:
+            self._watch.remove(transmission)
+        slot.free()
+
     def _relay(self, exchange: Exchange, chat: Chat, credential: str) -> Reply:
         """Send, and answer with what comes; the exchange ends here unless a stream takes it along."""
         try:
@@ -122,6 +150,12 @@ class Gateway:
             return self._plain(exchange, chat, credential, answer)
         except UpstreamUnreachable:
             exchange.cancel()
+            raise
+        except ClientGone:
+            if exchange.transmission.sent:
+                exchange.finish(Outcome.CLIENT_CLOSED)
+            else:
+                exchange.cancel()
             raise
         except UpstreamTimeout:
             exchange.finish(Outcome.TIMEOUT)
@@ -144,6 +178,7 @@ class Gateway:
             deployment=chat.deployment,
             credential=credential,
             request_id=exchange.id,
+            transmission=exchange.transmission,
         )
         exchange.answered(status=answer.status, region=answer.region, upstream_request_id=answer.upstream_request_id)
         self._check_credential(answer)

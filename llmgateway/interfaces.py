@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from .records import KeyRecord, Lookup, Organisation, Prompt, UsageRecord, UsageRow
+from .transmission import Transmission
 
 
 class KeyStore(Protocol):
@@ -120,6 +121,7 @@ class Answer(Protocol):
         Raises:
             UpstreamTimeout: silence for longer than the time between bytes may be.
             UpstreamBroken: the answer ended before its end.
+            ClientGone: the transmission was cut.
         """
         ...
 
@@ -131,15 +133,19 @@ class Answer(Protocol):
 class Upstream(Protocol):
     """Azure."""
 
-    def send(self, body: bytes, *, deployment: str, credential: str, request_id: str) -> Answer:
+    def send(
+        self, body: bytes, *, deployment: str, credential: str, request_id: str, transmission: Transmission
+    ) -> Answer:
         """Send one completion and wait for the head of the answer.
 
         Args:
             request_id: Goes along as ``x-ms-client-request-id``.
+            transmission: Can be cut by another thread, also while the answer is read.
 
         Raises:
             UpstreamUnreachable: nothing was sent.
             UpstreamTimeout, UpstreamBroken: it was sent, wholly or in part, and no answer came.
+            ClientGone: it was cut.
         """
         ...
 

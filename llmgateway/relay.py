@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from .clock import Timer
-from .errors import GatewayError, UpstreamBroken, UpstreamTimeout
+from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
 from .exchange import Exchange
 from .interfaces import Answer
 from .records import Outcome
@@ -75,6 +75,9 @@ class EventStream:
         while not self._ended:
             try:
                 chunk = self._answer.read()
+            except ClientGone:
+                self._end(Outcome.CLIENT_CLOSED)
+                break
             except UpstreamTimeout as error:
                 return self._break_off(Outcome.TIMEOUT, error)
             except UpstreamBroken as error:

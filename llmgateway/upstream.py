@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .endpoint import Endpoint
-from .errors import GatewayError, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from .transmission import Transmission
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +39,6 @@ _PASSED_BACK = frozenset(
 )
 
 
-class Transmission:
-    """What is known of one request on its way out; filled in by the connection that carries it."""
-
-    def __init__(self) -> None:
-        self.wire: socket.socket | None = None
-        """The socket it travels on; it stays reachable when http.client has let go of it."""
-        self.sent = False
-        """Whether Azure may have seen any of it, so that it may be billed."""
-
-
 _carried = threading.local()
 
 
@@ -61,8 +51,7 @@ class _Noting:
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         transmission: Transmission = _carried.transmission
-        transmission.wire = self.sock
-        transmission.sent = True
+        transmission.carry_over(self.sock)
         super().send(data)  # type: ignore[misc]
 
 
@@ -111,12 +100,16 @@ class AzureAnswer:
     def read(self) -> bytes:
         try:
             # Bytes as they are on the wire: what is compressed goes on compressed.
-            return self._raw.read1(READ_BYTES, decode_content=False)
+            chunk = self._raw.read1(READ_BYTES, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # ValueError: a chunk's size that is no number, from http.client.
             raise _translated(error, self._transmission) from error
+        if self._transmission.was_cut:
+            raise _client_gone()  # where the end of the connection is the end of the body, this looks complete
+        return chunk
 
     def close(self) -> None:
+        self._transmission.arrive()
         self._raw.close()
 
 
@@ -151,21 +144,22 @@ class AzureUpstream:
             self._environment = session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
         self._prepared: dict[str, requests.PreparedRequest] = {}
 
-    def send(self, body: bytes, *, deployment: str, credential: str, request_id: str) -> AzureAnswer:
+    def send(
+        self, body: bytes, *, deployment: str, credential: str, request_id: str, transmission: Transmission
+    ) -> AzureAnswer:
         request = self._template(deployment).copy()
         request.body = body
         request.headers["Content-Length"] = str(len(body))
         request.headers[self._key_header] = self._key_format.format(credential)
         request.headers["x-ms-client-request-id"] = request_id
-        _carried.transmission = transmission = Transmission()
+        _carried.transmission = transmission
         try:
             response = self._adapter.send(request, timeout=self._timeout, **self._environment)  # type: ignore[arg-type]
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _translated(error, transmission) from error
         finally:
             del _carried.transmission
-        if transmission.wire is not None:
-            transmission.wire.settimeout(self._between_bytes_timeout)
+        transmission.set_timeout(self._between_bytes_timeout)
         return AzureAnswer(response.raw, transmission)
 
     def close(self) -> None:
@@ -201,8 +195,14 @@ def _headers_for_client(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     return passed
 
 
+def _client_gone() -> ClientGone:
+    return ClientGone("The client has gone.")
+
+
 def _translated(error: Exception, transmission: Transmission) -> GatewayError:
     """Say what *error* means for the client; the operator finds its own words in the log."""
+    if transmission.was_cut:
+        return _client_gone()
     if not transmission.sent:
         log.warning("Azure cannot be reached: %s", error)
         return UpstreamUnreachable("The model's provider cannot be reached. Try again in a moment.", retry_after=5)

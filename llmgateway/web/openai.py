@@ -44,6 +44,7 @@ def chat_completions() -> Response:
             body=request.get_data(cache=False),
             endpoint=request.path,
             client_address=request.remote_addr,
+            client_gone=request.environ.get("waitress.client_disconnected"),
         )
     )
     return _response(reply)

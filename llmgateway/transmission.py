@@ -1,0 +1,52 @@
+"""One request on its way to Azure, which another thread can cut."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class Transmission:
+    """What is known of a request once it is on its way. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wire: socket.socket | None = None
+        self.sent = False
+        """Whether Azure may have seen any of it, so that it may be billed."""
+        self.was_cut = False
+
+    def carry_over(self, wire: socket.socket) -> None:
+        """Take note that *wire* is about to carry it.
+
+        Raises:
+            ConnectionAbortedError: it was cut before anything was sent.
+        """
+        with self._lock:
+            if self.was_cut:
+                raise ConnectionAbortedError("the client has gone")
+            self._wire = wire
+            self.sent = True
+
+    def set_timeout(self, seconds: float) -> None:
+        """How long a read may wait from now on."""
+        with self._lock:
+            if self._wire is not None:
+                self._wire.settimeout(seconds)
+
+    def cut(self) -> None:
+        """End it: whoever waits for the answer is woken, and Azure sees the connection close.
+
+        ``shutdown`` wakes a thread that is blocked in ``recv``, ``close`` does not.
+        """
+        with self._lock:
+            self.was_cut = True
+            if self._wire is not None:
+                with contextlib.suppress(OSError):  # it is closed already
+                    self._wire.shutdown(socket.SHUT_RDWR)
+
+    def arrive(self) -> None:
+        """Take note that nothing more travels: the wire may carry another request now."""
+        with self._lock:
+            self._wire = None

@@ -1,0 +1,55 @@
+"""Notices clients that have gone while their request is at Azure, and stops it there."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from .transmission import Transmission
+
+LOOK_SECONDS = 0.25
+"""How often it looks; nobody pays for a gone client for much longer."""
+
+
+class Watch:
+    """One thread that asks, for every request in flight, whether its client is still there.
+
+    A thread that waits for Azure cannot ask itself, and a stream finds out only when it has
+    something to write. Thread-safe; the thread starts with the first request and sleeps while
+    there is none, so the watch may be made before a fork.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: dict[Transmission, Callable[[], bool]] = {}
+        self._some = threading.Event()
+        self._pid = 0
+
+    def add(self, transmission: Transmission, gone: Callable[[], bool]) -> None:
+        """Cut *transmission* once *gone* says so."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                threading.Thread(target=self._run, name="watch", daemon=True).start()
+            self._watched[transmission] = gone
+        self._some.set()
+
+    def remove(self, transmission: Transmission) -> None:
+        """Harmless if it is not watched."""
+        with self._lock:
+            self._watched.pop(transmission, None)
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._some.wait()
+            pause.wait(LOOK_SECONDS)
+            with self._lock:
+                watched = list(self._watched.items())
+                if not watched:
+                    self._some.clear()
+            for transmission, gone in watched:
+                if gone():
+                    transmission.cut()
+                    self.remove(transmission)
