@@ -37,17 +37,16 @@ class Endpoint:
         Raises:
             ValueError: with the remedy, if no usable URL can be made of it.
         """
-        parts = urlsplit(text.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be a URL such as https://NAME.openai.azure.com/openai/v1")
+        parts = _split(text.strip())
         if parts.username or parts.password:
             raise ValueError("must not contain a user or a password; the key goes into LLM_API_KEY")
         base = _base_path(parts)
         query = dict(parse_qsl(parts.query))
-        if api_version:
-            query.setdefault("api-version", api_version)
         classic = _CLASSIC.search(base)
-        if classic and "api-version" not in query and parts.hostname.endswith(_AZURE_HOSTS):
+        # v1 knows "preview" and its like; a dated version there is a 404.
+        if api_version and (classic or not api_version[0].isdigit()):
+            query.setdefault("api-version", api_version)
+        if classic and "api-version" not in query and _is_azure(parts):
             raise ValueError("names a deployment in its path: set LLM_API_VERSION too, for example 2024-10-21")
         name = classic["name"] if classic else None
         fixed = name if name and "{model}" not in name else None
@@ -73,9 +72,25 @@ def is_deployment_name(name: str) -> bool:
     return bool(_DEPLOYMENT.match(name))
 
 
+def _split(text: str) -> SplitResult:
+    example = "must be a URL such as https://NAME.openai.azure.com/openai/v1"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # half an IPv6 address, a port that is no number
+        raise ValueError(example) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(example)
+    return parts
+
+
 def _base_path(parts: SplitResult) -> str:
     path = parts.path.rstrip("/").removesuffix(_OPERATION).rstrip("/")
-    if path in ("", "/openai") and parts.hostname and parts.hostname.endswith(_AZURE_HOSTS):
+    if path in ("", "/openai") and _is_azure(parts):
         # What the portal shows as "Endpoint". Since August 2025 every resource serves v1 there.
         return "/openai/v1"
     return path
+
+
+def _is_azure(parts: SplitResult) -> bool:
+    return (parts.hostname or "").endswith(_AZURE_HOSTS)
