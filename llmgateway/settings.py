@@ -35,7 +35,8 @@ def _number(low: float, high: float) -> Callable[[str], float]:
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        value = int(text) if text.isascii() and text.isdigit() else low - 1
+        # Python refuses thousands of digits in words of its own.
+        value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else low - 1
         if not low <= value <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return value

@@ -1,0 +1,239 @@
+"""Settings: read from an environment, checked as a whole, quiet about secrets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from llmgateway.errors import ConfigurationError
+from llmgateway.settings import Settings, default_processes, settings_fields
+
+LEAST = {"ADMIN_KEY": "an-admin-key-of-24-chars", "LLM_BASE_URL": "https://n.openai.azure.com/openai/v1"}
+EVERY_CHARACTER = "p@ss/w:rd %41?#[]&+ü"
+
+
+def settings(**variables: str) -> Settings:
+    return Settings.from_env(LEAST | variables)
+
+
+def problems(**variables: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        settings(**variables)
+    return refused.value.problems
+
+
+def test_the_least_is_two_variables():
+    """Everything but the admin key and Azure's address has a default."""
+    least = settings()
+
+    assert LEAST["ADMIN_KEY"] == least.admin_key
+    assert (None, None) == (least.mongo_url, least.redis_url)
+    assert ("127.0.0.1", 8080, default_processes(), 128) == (least.host, least.port, least.processes, least.threads)
+    assert Path("instance") == least.instance
+
+
+def test_reports_every_problem_at_once():
+    """An operator repairs all of a broken environment in one go: each problem names its variable."""
+    found = problems(
+        ADMIN_KEY="",
+        LLM_BASE_URL="n.openai.azure.com",
+        LLM_KEY_HEADER="X-Key",
+        MONGOPASSWORD="hunter2",
+        REDISPORT="many",
+        LLMGATEWAY_THREADS="1",
+        LLMGATEWAY_CONNECT_TIMEOUT="nan",
+    )
+
+    names = ["ADMIN_KEY", "LLM_KEY_HEADER", "REDISPORT", "LLMGATEWAY_THREADS", "LLMGATEWAY_CONNECT_TIMEOUT"]
+    assert [*names, "LLM_BASE_URL", "MONGOPASSWORD"] == [problem.split()[0] for problem in found]
+    assert "hunter2" not in "".join(found)
+
+
+def test_an_empty_environment_names_what_is_needed():
+    """Without anything the two required variables are named, with what they mean."""
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.from_env({})
+
+    assert ["ADMIN_KEY is missing.", "LLM_BASE_URL is missing."] == [
+        problem[: problem.index(".") + 1] for problem in refused.value.problems
+    ]
+    assert str(refused.value) == "\n".join(refused.value.problems)
+
+
+@pytest.mark.parametrize("nothing", ["", "  ", "\n"])
+def test_set_to_nothing_is_not_set(nothing):
+    """Compose passes on an unset variable as an empty one."""
+    variables = {field.metadata["variable"]: nothing for field in settings_fields()}
+
+    assert settings() == Settings.from_env(variables | LEAST)
+
+
+@pytest.mark.parametrize("field", settings_fields(), ids=lambda field: field.name)
+def test_every_setting_says_what_it_is(field):
+    """The README's table has a name and a meaning for each, and a default that can be shown."""
+    assert field.metadata["variable"].isupper()
+    assert field.metadata["meaning"].endswith(".")
+    assert field.default is MISSING or field.metadata["shown"] or field.default is None or str(field.default)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("LLM_KEY_HEADER", "authorization", "key_header", "Authorization"),
+        ("LLM_KEY_HEADER", "OCP-APIM-SUBSCRIPTION-KEY", "key_header", "Ocp-Apim-Subscription-Key"),
+        ("LLM_ON_DISCONNECT", "DRAIN", "on_disconnect", "drain"),
+        ("LLMGATEWAY_LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("LLMGATEWAY_PORT", "0", "port", 0),
+        ("LLMGATEWAY_PORT", "65535", "port", 65535),
+        ("LLMGATEWAY_PROCESSES", "256", "processes", 256),
+        ("LLMGATEWAY_THREADS", "8", "threads", 8),
+        ("LLMGATEWAY_MODELS", "gpt-4o, o3 ,,", "models", ("gpt-4o", "o3")),
+        ("LLMGATEWAY_CORS_ORIGINS", "https://a.example,https://b.example", "cors_origins", None),
+        ("LLMGATEWAY_CONNECT_TIMEOUT", "0.5", "connect_timeout", 0.5),
+        ("LLMGATEWAY_INSTANCE", "/var/lib/gateway", "instance", Path("/var/lib/gateway")),
+        ("LLM_API_KEY", "  key ", "api_key", "key"),
+    ],
+)
+def test_reads_values(variable, text, field, value):
+    """What operators write is read as they mean it."""
+    expected = ("https://a.example", "https://b.example") if value is None else value
+
+    assert expected == getattr(settings(**{variable: text}), field)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "remedy"),
+    [
+        ("LLM_BASE_URL", "https://n.openai.azure.com/openai/deployments/gpt", "set LLM_API_VERSION"),
+        ("LLM_KEY_HEADER", "x-api-key", "must be one of api-key, Authorization, Ocp-Apim-Subscription-Key"),
+        ("LLM_ON_DISCONNECT", "stop", "must be one of close, drain"),
+        ("LLMGATEWAY_LOG_LEVEL", "loud", "must be one of DEBUG, INFO, WARNING, ERROR"),
+        ("MONGOHOST", "mongodb://host", "a full URL goes into MONGO_URL"),
+        ("MONGOHOST", "user@host", "a full URL goes into MONGO_URL"),
+        ("REDISHOST", "redis host", "a full URL goes into MONGO_URL or REDIS_URL"),
+        ("MONGO_URL", "host:27017", r"must begin with mongodb:// or mongodb\+srv://"),
+        ("REDIS_URL", "http://host", "must begin with redis:// or rediss:// or unix://"),
+        ("REDISPORT", "0", "must be a whole number from 1 to 65535"),
+        ("REDISPORT", "65536", "must be a whole number from 1 to 65535"),
+        ("REDISPORT", "-1", "must be a whole number"),
+        ("REDISPORT", "6379.0", "must be a whole number"),
+        ("REDISPORT", "٣", "must be a whole number"),
+        ("REDISPORT", "9" * 5000, "must be a whole number"),
+        ("LLMGATEWAY_PORT", "http", "must be a whole number from 0 to 65535"),
+        ("LLMGATEWAY_PROCESSES", "0", "must be a whole number from 1 to 256"),
+        ("LLMGATEWAY_THREADS", "7", "must be a whole number from 8 to 4096"),
+        ("LLMGATEWAY_MAX_BODY_BYTES", "1023", "must be a whole number from 1024"),
+        ("LLMGATEWAY_CONNECT_TIMEOUT", "0", "must be a number from 0.1 to 300"),
+        ("LLMGATEWAY_CONNECT_TIMEOUT", "inf", "must be a number from 0.1 to 300"),
+        ("LLMGATEWAY_FIRST_BYTE_TIMEOUT", "nan", "must be a number from 0.1 to 3600"),
+        ("LLMGATEWAY_BETWEEN_BYTES_TIMEOUT", "5s", "must be a number from 0.1 to 3600"),
+    ],
+)
+def test_refuses_what_makes_no_sense(variable, text, remedy):
+    """A malformed value is named with what it has to be."""
+    (problem,) = problems(**{variable: text})
+
+    assert problem.startswith(f"{variable} ")
+    assert re.search(remedy, problem)
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({"MONGOHOST": "db", "MONGOPASSWORD": "p"}, "MONGOPASSWORD is set without MONGOUSER"),
+        ({"MONGOUSER": "me"}, "MONGOUSER is set without MONGOHOST"),
+        ({"REDISPASSWORD": "p"}, "REDISPASSWORD is set without REDISHOST"),
+    ],
+)
+def test_refuses_what_contradicts_itself(variables, names):
+    """Half of a login would end in a server without one, unnoticed."""
+    (problem,) = problems(**variables)
+
+    assert problem.startswith(names)
+
+
+def test_escapes_logins_in_urls():
+    """User and password are given as they are; in the URL they cannot be taken for anything else."""
+    both = settings(
+        MONGOHOST="db:27018", MONGOUSER=EVERY_CHARACTER, MONGOPASSWORD=EVERY_CHARACTER,
+        REDISHOST="cache", REDISPORT="6380", REDISPASSWORD=EVERY_CHARACTER,
+    )  # fmt: skip
+
+    mongo, redis = urlsplit(both.mongo_url), urlsplit(both.redis_url)
+
+    assert ("mongodb", "db", 27018, "/") == (mongo.scheme, mongo.hostname, mongo.port, mongo.path)
+    assert (EVERY_CHARACTER, EVERY_CHARACTER) == (unquote(mongo.username), unquote(mongo.password))
+    assert ("redis", "cache", 6380, "/0") == (redis.scheme, redis.hostname, redis.port, redis.path)
+    assert ("", EVERY_CHARACTER) == (redis.username, unquote(redis.password))
+
+
+@pytest.mark.parametrize(
+    ("variables", "mongo", "redis"),
+    [
+        ({}, None, None),
+        ({"MONGOHOST": "db"}, "mongodb://db/", None),
+        ({"REDISHOST": "cache"}, None, "redis://cache:6379/0"),
+        ({"MONGOHOST": "db", "MONGO_URL": "mongodb+srv://x/"}, "mongodb+srv://x/", None),
+        ({"REDISHOST": "cache", "REDIS_URL": "rediss://y:1/2"}, None, "rediss://y:1/2"),
+        ({"MONGOUSER": "me", "MONGO_URL": "mongodb://x/"}, "mongodb://x/", None),
+        ({"REDISPASSWORD": "p", "REDIS_URL": "unix:///run/redis"}, None, "unix:///run/redis"),
+    ],
+)
+def test_chooses_stores(variables, mongo, redis):
+    """Hosts make URLs, full URLs win, nothing means embedded."""
+    chosen = settings(**variables)
+
+    assert (mongo, redis) == (chosen.mongo_url, chosen.redis_url)
+
+
+def test_shows_no_secret():
+    """Nothing that opens a door is in the repr of the settings."""
+    secrets = {
+        "ADMIN_KEY": "secret-admin-key-value",
+        "LLM_API_KEY": "secret-azure",
+        "MONGOPASSWORD": "secret-mongo",
+        "MONGO_URL": "mongodb://u:secret-mongo-url@h/",
+        "REDISPASSWORD": "secret-redis",
+        "REDIS_URL": "redis://:secret-redis-url@h/",
+        "SECRET_KEY": "secret-secret",
+    }
+
+    shown = repr(settings(MONGOUSER="me", **secrets))
+
+    assert "secret-" not in shown
+    assert {field.metadata["variable"] for field in settings_fields() if field.metadata["secret"]} == set(secrets)
+
+
+@pytest.mark.parametrize(
+    ("variables", "warnings"),
+    [
+        ({}, []),
+        ({"ADMIN_KEY": "fifteen-letters"}, ["ADMIN_KEY IS TOO SHORT"]),
+        ({"ADMIN_KEY": "sixteen-letters!"}, []),
+        ({"LLM_BASE_URL": "http://azure.example/openai/v1"}, ["LLM_BASE_URL is not https"]),
+        ({"LLM_BASE_URL": "http://127.0.0.1:8081/openai/v1"}, []),
+        ({"LLM_BASE_URL": "http://[::1]:8081/openai/v1"}, []),
+        ({"LLMGATEWAY_TRUSTED_PROXY": "*"}, ["LLMGATEWAY_TRUSTED_PROXY=*"]),
+    ],
+)
+def test_warns_of_what_should_not_stay(variables, warnings):
+    """A guessable admin key, an unencrypted way to Azure and a trust in everybody are said aloud, key unseen."""
+    found = settings(**variables).warnings()
+
+    assert len(warnings) == len(found)
+    assert all(text.startswith(start) for text, start in zip(found, warnings, strict=True))
+    assert "fifteen-letters" not in "".join(found)
+
+
+def test_has_the_endpoint_of_the_url():
+    """LLM_API_VERSION completes a URL that names a deployment."""
+    chosen = settings(
+        LLM_BASE_URL="https://n.openai.azure.com/openai/deployments/gpt", LLM_API_VERSION="2024-10-21"
+    ).endpoint
+
+    assert chosen.url("gpt").endswith("/deployments/gpt/chat/completions?api-version=2024-10-21")
+    assert "gpt" == chosen.deployment
