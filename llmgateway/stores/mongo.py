@@ -49,7 +49,8 @@ class MongoDatabase:
     Args:
         server: A ``mongodb://`` URL, or a client that is ready (which must not be used across a fork).
         timeout: Seconds for each of: choosing a server, connecting, an answer, a write's acknowledgement.
-            What the URL says about these is overruled.
+            What the URL says about these is overruled. Not below one: the driver looks only every half
+            a second whether a server that was away is back.
         report_timeout: Seconds for a whole usage report, which has more to read than a look-up.
     """
 

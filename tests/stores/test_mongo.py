@@ -18,7 +18,7 @@ import pytest
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Outcome, UsageRecord
 from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation, MongoUsageLog
-from tests.servers import PASSWORD, USER, free_port
+from tests.servers import PASSWORD, USER, free_port, wait_until
 from tests.stores.contract import (
     NEW_YEAR,
     KeyStoreContract,
@@ -163,6 +163,15 @@ class TestLogin:
         assert quote(PASSWORD, safe="") not in told
 
 
+def serves(database):
+    """Whether the driver, which looks only every half a second, has seen that the server is there."""
+    try:
+        database.ping()
+    except StoreUnavailable:
+        return False
+    return True
+
+
 class TestAway:
     def everything(self, database):
         keys, organisation, log = MongoKeys(database), MongoOrganisation(database), MongoUsageLog(database)
@@ -208,6 +217,7 @@ class TestAway:
             unavailable(database, lambda: keys.find(key().digest), lambda: log.append([usage()]))
 
             own_mongo.start()
+            wait_until(lambda: serves(database), what="the server's return")
             assert keys.find(key().digest).record == key()
             assert next(iter(log.report())).requests == 1
 
@@ -219,6 +229,7 @@ class TestAway:
             unavailable(database, lambda: keys.add(key(1)))
 
             own_mongo.start()
+            wait_until(lambda: serves(database), what="the server's coming")
 
             assert keys.add(key(1))
             assert not keys.add(replace(key(2), digest=key(1).digest))

@@ -273,6 +273,20 @@ class TestFile:
             assert connection.execute("SELECT x FROM added").fetchall() == [(1,), (2,)]
             assert connection.execute("SELECT count(*) FROM keys").fetchall() == [(1,)]
 
+    def test_waits_for_another_that_is_making_it(self, path):
+        """Who starts while another process still writes the new file waits, also to switch to WAL."""
+        databases: list[SQLiteDatabase] = []
+        thread = threading.Thread(target=lambda: databases.append(SQLiteDatabase(path)))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            thread.start()
+            thread.join(0.1)  # time to run into the lock; too little would only make this test easier to pass
+            other.execute("COMMIT")
+        thread.join(10)
+
+        assert databases[0].rows("PRAGMA journal_mode") == [("wal",)]
+        databases[0].close()
+
     def test_a_step_that_fails_leaves_the_old_shape(self, path):
         """A step is done whole or not at all, and the program says so by not starting."""
         SQLiteDatabase(path).close()

@@ -1,0 +1,53 @@
+"""Not asking what is known to be away."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmgateway.stores.circuit import Circuit
+
+
+@pytest.fixture
+def circuit(clock):
+    return Circuit("redis", retry_after=1.0, clock=clock)
+
+
+def test_lets_everybody_through_while_all_is_well(circuit):
+    """A backend that never failed is always asked."""
+    assert all(circuit.allows() for _ in range(10))
+
+
+def test_lets_one_through_after_each_pause(circuit, clock):
+    """After a failure nobody asks for a while, and then one caller at a time."""
+    circuit.failed("ConnectionError")
+    assert not circuit.allows()
+
+    clock.advance(1)
+    assert [circuit.allows() for _ in range(3)] == [True, False, False]
+
+    clock.advance(1)
+    assert circuit.allows()
+    circuit.failed("ConnectionError")
+    clock.advance(0.9)
+    assert not circuit.allows()
+
+
+def test_lets_everybody_through_after_a_success(circuit, clock):
+    """One success and the backend is asked as before."""
+    circuit.failed("ConnectionError")
+    clock.advance(1)
+    circuit.allows()
+
+    circuit.succeeded()
+
+    assert all(circuit.allows() for _ in range(10))
+
+
+def test_a_clock_that_was_put_back_does_not_close_the_way(circuit, clock):
+    """An hour back on the wall is not an hour without the backend."""
+    circuit.failed("ConnectionError")
+
+    clock.advance(-3600)
+
+    assert circuit.allows()
+    assert not circuit.allows()
