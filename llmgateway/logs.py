@@ -13,11 +13,12 @@ _HIDDEN = "[hidden]"
 
 # Our own made-up keys and anything that travels as a credential, for whatever reason it got there.
 _KEYS = re.compile(
-    rf"{PREFIX}[\w-]+"
-    r"|(?<=bearer )[^\s'\"]+"
-    r"|(?<=://)[^\s/@]+(?=@)"
-    r"|(?<=adminkey: )[^\s'\"]+"
-    r"|(?<=api-key: )[^\s'\"]+",
+    rf"{PREFIX}[\w-]+|(?<=bearer )[^\s'\"]+|(?<=://)[^\s/@]+(?=@)",
+    re.IGNORECASE,
+)
+# As a header's line, and as one of a dict.
+_NAMED_KEYS = re.compile(
+    r"((?:adminkey|api-key|ocp-apim-subscription-key)['\"]?: ?['\"]?)[^\s'\"]+",
     re.IGNORECASE,
 )
 
@@ -39,7 +40,7 @@ class RedactingFormatter(logging.Formatter):
         text = super().format(record)
         for secret in self._secrets:
             text = text.replace(secret, _HIDDEN)
-        return _KEYS.sub(_HIDDEN, text)
+        return _NAMED_KEYS.sub(rf"\1{_HIDDEN}", _KEYS.sub(_HIDDEN, text))
 
 
 def configure_logging(level: str, secrets: Iterable[str]) -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(seconds: float) -> datetime:
     """The UTC time *seconds* after the epoch, cut to milliseconds as every store keeps it."""
-    return datetime.fromtimestamp(int(seconds * 1000) / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=int(seconds * 1000))
 
 
 def new_id(prefix: str, seconds: float) -> str:
@@ -73,12 +76,24 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What a model costs this organisation, in US dollars per million tokens."""
+
+    prompt: float
+    cached: float
+    """For the part of the prompt that Azure had in its cache."""
+    completion: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Organisation:
     """What admins set for everybody, as one snapshot of one generation."""
 
     prompt: Prompt = Prompt()
     credential: bytes | None = field(default=None, repr=False)
     """Azure's key, encrypted; ``None`` if no admin has set one."""
+    prices: Mapping[str, Prices] = field(default_factory=dict)
+    """By model; one that is not in it costs its list price."""
     generation: str = ""
 
 
