@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import replace
 
 from flask import Flask
 from flask_cors import CORS
@@ -18,8 +17,6 @@ from .gateway import Gateway
 from .journal import Journal
 from .keys import Keys
 from .organisation import OrganisationPolicy
-from .prices import cost_usd
-from .records import Usage, UsageRecord
 from .relay import Drain
 from .services import Services
 from .settings import Settings
@@ -87,7 +84,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     keys = Keys(stores.keys, clock=clock)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
-    journal = Journal(settings.instance / "journal", stores.usage_log, clock=clock, price=_priced)
+    journal = Journal(settings.instance / "journal", stores.usage_log, clock=clock, price=policy.priced)
     endpoint = settings.endpoint
     upstream = AzureUpstream(
         endpoint,
@@ -123,8 +120,3 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         backends=stores.backends,
         clock=clock,
     )
-
-
-def _priced(record: UsageRecord) -> UsageRecord:
-    usage = Usage(prompt_tokens=record.prompt_tokens, completion_tokens=record.completion_tokens)
-    return replace(record, cost_usd=cost_usd(usage, record.deployment))

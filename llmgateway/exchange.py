@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from .clock import Timer
 from .interfaces import Books
 from .prices import cost_usd
-from .records import Outcome, Usage, UsageRecord, UsageSource
+from .records import Outcome, Prices, Usage, UsageRecord, UsageSource
 from .transmission import Transmission
 
 
@@ -20,6 +20,7 @@ class Exchange:
         draft: The record to leave if nothing more were ever known: ``interrupted``, with the
             prompt's estimated tokens.
         arrived: The timer's reading when the request arrived.
+        prices: The organisation's own, by model.
         transmission: How it travels; can be cut while the exchange goes on.
         on_end: Called after the one ending, however it came.
     """
@@ -30,6 +31,7 @@ class Exchange:
         books: Books,
         *,
         transmission: Transmission,
+        prices: Mapping[str, Prices],
         timer: Timer,
         arrived: float,
         on_end: Callable[[], None],
@@ -37,6 +39,7 @@ class Exchange:
         self.transmission = transmission
         self._draft = draft
         self._books = books
+        self._prices = prices
         self._timer = timer
         self._arrived = arrived
         self._on_end = on_end
@@ -95,7 +98,7 @@ class Exchange:
                     cached_tokens=counted.cached_tokens,
                     reasoning_tokens=counted.reasoning_tokens,
                     usage_source=source,
-                    cost_usd=cost_usd(counted, model or self._draft.deployment),
+                    cost_usd=cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices),
                     content_filter=tuple(sorted(content_filter)),
                     ttft_ms=self._ttft_ms,
                     duration_ms=self._elapsed_ms(),

@@ -112,6 +112,7 @@ class Gateway:
                 draft,
                 self._books,
                 transmission=transmission,
+                prices=organisation.prices,
                 timer=self._timer,
                 arrived=arrived,
                 on_end=partial(self._ended, transmission, slot),

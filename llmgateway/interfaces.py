@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from .records import KeyRecord, Lookup, Organisation, Prompt, UsageRecord, UsageRow
+from .records import KeyRecord, Lookup, Organisation, Prices, Prompt, UsageRecord, UsageRow
 from .transmission import Transmission
 
 
@@ -75,6 +75,10 @@ class OrganisationStore(Protocol):
 
     def set_credential(self, credential: bytes) -> None:
         """Keep Azure's key, which comes encrypted."""
+        ...
+
+    def set_prices(self, model: str, prices: Prices | None) -> None:
+        """Keep what *model* costs; None goes back to its list price. Leaves other models as they are."""
         ...
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 
 from .clock import Clock
 from .credential import CredentialCipher
 from .errors import StoreUnavailable, UpstreamCredentials
 from .interfaces import OrganisationStore
-from .records import Organisation, Prompt, moment
+from .prices import cost_usd
+from .records import Organisation, Prices, Prompt, Usage, UsageRecord, moment
 
 
 class OrganisationPolicy:
@@ -79,6 +82,22 @@ class OrganisationPolicy:
 
     def set_credential(self, credential: str) -> None:
         self._store.set_credential(self._cipher.encrypt(credential))
+
+    def prices(self) -> Mapping[str, Prices]:
+        return self._store.load().prices
+
+    def set_prices(self, model: str, prices: Prices | None) -> None:
+        self._store.set_prices(model, prices)
+
+    def priced(self, record: UsageRecord) -> UsageRecord:
+        """Complete *record* with what it costs, at the prices that this process knows."""
+        usage = Usage(
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            cached_tokens=record.cached_tokens,
+        )
+        cost = cost_usd(usage, record.deployment, record.model, own=self._current.prices)
+        return replace(record, cost_usd=cost)
 
     def _load(self, generation: str) -> None:
         try:

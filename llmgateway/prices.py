@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import genai_prices
 from genai_prices import Usage as PricedUsage
 
-from .records import Usage
+from .records import Prices, Usage
 
 # Azure's own list first; a model that it lacks costs at Azure what it costs at OpenAI.
 _PROVIDERS = ("azure", "openai")
 
 
-def cost_usd(usage: Usage, model: str) -> float | None:
-    """Return the list price of *usage*, or None if nobody knows what *model* costs.
+def cost_usd(usage: Usage, *models: str | None, own: Mapping[str, Prices]) -> float | None:
+    """Return what *usage* costs, or None if nobody knows.
 
     Cached tokens are a part of the prompt and cheaper; reasoning tokens are a part of the completion.
+
+    Args:
+        models: Names the model goes by, the one to trust most first. A price of the organisation's
+            *own* for any of them wins; else it is the list price of the first that has one.
     """
+    names = [name for name in models if name]
+    for name in names:
+        if name in own:
+            return _at(own[name], usage)
+    for name in names:
+        cost = _list_price(usage, name)
+        if cost is not None:
+            return cost
+    return None
+
+
+def _at(prices: Prices, usage: Usage) -> float:
+    fresh = usage.prompt_tokens - usage.cached_tokens
+    dollars_per_million = (
+        fresh * prices.prompt + usage.cached_tokens * prices.cached + usage.completion_tokens * prices.completion
+    )
+    return dollars_per_million / 1_000_000
+
+
+def _list_price(usage: Usage, model: str) -> float | None:
     priced = PricedUsage(
         input_tokens=usage.prompt_tokens,
         cache_read_tokens=min(usage.cached_tokens, usage.prompt_tokens),

@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -23,7 +23,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import KeyRecord, Lookup, Organisation, Prompt, UsageRecord, UsageRow
+from llmgateway.records import KeyRecord, Lookup, Organisation, Prices, Prompt, UsageRecord, UsageRow
 
 Document: TypeAlias = dict[str, Any]
 
@@ -223,6 +223,7 @@ class MongoOrganisation:
         return Organisation(
             prompt=_prompt(document.get("prompt")),
             credential=document.get("credential"),
+            prices={entry["model"]: _prices(entry) for entry in document.get("prices", ())},
             generation=document.get("generation", ""),
         )
 
@@ -231,7 +232,7 @@ class MongoOrganisation:
             present = _prompt(self._document().get("prompt"))
             self._keep(present)
             following = {"version": present.version + 1, "text": text, "set_at": set_at}
-            if self._change({"prompt": following}, if_version=present.version):
+            if self._change({"prompt": following}, if_=_version(present.version)):
                 return _prompt(following)
             # Somebody else was faster, and has made the version that this one comes after.
 
@@ -250,6 +251,16 @@ class MongoOrganisation:
         while not self._change({"credential": credential}):
             pass  # lost the race to create the document; now it is there
 
+    def set_prices(self, model: str, prices: Prices | None) -> None:
+        # A list, not a document by model: names of models have dots in them.
+        while True:
+            before = self._document().get("prices")
+            after = [entry for entry in before or () if entry["model"] != model]
+            if prices is not None:
+                after.append({"model": model} | asdict(prices))
+            if self._change({"prices": after}, if_={"prices": before}):
+                return
+
     def _document(self) -> Document:
         with self._database.collection("organisation") as organisation:
             return organisation.find_one({"_id": _ORGANISATION}) or {}
@@ -259,11 +270,10 @@ class MongoOrganisation:
             with self._database.collection("prompts") as prompts, suppress(DuplicateKeyError):
                 prompts.insert_one({"_id": prompt.version, "text": prompt.text, "set_at": prompt.set_at})
 
-    def _change(self, fields: Document, *, if_version: int | None = None) -> bool:
+    def _change(self, fields: Document, *, if_: Document | None = None) -> bool:
         """Set *fields* and a new generation in one step; False if another process came first."""
-        wanted: Document = {"_id": _ORGANISATION}
-        if if_version is not None:
-            wanted["prompt.version"] = if_version or {"$exists": False}
+        # MongoDB compares a field that is not there with null as equal.
+        wanted = {"_id": _ORGANISATION} | (if_ or {})
         changes = {"$set": fields | {"generation": secrets.token_hex(16)}}
         with self._database.collection("organisation") as organisation:
             try:
@@ -272,6 +282,14 @@ class MongoOrganisation:
                 # No document is as wanted, and the upsert found that there is one all the same.
                 return False
         return True
+
+
+def _version(version: int) -> Document:
+    return {"prompt.version": version or None}
+
+
+def _prices(entry: Mapping[str, Any]) -> Prices:
+    return Prices(prompt=entry["prompt"], cached=entry["cached"], completion=entry["completion"])
 
 
 def _prompt(document: Mapping[str, Any] | None) -> Prompt:

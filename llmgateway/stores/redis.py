@@ -36,7 +36,7 @@ from redis.retry import Retry
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore, OrganisationStore
-from llmgateway.records import KeyRecord, Lookup, Organisation, Prompt
+from llmgateway.records import KeyRecord, Lookup, Organisation, Prices, Prompt
 
 from .circuit import Circuit
 
@@ -305,6 +305,12 @@ class RedisOrganisation:
     def set_credential(self, credential: bytes) -> None:
         try:
             self._durable.set_credential(credential)
+        finally:
+            self._cache.wipe_generation()
+
+    def set_prices(self, model: str, prices: Prices | None) -> None:
+        try:
+            self._durable.set_prices(model, prices)
         finally:
             self._cache.wipe_generation()
 

@@ -15,7 +15,7 @@ import pytest
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore, OrganisationStore, Pingable, UsageLog
-from llmgateway.records import KeyRecord, Outcome, Prompt, UsageRecord, UsageRow, UsageSource
+from llmgateway.records import KeyRecord, Outcome, Prices, Prompt, UsageRecord, UsageRow, UsageSource
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -349,6 +349,21 @@ class OrganisationStoreContract:
         organisation.set_prompt("one", NEW_YEAR)
 
         assert [prompt.version for prompt in organisation.prompt_versions()] == [2, 1]
+
+    def test_prices_are_kept_by_model(self, organisation, elsewhere, keys):
+        """A price is in force everywhere for its model, others stay, None removes it; each time a generation begins."""
+        mini, large = Prices(prompt=0.15, cached=0.075, completion=0.6), Prices(prompt=2.5, cached=0, completion=10)
+        before = keys.find("0" * 64).generation
+
+        organisation.set_prices("gpt-4.1-mini", large)
+        elsewhere.set_prices("gpt-4o", large)
+        organisation.set_prices("gpt-4.1-mini", mini)
+
+        assert {"gpt-4.1-mini": mini, "gpt-4o": large} == elsewhere.load().prices
+        assert before != keys.find("0" * 64).generation
+        elsewhere.set_prices("gpt-4o", None)
+        elsewhere.set_prices("never-set", None)
+        assert {"gpt-4.1-mini": mini} == organisation.load().prices
 
     def test_prompts_at_once_are_all_kept(self, organisation, elsewhere):
         """Of prompts that are set at once none is lost, none shares a number, and the highest is in force."""

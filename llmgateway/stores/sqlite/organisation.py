@@ -7,7 +7,7 @@ import sqlite3
 from datetime import datetime
 from typing import Any
 
-from llmgateway.records import Organisation, Prompt
+from llmgateway.records import Organisation, Prices, Prompt
 from llmgateway.stores.epoch import from_ms, to_ms
 
 from .database import SQLiteDatabase
@@ -30,9 +30,15 @@ class SQLiteOrganisation:
         self._database = database
 
     def load(self) -> Organisation:
+        # The generation first: if a change comes between the two reads, the old generation stands with
+        # the new content, and the next look-up makes the caller load again.
         ((generation, credential, *prompt),) = self._database.rows(_LOAD)
+        prices = self._database.rows("SELECT model, prompt, cached, completion FROM prices")
         return Organisation(
-            prompt=Prompt() if prompt[0] is None else _prompt(prompt), credential=credential, generation=generation
+            prompt=Prompt() if prompt[0] is None else _prompt(prompt),
+            credential=credential,
+            prices={model: Prices(prompt=p, cached=k, completion=c) for model, p, k, c in prices},
+            generation=generation,
         )
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
@@ -48,6 +54,14 @@ class SQLiteOrganisation:
     def set_credential(self, credential: bytes) -> None:
         with self._database.transaction() as connection:
             connection.execute("UPDATE organisation SET credential = ?", (credential,))
+            _begin_generation(connection)
+
+    def set_prices(self, model: str, prices: Prices | None) -> None:
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM prices WHERE model = ?", (model,))
+            if prices is not None:
+                values = (model, prices.prompt, prices.cached, prices.completion)
+                connection.execute("INSERT INTO prices VALUES (?, ?, ?, ?)", values)
             _begin_generation(connection)
 
 

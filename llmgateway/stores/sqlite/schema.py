@@ -67,4 +67,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX logs_timestamp ON logs (timestamp)",
         "CREATE INDEX logs_key ON logs (key_id, timestamp)",
     ),
+    # US dollars per million tokens.
+    ("CREATE TABLE prices (model TEXT NOT NULL PRIMARY KEY, prompt REAL, cached REAL, completion REAL)",),
 )
