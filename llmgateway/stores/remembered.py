@@ -1,0 +1,77 @@
+"""The last rung of the ladder: keys as they were last seen, for when no store answers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from ..errors import StoreUnavailable
+from ..interfaces import KeyStore
+from ..records import KeyRecord, Lookup
+
+REMEMBERED_KEYS = 100_000
+"""Look-ups kept in memory, the latest; some 60 MB if every one of them is used."""
+
+
+class RememberedKeys:
+    """A :class:`~llmgateway.interfaces.KeyStore`: *store*, and what it said last while it is away.
+
+    A key that was revoked while every store is away goes on working here until one is back:
+    refusing all valid keys would be the greater harm. What this process has never looked up
+    stays unknown.
+    """
+
+    def __init__(self, store: KeyStore, *, limit: int = REMEMBERED_KEYS) -> None:
+        self._store = store
+        self._limit = limit
+        self._seen: OrderedDict[str, Lookup] = OrderedDict()
+        self.away = False
+        """Whether the latest look-up had to be answered from memory, or could not be answered."""
+
+    def find(self, digest: str) -> Lookup:
+        try:
+            found = self._store.find(digest)
+        except StoreUnavailable:
+            self.away = True
+            remembered = self._seen.get(digest)
+            if remembered is None:
+                raise
+            return remembered
+        self.away = False
+        if found.record is None:
+            self._seen.pop(digest, None)
+        else:
+            # Each step is atomic under the interpreter's lock, and no two of them depend on each other.
+            self._seen[digest] = found
+            if len(self._seen) > self._limit:
+                self._forget_oldest()
+        return found
+
+    def _forget_oldest(self) -> None:
+        try:
+            self._seen.popitem(last=False)
+        except KeyError:
+            return  # another thread was quicker
+
+    def add(self, record: KeyRecord) -> bool:
+        return self._store.add(record)
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        return self._store.get(key_id)
+
+    def list(
+        self,
+        *,
+        user: str | None = None,
+        group: str | None = None,
+        active: bool | None = None,
+        after: str = "",
+        limit: int | None = None,
+    ) -> list[KeyRecord]:
+        return self._store.list(user=user, group=group, active=active, after=after, limit=limit)
+
+    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
+        return self._store.update(key_id, changes)
+
+    def remove(self, key_id: str) -> bool:
+        return self._store.remove(key_id)
