@@ -15,6 +15,11 @@ from .errors import InvalidRequest, ModelNotAllowed, ModelNotFound
 # orjson reads an integer beyond 64 bits, and a float beyond 1e308, as a float no smaller than this.
 _LARGE = 2.0**63
 
+DEEPEST = 500
+"""Levels of nesting that are taken. json.dumps() gives up at Python's recursion limit, by then too late to refuse."""
+
+LONGEST_MODEL_NAME = 256
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
@@ -94,7 +99,9 @@ def _parse(body: bytes) -> dict[str, Any]:
         raise InvalidRequest("The request has no body. Send a JSON object with 'model' and 'messages'.")
     try:
         document = _load(body)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InvalidRequest(f"The body is nested more than {DEEPEST} levels deep.") from None
+    except ValueError as error:
         # The error's own text may quote the body, which is somebody's conversation.
         where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise InvalidRequest(f"The body is not valid JSON{where}.") from None
@@ -110,24 +117,31 @@ def _load(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass  # orjson refuses half of a surrogate pair, which JavaScript clients do send
     else:
-        if not _has_large_float(document):
+        if not _inspect(document):
             return document
-    return json.loads(body.decode("utf-8", "strict"), parse_float=_finite, parse_constant=_refuse_constant)
+    document = json.loads(body.decode("utf-8", "strict"), parse_float=_finite, parse_constant=_refuse_constant)
+    _inspect(document)
+    return document
 
 
-def _has_large_float(document: Any) -> bool:
+def _inspect(document: Any) -> bool:
+    """Say whether a number may have lost digits; raise RecursionError beyond the deepest level."""
     # Looking at the parsed values takes a tenth of the time of looking for digits in the text.
-    waiting = [document]
-    while waiting:
-        value = waiting.pop()
-        kind = type(value)
-        if kind is dict:
-            waiting.extend(value.values())
-        elif kind is list:
-            waiting.extend(value)
-        elif kind is float and not -_LARGE < value < _LARGE:
-            return True
-    return False
+    level, depth, found = [document], 0, False
+    while level:
+        if depth > DEEPEST:
+            raise RecursionError
+        below: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind is dict:
+                below.extend(value.values())
+            elif kind is list:
+                below.extend(value)
+            elif kind is float and not -_LARGE < value < _LARGE:
+                found = True
+        level, depth = below, depth + 1
+    return found
 
 
 def _finite(text: str) -> float:
@@ -175,6 +189,9 @@ def _model(document: dict[str, Any], endpoint: Endpoint) -> str:
     if model is not None and not isinstance(model, str):
         raise InvalidRequest("'model' must be a string.", param="model")
     if model:
+        if len(model) > LONGEST_MODEL_NAME or not model.isprintable():
+            # The books keep the name: it must not be a text, nor half of a surrogate pair.
+            raise ModelNotFound("The name of the model is none that could exist.", param="model")
         return model
     if endpoint.deployment is None:
         raise InvalidRequest("'model' is missing: name the model to use.", param="model")
