@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..clock import Clock
 from ..interfaces import KeyStore, OrganisationStore, Pingable, UsageLog
 from ..settings import Settings
+from .circuit import Circuit
+from .remembered import RememberedKeys
+
+RETRY_SECONDS = 1.0
+"""How long look-ups do not ask a store that has failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,11 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
         StoreUnavailable: the embedded database cannot be opened.
     """
     stores = _mongo(settings.mongo_url, settings) if settings.mongo_url else _sqlite(settings)
-    return _with_redis_in_front(stores, settings.redis_url, settings, clock) if settings.redis_url else stores
+    if settings.redis_url:
+        stores = _with_redis_in_front(stores, settings.redis_url, settings, clock)
+        return replace(stores, keys=RememberedKeys(stores.keys, circuit=None))
+    circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
+    return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit))
 
 
 def _sqlite(settings: Settings) -> Stores:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import TypeVar
+
+from llmgateway.errors import StoreUnavailable
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +33,22 @@ class Circuit:
         self._lock = threading.Lock()
         self._away = False
         self._asked_at = 0.0
+
+    def call(self, question: Callable[[], T]) -> T:
+        """Ask, unless the backend has just failed.
+
+        Raises:
+            StoreUnavailable: it fails, or has just failed.
+        """
+        if not self.allows():
+            raise StoreUnavailable(f"{self._backend.capitalize()} does not serve. Try again later.")
+        try:
+            answer = question()
+        except StoreUnavailable as error:
+            self.failed(error.message)
+            raise
+        self.succeeded()
+        return answer
 
     def allows(self) -> bool:
         """Whether the caller should ask the backend; it must then tell :meth:`succeeded` or :meth:`failed`."""

@@ -7,6 +7,8 @@ them together:
     A key as the durable store had it, and until when that may be believed unasked.
 ``llmgateway:{gateway}:generation``
     A token that is replaced whenever the organisation changes.
+``llmgateway:{gateway}:organisation``
+    What admins set, Azure's key encrypted, for a process that starts while the durable store is away.
 ``llmgateway:{gateway}:guard``
     A token that is replaced whenever any key changes; see ``fill.lua``.
 
@@ -91,6 +93,7 @@ class RedisCache:
         self._prefix = f"llmgateway:{{{namespace}}}:"
         self._generation = self._prefix + "generation"
         self._guard = self._prefix + "guard"
+        self._organisation = self._prefix + "organisation"
         self._pending: set[_Wipe] = set()
         self._redis: Any = _client(server, timeout) if isinstance(server, str) else server
         self._fill = self._redis.register_script(resources.files(__package__).joinpath("fill.lua").read_text())
@@ -108,6 +111,14 @@ class RedisCache:
 
     def generation(self) -> str:
         return self._ask(lambda: self._tokens()[0].decode())
+
+    def organisation(self) -> bytes | None:
+        copy: bytes | None = self._ask(lambda: self._redis.get(self._organisation))
+        return copy
+
+    def keep_organisation(self, entry: bytes) -> None:
+        """Raises nothing: it is only a copy."""
+        self._try(lambda: self._redis.set(self._organisation, entry, ex=self._ttl))
 
     def fill(self, digest: str, entry: bytes, *, guard: bytes) -> None:
         """Keep *entry* if no key has changed since *guard* was looked at. Raises nothing: it is only a cache."""
@@ -219,13 +230,13 @@ class RedisKeys:
         try:
             look = self._cache.look(digest)
         except StoreUnavailable:
-            record, generation = _guarded(self._cache, lambda: self._durable.find(digest))
+            record, generation = self._cache.durable.call(lambda: self._durable.find(digest))
             return Lookup(record, _durable_generation(generation))
         cached = _decode(look.entry)
         if cached is not None and 0 <= cached.fresh_until - self._cache.clock() <= self._cache.freshness:
             return Lookup(cached.record, look.generation)
         try:
-            record, _ = _guarded(self._cache, lambda: self._durable.find(digest))
+            record, _ = self._cache.durable.call(lambda: self._durable.find(digest))
         except StoreUnavailable:
             if cached is None:
                 raise
@@ -288,9 +299,21 @@ class RedisOrganisation:
         try:
             generation = self._cache.generation()
         except StoreUnavailable:
-            organisation = _guarded(self._cache, self._durable.load)
+            organisation = self._cache.durable.call(self._durable.load)
             return replace(organisation, generation=_durable_generation(organisation.generation))
-        return replace(_guarded(self._cache, self._durable.load), generation=generation)
+        return replace(self._load(), generation=generation)
+
+    def _load(self) -> Organisation:
+        """The durable store's, or while that is away what it was when anybody last loaded it."""
+        try:
+            organisation = self._cache.durable.call(self._durable.load)
+        except StoreUnavailable:
+            copy = self._cache.organisation()
+            if copy is None:
+                raise
+            return _decode_organisation(copy)
+        self._cache.keep_organisation(_encode_organisation(organisation))
+        return organisation
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
         # Also after an error: the store may have done it and only its answer was lost.
@@ -315,17 +338,20 @@ class RedisOrganisation:
             self._cache.wipe_generation()
 
 
-def _guarded(cache: RedisCache, question: Callable[[], T]) -> T:
-    """Ask the durable store for a request, unless it has just failed: each wait would hold a thread."""
-    if not cache.durable.allows():
-        raise StoreUnavailable("The durable store does not serve. Try again later.")
-    try:
-        answer = question()
-    except StoreUnavailable as error:
-        cache.durable.failed(error.message)
-        raise
-    cache.durable.succeeded()
-    return answer
+def _encode_organisation(organisation: Organisation) -> bytes:
+    credential = organisation.credential
+    return orjson.dumps(replace(organisation, credential=None)) + b"\n" + (credential or b"")
+
+
+def _decode_organisation(entry: bytes) -> Organisation:
+    document, _, credential = entry.partition(b"\n")
+    fields = orjson.loads(document)
+    set_at = fields["prompt"]["set_at"]
+    return Organisation(
+        prompt=Prompt(**fields["prompt"] | {"set_at": set_at and datetime.fromisoformat(set_at)}),
+        credential=credential or None,
+        prices={model: Prices(**prices) for model, prices in fields["prices"].items()},
+    )
 
 
 def _durable_generation(generation: str) -> str:

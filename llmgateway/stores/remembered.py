@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
 from ..records import KeyRecord, Lookup
+from .circuit import Circuit
 
 REMEMBERED_KEYS = 100_000
 """Look-ups kept in memory, the latest; some 60 MB if every one of them is used."""
@@ -19,25 +20,26 @@ class RememberedKeys:
     A key that was revoked while every store is away goes on working here until one is back:
     refusing all valid keys would be the greater harm. What this process has never looked up
     stays unknown.
+
+    Args:
+        circuit: Spares look-ups the wait for a *store* that has just failed; None if the store
+            does that itself.
     """
 
-    def __init__(self, store: KeyStore, *, limit: int = REMEMBERED_KEYS) -> None:
+    def __init__(self, store: KeyStore, *, circuit: Circuit | None, limit: int = REMEMBERED_KEYS) -> None:
         self._store = store
+        self._circuit = circuit
         self._limit = limit
         self._seen: OrderedDict[str, Lookup] = OrderedDict()
-        self.away = False
-        """Whether the latest look-up had to be answered from memory, or could not be answered."""
 
     def find(self, digest: str) -> Lookup:
         try:
-            found = self._store.find(digest)
+            found = self._find(digest)
         except StoreUnavailable:
-            self.away = True
             remembered = self._seen.get(digest)
             if remembered is None:
                 raise
             return remembered
-        self.away = False
         if found.record is None:
             self._seen.pop(digest, None)
         else:
@@ -46,6 +48,11 @@ class RememberedKeys:
             if len(self._seen) > self._limit:
                 self._forget_oldest()
         return found
+
+    def _find(self, digest: str) -> Lookup:
+        if self._circuit is None:
+            return self._store.find(digest)
+        return self._circuit.call(lambda: self._store.find(digest))
 
     def _forget_oldest(self) -> None:
         try:

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import Prompt
+from llmgateway.records import Prices, Prompt
 from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation
 from llmgateway.stores.redis import RedisCache, RedisKeys, RedisOrganisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
@@ -258,19 +258,10 @@ class TestRoundTrips:
 
         names = [name.decode() for name in client.scan_iter()]
 
-        assert len(names) == 3
+        assert len(names) == 4
         assert all("{gateway}" in name for name in names)
         assert all(0 < client.ttl(name) <= 7 * 24 * 3600 for name in names)
         assert client.ttl("llmgateway:{gateway}:generation") <= 300
-
-    def test_no_key_is_in_redis(self, host, client):
-        """What a reader of Redis finds opens nothing: a digest in the name, and no secret in the value."""
-        host.keys.add(key())
-        host.keys.find(key().digest)
-        host.organisation.set_credential(b"encrypted")
-        host.organisation.load()
-
-        assert not [name for name in client.scan_iter() if b"encrypted" in (client.get(name) or b"")]
 
     def test_more_threads_than_the_drivers_pool(self, host, caplog):
         """Two hundred look-ups at once all get their answer from Redis."""
@@ -463,6 +454,28 @@ class TestDurableAway:
         for _ in range(6):
             clock.advance(24 * 3600)
             assert host.keys.find(key().digest).record == key()
+
+    def test_what_admins_set_is_known_to_a_host_that_starts_then(self, host, other_host, durable):
+        """The prompt, the credential and the prices that anybody loaded last serve until the durable store is back."""
+        credential, prices = b"gAAAA\n\x00", Prices(prompt=1, cached=0.5, completion=2)
+        host.organisation.set_prompt("Be kind.", NEW_YEAR)
+        host.organisation.set_credential(credential)
+        host.organisation.set_prices("gpt-4.1", prices)
+        before = host.organisation.load()
+        durable.away = True
+
+        found = other_host.organisation.load()
+
+        assert before == found
+        assert found.credential == credential
+        assert found.prices == {"gpt-4.1": prices}
+
+    def test_what_admins_set_is_not_made_up(self, host, durable):
+        """What nobody has loaded yet is an outage, not an organisation without a prompt."""
+        durable.away = True
+
+        with pytest.raises(StoreUnavailable):
+            host.organisation.load()
 
     def test_an_unknown_key_is_not_refused(self, host, durable, clock):
         """What nobody can know is an outage, never "no such key"."""
