@@ -34,10 +34,9 @@ def cost_usd(usage: Usage, *models: str | None, own: Mapping[str, Prices]) -> fl
 
 
 def _at(prices: Prices, usage: Usage) -> float:
-    fresh = usage.prompt_tokens - usage.cached_tokens
-    dollars_per_million = (
-        fresh * prices.prompt + usage.cached_tokens * prices.cached + usage.completion_tokens * prices.completion
-    )
+    cached = min(usage.cached_tokens, usage.prompt_tokens)
+    fresh = usage.prompt_tokens - cached
+    dollars_per_million = fresh * prices.prompt + cached * prices.cached + usage.completion_tokens * prices.completion
     return dollars_per_million / 1_000_000
 
 

@@ -23,7 +23,7 @@ class StreamMeter:
 
     Feed it whole events, any number at a time. It looks at an event's JSON only where the bytes
     say that it can carry usage or a content filter's verdict: inside a JSON string a quotation
-    mark is always escaped, so text that somebody wrote can never look like these names.
+    mark and a line's end are always escaped, so text that somebody wrote can never look like these.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class StreamMeter:
                 self.content_filter.update(fired_filters(document))
         if b'data: {"error"' in events:
             self.failed = True
-        if DONE in events:
+        if events.startswith(DONE) or b"\n" + DONE in events:
             self.done = True
         if b'"prompt_tokens"' in events:
             return self._read_usage(events)
@@ -61,7 +61,7 @@ class StreamMeter:
             usage = parse_usage(document)
             if usage is not None:
                 self.usage = usage
-                self.model = document.get("model") or None
+                self.model = model_name(document)
                 if document.get("choices") == []:
                     return event
         return None
@@ -98,6 +98,12 @@ def parse_usage(document: Any) -> Usage | None:
 def _count(counts: Any, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else None
     return value if isinstance(value, int) and 0 <= value < 2**53 else 0
+
+
+def model_name(document: dict[str, Any]) -> str | None:
+    """Return the name that Azure gave the model, if it gave one."""
+    name = document.get("model")
+    return name if isinstance(name, str) and name else None
 
 
 def fired_filters(document: Any) -> set[str]:
