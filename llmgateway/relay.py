@@ -12,7 +12,7 @@ from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
 from .exchange import Exchange
 from .interfaces import Answer
 from .records import Outcome
-from .usage import StreamMeter, fired_filters, parse_usage
+from .usage import StreamMeter, fired_filters, model_name, parse_usage
 
 EVENT_END = b"\n\n"
 
@@ -66,6 +66,7 @@ class EventStream:
         self._drain = drain
         self._meter = StreamMeter()
         self._held = b""
+        self._left = False
         self._ended = False
 
     def __iter__(self) -> EventStream:
@@ -82,20 +83,21 @@ class EventStream:
                 return self._break_off(Outcome.TIMEOUT, error)
             except UpstreamBroken as error:
                 return self._break_off(Outcome.BROKEN, error)
-            if not chunk:
-                return self._complete()
-            events = self._pass(self._whole_events(chunk))
-            if events:
+            events = self._pass(self._whole_events(chunk)) if chunk else self._complete()
+            if events:  # nothing to say is not said: for some servers an empty piece is the end
                 return events
         raise StopIteration
 
     def close(self) -> None:
         """End whatever has not ended; the server calls this when the client is gone, too."""
+        if self._ended:
+            return
+        self._left = not self._meter.done
         try:
-            if not self._ended and not self._meter.done:
+            if self._left:
                 self._drain.read_on(self)
         finally:
-            self._end(Outcome.OK if self._meter.done else Outcome.CLIENT_CLOSED)
+            self._end(Outcome.OK)
 
     def _whole_events(self, chunk: bytes) -> bytes:
         arrived = self._held + chunk if self._held else chunk
@@ -130,7 +132,12 @@ class EventStream:
         return b"data: " + orjson.dumps(error.as_json()) + EVENT_END
 
     def _end(self, outcome: Outcome) -> None:
+        if self._ended:
+            return
         self._ended = True
+        if outcome is Outcome.OK and self._left:
+            # Read to its end or not, nobody was there for it any more.
+            outcome = Outcome.CLIENT_CLOSED
         try:
             self._answer.close()
         finally:
@@ -168,7 +175,7 @@ def finish_plain(exchange: Exchange, status: int, body: bytes) -> None:
     exchange.finish(
         Outcome.OK if status < 400 else Outcome.UPSTREAM_ERROR,
         usage=usage,
-        model=document.get("model") if usage else None,
+        model=model_name(document),
         content_filter=fired_filters(document),
     )
 
