@@ -20,7 +20,7 @@ ADMIN_KEY = "functional-tests-admin-key"
 
 _ADDRESS = re.compile(rb"listens on http://[^:]+:(\d+) ")
 _END_SECONDS = 20
-_NOTHING = object()
+_NOTHING = object()  # None is a body, too
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class GatewayProcess:
     """A gateway on a free port of loopback, on the same port again when it is restarted.
 
     Args:
-        environ: The whole environment but ``PATH``; nothing else is inherited.
+        environ: The whole environment but ``PATH`` and ``PYTHONPATH``; nothing else is inherited.
         folder: Where its output is written, and its instance folder is unless *environ* names one.
     """
 
     def __init__(self, environ: Mapping[str, str], *, folder: Path) -> None:
         self.folder = folder
         self.environ = {
-            "PATH": os.environ["PATH"],
+            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             "ADMIN_KEY": ADMIN_KEY,
             "LLMGATEWAY_INSTANCE": str(folder / "instance"),
             "LLMGATEWAY_PROCESSES": "1",

@@ -113,7 +113,7 @@ def azure_environ(simulator: Simulator) -> dict[str, str]:
 def _gateway(
     stores: StoreEnvironment, azure_environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
-    environ = {**stores.environ, **azure_environ, "LLMGATEWAY_MAX_BODY_BYTES": "100000"}
+    environ = {**stores.environ, **azure_environ, "LLMGATEWAY_MAX_BODY_BYTES": "150000"}
     with GatewayProcess(environ, folder=tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
         gateway.stop()
@@ -199,8 +199,25 @@ def _records(stores: StoreEnvironment, gateway: GatewayProcess, key_id: str) -> 
     if stores.mongo is None:
         with closing(sqlite3.connect(gateway.instance / "gateway.sqlite")) as database:
             database.row_factory = sqlite3.Row
-            found = database.execute("SELECT * FROM usage WHERE key_id = ? ORDER BY id", [key_id])
+            found = database.execute("SELECT * FROM logs WHERE key_id = ? ORDER BY id", [key_id])
             return [dict(row) for row in found]
     with pymongo.MongoClient(stores.mongo.url, tz_aware=True) as client:
         documents = client[DATABASE].logs.find({"key_id": key_id}, sort=[("_id", 1)])
         return [{"id": document.pop("_id"), **document} for document in documents]
+
+
+@pytest.fixture(scope="session")
+def _hasty(
+    stores: StoreEnvironment, azure_environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    patience = {"LLMGATEWAY_FIRST_BYTE_TIMEOUT": "0.6", "LLMGATEWAY_BETWEEN_BYTES_TIMEOUT": "0.5"}
+    environ = {**stores.environ, **azure_environ, **patience, "LLMGATEWAY_THREADS": "8"}
+    with GatewayProcess(environ, folder=tmp_path_factory.mktemp("hasty")) as gateway:
+        yield gateway
+        gateway.stop()
+
+
+@pytest.fixture
+def hasty(_hasty: GatewayProcess, azure: Simulator) -> GatewayProcess:
+    """A gateway with four slots that soon loses its patience with Azure."""
+    return _hasty

@@ -1,0 +1,316 @@
+"""The books: one record for each request that reached Azure, with Azure's own counts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import secrets
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import pytest
+
+from llmgateway.simulator import FILTERED_PHRASE, Script
+from tests.servers import wait_until
+
+TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+FIELDS = {
+    "id",
+    "timestamp",
+    "key_id",
+    "user",
+    "group",
+    "model",
+    "deployment",
+    "endpoint",
+    "stream",
+    "status",
+    "outcome",
+    *TOKENS,
+    "usage_source",
+    "cost_usd",
+    "prompt_version",
+    "content_filter",
+    "ttft_ms",
+    "duration_ms",
+    "upstream_request_id",
+    "region",
+    "client_address",
+}
+
+
+def counts(thing):
+    """The token counts of a record, a row or the simulator's usage."""
+    if isinstance(thing, dict):
+        return {name: thing[name] for name in TOKENS}
+    return {name: getattr(thing, name) for name in TOKENS}
+
+
+def summed(served):
+    return {name: sum(getattr(one.usage, name) for one in served if one.usage) for name in TOKENS}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_books_what_azure_counted(gateway, key, azure, records, stream):
+    """A completion leaves one record, with Azure's tokens, cached and reasoning ones included."""
+    azure.script(Script(tokens=30, cached_tokens=2, reasoning_tokens=64))
+
+    answer = gateway.chat(key, stream=stream)
+
+    [record] = records(gateway, key)
+    assert 200 == answer.status
+    assert counts(azure.served[0].usage) == counts(record)
+    assert ("ok", "upstream", 200, stream) == (
+        record["outcome"],
+        record["usage_source"],
+        record["status"],
+        bool(record["stream"]),
+    )
+    assert ("gpt-4o-mini", "gpt-4o-mini") == (record["model"], record["deployment"])
+    assert "/v1/chat/completions" == record["endpoint"]
+    assert "East US 2" == record["region"]
+    assert answer.header("apim-request-id") == record["upstream_request_id"]
+    assert record["cost_usd"] > 0
+    assert record["duration_ms"] > 0
+    assert stream == (record["ttft_ms"] is not None)
+
+
+def test_has_the_promised_fields_and_no_text(gateway, key, records):
+    """The record has exactly the fields of the contract; nothing that anybody wrote is in it."""
+    gateway.chat(key, "a very private question")
+
+    [record] = records(gateway, key)
+    assert FIELDS == record.keys()
+    assert "private" not in repr(record)
+    assert key not in repr(record)
+
+
+def test_tells_time_in_utc(gateway, key, stores, records):
+    """The timestamp is the arrival's, in MongoDB a date that other programs understand."""
+    before = datetime.now(UTC)
+    gateway.chat(key)
+    after = datetime.now(UTC)
+
+    [record] = records(gateway, key)
+    timestamp = record["timestamp"]
+    if stores.mongo is None:
+        timestamp = datetime.fromtimestamp(timestamp / 1000, UTC)
+    assert before - timedelta(milliseconds=1) <= timestamp <= after
+
+
+@pytest.mark.parametrize("fault", ["server_error", "token_rate_limit", "deployment_not_found", "unauthorized"])
+def test_books_an_error_of_azures(gateway, key, azure, records, fault):
+    """A request that Azure answered with an error costs nothing and leaves a record with the status."""
+    azure.script(Script(fault=fault))
+
+    gateway.chat(key)
+
+    [record] = records(gateway, key)
+    assert ("upstream_error", "none", 0) == (record["outcome"], record["usage_source"], record["total_tokens"])
+    assert azure.served[0].status == record["status"]
+
+
+def test_books_a_filtered_prompt(gateway, key, records):
+    """The record names the categories that fired."""
+    gateway.chat(key, f"Please {FILTERED_PHRASE}.", stream=True)
+
+    [record] = records(gateway, key)
+    assert ("upstream_error", 400) == (record["outcome"], record["status"])
+    assert "sexual" in record["content_filter"]
+    assert "violence" not in record["content_filter"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream", "category"),
+    [("completion", False, "hate"), ("completion", True, "hate"), ("late_block", True, "protected_material_text")],
+)
+def test_books_a_filtered_completion(gateway, key, azure, records, kind, stream, category):
+    """A completion that was blocked is billed, and the record names the category."""
+    azure.script(Script(filter=kind))
+
+    gateway.chat(key, stream=stream)
+
+    [record] = records(gateway, key)
+    assert ("ok", "upstream") == (record["outcome"], record["usage_source"])
+    assert counts(azure.served[0].usage) == counts(record)
+    assert category in record["content_filter"]
+
+
+def test_books_a_stream_that_broke(gateway, key, azure, records):
+    """What was sent until then is estimated: Azure bills it."""
+    azure.script(Script(tokens=20, cut_after_events=12))
+
+    gateway.chat(key, stream=True)
+
+    [record] = records(gateway, key)
+    assert ("broken", "estimated", 200) == (record["outcome"], record["usage_source"], record["status"])
+    assert 10 == record["completion_tokens"]
+    assert record["prompt_tokens"] > 0
+
+
+def test_books_what_a_client_left(gateway, key, azure, records):
+    """A client that leaves in the middle is client_closed, with an estimate, and Azure is left, too."""
+    azure.script(Script(tokens=2000, gap=0.01))
+    connection = gateway.connect()
+    connection.request(
+        "POST",
+        "/v1/chat/completions",
+        body=b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"a b c"}],"stream":true}',
+        headers={"Authorization": f"Bearer {key}"},
+    )
+    response = connection.getresponse()
+    response.read(1000)
+    response.close()
+    connection.close()
+
+    [served] = azure.wait_for(lambda served: served[0].peer_left)
+    [record] = records(gateway, key)
+    assert ("client_closed", "estimated") == (record["outcome"], record["usage_source"])
+    assert 0 < record["completion_tokens"] <= served.events_sent < 2000
+
+
+def test_books_nothing_that_was_refused(gateway, key, azure):
+    """A request that never reached Azure leaves no record."""
+    narrow = gateway.key(models=["gpt-4o"])
+    refused = [
+        gateway.chat(narrow),
+        gateway.chat(key, messages="no list"),
+        gateway.chat(key, model=3),
+        gateway.request("POST", "/v1/chat/completions", key=key, body=b"{"),
+        gateway.request("POST", "/v1/chat/completions", key=key, body=b"x" * 200_000),
+        gateway.chat("nobodys"),
+    ]
+    assert [403, 400, 400, 400, 413, 401] == [answer.status for answer in refused]
+    gateway.chat(key)
+
+    wait_until(lambda: total_of(gateway, key)["requests"], what="the record of the last request")
+    assert 1 == total_of(gateway, key)["requests"]
+    assert 0 == total_of(gateway, narrow)["requests"]
+    assert 1 == len(azure.served)
+
+
+def total_of(gateway, key):
+    return gateway.request("GET", "/v1/me", key=key).json()["usage"]["total"]
+
+
+def test_tells_users_what_they_used(gateway, key, azure):
+    """/v1/me has the sums of today, the month and ever, and not the key."""
+    for stream in (False, True, True):
+        gateway.chat(key, stream=stream)
+    wait_until(lambda: total_of(gateway, key)["requests"] == 3, what="three records")
+
+    answer = gateway.request("GET", "/v1/me", key=key)
+
+    usage = answer.json()["usage"]
+    assert {"id", "user", "name", "group", "expires_at", "models", "limits", "remaining", "usage"} == (
+        answer.json().keys()
+    )
+    assert summed(azure.served) == counts(usage["total"])
+    assert usage["total"] == usage["month"] == usage["today"]
+    assert key.encode() not in answer.body
+
+
+@pytest.fixture
+def busy(gateway, azure):
+    """Three keys of two users in one group and none, with different models and ends, all in the books."""
+    since = datetime.now(UTC)
+    mark = secrets.token_hex(4)
+    group = f"group-{mark}"
+    owners = [(f"ada-{mark}", group), (f"ada-{mark}", None), (f"bob-{mark}", group)]
+    keys = [gateway.new_key(user=user, group=member) for user, member in owners]
+    by_key = {}
+    for number, key in enumerate(keys):
+        before = len(azure.served)
+        azure.script(Script(tokens=10 + number))
+        gateway.chat(key["key"], stream=True)
+        azure.script(Script(tokens=20 + number))
+        gateway.chat(key["key"], model="gpt-4o")
+        azure.script(Script(fault="server_error"))
+        gateway.chat(key["key"])
+        by_key[key["id"]] = azure.served[before:]
+    wait_until(lambda: sum(total_of(gateway, key["key"])["requests"] for key in keys) == 9, what="nine records")
+    return keys, by_key, quote(since.isoformat(timespec="milliseconds"))
+
+
+def groups_of(busy, by):
+    """What the simulator served, by the values of the groupings that a report has."""
+    keys, by_key, _ = busy
+    groups = {}
+    for key in keys:
+        for served in by_key[key["id"]]:
+            model = "gpt-4o" if b'"gpt-4o"' in served.body else "gpt-4o-mini"
+            today = datetime.now(UTC)
+            value = {
+                "day": f"{today:%Y-%m-%d}",
+                "month": f"{today:%Y-%m}",
+                "user": key["user"],
+                "group": key["group"],
+                "key": key["id"],
+                "model": model,
+            }
+            groups.setdefault(tuple(value[name] for name in by), []).append(served)
+    return groups
+
+
+@pytest.mark.parametrize(
+    "by", [["day"], ["month"], ["user"], ["key"], ["group"], ["model"], ["user", "model"], ["day", "group", "key"], []]
+)
+def test_reports_by_every_grouping(gateway, busy, azure, by):
+    """JSON and CSV agree with the simulator's own books, row by row and in total."""
+    since = busy[2]
+    query = f"?start={since}&by={','.join(by)}"
+
+    report = gateway.admin("GET", f"/admin/usage{query}").json()
+    answer = gateway.admin("GET", f"/admin/usage{query}&format=csv")
+
+    expected = groups_of(busy, by)
+    rows = report["rows"] if by else [report["total"]]
+    assert len(expected) == len(rows)
+    for row in rows:
+        served = expected[tuple(row[name] for name in by)]
+        assert summed(served) == counts(row)
+        assert len(served) == row["requests"]
+        assert sum(one.status >= 400 for one in served) == row["errors"]
+    assert summed(azure.served) == counts(report["total"])
+    assert (9, 3) == (report["total"]["requests"], report["total"]["errors"])
+    assert report["total"]["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in rows))
+    assert answer.header("content-type").startswith("text/csv")
+    table = [*csv.DictReader(io.StringIO(answer.body.decode()))]
+    assert [{name: str(row[name] or "") if name in by else str(row[name]) for name in row} for row in rows] == table
+
+
+def test_reports_a_period(gateway, busy):
+    """start is included, end is not; the future is empty."""
+    keys, _, since = busy
+    [far] = [quote((datetime.now(UTC) + timedelta(days=days)).isoformat()) for days in (1,)]
+
+    def requests(query):
+        return gateway.admin("GET", f"/admin/usage?{query}").json()["total"]["requests"]
+
+    assert 9 == requests(f"start={since}&end={far}")
+    assert 0 == requests(f"start={far}")
+    assert requests("") == requests(f"end={since}") + 9
+    assert 9 <= requests("")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["by=nothing", "by=user,user", "start=yesterday", "format=xml", "start=2026-02-01T00:00:00Z&end=2026-01-01T00:00:00Z"],
+)
+def test_refuses_a_report_that_makes_no_sense(gateway, query):
+    """The answer is 422 and says which field is wrong."""
+    answer = gateway.admin("GET", f"/admin/usage?{query}")
+
+    assert 422 == answer.status
+    assert answer.error["errors"].keys() <= {"by", "start", "end", "format"}
+
+
+def test_keeps_the_usage_of_a_key_that_is_gone(gateway, key, azure, records):
+    """Reports go on to name it."""
+    gateway.chat(key)
+    [record] = records(gateway, key)
+
+    gateway.admin("DELETE", f"/admin/keys/{record['key_id']}")
+
+    rows = gateway.admin("GET", "/admin/usage?by=key").json()["rows"]
+    assert [1] == [row["requests"] for row in rows if row["key"] == record["key_id"]]
