@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import genai_prices
 from genai_prices import Usage as PricedUsage
@@ -41,6 +43,29 @@ def _at(prices: Prices, usage: Usage) -> float:
 
 
 def _list_price(usage: Usage, model: str) -> float | None:
+    flat = _flat_prices(model)
+    return _calculated(usage, model) if flat is None else _at(flat, usage)
+
+
+@lru_cache(maxsize=1000)
+def _flat_prices(model: str) -> Prices | None:
+    """The list prices of *model*, if a token costs the same however many there are; else None.
+
+    The data set is asked once for a model instead of for every request (100 us each). Prices with
+    steps for long prompts, which begin at 128,000 tokens or more, show in a larger sum than expected.
+    """
+    million = 1_000_000
+    prompt = _calculated(Usage(prompt_tokens=1), model)
+    cached = _calculated(Usage(prompt_tokens=1, cached_tokens=1), model)
+    completion = _calculated(Usage(completion_tokens=1), model)
+    if prompt is None or cached is None or completion is None:
+        return None
+    prices = Prices(prompt=prompt * million, cached=cached * million, completion=completion * million)
+    large = Usage(prompt_tokens=2 * million, cached_tokens=million, completion_tokens=million)
+    return prices if math.isclose(_at(prices, large), _calculated(large, model) or 0.0, rel_tol=1e-9) else None
+
+
+def _calculated(usage: Usage, model: str) -> float | None:
     priced = PricedUsage(
         input_tokens=usage.prompt_tokens,
         cache_read_tokens=min(usage.cached_tokens, usage.prompt_tokens),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import genai_prices
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,3 +62,15 @@ def test_no_count_makes_a_bill_negative_or_fail(usage, model):
     cost = cost_usd(usage, model, own=OWN)
 
     assert cost is None or cost >= 0
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1-nano", "o4-mini", "gpt-5.2", "gpt-5.4"])
+@given(prompt=st.integers(0, 2_000_000), cached_part=st.floats(0, 1), completion=st.integers(0, 500_000))
+def test_a_list_price_is_the_data_sets(model, prompt, cached_part, completion):
+    """What is remembered of a model's prices gives what the data set gives, also where they have steps."""
+    cached = int(prompt * cached_part)
+    usage = Usage(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
+    asked = genai_prices.Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=completion)
+    expected = float(genai_prices.calc_price(asked, model, provider_id="azure").total_price)
+
+    assert cost_usd(usage, model, own={}) == pytest.approx(expected, rel=1e-9)
