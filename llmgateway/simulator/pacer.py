@@ -122,14 +122,11 @@ def _step(stream: _Stream, selector: selectors.BaseSelector) -> bool:
 
 def _hear(stream: _Stream, selector: selectors.BaseSelector) -> None:
     """The client has closed, or sent its next request early."""
-    if stream.connection.more():
-        selector.unregister(stream.connection)
-    else:
+    if not stream.connection.more():
         stream.error = PeerLeft()
         _leave(stream, selector)
 
 
 def _leave(stream: _Stream, selector: selectors.BaseSelector) -> None:
-    if stream.connection.fileno() in selector.get_map():
-        selector.unregister(stream.connection)
+    selector.unregister(stream.connection)
     stream.done.set()

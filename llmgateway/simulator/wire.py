@@ -22,8 +22,6 @@ from .books import Served
 from .scripts import Framing, Script
 
 _HEAD_LIMIT = 65_536
-_PEER_CLOSED = getattr(select, "POLLRDHUP", 0)
-"""Linux tells that the peer has closed although there is unread input; elsewhere reading must find out."""
 
 
 class PeerLeft(Exception):
@@ -186,7 +184,7 @@ class Connection:
             PeerLeft: the client did not want to wait; noticed at once.
         """
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN | _PEER_CLOSED)
+        poll.register(self._socket, select.POLLIN)
         if pause.door is not None:
             poll.register(pause.door, select.POLLIN)
         while pause.until is None or pause.until > time.monotonic():
@@ -194,12 +192,9 @@ class Connection:
             ready = dict(poll.poll(patience))
             if pause.door in ready:
                 return
-            heard = ready.get(self._socket.fileno(), 0)
-            if heard & ~select.POLLIN or (heard and not self.more()):
+            # What can be read is the end, or the next request, early.
+            if ready and not self.more():
                 raise PeerLeft
-            if heard:
-                # The next request, early. Only hearing of the end matters now.
-                poll.modify(self._socket, _PEER_CLOSED)
 
     def writable(self) -> bool:
         """Whether an event can be sent without waiting for the client to read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from llmgateway.simulator import DEFAULT_KEY, Simulator
 
@@ -44,8 +45,18 @@ def message(body: Any, *, path: str = V1, method: str = "POST", headers: dict[st
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + content
 
 
-def connect(azure: Simulator) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", azure.port), timeout=10)
+def connect(url: str) -> socket.socket:
+    address = urlsplit(url)
+    return socket.create_connection((address.hostname, address.port), timeout=10)
+
+
+def refuses(url: str) -> bool:
+    """Nobody listens there."""
+    try:
+        connect(url).close()
+    except ConnectionError:
+        return True  # refused, or reset where the listener closed meanwhile
+    return False
 
 
 def receive_all(peer: socket.socket) -> bytes:
@@ -80,7 +91,7 @@ def receive_until_reset(peer: socket.socket) -> bytes:
 def call(azure: Simulator, body: Any = CHAT, **how: Any) -> Answer:
     """One request on a connection of its own, read until it is closed."""
     headers = how.pop("headers", {"api-key": DEFAULT_KEY})
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(body, headers={**headers, "Connection": "close"}, **how))
         return parse(receive_all(peer))
 

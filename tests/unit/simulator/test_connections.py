@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import requests
 
-from llmgateway.simulator import DEFAULT_KEY, Simulator
+from llmgateway.simulator import DEFAULT_KEY, Script, Simulator
+from tests.servers import wait_until
 
-from .calls import CHAT, STREAM, V1, call, connect, message, parse, receive_all, receive_until
+from .calls import CHAT, STREAM, V1, call, connect, message, parse, receive_all, receive_until, refuses
 
 
 def test_a_connection_is_used_again(azure):
@@ -30,10 +34,12 @@ def test_a_chunked_request_is_read(azure):
     """Requests that do not know their length, with extensions and trailers."""
     parts = [b'{"model":', b'"gpt-4o-mini","messages":', b'[{"role":"user","content":"hello, in chunks"}]}']
     chunks = b"".join(b"%X;extension=1\r\n%b\r\n" % (len(part), part) for part in parts)
-    head = message(b"").replace(b"Content-Length: 0", b"Connection: close\r\nTransfer-Encoding: chunked")
-    with connect(azure) as peer:
+    head = message(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    with connect(azure.url) as peer:
         peer.sendall(head + chunks + b"0\r\nx-trailer: 1\r\n\r\n")
-        answer = parse(receive_all(peer))
+        answer = parse(receive_until(peer, b"}\n"))
+        peer.sendall(message(CHAT))
+        azure.wait_for(lambda served: len(served) == 2 and served[1].status == 200)
 
     assert answer.json["choices"][0]["message"]["content"] == "You said: hello, in chunks"
 
@@ -41,7 +47,7 @@ def test_a_chunked_request_is_read(azure):
 def test_a_client_that_waits_for_permission_gets_it(azure):
     """Expect: 100-continue is answered before the body is sent."""
     head, _, body = message(CHAT, headers={"api-key": DEFAULT_KEY, "Expect": "100-continue"}).partition(b"\r\n\r\n")
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(head + b"\r\n\r\n")
         assert peer.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         peer.sendall(body)
@@ -51,7 +57,7 @@ def test_a_client_that_waits_for_permission_gets_it(azure):
 
 def test_a_client_of_http_1_0_gets_a_stream_until_the_end(azure):
     """No chunks for who does not know them (nginx in front, for one)."""
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(STREAM).replace(b"HTTP/1.1", b"HTTP/1.0"))
         answer = parse(receive_all(peer))
 
@@ -66,7 +72,7 @@ def test_a_client_of_http_1_0_gets_a_stream_until_the_end(azure):
 )
 def test_garbage_is_a_bad_request(azure, garbage):
     """The connection ends, the books stay clean and the server lives."""
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(garbage)
         assert parse(receive_all(peer)).status == 400
 
@@ -76,7 +82,7 @@ def test_garbage_is_a_bad_request(azure, garbage):
 
 def test_a_request_that_never_ends_is_no_request(azure):
     """A client that leaves within its body is forgotten."""
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(CHAT)[:-10])
 
     assert call(azure).status == 200
@@ -105,21 +111,57 @@ def test_only_the_last_requests_are_remembered():
 
 
 def test_a_stopped_simulator_can_be_started_again_on_its_port():
-    """Stopping ends open connections and frees the port at once."""
+    """Stopping ends idle connections and every thread, and frees the port at once."""
     azure = Simulator()
     azure.start()
     port = azure.port
-    with connect(azure) as peer:
-        peer.sendall(message(CHAT))
-        receive_until(peer, b"}\n")
+    azure.script(Script(gap=0.001))
+    with connect(azure.url) as peer:
+        peer.sendall(message(STREAM))
+        receive_until(peer, b"\r\n0\r\n\r\n")
         azure.stop()
         assert receive_all(peer) == b""
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("simulator")] == []
     azure.start()
     try:
         assert azure.port == port
         assert call(azure).status == 200
     finally:
         azure.stop()
+
+
+@pytest.mark.parametrize("gap", [0, 60], ids=["stalled", "paced"])
+def test_stopping_cuts_what_does_not_end(gap):
+    """The answer is neither finished nor has its client left."""
+    with Simulator() as azure:
+        azure.script(Script(stall_after_events=2, gap=gap))
+        with connect(azure.url) as peer:
+            peer.sendall(message(STREAM))
+            [served] = azure.wait_for(lambda served: served and served[0].events_sent)
+            azure.stop()
+
+            assert not receive_all(peer).endswith(b"0\r\n\r\n")
+    assert (served.finished, served.peer_left) == (False, False)
+
+
+def test_a_stopping_simulator_sends_its_clients_away(azure):
+    """While the last stream ends, a request on an old connection is answered, and the connection closed."""
+    azure.script(Script())
+    azure.script(Script(stall_after_events=2))
+    with connect(azure.url) as old, connect(azure.url) as busy, ThreadPoolExecutor(1) as pool:
+        old.sendall(message(CHAT))
+        receive_until(old, b"}\n")
+        busy.sendall(message(STREAM))
+        azure.wait_for(lambda served: len(served) == 2 and served[1].events_sent == 2)
+        stopped = pool.submit(azure.stop, drain=10)
+        wait_until(lambda: refuses(azure.url))
+        old.sendall(message(CHAT))
+        answer = parse(receive_all(old))
+        azure.release()
+        assert receive_all(busy).endswith(b"\r\n0\r\n\r\n")
+        stopped.result(10)
+
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
 def test_waiting_in_vain_says_what_was_served(azure):

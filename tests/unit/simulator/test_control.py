@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import requests
 from llmgateway.simulator import DEFAULT_KEY
 from tests.servers import wait_until
 
-from .calls import CHAT, STREAM, V1, message, receive_all
+from .calls import CHAT, STREAM, V1, connect, message, receive_all, refuses
 
 SERVE = """
 from llmgateway.simulator import serve
@@ -152,21 +151,12 @@ def test_a_served_simulator_stops_gently(process, ending):
 def test_a_stopping_simulator_takes_no_new_connections(process):
     """It refuses them while the last answers end."""
     simulator, url = process
-    address = ("127.0.0.1", int(url.rpartition(":")[2]))
     post(f"{url}/simulator/script", {"gap": 0.1})
-    with socket.create_connection(address, timeout=10) as peer:
+    with connect(url) as peer:
         peer.sendall(message(STREAM, headers={"api-key": "another-secret"}))
         peer.recv(1)
         simulator.send_signal(signal.SIGTERM)
-        wait_until(lambda: refuses(address), seconds=5, what="refusal")
+        wait_until(lambda: refuses(url), seconds=5, what="refusal")
 
         assert receive_all(peer).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert simulator.wait(10) == 0
-
-
-def refuses(address: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(address, timeout=1).close()
-    except ConnectionRefusedError:
-        return True
-    return False

@@ -53,7 +53,7 @@ def test_the_body_is_the_same_however_it_is_framed_and_split(azure, framing, spl
 def test_a_split_makes_the_pieces_chunks(azure, split, sizes):
     """With chunked framing every piece is a chunk; without a split every event is."""
     azure.script(Script(split=split))
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(STREAM))
         received = receive_until(peer, b"\r\n0\r\n\r\n")
     chunks, complete = chunks_of(received.partition(b"\r\n\r\n")[2])
@@ -80,7 +80,7 @@ def test_a_delay_comes_before_the_head(azure):
     """Nothing is sent in the meantime."""
     azure.script(Script(delay=0.1))
     began = time.monotonic()
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(CHAT))
         peer.recv(1)
 
@@ -117,7 +117,7 @@ def test_a_cut_after_bytes_is_exact(azure, length):
 def test_a_reset_is_an_error_for_the_client(azure, gap):
     """What was sent before can be read; then the connection is broken, not closed."""
     azure.script(Script(cut_after_events=2, reset=True, gap=gap))
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(STREAM))
         received = receive_until_reset(peer)
 
@@ -128,7 +128,7 @@ def test_a_reset_is_an_error_for_the_client(azure, gap):
 def test_a_refusal_answers_nothing(azure, reset):
     """The connection closes after the request, with a reset if so ordered."""
     azure.script(Script(refuse=True, reset=reset))
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(CHAT))
         if reset:
             with pytest.raises(ConnectionResetError):
@@ -183,7 +183,7 @@ def test_a_release_reaches_a_request_that_is_not_yet_stalled(azure):
 def test_a_peer_that_leaves_is_noticed(azure, script, leave):
     """However the answer waits, the client's end of the connection ends it within moments."""
     azure.script(script)
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         if leave == "reset":
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         peer.sendall(message(STREAM))
@@ -196,11 +196,53 @@ def test_a_peer_that_leaves_is_noticed(azure, script, leave):
     assert not served.finished
 
 
+def test_a_stall_does_not_shorten_the_gaps_behind_it(azure):
+    """Events that would have been due in the meantime do not come all at once."""
+    azure.script(Script(stall_after_events=2, gap=0.02))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(call, azure, STREAM)
+        with pytest.raises(TimeoutError):
+            azure.wait_for(lambda served: served and served[0].finished, timeout=0.3)
+        released = time.monotonic()
+        azure.release()
+        answer.result(10)
+
+    assert time.monotonic() - released >= 7 * 0.02
+
+
+def test_a_reset_releases_what_is_stalled(azure):
+    """No answer stays behind."""
+    azure.script(Script(stall_after_events=2))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(call, azure, STREAM)
+        azure.wait_for(lambda served: served and served[0].events_sent == 2)
+        azure.reset()
+
+        assert answer.result(10).complete
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["plain", "stream"])
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+def test_what_did_not_get_through_does_not_count(azure, body, framing):
+    """Of an answer that nobody reads only what the network took is in the books."""
+    azure.script(Script(answer="so", oversized_line=30_000_000, framing=framing))
+    with connect(azure.url) as peer:
+        peer.sendall(message(body))
+        whole = 2 if body is STREAM else 0
+        # The big event is noted when its sending begins.
+        azure.wait_for(lambda served: served and served[0].events_sent == whole + 1)
+    [served] = azure.wait_for(lambda served: served[0].peer_left)
+
+    assert not served.finished
+    assert 0 < len(served.body_sent) < 30_000_000
+    assert served.events_sent == served.body_sent.count(b"}\n\n") == whole
+
+
 def test_a_peer_that_leaves_does_not_end_other_streams(azure):
     """Streams that are paced together live apart."""
     azure.script(Script(gap=0.01), times=2)
     with ThreadPoolExecutor(1) as pool:
-        with connect(azure) as peer:
+        with connect(azure.url) as peer:
             peer.sendall(message(STREAM))
             azure.wait_for(lambda served: served and served[0].events_sent)
             answer = pool.submit(call, azure, STREAM)
@@ -228,7 +270,7 @@ def test_an_early_second_request_is_answered_after_the_first(azure):
     """A client may send its next request while an answer is under way; nobody has left."""
     azure.script(Script(gap=0.01))
     azure.script(Script(delay=0.05))
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(STREAM))
         azure.wait_for(lambda served: served and served[0].events_sent)
         peer.sendall(message(CHAT, path="/openai/v1/chat/completions") + message(CHAT))
@@ -348,7 +390,7 @@ def test_a_hundred_streams_at_once(azure):
 
 def test_the_body_ends_only_once(azure):
     """A complete answer has one last chunk and nothing behind it."""
-    with connect(azure) as peer:
+    with connect(azure.url) as peer:
         peer.sendall(message(STREAM, headers={"api-key": DEFAULT_KEY, "Connection": "close"}))
         received = receive_all(peer)
 
