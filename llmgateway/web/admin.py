@@ -8,11 +8,11 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from flask import Response, current_app, request
-from flask_smorest import Blueprint
 
 from ..records import KeyRecord, Prompt, UsageRow
+from . import examples
+from .blueprint import Blueprint
 from .context import services
-from .errors import ErrorSchema
 from .guard import AdminGuard
 from .schemas import (
     AddKeySchema,
@@ -39,9 +39,17 @@ blp = Blueprint(
     "admin",
     __name__,
     url_prefix="/admin",
-    description="For admins, with the header `AdminKey`. Changes hold at once.",
+    description="Keys, the prompt, Azure's key and reports, for those who have the admin key. Changes hold at once.",
+    key="adminKey",
+    refusals=("InvalidAdminKey", "AdminThrottled", "StoreUnavailable"),
 )
-_ADMIN: dict[str, Any] = {"security": [{"adminKey": []}]}
+_KEY_ID_IN_PATH = {
+    "in": "path",
+    "name": "key_id",
+    "description": "The `id` of a key, not the key itself.",
+    "example": examples.KEY_ID,
+}
+_SHOWN_ONCE = "The new key. `key` stands in this answer and nowhere else: only its digest is stored."
 _SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
 
 
@@ -51,46 +59,83 @@ def _guard() -> None:
     guard.check(request.headers.get("AdminKey"), request.remote_addr or "")
 
 
+@blp.after_request
+def _forbid_storing(response: Response) -> Response:
+    # New keys and people's names are in there.
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 @blp.route("/setllmkey", methods=["POST"])
-@blp.doc(**_ADMIN, summary="Store Azure's key")
-@blp.arguments(CredentialSchema)
-@blp.response(200, CredentialStoredSchema)
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.operation(
+    "Store Azure's key",
+    description=(
+        "It is encrypted, goes to Azure from the next request on, and can never be read again. It wins over the "
+        "`LLM_API_KEY` that the gateway was started with."
+    ),
+)
+@blp.arguments(CredentialSchema, example={"key": examples.AZURE_KEY})
+@blp.response(200, CredentialStoredSchema, description="Stored, and in force.", example={"stored": True})
 def set_llm_key(credential: dict[str, str]) -> dict[str, bool]:
-    """It is encrypted, goes to Azure with the next request, and can never be read again."""
     services().policy.set_credential(credential["key"])
     return {"stored": True}
 
 
 @blp.route("/addapikey", methods=["POST"])
-@blp.doc(**_ADMIN, summary="Hand out a key")
-@blp.arguments(AddKeySchema)
-@blp.response(201, KeyWithSecretSchema)
-@blp.alt_response(401, schema=ErrorSchema)
-@blp.alt_response(409, schema=ErrorSchema)
+@blp.operation(
+    "Hand out a key",
+    "KeyExists",
+    description=(
+        "Give the `key` of the answer to its user: it is shown this once. `POST /admin/keys` takes more: models, "
+        "dates, a group."
+    ),
+)
+@blp.arguments(
+    AddKeySchema,
+    examples={
+        "made up": {"summary": "A key is made up", "value": {"user": "ada", "name": "thesis"}},
+        "own": {
+            "summary": "A key of your own",
+            "value": {"user": "ada", "name": "thesis", "key": examples.SECRET_KEY},
+        },
+    },
+)
+@blp.response(201, KeyWithSecretSchema, description=_SHOWN_ONCE, example=examples.ADDED_KEY)
 def add_api_key(new: dict[str, Any]) -> dict[str, Any]:
-    """The key stands in this answer and nowhere else."""
     return _created(new)
 
 
 @blp.route("/setprompt", methods=["POST"])
-@blp.doc(**_ADMIN, summary="Set the organisation's prompt")
-@blp.arguments(NewPromptSchema)
-@blp.response(200, PromptSchema)
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.operation(
+    "Set the organisation's prompt",
+    description="It goes in front of every conversation from the next request on. An empty one removes it.",
+)
+@blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
+@blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
 def set_prompt(new: dict[str, str]) -> Prompt:
-    """It goes in front of every conversation from the next request on. An empty one removes it."""
     return services().policy.set_prompt(new["prompt"])
 
 
 @blp.route("/removeapikey", methods=["POST"])
-@blp.doc(**_ADMIN, summary="Take a key back")
-@blp.arguments(RemoveKeySchema)
-@blp.response(200, RemovedKeySchema)
-@blp.alt_response(401, schema=ErrorSchema)
-@blp.alt_response(404, schema=ErrorSchema)
+@blp.operation(
+    "Take a key back",
+    "UnknownKey",
+    description="Its next request is refused, on every host. What it used stays in the reports.",
+)
+@blp.arguments(
+    RemoveKeySchema,
+    examples={
+        "by id": {"summary": "By its id", "value": {"id": examples.KEY_ID}},
+        "by key": {"summary": "By the key itself", "value": {"key": examples.SECRET_KEY}},
+    },
+)
+@blp.response(
+    200,
+    RemovedKeySchema,
+    description="The key opens nothing any more.",
+    example={"id": examples.KEY_ID, "removed": True},
+)
 def remove_api_key(which: dict[str, str]) -> dict[str, Any]:
-    """Its next request is refused."""
     keys = services().keys
     key_id = which["id"] if "id" in which else keys.find(which["key"]).id
     keys.remove(key_id)
@@ -98,103 +143,118 @@ def remove_api_key(which: dict[str, str]) -> dict[str, Any]:
 
 
 @blp.route("/listkeys", methods=["GET"])
-@blp.doc(**_ADMIN, summary="List every key")
-@blp.response(200, KeySchema(many=True))
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.operation("List every key", description="Without the keys themselves, which nobody can read any more.")
+@blp.response(200, KeySchema(many=True), description="Oldest first.", example=[examples.KEY])
 def list_api_keys() -> list[KeyRecord]:
-    """Without the keys themselves, which nobody can read any more."""
     return services().keys.list()
 
 
 @blp.route("/keys", methods=["GET"])
-@blp.doc(**_ADMIN, summary="List keys, page by page")
+@blp.operation("List keys page by page", description="Without the keys themselves, which nobody can read any more.")
 @blp.arguments(KeyQuerySchema, location="query")
-@blp.response(200, KeyPageSchema)
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY], "next": None})
 def list_keys(query: dict[str, Any]) -> dict[str, Any]:
     limit = query.pop("limit")
-    records = services().keys.list(after=query.pop("cursor"), limit=limit + 1, **query)
+    records = services().keys.list(after=query.pop("cursor", ""), limit=limit + 1, **query)
     more = len(records) > limit
     page = records[:limit]
     return {"items": page, "next": page[-1].id if more else None}
 
 
 @blp.route("/keys", methods=["POST"])
-@blp.doc(**_ADMIN, summary="Hand out a key with all its fields")
-@blp.arguments(NewKeySchema)
-@blp.response(201, KeyWithSecretSchema)
-@blp.alt_response(401, schema=ErrorSchema)
-@blp.alt_response(409, schema=ErrorSchema)
+@blp.operation(
+    "Hand out a key with all its fields",
+    "KeyExists",
+    description="Give the `key` of the answer to its user: it is shown this once. Only `user` is needed.",
+)
+@blp.arguments(NewKeySchema, example=examples.KEY_REQUEST)
+@blp.response(201, KeyWithSecretSchema, description=_SHOWN_ONCE, example=examples.NEW_KEY)
 def create_key(new: dict[str, Any]) -> dict[str, Any]:
-    """The key stands in this answer and nowhere else."""
     return _created(new)
 
 
-@blp.route("/keys/<key_id>", methods=["GET"])
-@blp.doc(**_ADMIN, summary="Look a key up")
-@blp.response(200, KeySchema)
-@blp.alt_response(401, schema=ErrorSchema)
-@blp.alt_response(404, schema=ErrorSchema)
+@blp.route("/keys/<key_id>", methods=["GET"], parameters=[_KEY_ID_IN_PATH])
+@blp.operation("Look a key up", "UnknownKey", description="By its `id`, as `GET /admin/keys` lists it.")
+@blp.response(200, KeySchema, description="All that is known of it.", example=examples.KEY)
 def get_key(key_id: str) -> KeyRecord:
     return services().keys.get(key_id)
 
 
-@blp.route("/keys/<key_id>", methods=["PATCH"])
-@blp.doc(**_ADMIN, summary="Change a key")
-@blp.arguments(KeyChangesSchema)
-@blp.response(200, KeySchema)
-@blp.alt_response(401, schema=ErrorSchema)
-@blp.alt_response(404, schema=ErrorSchema)
-def change_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
-    """Fields that are sent are set, `null` clears one, the others stay."""
+@blp.route("/keys/<key_id>", methods=["PATCH"], parameters=[_KEY_ID_IN_PATH])
+@blp.operation(
+    "Change a key",
+    "UnknownKey",
+    description="Fields that are sent are set, `null` clears one, the others stay. `active: false` blocks the key.",
+)
+@blp.arguments(
+    KeyChangesSchema,
+    examples={
+        "block": {"summary": "Block it", "value": {"active": False, "note": "lost her laptop"}},
+        "prolong": {"summary": "Prolong it", "value": {"expires_at": "2027-10-01T00:00:00+02:00"}},
+        "every model": {"summary": "Let it use every model", "value": {"models": None}},
+    },
+)
+@blp.response(200, KeySchema, description="The key as it is now.", example=examples.BLOCKED_KEY)
+def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
     keys = services().keys
     return keys.update(key_id, changes) if changes else keys.get(key_id)
 
 
-@blp.route("/keys/<key_id>", methods=["DELETE"])
-@blp.doc(**_ADMIN, summary="Take a key back")
-@blp.response(204)
-@blp.alt_response(401, schema=ErrorSchema)
-@blp.alt_response(404, schema=ErrorSchema)
-def remove_key(key_id: str) -> None:
-    """Its next request is refused. What it used stays in the reports."""
+@blp.route("/keys/<key_id>", methods=["DELETE"], parameters=[_KEY_ID_IN_PATH])
+@blp.operation(
+    "Take a key back, by its id",
+    "UnknownKey",
+    description="Its next request is refused, on every host. What it used stays in the reports.",
+)
+@blp.response(204, description="The key opens nothing any more.")
+def delete_key(key_id: str) -> None:
     services().keys.remove(key_id)
 
 
 @blp.route("/prompt", methods=["GET"])
-@blp.doc(**_ADMIN, summary="Read the organisation's prompt")
-@blp.response(200, PromptSchema)
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.operation("Read the organisation's prompt", description="The one in force. Users do not see it.")
+@blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
 def get_prompt() -> Prompt:
     return services().policy.prompt()
 
 
 @blp.route("/prompt", methods=["PUT"])
-@blp.doc(**_ADMIN, summary="Set the organisation's prompt")
-@blp.arguments(NewPromptSchema)
-@blp.response(200, PromptSchema)
-@blp.alt_response(401, schema=ErrorSchema)
-def put_prompt(new: dict[str, str]) -> Prompt:
-    """It goes in front of every conversation from the next request on. An empty one removes it."""
+@blp.operation("Set the organisation's prompt", description="The same as `POST /admin/setprompt`.")
+@blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
+@blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
+def replace_prompt(new: dict[str, str]) -> Prompt:
     return services().policy.set_prompt(new["prompt"])
 
 
 @blp.route("/prompt/versions", methods=["GET"])
-@blp.doc(**_ADMIN, summary="Read every prompt there ever was, newest first")
-@blp.response(200, PromptVersionsSchema)
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.operation("Read every prompt there ever was", description="Usage records name the version that was in force.")
+@blp.response(
+    200,
+    PromptVersionsSchema,
+    description="Newest first.",
+    example={"items": [examples.PROMPT, examples.FIRST_PROMPT], "next": None},
+)
 def list_prompt_versions() -> dict[str, Any]:
     return {"items": services().policy.prompt_versions(), "next": None}
 
 
 @blp.route("/usage", methods=["GET"])
-@blp.doc(**_ADMIN, summary="Report who used what")
+@blp.operation(
+    "Report who used what",
+    description="Sums of requests, tokens and cost. A request is in the report a second or two after its end.",
+)
 @blp.arguments(UsageQuerySchema, location="query")
-@blp.response(200, UsageReportSchema)
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.response(200, UsageReportSchema, description="The sums.", example=examples.REPORT)
+@blp.alt_response(
+    200,
+    schema={"type": "string"},
+    content_type="text/csv",
+    description="The sums.",
+    example=examples.CSV,
+    success=True,
+)
 def report_usage(query: dict[str, Any]) -> dict[str, Any] | Response:
-    """Sums by any of the groupings; requests appear within a second or two of their end."""
-    by = tuple(name.strip() for name in query["by"].split(",") if name.strip())
+    by = tuple(name.strip() for name in query.get("by", "").split(",") if name.strip())
     log = services().usage_log
     start, end = query.get("start"), query.get("end")
     rows = [row.by | _sums(row) for row in log.report(by=by, start=start, end=end)] if by else []

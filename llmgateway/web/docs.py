@@ -2,51 +2,78 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
 import flask_smorest
 import flask_swagger_ui
-from flask import Blueprint, Flask, Response, send_from_directory
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, render_template, send_from_directory
+from marshmallow.fields import Field
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import __version__
+from .context import services
 from .errors import ErrorSchema, http_error
+from .refusals import REFUSALS
+
+API = "llmgateway.api"
 
 _ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
+
+_DESCRIPTION = """\
+One Azure OpenAI subscription for many people.
+
+**Users**: any OpenAI client works with `base_url` set to this page's address, `/v1` in place of `/docs`, and your key
+as `api_key`. To try it here, press **Authorize** and enter the key as `userKey`.
+
+**Admins**: press **Authorize** and enter the admin key as `adminKey`. Then open a line below, press **Try it out** and
+**Execute**. A new gateway wants two things: Azure's key (*Store Azure's key*) and a key for somebody (*Hand out a
+key*).
+
+Every error is OpenAI's error object, whose `message` says what to do. With a question for the admin of this gateway,
+send the `x-request-id` of the answer along.
+"""
 
 _CONFIG: dict[str, Any] = {
     "API_TITLE": "LLMGateway",
     "API_VERSION": __version__,
     "OPENAPI_VERSION": "3.0.3",
-    "OPENAPI_URL_PREFIX": "/",
-    "OPENAPI_JSON_PATH": "openapi.json",
-    "OPENAPI_SWAGGER_UI_PATH": "docs",
-    "OPENAPI_SWAGGER_UI_URL": "/docs/assets/",
-    "OPENAPI_SWAGGER_UI_CONFIG": {"displayRequestDuration": True, "tryItOutEnabled": True},
     "API_SPEC_OPTIONS": {
-        "info": {
-            "description": (
-                "One Azure OpenAI subscription for many people. Press **Authorize**: users enter the key they were "
-                "given as `userKey`, admins enter the admin key as `adminKey`. Every error is OpenAI's error object."
-            )
-        },
+        "info": {"description": _DESCRIPTION},
         "components": {
             "securitySchemes": {
-                "userKey": {"type": "http", "scheme": "bearer", "description": "The key you were given."},
+                "userKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "For users: the key you were given, without `Bearer`.",
+                },
                 "adminKey": {
                     "type": "apiKey",
                     "in": "header",
                     "name": "AdminKey",
-                    "description": "The gateway's ADMIN_KEY.",
+                    "description": "For admins: the `ADMIN_KEY` that this gateway was started with.",
                 },
             }
         },
     },
 }
 
-blp = Blueprint("docs", __name__)
+# What the page may load, and that nobody may put it into a frame: people type keys into it. Swagger UI
+# sets styles on its elements and carries its icons as data.
+_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+blp = Blueprint("docs", __name__, template_folder="templates")
+
+
+@blp.get("/docs")
+def page() -> str:
+    g.nonce = secrets.token_urlsafe(16)
+    return render_template("docs.html", nonce=g.nonce)
 
 
 @blp.get("/docs/assets/<path:name>")
@@ -55,17 +82,58 @@ def asset(name: str) -> Response:
     return send_from_directory(_ASSETS, name, max_age=86_400)
 
 
+@blp.get("/openapi.json")
+def specification() -> Response:
+    document = current_app.extensions[API].spec.to_dict()
+    settings = services().settings
+    if settings.models:
+        _show_model(document, settings.models[0])
+    return jsonify(document)
+
+
+@blp.after_request
+def _protect(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    if "nonce" in g:
+        response.headers["Content-Security-Policy"] = _POLICY.format(nonce=g.nonce)
+    return response
+
+
 class Api(flask_smorest.Api):  # type: ignore[misc]
     """flask-smorest's documentation with our errors."""
 
     ERROR_SCHEMA = ErrorSchema
+    DEFAULT_ERROR_RESPONSE_NAME = None
 
     def handle_http_exception(self, error: HTTPException) -> BaseResponse:
         return http_error(error)
+
+    def _register_pagination_header(self) -> None:
+        """Leave out what no operation has."""
 
 
 def create_api(app: Flask) -> Api:
     """Document what is registered on the returned object, and serve the documentation."""
     app.config.update(_CONFIG)
     app.register_blueprint(blp)
-    return Api(app)
+    api = Api(app)
+    api.ma_plugin.converter.add_parameter_attribute_function(_choices)
+    for name, refusal in REFUSALS.items():
+        api.spec.components.response(name, refusal.as_component())
+    app.extensions[API] = api
+    return api
+
+
+def _choices(_converter: object, field: Field[Any], **_: Any) -> dict[str, Any]:
+    """Examples of a query's field. Swagger UI fills the first one in, so it should be one that changes nothing."""
+    choices: dict[str, Any] = field.metadata.get("choices", {})
+    return {"examples": {name: {"value": value} for name, value in choices.items()}} if choices else {}
+
+
+def _show_model(document: dict[str, Any], model: str) -> None:
+    """Ask for a model that this gateway has, so that the first try succeeds."""
+    chat = document["paths"]["/v1/chat/completions"]["post"]
+    for example in chat["requestBody"]["content"]["application/json"]["examples"].values():
+        example["value"] = {**example["value"], "model": model}

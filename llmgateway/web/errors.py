@@ -10,22 +10,39 @@ from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from ..errors import GatewayError
+from ..errors import GatewayError, InvalidFields
 from .context import request_id
 
 log = logging.getLogger(__name__)
 
 
 class ErrorDetailSchema(ma.Schema):
+    """Azure's own errors may lack ``type`` and ``param``, and may have more."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
     message = ma.fields.String(required=True, metadata={"description": "What is wrong, and what to do about it."})
-    type = ma.fields.String(required=True, metadata={"example": "invalid_request_error"})
-    param = ma.fields.String(required=True, allow_none=True, metadata={"description": "The field at fault."})
-    code = ma.fields.String(required=True, allow_none=True, metadata={"example": "invalid_api_key"})
-    errors = ma.fields.Dict(metadata={"description": "Admin bodies only: what is wrong, by field."})
+    type = ma.fields.String(allow_none=True, metadata={"example": "invalid_request_error"})
+    param = ma.fields.String(allow_none=True, metadata={"description": "The field at fault.", "example": "model"})
+    code = ma.fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The same for the same kind of error.", "example": "invalid_api_key"},
+    )
+    errors = ma.fields.Dict(
+        metadata={
+            "description": "Of 422 only: what is wrong, by field.",
+            "example": {"user": ["Missing data for required field."]},
+        }
+    )
 
 
 class ErrorSchema(ma.Schema):
     """OpenAI's error object."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
 
     error = ma.fields.Nested(ErrorDetailSchema, required=True)
 
@@ -38,13 +55,11 @@ _CODES = {
     405: "method_not_allowed",
     413: "body_too_large",
     415: "unsupported_media_type",
-    422: "invalid_fields",
 }
 _MESSAGES = {
     404: "There is nothing at this address. GET /docs shows what there is.",
     405: "This address does not take this method. GET /docs shows what it takes.",
     413: "The body is larger than this gateway takes.",
-    422: "Some fields are not right; 'errors' says which and why.",
 }
 
 
@@ -70,10 +85,9 @@ def http_error(error: HTTPException) -> BaseResponse:
     if status < 400:
         return response  # a redirect
     data: dict[str, Any] = getattr(error, "data", None) or {}
-    translated = GatewayError(
-        _MESSAGES.get(status, error.description or error.name),
-        fields=_by_field(data["messages"]) if "messages" in data else None,
-    )
+    if "messages" in data:
+        return _gateway_error(invalid_fields(_by_field(data["messages"])))
+    translated = GatewayError(_MESSAGES.get(status, error.description or error.name))
     translated.status = status
     translated.type = "invalid_request_error" if status < 500 else "server_error"
     translated.code = _CODES.get(status, "invalid_request_error" if status < 500 else "internal_error")
@@ -83,11 +97,21 @@ def http_error(error: HTTPException) -> BaseResponse:
     return answer
 
 
+def invalid_fields(problems: dict[str, Any]) -> InvalidFields:
+    """What is wrong with a body or a query, by field; the names are in the message too, which is all that some show."""
+    names = ", ".join(f"'{name[:100]}'" for name in list(problems)[:10])
+    return InvalidFields(
+        f"These fields are not right: {names}. 'errors' says why.", param=next(iter(problems)), fields=problems
+    )
+
+
 def _by_field(messages: dict[str, Any]) -> dict[str, Any]:
     """Drop webargs' outer layer, which says where the fields came from (json, query)."""
     fields: dict[str, Any] = {}
     for problems in messages.values():
-        fields.update(problems if isinstance(problems, dict) else {"body": problems})
+        fields.update(problems)
+    if "_schema" in fields:  # marshmallow's name for all of them together
+        fields["body"] = fields.pop("_schema")
     return fields
 
 

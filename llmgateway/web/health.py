@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import jsonify
 from flask.typing import ResponseReturnValue
-from flask_smorest import Blueprint
 
 from ..errors import StoreUnavailable
 from ..interfaces import Pingable
+from . import examples
+from .blueprint import Blueprint
 from .context import services
-from .schemas import HealthSchema
+from .schemas import LivenessSchema, ReadinessSchema
 
-blp = Blueprint("health", __name__, description="For load balancers: no key needed.")
+blp = Blueprint("health", __name__, description="What load balancers and operators ask. Needs no key.")
 
 OK = "ok"
-_HEALTH: dict[str, Any] = {"content": {"application/json": {"schema": HealthSchema}}}
 
 
 @blp.route("/livez", methods=["GET"])
-@blp.doc(summary="Does the process run?", security=[])
-@blp.response(200, HealthSchema)
-def live() -> dict[str, str]:
-    """Asks no store."""
+@blp.operation("Does the process run?", description="Asks no store. A process that does not answer wants a restart.")
+@blp.response(200, LivenessSchema, description="It runs.", example=examples.ALIVE)
+def get_liveness() -> dict[str, str]:
     return {"status": OK}
 
 
 @blp.route("/readyz", methods=["GET"])
-@blp.doc(summary="Can it serve?", security=[], responses={"503": {"description": "No store answers.", **_HEALTH}})
-@blp.response(200, HealthSchema)
-def ready() -> ResponseReturnValue:
-    """Names every store and Azure's key as `ok` or says what is wrong.
-
-    The status is 503 only if no store answers: with one of them keys can be looked up, and a
-    gateway that still serves must not be taken out of service. Without a key for Azure, an admin
-    must be able to get in and set one.
-    """
+@blp.operation(
+    "Can it serve?",
+    description=(
+        "Names every store and Azure's key as `ok` or says what is wrong. `degraded` still serves, so its status is "
+        "200: it must not be taken out of service."
+    ),
+)
+@blp.response(
+    200,
+    ReadinessSchema,
+    description="It serves.",
+    examples={"ok": {"value": examples.READY}, "degraded": {"value": examples.DEGRADED}},
+)
+@blp.alt_response(503, schema=ReadinessSchema, description="No store answers.", example=examples.UNAVAILABLE)
+def get_readiness() -> ResponseReturnValue:
+    # 503 only if no store answers: with one of them keys can be looked up. Without a key for Azure,
+    # an admin must be able to get in and set one.
     stores = {backend.name: _ping(backend) for backend in services().backends}
     checks = stores | {"azure_key": _azure_key()}
     if all(check == OK for check in checks.values()):

@@ -6,37 +6,57 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, request
-from flask_smorest import Blueprint
 
-from ..errors import ModelNotFound, UnsupportedMediaType
+from ..errors import ModelNotFound
 from ..gateway import CompletionRequest, Reply
 from ..records import KeyRecord, UsageRow, moment
+from . import examples
+from .blueprint import Blueprint
+from .body import check_media_type
 from .context import bearer_key, request_id, services
-from .errors import ErrorSchema
-from .schemas import CHAT_REQUEST, CHAT_RESPONSES, MeSchema, ModelListSchema, ModelSchema
+from .schemas import CHAT_ANSWER, CHAT_REQUEST, MeSchema, ModelListSchema, ModelSchema
 
 blp = Blueprint(
-    "completions",
+    "users",
     __name__,
     url_prefix="/v1",
-    description="For users: any OpenAI client works with this address and your key.",
+    description="What everybody with a key can call. OpenAI's own clients do, with this address and your key.",
+    key="userKey",
+    refusals=("InvalidKey", "StoreUnavailable"),
 )
-_USER_KEY: list[dict[str, list[str]]] = [{"userKey": []}]
+_MODEL_IN_PATH = {"in": "path", "name": "model", "description": "Its id in the list.", "example": examples.MODEL}
+
+
+@blp.after_request
+def _keep_private(response: Response) -> Response:
+    # With the key in 'api-key', a cache cannot know that the answer is for one reader (RFC 9111 section 3.5).
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
 
 
 @blp.route("/chat/completions", methods=["POST"])
-@blp.doc(
-    security=_USER_KEY,
-    summary="Answer a conversation",
+@blp.operation(
+    "Answer a conversation",
+    "InvalidCompletion",
+    "ModelNotAllowed",
+    "ModelNotFound",
+    "BodyTooLarge",
+    "UnsupportedMediaType",
+    "UpstreamLimit",
+    "UpstreamUnusable",
+    "Busy",
+    "UpstreamTimeout",
     description=(
-        "Takes what OpenAI's chat completions take; parameters that the gateway does not know pass through. "
-        "The organisation's prompt goes in front. With `stream: true` the answer comes as server-sent events."
+        "Takes what OpenAI's chat completions take: every parameter goes on to Azure, known here or not. The "
+        "organisation's prompt is put in front of the conversation. "
+        "With `stream: true` the answer comes as server-sent events, the last of which is `[DONE]`; if it breaks "
+        "off, an event with `error` comes instead."
     ),
     requestBody=CHAT_REQUEST,
-    responses=CHAT_RESPONSES,
 )
-def chat_completions() -> Response:
-    _check_media_type()
+@blp.doc(responses={200: CHAT_ANSWER})
+def create_chat_completion() -> Response:
+    check_media_type()
     reply = services().gateway.complete(
         CompletionRequest(
             id=request_id(),
@@ -51,19 +71,16 @@ def chat_completions() -> Response:
 
 
 @blp.route("/models", methods=["GET"])
-@blp.doc(security=_USER_KEY, summary="List the models your key may use")
-@blp.response(200, ModelListSchema)
-@blp.alt_response(401, schema=ErrorSchema)
+@blp.operation("List the models your key may use", description="Empty where the gateway takes whatever Azure has.")
+@blp.response(200, ModelListSchema, description="The models.", example=examples.MODELS)
 def list_models() -> dict[str, Any]:
     models = services().gateway.models(_caller())
     return {"object": "list", "data": [_model(name) for name in models]}
 
 
-@blp.route("/models/<path:model>", methods=["GET"])
-@blp.doc(security=_USER_KEY, summary="Look one model up")
-@blp.response(200, ModelSchema)
-@blp.alt_response(401, schema=ErrorSchema)
-@blp.alt_response(404, schema=ErrorSchema)
+@blp.route("/models/<path:model>", methods=["GET"], parameters=[_MODEL_IN_PATH])
+@blp.operation("Look a model up", "UnknownModel", description="To find out whether your key may use it.")
+@blp.response(200, ModelSchema, description="Your key may use it.", example=examples.MODELS["data"][0])
 def get_model(model: str) -> dict[str, Any]:
     if model not in services().gateway.models(_caller()):
         raise ModelNotFound("Your key has no such model. GET /v1/models lists those it has.", param="model")
@@ -71,10 +88,12 @@ def get_model(model: str) -> dict[str, Any]:
 
 
 @blp.route("/me", methods=["GET"])
-@blp.doc(security=_USER_KEY, summary="Whose key this is, and what it has used")
-@blp.response(200, MeSchema)
-@blp.alt_response(401, schema=ErrorSchema)
-def me() -> dict[str, Any]:
+@blp.operation(
+    "Say whose key this is and what it has used",
+    description="Requests are counted a second or two after their end. The key itself is not in the answer.",
+)
+@blp.response(200, MeSchema, description="Your key.", example=examples.ME)
+def get_me() -> dict[str, Any]:
     key = _caller()
     return {
         "id": key.id,
@@ -92,15 +111,6 @@ def me() -> dict[str, Any]:
 def _caller() -> KeyRecord:
     key, _ = services().keys.authenticate(bearer_key())
     return key
-
-
-def _check_media_type() -> None:
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'.")
-    kind = request.mimetype
-    if kind and kind != "application/json" and not kind.endswith("+json"):
-        raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
 
 
 def _response(reply: Reply) -> Response:

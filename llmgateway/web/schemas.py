@@ -11,69 +11,125 @@ from marshmallow import validate
 
 from ..keys import is_usable_key
 from ..records import GROUPINGS
+from . import examples
 
-_TEXT = re.compile(r"[^\x00-\x1f\x7f]*\Z")
-_EXAMPLE_KEY = "llmgw-bEr2vX0example0only0Zk9w"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def _one_line(text: str) -> None:
+    # Not a pattern: Python's and JavaScript's mean different things, and clients are generated from these.
+    if _CONTROL.search(text):
+        raise ma.ValidationError("Must be one line, without control characters.")
 
 
 def _single_line(limit: int) -> list[Any]:
-    return [
-        validate.Length(min=1, max=limit),
-        validate.Regexp(_TEXT, error="Must be one line, without control characters."),
-    ]
+    return [validate.Length(min=1, max=limit), _one_line]
 
 
 class Moment(ma.fields.AwareDateTime):
-    """A point in time with a zone, kept in UTC to the millisecond."""
+    """A point in time with a zone, kept in UTC to the millisecond. A date alone is its first moment, in UTC."""
+
+    default_error_messages = {
+        "invalid": "Must be a time like 2027-03-31T22:00:00Z, or a date like 2027-03-31 (from midnight, UTC).",
+        "invalid_awareness": "Must say its zone, like 2027-03-31T22:00:00Z or 2027-04-01T00:00:00+02:00.",
+    }
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(format="iso", default_timezone=None, **kwargs)
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
-        parsed = super()._deserialize(value, *args, **kwargs).astimezone(UTC)
+        if isinstance(value, str) and _DAY.fullmatch(value):
+            value += "T00:00:00Z"
+        parsed = super()._deserialize(value, *args, **kwargs)
+        try:
+            parsed = parsed.astimezone(UTC)
+        except OverflowError as error:  # the first and the last day of the calendar, in zones beyond it
+            raise self.make_error("invalid") from error
         return parsed.replace(microsecond=parsed.microsecond // 1000 * 1000)
 
 
-class UsageSchema(ma.Schema):
+class AnswerSchema(ma.Schema):
+    """What the gateway says. Every field is always there; clients must expect more of them one day."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+    def on_bind_field(self, _field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = True
+
+
+class UsageSchema(AnswerSchema):
     """Sums over usage records."""
 
     requests = ma.fields.Integer(metadata={"example": 12})
     prompt_tokens = ma.fields.Integer(metadata={"example": 3400})
     completion_tokens = ma.fields.Integer(metadata={"example": 1200})
     total_tokens = ma.fields.Integer(metadata={"example": 4600})
-    cached_tokens = ma.fields.Integer(metadata={"description": "Part of the prompt tokens.", "example": 1024})
-    reasoning_tokens = ma.fields.Integer(metadata={"description": "Part of the completion tokens.", "example": 0})
-    cost_usd = ma.fields.Float(metadata={"description": "At list prices.", "example": 0.0012})
+    cached_tokens = ma.fields.Integer(
+        metadata={"description": "The part of the prompt tokens that Azure had in its cache.", "example": 1024}
+    )
+    reasoning_tokens = ma.fields.Integer(
+        metadata={"description": "The part of the completion tokens that was thought and not said.", "example": 0}
+    )
+    cost_usd = ma.fields.Float(
+        metadata={"description": "At Azure's list prices; models without a known price count as 0.", "example": 0.00123}
+    )
     errors = ma.fields.Integer(metadata={"description": "Requests that did not end well.", "example": 0})
 
 
 class UsageRowSchema(UsageSchema):
-    """Sums for one value of each grouping asked for."""
+    """Sums for one value of each grouping that was asked for."""
 
-    day = ma.fields.String(metadata={"example": "2026-01-31"})
-    month = ma.fields.String(metadata={"example": "2026-01"})
+    day = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10-31"})
+    month = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10"})
     user = ma.fields.String(metadata={"example": "ada"})
-    key = ma.fields.String(metadata={"description": "The key's id."})
-    group = ma.fields.String(allow_none=True)
-    model = ma.fields.String(metadata={"example": "gpt-4o-mini"})
+    key = ma.fields.String(metadata={"description": "The key's id.", "example": examples.KEY_ID})
+    group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
+    model = ma.fields.String(metadata={"description": "As users asked for it.", "example": examples.MODEL})
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in GROUPINGS
 
 
-class UsageReportSchema(ma.Schema):
-    rows = ma.fields.List(ma.fields.Nested(UsageRowSchema), required=True)
-    total = ma.fields.Nested(UsageSchema, required=True)
+class UsageReportSchema(AnswerSchema):
+    rows = ma.fields.List(
+        ma.fields.Nested(UsageRowSchema), metadata={"description": "Ascending by the groupings; none without `by`."}
+    )
+    total = ma.fields.Nested(UsageSchema)
 
 
 class UsageQuerySchema(ma.Schema):
-    start = Moment(metadata={"description": "From here on.", "example": "2026-01-01T00:00:00Z"})
-    end = Moment(metadata={"description": "Up to here, not included.", "example": "2026-02-01T00:00:00Z"})
-    by = ma.fields.String(
-        load_default="",
+    start = Moment(
         metadata={
-            "description": "Comma-separated: any of " + ", ".join(GROUPINGS) + ".",
-            "example": "day,user",
+            "description": "Only what was asked from here on.",
+            "choices": {"from the beginning": "", "a month": "2026-10-01", "a moment": "2026-10-01T08:00:00+02:00"},
+        }
+    )
+    end = Moment(
+        metadata={
+            "description": "Only what was asked before this.",
+            "choices": {"until now": "", "a month": "2026-11-01", "a moment": "2026-10-31T18:00:00+01:00"},
+        }
+    )
+    by = ma.fields.String(
+        metadata={
+            "description": "What to have a row for, separated by commas: any of "
+            + ", ".join(f"`{name}`" for name in GROUPINGS)
+            + ".",
+            "choices": {
+                "every user's months": "month,user",
+                "every day": "day",
+                "courses and models": "group,model",
+                "the total alone": "",
+            },
         },
     )
-    format = ma.fields.String(load_default="json", validate=validate.OneOf(["json", "csv"]))
+    format = ma.fields.String(
+        load_default="json",
+        validate=validate.OneOf(["json", "csv"]),
+        metadata={"description": "`csv` is for spreadsheets, and has no total if there are rows.", "example": "json"},
+    )
 
     @ma.validates("by")
     def _known_groupings(self, value: str, **_: Any) -> None:
@@ -88,33 +144,38 @@ class UsageQuerySchema(ma.Schema):
             raise ma.ValidationError("Must be later than start.", field_name="end")
 
 
-class MeSchema(ma.Schema):
-    id = ma.fields.String(required=True, metadata={"example": "key_0199aabbccdd0011223344556677"})
-    user = ma.fields.String(required=True, metadata={"example": "ada"})
-    name = ma.fields.String(required=True, metadata={"example": "thesis"})
-    group = ma.fields.String(required=True, allow_none=True)
-    expires_at = Moment(required=True, allow_none=True)
-    models = ma.fields.List(ma.fields.String(), required=True, allow_none=True)
-    limits = ma.fields.Dict(required=True)
-    remaining = ma.fields.Dict(required=True)
-    usage = ma.fields.Dict(
-        keys=ma.fields.String(validate=validate.OneOf(["today", "month", "total"])),
-        values=ma.fields.Nested(UsageSchema),
-        required=True,
-        metadata={"description": "`today`, `month` (both UTC) and `total`, each the sums of a usage report."},
+class UsageSoFarSchema(AnswerSchema):
+    today = ma.fields.Nested(UsageSchema, metadata={"description": "Since midnight, UTC."})
+    month = ma.fields.Nested(UsageSchema, metadata={"description": "Since the first of this month, UTC."})
+    total = ma.fields.Nested(UsageSchema)
+
+
+class MeSchema(AnswerSchema):
+    id = ma.fields.String(metadata={"description": "Names the key and opens nothing.", "example": examples.KEY_ID})
+    user = ma.fields.String(metadata={"example": "ada"})
+    name = ma.fields.String(metadata={"example": "thesis"})
+    group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
+    expires_at = Moment(allow_none=True, metadata={"description": "null: never.", "example": "2027-03-31T22:00:00Z"})
+    models = ma.fields.List(
+        ma.fields.String(),
+        allow_none=True,
+        metadata={"description": "Models the key may use; null for every one.", "example": [examples.MODEL]},
     )
+    limits = ma.fields.Dict(metadata={"description": "What the key is limited to; empty for nothing.", "example": {}})
+    remaining = ma.fields.Dict(metadata={"description": "What is left of that.", "example": {}})
+    usage = ma.fields.Nested(UsageSoFarSchema)
 
 
-class ModelSchema(ma.Schema):
-    id = ma.fields.String(required=True, metadata={"example": "gpt-4o-mini"})
-    object = ma.fields.String(required=True, metadata={"example": "model"})
-    created = ma.fields.Integer(required=True)
-    owned_by = ma.fields.String(required=True)
+class ModelSchema(AnswerSchema):
+    id = ma.fields.String(metadata={"description": "What to send as `model`.", "example": examples.MODEL})
+    object = ma.fields.String(metadata={"example": "model"})
+    created = ma.fields.Integer(metadata={"description": "Not known here: 0.", "example": 0})
+    owned_by = ma.fields.String(metadata={"example": "organisation"})
 
 
-class ModelListSchema(ma.Schema):
-    object = ma.fields.String(required=True, metadata={"example": "list"})
-    data = ma.fields.List(ma.fields.Nested(ModelSchema), required=True)
+class ModelListSchema(AnswerSchema):
+    object = ma.fields.String(metadata={"example": "list"})
+    data = ma.fields.List(ma.fields.Nested(ModelSchema))
 
 
 class KeyFieldsSchema(ma.Schema):
@@ -130,17 +191,29 @@ class KeyFieldsSchema(ma.Schema):
         allow_none=True, validate=_single_line(200), metadata={"description": "A course or team.", "example": "ml-2026"}
     )
     email = ma.fields.Email(allow_none=True, validate=validate.Length(max=254), metadata={"example": "ada@example.org"})
-    note = ma.fields.String(allow_none=True, validate=validate.Length(max=2000), metadata={"example": "until June"})
-    active = ma.fields.Boolean(metadata={"description": "False refuses the key and keeps its history."})
-    starts_at = Moment(allow_none=True, metadata={"description": "Refused before.", "example": "2026-10-01T00:00:00Z"})
+    note = ma.fields.String(
+        allow_none=True,
+        validate=validate.Length(max=2000),
+        metadata={"description": "For admins only.", "example": "until June"},
+    )
+    active = ma.fields.Boolean(
+        metadata={"description": "false refuses the key and keeps everything about it.", "example": True}
+    )
+    starts_at = Moment(
+        allow_none=True, metadata={"description": "Refused before.", "example": "2026-10-01T00:00:00+02:00"}
+    )
     expires_at = Moment(
-        allow_none=True, metadata={"description": "Refused from then on.", "example": "2027-03-31T22:00:00Z"}
+        allow_none=True,
+        metadata={
+            "description": "Refused from then on. A date alone is its midnight in UTC.",
+            "example": "2027-04-01T00:00:00+02:00",
+        },
     )
     models = ma.fields.List(
         ma.fields.String(validate=_single_line(128)),
         allow_none=True,
         validate=validate.Length(max=100),
-        metadata={"description": "Models the key may use; null for every one.", "example": ["gpt-4o-mini"]},
+        metadata={"description": "Models the key may use; null for every one.", "example": [examples.MODEL]},
     )
 
     @ma.validates_schema
@@ -160,8 +233,8 @@ class KeyChangesSchema(KeyFieldsSchema):
     """The fields to change; the others stay as they are."""
 
 
-class NewKeySchema(KeyFieldsSchema):
-    """A key to hand out."""
+class AddKeySchema(ma.Schema):
+    """The body that existing scripts send."""
 
     user = ma.fields.String(
         required=True,
@@ -175,7 +248,10 @@ class NewKeySchema(KeyFieldsSchema):
     )
     key = ma.fields.String(
         load_only=True,
-        metadata={"description": "A key of your own. Leave it out to have one made up.", "example": _EXAMPLE_KEY},
+        metadata={
+            "description": "A key of your own, up to 512 visible ASCII characters. Leave it out to have one made up.",
+            "example": examples.SECRET_KEY,
+        },
     )
 
     @ma.validates("key")
@@ -183,54 +259,69 @@ class NewKeySchema(KeyFieldsSchema):
         # The value is not repeated in the error: it may be somebody's key.
         if not is_usable_key(value):
             raise ma.ValidationError("Must be 1 to 512 visible ASCII characters without spaces.")
+        _not_from_the_documentation(value)
 
 
-class AddKeySchema(ma.Schema):
-    """The body that existing scripts send."""
-
-    user = NewKeySchema._declared_fields["user"]
-    name = NewKeySchema._declared_fields["name"]
-    key = NewKeySchema._declared_fields["key"]
-
-    _usable = NewKeySchema._usable
+class NewKeySchema(AddKeySchema, KeyFieldsSchema):
+    """A key to hand out."""
 
 
-class KeySchema(KeyFieldsSchema):
+class IdentitySchema(AnswerSchema):
+    id = ma.fields.String(metadata={"description": "Names the key and opens nothing.", "example": examples.KEY_ID})
+
+
+class KeySchema(KeyFieldsSchema, IdentitySchema):
     """A key as admins see it: everything but the key."""
 
-    id = ma.fields.String(required=True, metadata={"example": "key_0199aabbccdd0011223344556677"})
-    created_at = Moment(required=True)
+    created_at = Moment(metadata={"example": "2026-10-01T08:15:30.250000+00:00"})
 
 
-class KeyWithSecretSchema(KeySchema):
-    """A key that has just been handed out."""
-
+class SecretSchema(AnswerSchema):
     key = ma.fields.String(
-        required=True,
-        metadata={"description": "The key itself. Shown this once and never again.", "example": _EXAMPLE_KEY},
+        metadata={
+            "description": "The key itself: give it to its user. Shown this once and never again.",
+            "example": examples.SECRET_KEY,
+        }
     )
 
 
-class KeyPageSchema(ma.Schema):
-    items = ma.fields.List(ma.fields.Nested(KeySchema), required=True)
+class KeyWithSecretSchema(KeySchema, SecretSchema):
+    """A key that has just been handed out."""
+
+
+class KeyPageSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(KeySchema))
     next = ma.fields.String(
-        required=True, allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one."}
+        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
     )
 
 
 class KeyQuerySchema(ma.Schema):
-    user = ma.fields.String()
-    group = ma.fields.String()
-    active = ma.fields.Boolean()
-    limit = ma.fields.Integer(load_default=100, validate=validate.Range(min=1, max=1000))
-    cursor = ma.fields.String(load_default="", metadata={"description": "`next` of the page before."})
+    user = ma.fields.String(
+        metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
+    )
+    group = ma.fields.String(
+        metadata={"description": "Only this group's.", "choices": {"every group's": "", "one group's": "ml-2026"}}
+    )
+    active = ma.fields.Boolean(metadata={"description": "Only those that are active, or only those that are not."})
+    limit = ma.fields.Integer(
+        load_default=100,
+        validate=validate.Range(min=1, max=1000),
+        metadata={"description": "The most keys on a page.", "example": 100},
+    )
+    cursor = ma.fields.String(
+        metadata={
+            "description": "`next` of the page before.",
+            "choices": {"first page": "", "next page": examples.KEY_ID},
+        },
+    )
 
 
 class RemoveKeySchema(ma.Schema):
     """The key itself, or its id."""
 
-    key = ma.fields.String(load_only=True, metadata={"example": _EXAMPLE_KEY})
-    id = ma.fields.String(metadata={"example": "key_0199aabbccdd0011223344556677"})
+    key = ma.fields.String(load_only=True, metadata={"example": examples.SECRET_KEY})
+    id = ma.fields.String(metadata={"example": examples.KEY_ID})
 
     @ma.validates_schema
     def _one_of_them(self, data: dict[str, Any], **_: Any) -> None:
@@ -238,26 +329,34 @@ class RemoveKeySchema(ma.Schema):
             raise ma.ValidationError("Send either 'key' or 'id'.")
 
 
-class RemovedKeySchema(ma.Schema):
-    id = ma.fields.String(required=True)
-    removed = ma.fields.Boolean(required=True)
+class RemovedKeySchema(AnswerSchema):
+    id = ma.fields.String(metadata={"example": examples.KEY_ID})
+    removed = ma.fields.Boolean(metadata={"example": True})
 
 
 class CredentialSchema(ma.Schema):
     """Azure's key."""
 
     key = ma.fields.String(
-        required=True, load_only=True, metadata={"description": "Stored encrypted; never readable again."}
+        required=True,
+        load_only=True,
+        metadata={"description": "Stored encrypted; never readable again.", "example": examples.AZURE_KEY},
     )
 
     @ma.validates("key")
     def _usable(self, value: str, **_: Any) -> None:
         if not re.fullmatch(r"[\x21-\x7e]{1,4096}", value):
             raise ma.ValidationError("Must be visible ASCII characters without spaces. Copy the key again.")
+        _not_from_the_documentation(value)
 
 
-class CredentialStoredSchema(ma.Schema):
-    stored = ma.fields.Boolean(required=True)
+def _not_from_the_documentation(key: str) -> None:
+    if key in (examples.SECRET_KEY, examples.AZURE_KEY):
+        raise ma.ValidationError("This is the documentation's example. Put your own in its place.")
+
+
+class CredentialStoredSchema(AnswerSchema):
+    stored = ma.fields.Boolean(metadata={"example": True})
 
 
 class NewPromptSchema(ma.Schema):
@@ -266,53 +365,42 @@ class NewPromptSchema(ma.Schema):
         validate=validate.Length(max=100_000),
         metadata={
             "description": "Goes in front of every conversation as a system message; empty for none.",
-            "example": "You are the assistant of the Institute of Physics. Answer in the language of the question.",
+            "example": examples.PROMPT["prompt"],
         },
     )
 
 
-class PromptSchema(ma.Schema):
-    version = ma.fields.Integer(required=True, metadata={"description": "0: never set.", "example": 3})
-    prompt = ma.fields.String(required=True, attribute="text")
-    set_at = Moment(required=True, allow_none=True)
+class PromptSchema(AnswerSchema):
+    version = ma.fields.Integer(
+        metadata={"description": "One more with every change; 0 if none was ever set.", "example": 3}
+    )
+    prompt = ma.fields.String(attribute="text", metadata={"example": examples.PROMPT["prompt"]})
+    set_at = Moment(allow_none=True, metadata={"example": examples.PROMPT["set_at"]})
 
 
-class PromptVersionsSchema(ma.Schema):
-    items = ma.fields.List(ma.fields.Nested(PromptSchema), required=True)
-    next = ma.fields.String(required=True, allow_none=True)
+class PromptVersionsSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(PromptSchema))
+    next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
 
 
-class HealthSchema(ma.Schema):
-    status = ma.fields.String(required=True, metadata={"example": "ok"})
+class LivenessSchema(AnswerSchema):
+    status = ma.fields.String(metadata={"example": "ok"})
+
+
+class ReadinessSchema(AnswerSchema):
+    status = ma.fields.String(
+        validate=validate.OneOf(["ok", "degraded", "unavailable"]),
+        metadata={"description": "`degraded`: serves, and something needs an admin.", "example": "ok"},
+    )
     checks = ma.fields.Dict(
         keys=ma.fields.String(),
         values=ma.fields.String(),
-        metadata={"example": {"sqlite": "ok", "azure_key": "ok"}},
+        metadata={
+            "description": "`ok`, or what is wrong, by store and for Azure's key.",
+            "example": {"sqlite": "ok", "azure_key": "ok"},
+        },
     )
 
-
-def _errors(*statuses: int) -> dict[str, Any]:
-    reference = {"$ref": "#/components/schemas/Error"}
-    return {
-        str(status): {"description": _STATUS[status], "content": {"application/json": {"schema": reference}}}
-        for status in statuses
-    }
-
-
-_STATUS = {
-    400: "The body is not what the API takes, or Azure objected to it.",
-    401: "The key is missing, malformed, unknown, revoked, not yet valid or expired.",
-    403: "The key may not use this model.",
-    404: "The model does not exist here, or Azure has no such deployment.",
-    413: "The body is too large.",
-    415: "The body is compressed or not JSON.",
-    429: "Azure's own limit is reached; `Retry-After` says when to come back.",
-    502: "Azure cannot be reached or refused the gateway's key.",
-    503: "The gateway is at its capacity or cannot look keys up; `Retry-After` says when to come back.",
-    504: "Azure was silent for too long.",
-}
-
-_EXAMPLE_CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is a black hole?"}]}
 
 CHAT_REQUEST: dict[str, Any] = {
     "required": True,
@@ -323,42 +411,34 @@ CHAT_REQUEST: dict[str, Any] = {
                 "required": ["messages"],
                 "additionalProperties": True,
                 "properties": {
-                    "model": {"type": "string"},
-                    "messages": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
-                    "stream": {"type": "boolean"},
+                    "model": {
+                        "type": "string",
+                        "description": "One of `GET /v1/models`. May be missing if the gateway has only one.",
+                        "example": examples.MODEL,
+                    },
+                    "messages": {
+                        "type": "array",
+                        "description": "The conversation so far.",
+                        "items": {"type": "object", "additionalProperties": True},
+                    },
+                    "stream": {"type": "boolean", "description": "Send the answer as it is written."},
                 },
             },
             "examples": {
-                "plain": {"summary": "One answer", "value": _EXAMPLE_CHAT},
-                "streamed": {"summary": "An answer as it is written", "value": {**_EXAMPLE_CHAT, "stream": True}},
+                "plain": {"summary": "One answer", "value": examples.CONVERSATION},
+                "streamed": {"summary": "An answer as it is written", "value": examples.STREAMED_CONVERSATION},
             },
         }
     },
 }
 
-CHAT_RESPONSES: dict[str, Any] = {
-    "200": {
-        "description": "Azure's answer as it came: JSON, or server-sent events.",
-        "content": {
-            "application/json": {
-                "schema": {"type": "object", "additionalProperties": True},
-                "example": {
-                    "id": "chatcmpl-abc",
-                    "object": "chat.completion",
-                    "created": 1774890000,
-                    "model": "gpt-4o-mini-2024-07-18",
-                    "choices": [
-                        {
-                            "index": 0,
-                            "finish_reason": "stop",
-                            "message": {"role": "assistant", "content": "A region of space…"},
-                        }
-                    ],
-                    "usage": {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52},
-                },
-            },
-            "text/event-stream": {"schema": {"type": "string"}},
+CHAT_ANSWER: dict[str, Any] = {
+    "description": "Azure's answer as it came.",
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "additionalProperties": True},
+            "example": examples.COMPLETION,
         },
+        "text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENTS},
     },
-    **_errors(*_STATUS),
 }

@@ -1,0 +1,116 @@
+"""The same few people, keys and numbers in every example of the documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SECRET_KEY = "llmgw-this-is-an-example-and-opens-nothing"  # noqa: S105
+"""A user's key. Nobody is given it: who presses Execute must not make a key that everybody can read here."""
+
+AZURE_KEY = "paste-the-key-from-the-Azure-portal"
+"""For the same reason never stored: it would replace the one that works."""
+
+KEY_ID = "key_019b3f2a7c10d41d8cd98f00b204"
+MODEL = "gpt-4o-mini"
+
+KEY: dict[str, Any] = {
+    "id": KEY_ID,
+    "user": "ada",
+    "name": "thesis",
+    "group": "ml-2026",
+    "email": "ada@example.org",
+    "note": None,
+    "active": True,
+    "starts_at": None,
+    "expires_at": "2027-03-31T22:00:00+00:00",
+    "models": [MODEL],
+    "created_at": "2026-10-01T08:15:30.250000+00:00",
+}
+NEW_KEY = {"key": SECRET_KEY, **KEY}
+ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models"))
+BLOCKED_KEY = KEY | {"active": False, "note": "lost her laptop"}
+KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "email", "expires_at", "models")}
+
+PROMPT = {
+    "version": 3,
+    "prompt": "You are the assistant of the Institute of Physics. Answer in the language of the question.",
+    "set_at": "2026-10-01T08:00:00+00:00",
+}
+FIRST_PROMPT = {"version": 1, "prompt": "You are a helpful assistant.", "set_at": "2026-09-15T12:30:00+00:00"}
+
+SUMS = {
+    "requests": 12,
+    "prompt_tokens": 3400,
+    "completion_tokens": 1200,
+    "total_tokens": 4600,
+    "cached_tokens": 1024,
+    "reasoning_tokens": 0,
+    "cost_usd": 0.00123,
+    "errors": 0,
+}
+_ALANS = {
+    "requests": 3,
+    "prompt_tokens": 600,
+    "completion_tokens": 400,
+    "total_tokens": 1000,
+    "cached_tokens": 0,
+    "reasoning_tokens": 0,
+    "cost_usd": 0.00033,
+    "errors": 1,
+}
+REPORT = {
+    "rows": [{"month": "2026-10", "user": "ada", **SUMS}, {"month": "2026-10", "user": "alan", **_ALANS}],
+    "total": {name: round(SUMS[name] + _ALANS[name], 5) for name in SUMS},
+}
+ME = {
+    **{name: KEY[name] for name in ("id", "user", "name", "group", "expires_at", "models")},
+    "limits": {},
+    "remaining": {},
+    "usage": {"today": _ALANS, "month": SUMS, "total": SUMS},
+}
+CSV = """\
+month,user,requests,prompt_tokens,completion_tokens,total_tokens,cached_tokens,reasoning_tokens,cost_usd,errors
+2026-10,ada,12,3400,1200,4600,1024,0,0.00123,0
+2026-10,alan,3,600,400,1000,0,0,0.00033,1
+"""
+
+MODELS: dict[str, Any] = {
+    "object": "list",
+    "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "organisation"}],
+}
+CONVERSATION = {"model": MODEL, "messages": [{"role": "user", "content": "What is a black hole?"}]}
+STREAMED_CONVERSATION = {**CONVERSATION, "stream": True}
+COMPLETION = {
+    "id": "chatcmpl-D0nQ2kVb7Lq0Zl3uYxWc",
+    "object": "chat.completion",
+    "created": 1790842530,
+    "model": "gpt-4o-mini-2024-07-18",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": "A region of space from which nothing escapes."},
+        }
+    ],
+    "usage": {"prompt_tokens": 31, "completion_tokens": 9, "total_tokens": 40},
+}
+EVENTS = """\
+data: {"id":"chatcmpl-D0nQ","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"A region"}}]}
+
+data: {"id":"chatcmpl-D0nQ","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" of space"}}]}
+
+data: {"id":"chatcmpl-D0nQ","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+
+data: [DONE]
+
+"""
+
+ALIVE = {"status": "ok"}
+READY = {"status": "ok", "checks": {"sqlite": "ok", "azure_key": "ok"}}
+_NO_AZURE_KEY = "missing or unreadable: set it with POST /admin/setllmkey"
+DEGRADED = {"status": "degraded", "checks": {"sqlite": "ok", "azure_key": _NO_AZURE_KEY}}
+_NO_SQLITE = "SQLite does not serve. Try again later."
+UNAVAILABLE = {
+    "status": "unavailable",
+    "checks": {"sqlite": _NO_SQLITE, "azure_key": "unknown: the store does not answer"},
+}

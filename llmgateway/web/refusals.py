@@ -1,0 +1,229 @@
+"""What the documentation says about errors: each kind once, with the answers that it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import (
+    AdminThrottled,
+    BodyTooLarge,
+    Conflict,
+    GatewayError,
+    InvalidAdminKey,
+    InvalidKey,
+    InvalidRequest,
+    ModelNotAllowed,
+    ModelNotFound,
+    NotFound,
+    Overloaded,
+    StoreUnavailable,
+    UnsupportedMediaType,
+    UpstreamCredentials,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from .errors import ErrorSchema, invalid_fields
+
+_RETRY_AFTER = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}, "example": 5}
+_STORE_AWAY = StoreUnavailable("The durable store does not serve. Try again later.")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One of OpenAPI's reusable responses."""
+
+    status: int
+    description: str
+    examples: Mapping[str, GatewayError | dict[str, Any]]
+    """By what has happened: our own errors, and error objects in Azure's words."""
+    retry_after: bool = False
+
+    def as_component(self) -> dict[str, Any]:
+        examples = {
+            name: {"value": example.as_json() if isinstance(example, GatewayError) else {"error": example}}
+            for name, example in self.examples.items()
+        }
+        component: dict[str, Any] = {
+            "description": self.description,
+            "content": {"application/json": {"schema": ErrorSchema, "examples": examples}},
+        }
+        if self.retry_after:
+            component["headers"] = {"Retry-After": _RETRY_AFTER}
+        return component
+
+
+def responses(*names: str) -> dict[int, dict[str, str]]:
+    """References to these of :data:`REFUSALS`, by status."""
+    return {REFUSALS[name].status: {"$ref": f"#/components/responses/{name}"} for name in names}
+
+
+REFUSALS = {
+    "InvalidKey": Refusal(
+        401,
+        "The key is missing, malformed, unknown, revoked, not yet valid or expired; the message says which.",
+        {
+            "no key": InvalidKey("No API key was sent. Send yours as 'Authorization: Bearer KEY'."),
+            "unknown key": InvalidKey("The API key is not known here. Ask the admin of this gateway for one."),
+            "revoked": InvalidKey("The API key has been revoked. Ask the admin of this gateway."),
+            "expired": InvalidKey("The API key expired at 2027-03-31 22:00:00 UTC. Ask the admin of this gateway."),
+        },
+    ),
+    "InvalidAdminKey": Refusal(
+        401,
+        "The header `AdminKey` is missing or wrong.",
+        {
+            "no key": InvalidAdminKey("The admin API needs the header 'AdminKey'."),
+            "wrong key": InvalidAdminKey(
+                "The AdminKey is wrong. It is the ADMIN_KEY that this gateway was started with."
+            ),
+        },
+    ),
+    "AdminThrottled": Refusal(
+        429,
+        "Ten wrong admin keys came from your address within a minute. Now the right one has to wait as well.",
+        {"throttled": AdminThrottled("Too many wrong admin keys came from your address.")},
+        retry_after=True,
+    ),
+    "MalformedBody": Refusal(
+        400,
+        "The body is missing, or is not JSON.",
+        {
+            "no body": InvalidRequest("The request has no body. Send a JSON object."),
+            "not JSON": InvalidRequest("The body is not valid JSON at byte 14."),
+        },
+    ),
+    "InvalidFields": Refusal(
+        422,
+        "Fields of the body or of the query are missing, wrong or unknown; `errors` says why, by field.",
+        {
+            "missing": invalid_fields({"user": ["Missing data for required field."]}),
+            "unknown": invalid_fields({"usr": ["Unknown field."]}),
+        },
+    ),
+    "BodyTooLarge": Refusal(
+        413,
+        "The body is larger than this gateway takes: 32 MiB, if not set otherwise.",
+        {"too large": BodyTooLarge("The body is larger than this gateway takes.")},
+    ),
+    "UnsupportedMediaType": Refusal(
+        415,
+        "The body is compressed, or its `Content-Type` is not JSON.",
+        {
+            "not JSON": UnsupportedMediaType(
+                "Send the body as JSON, with the header 'Content-Type: application/json'."
+            ),
+            "compressed": UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'."),
+        },
+    ),
+    "UnknownKey": Refusal(
+        404,
+        "There is no such key.",
+        {"unknown": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")},
+    ),
+    "KeyExists": Refusal(
+        409,
+        "The key that you sent exists already.",
+        {"exists": Conflict("This key exists already. Send another one, or none to have one made up.", param="key")},
+    ),
+    "StoreUnavailable": Refusal(
+        503,
+        "The gateway's store does not answer.",
+        {"store away": _STORE_AWAY},
+        retry_after=True,
+    ),
+    "UnknownModel": Refusal(
+        404,
+        "Your key has no such model.",
+        {"unknown": ModelNotFound("Your key has no such model. GET /v1/models lists those it has.", param="model")},
+    ),
+    "InvalidCompletion": Refusal(
+        400,
+        "The body is not what the API takes; or Azure objects to it, in Azure's own words.",
+        {
+            "no messages": InvalidRequest("'messages' is missing: send a list of messages.", param="messages"),
+            "not JSON": InvalidRequest("The body is not valid JSON at byte 14."),
+            "Azure: unknown parameter": {
+                "message": "Unknown parameter: 'temprature'.",
+                "type": "invalid_request_error",
+                "param": "temprature",
+                "code": "unknown_parameter",
+            },
+            "Azure: content filter": {
+                "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management "
+                "policy. Please modify your prompt and retry.",
+                "type": None,
+                "param": "prompt",
+                "code": "content_filter",
+                "status": 400,
+                "innererror": {
+                    "code": "ResponsibleAIPolicyViolation",
+                    "content_filter_result": {"violence": {"filtered": True, "severity": "medium"}},
+                },
+            },
+        },
+    ),
+    "ModelNotAllowed": Refusal(
+        403,
+        "Your key may not use this model.",
+        {
+            "not allowed": ModelNotAllowed(
+                "Your key may not use the model 'gpt-4o'. GET /v1/models lists those it may.", param="model"
+            )
+        },
+    ),
+    "ModelNotFound": Refusal(
+        404,
+        "The gateway does not offer this model; or Azure has no such deployment, in Azure's own words.",
+        {
+            "not offered": ModelNotFound(
+                "The model 'gpt-9' does not exist here. GET /v1/models lists yours.", param="model"
+            ),
+            "Azure: no deployment": {
+                "code": "DeploymentNotFound",
+                "message": "The API deployment for this resource does not exist. If you created the deployment within "
+                "the last 5 minutes, please wait a moment and try again.",
+            },
+        },
+    ),
+    "UpstreamLimit": Refusal(
+        429,
+        "Azure's limit for the whole organisation is reached, in Azure's own words. OpenAI's clients wait and retry.",
+        {
+            "Azure: rate limit": {
+                "code": "429",
+                "message": "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 "
+                "have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after 22 seconds.",
+            }
+        },
+        retry_after=True,
+    ),
+    "UpstreamUnusable": Refusal(
+        502,
+        "Azure cannot be reached, or refuses the gateway's own key. Yours is fine: tell the admin.",
+        {
+            "credentials": UpstreamCredentials(
+                "The model's provider refused the gateway's own key. Your key is fine: tell the admin."
+            ),
+            "unreachable": UpstreamUnreachable("The model's provider cannot be reached. Try again in a moment."),
+        },
+    ),
+    "Busy": Refusal(
+        503,
+        "The gateway is at its capacity, or cannot look keys up. Nothing was sent to Azure.",
+        {
+            "at capacity": Overloaded("The gateway is working at its full capacity. Try again in a moment."),
+            "store away": _STORE_AWAY,
+        },
+        retry_after=True,
+    ),
+    "UpstreamTimeout": Refusal(
+        504,
+        "Azure took the request and was silent for too long.",
+        {"silence": UpstreamTimeout("The model's provider took the request and was silent for too long.")},
+    ),
+}
+
+BODY_REFUSALS = ("MalformedBody", "BodyTooLarge", "UnsupportedMediaType", "InvalidFields")
+QUERY_REFUSALS = ("InvalidFields",)
