@@ -17,6 +17,7 @@ becomes a record with outcome ``interrupted``.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import logging
@@ -54,6 +55,7 @@ KEPT_IN_MEMORY = 10_000
 """Records that wait in memory while the disk does not take them; some 10 MB."""
 
 _OPEN, _SEALED = ".open", ".sealed"
+_DISK, _USAGE_LOG = "journal on disk", "usage log"  # where there can be trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +92,10 @@ class Journal:
         self._homeless: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
         self._owner: _Owner | None = None
         self._pid = 0
+        self._in_memory = _Count()
         self._ended = _Count()
         self._sealed = _Count()
-        self._problem: str | None = None
+        self._problems: dict[str, str] = {}  # by place
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -100,17 +103,17 @@ class Journal:
     def begin(self, record: UsageRecord) -> None:
         self.start()
         with self._lock:
-            self._running[record.id] = record
+            # In this order: what cannot be written must not be found among the running, which every segment repeats.
             self._write("begin", record)
+            self._running[record.id] = record
 
     def end(self, record: UsageRecord) -> None:
         with self._lock:
             self._running.pop(record.id, None)
-            if not self._write("end", record):
-                if len(self._homeless) == KEPT_IN_MEMORY:
-                    log.error("A usage record is lost: neither the disk nor the usage log takes any.")
-                self._homeless.append(record)
-            self._ended.add(self._clock())
+            if self._write("end", record):
+                self._ended.add(self._clock())
+            else:
+                self._keep_in_memory(record)
         self._due.set()
 
     def cancel(self, record_id: str) -> None:
@@ -134,11 +137,12 @@ class Journal:
 
     def backlog(self) -> Backlog:
         with self._lock:
-            since = [count.since for count in (self._sealed, self._ended) if count.since is not None]
+            counts = (self._sealed, self._ended, self._in_memory)
+            since = [count.since for count in counts if count.since is not None]
             return Backlog(
-                records=self._sealed.number + self._ended.number,
+                records=sum(count.number for count in counts),
                 oldest_seconds=max(0.0, self._clock() - min(since)) if since else 0.0,
-                problem=self._problem,
+                problem="; ".join(f"{place}: {problem}" for place, problem in self._problems.items()) or None,
             )
 
     def flush(self) -> bool:
@@ -155,7 +159,7 @@ class Journal:
         self.flush()
         with self._lock:
             if self._owner is not None:
-                self._owner.close()
+                self._owner.close(nothing_left=not self._running and not self._ended.number)
                 self._owner = None
             self._pid = 0
 
@@ -180,11 +184,7 @@ class Journal:
 
     def _ship_own(self) -> bool:
         # An outage makes one sealed segment and one large open one, not a segment for every attempt.
-        shipped = self._ship_sealed() and (not self._seal() or self._ship_sealed()) and self._ship_homeless()
-        if shipped and self._problem is not None:
-            log.warning("The usage log takes records again; none was lost.")
-            self._problem = None
-        return shipped
+        return self._ship_sealed() and (not self._seal() or self._ship_sealed()) and self._ship_homeless()
 
     def _ship_sealed(self) -> bool:
         for segment in self._owner.sealed() if self._owner else ():
@@ -210,26 +210,33 @@ class Journal:
         return True
 
     def _ship_homeless(self) -> bool:
-        while self._homeless:
-            batch = [*itertools.islice(self._homeless, BATCH_RECORDS)]
+        while True:
+            with self._lock:
+                batch = [*itertools.islice(self._homeless, BATCH_RECORDS)]
+                if not batch:
+                    self._in_memory = _Count()
+                    return True
             if not self._append(iter(batch)):
                 return False
             with self._lock:
-                for _ in batch:
+                # While the log took them, newer ones may have pushed the oldest out.
+                shipped = set(map(id, batch))
+                while self._homeless and id(self._homeless[0]) in shipped:
                     self._homeless.popleft()
-        return True
+                    self._in_memory.number -= 1
 
     def _append(self, records: Iterator[UsageRecord]) -> bool:
         try:
             for batch in _batches(records):
                 self._log.append(batch)
+                self._recovered(_USAGE_LOG)
         except StoreUnavailable as error:
-            self._report(f"usage log: {error}")
+            self._report(_USAGE_LOG, str(error))
             return False
         return True
 
     def _ship_orphans(self) -> None:
-        for path in sorted(self._folder.glob("*")):
+        for path in sorted(self._folder.glob("[!.]*")):
             orphan = _Owner.adopt(path)
             if orphan is None:
                 continue
@@ -267,7 +274,15 @@ class Journal:
         except OSError as error:
             self._report_disk(error)
             return False
+        self._recovered(_DISK)
         return True
+
+    def _keep_in_memory(self, record: UsageRecord) -> None:
+        if len(self._homeless) == KEPT_IN_MEMORY:
+            log.error("A usage record is lost: neither the disk nor the usage log takes any.")
+            self._in_memory.number -= 1
+        self._homeless.append(record)
+        self._in_memory.add(self._clock())
 
     def _sync(self) -> None:
         if self._owner is not None:
@@ -277,12 +292,16 @@ class Journal:
                 self._report_disk(error)
 
     def _report_disk(self, error: OSError) -> None:
-        self._report(f"journal on disk: {error}")
+        self._report(_DISK, error.strerror or str(error))
 
-    def _report(self, problem: str) -> None:
-        if problem != self._problem:
-            log.error("Usage records wait: %s", problem)
-        self._problem = problem
+    def _report(self, place: str, problem: str) -> None:
+        if self._problems.get(place) != problem:
+            log.error("Usage records wait: %s: %s", place, problem)
+        self._problems[place] = problem
+
+    def _recovered(self, place: str) -> None:
+        if self._problems.pop(place, None) is not None:
+            log.warning("The %s takes usage records again.", place)
 
 
 class _Count:
@@ -306,6 +325,7 @@ class _Owner:
         self._lock = lock
         self._number = 0
         self._segment = -1
+        self._torn = False
 
     @classmethod
     def create(cls, folder: Path) -> _Owner:
@@ -333,30 +353,44 @@ class _Owner:
         except BlockingIOError:
             os.close(lock)
             return None
+        if not os.fstat(lock).st_nlink:  # somebody shipped and removed it while we came
+            os.close(lock)
+            return None
         return cls(path, lock)
 
     def write(self, kind: str, record: UsageRecord) -> None:
         line = orjson.dumps((kind, record)) + b"\n"
+        if self._torn:
+            line = b"\n" + line  # what a full disk cut short must not swallow the next
         # One write to a file opened for appending: lines of several threads do not mix.
         written = os.write(self._segment, line)
-        if written != len(line):
-            os.write(self._segment, b"\n")  # the torn line must not swallow the next
-            raise OSError(f"only {written} of {len(line)} bytes could be written: is the disk full?")
+        self._torn = written != len(line)
+        if self._torn:
+            raise OSError(errno.ENOSPC, "a line was cut short: is the disk full?")
 
     def next_segment(self, running: Iterable[UsageRecord]) -> int:
         """Begin a segment with the requests still *running*; return the one before, to be sealed."""
         before = self._segment
         path = self._path / f"{self._number + 1:08d}{_OPEN}"
-        segment = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.write(segment, b"".join(orjson.dumps(("begin", record)) + b"\n" for record in running))
-        self._number, self._segment = self._number + 1, segment
+        lines = b"".join(orjson.dumps(("begin", record)) + b"\n" for record in running)
+        segment = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(segment, lines) != len(lines):
+                raise OSError(errno.ENOSPC, "a segment was cut short: is the disk full?")
+        except OSError:
+            os.close(segment)
+            path.unlink()
+            raise
+        self._number, self._segment, self._torn = self._number + 1, segment, False
         return before
 
     def seal(self, before: int) -> None:
-        os.fdatasync(before)
-        os.close(before)
         path = self._path / f"{self._number - 1:08d}{_OPEN}"
-        path.rename(path.with_suffix(_SEALED))
+        try:
+            path.rename(path.with_suffix(_SEALED))
+            os.fdatasync(before)
+        finally:
+            os.close(before)
 
     def sealed(self) -> list[Path]:
         return sorted(self._path.glob(f"*{_SEALED}"))
@@ -367,10 +401,14 @@ class _Owner:
     def sync(self) -> None:
         os.fdatasync(self._segment)
 
-    def close(self) -> None:
-        """Let go of the folder; it goes too if nothing is in it that others would have to ship."""
+    def close(self, *, nothing_left: bool) -> None:
+        """Let go of the folder; it goes too if nothing is in it that others would have to ship.
+
+        Args:
+            nothing_left: Whether all that the open segment says has come to an end, and is in the log.
+        """
         os.close(self._segment)
-        if not self.sealed() and not any(path.stat().st_size for path in self.open()):
+        if nothing_left and not self.sealed() and len(self.open()) == 1:
             self.remove()
         self.release()
 
@@ -392,6 +430,8 @@ def _ended(segment: Path) -> Iterator[UsageRecord]:
 def _lines(segment: Path) -> Iterator[tuple[str, UsageRecord]]:
     with segment.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if line == b"\n":
+                continue  # behind a torn line
             try:
                 kind, fields = orjson.loads(line)
                 record = _record(fields)
