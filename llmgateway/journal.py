@@ -373,7 +373,7 @@ class _Owner:
         before = self._segment
         path = self._path / f"{self._number + 1:08d}{_OPEN}"
         lines = b"".join(orjson.dumps(("begin", record)) + b"\n" for record in running)
-        segment = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        segment = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             if os.write(segment, lines) != len(lines):
                 raise OSError(errno.ENOSPC, "a segment was cut short: is the disk full?")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import time
 from collections import Counter
@@ -525,6 +527,20 @@ class TestTheProcessDies:
         assert [f"req-{number:05}" for number in range(300)] == sorted(seen.read_text().split())
         assert [] == list(folder.iterdir())
 
+    def test_comes_too_late_for_it(self, crash, folder, monkeypatch):
+        """A journal that somebody else shipped and removed in this very moment is not taken for one."""
+        crash(lambda journal: serve(journal, 1))
+        (path,) = folder.iterdir()
+        flock = fcntl.flock
+
+        def flock_too_late(*arguments: int) -> None:
+            shutil.rmtree(path)
+            flock(*arguments)
+
+        monkeypatch.setattr(fcntl, "flock", flock_too_late)
+
+        assert journal_module._Owner.adopt(path) is None
+
     def test_leaves_alone_those_that_live(self, make, log, folder, clock):
         """The journal of a process that runs is nobody else's business."""
         log.away = True
@@ -605,21 +621,24 @@ class TestTheDiskIsFull:
         limited(action)
 
     @pytest.mark.parametrize("room", [0, 1, 100, 300, 500, 700, 1000, 1500])
-    def test_a_line_cut_short_costs_nothing(self, limited, room):
+    def test_a_line_cut_short_costs_nothing(self, limited, clock, room):
         """Wherever the disk ends, every record is shipped once, also those written when there is room again."""
 
         def action(journal, memory, disk):
             memory.away = True
             serve(journal, 1)
+            journal.begin(begun(4))
             disk(room)
             serve(journal, 2, 3)
             disk(-1)
-            serve(journal, 4, 5)
+            journal.end(ended(4))
+            serve(journal, 5)
             assert not journal.flush()
             assert 5 == journal.backlog().records
             memory.away = False
             assert journal.flush()
             assert [ended(number) for number in range(1, 6)] == sorted(memory.records, key=lambda record: record.id)
+            clock.advance(60)
             assert Backlog(records=0, oldest_seconds=0.0, problem=None) == journal.backlog()
             journal.close()
 
