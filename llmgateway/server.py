@@ -22,13 +22,14 @@ import time
 import uuid
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import orjson
 from flask import Flask
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
@@ -49,6 +50,8 @@ RESTART_SECONDS = 1.0
 
 IDLE_CONNECTIONS = 1000
 """Open connections without a request that a process bears beside those with one."""
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -74,7 +77,8 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """Serve on *listener* until told to stop; return the exit status."""
     if settings.processes == 1:
         return run_worker(settings, listener)
-    return Supervisor(settings.processes, lambda: run_worker(settings, listener)).run()
+    # Closed here too when it stops, or clients would go on to connect, to nobody.
+    return Supervisor(settings.processes, lambda: run_worker(settings, listener), on_stop=listener.close).run()
 
 
 def run_worker(settings: Settings, listener: socket.socket) -> int:
@@ -114,7 +118,7 @@ class Worker:
         )
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             signal.signal(number, self._on_signal)
         self._services.journal.start()
         while not self._signals and os.getppid() == self._parent:
@@ -155,17 +159,19 @@ class Supervisor:
 
     Args:
         work: What a worker does; returns its exit status.
+        on_stop: Called at the first signal, in this process only.
     """
 
-    def __init__(self, processes: int, work: Callable[[], int]) -> None:
+    def __init__(self, processes: int, work: Callable[[], int], *, on_stop: Callable[[], None]) -> None:
         self._processes = processes
         self._work = work
+        self._on_stop = on_stop
         self._started: dict[int, float] = {}
         self._stopping = False
         self._status = 0
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             signal.signal(number, self._pass_on)
         for _ in range(self._processes):
             self._start()
@@ -175,19 +181,36 @@ class Supervisor:
         return self._status
 
     def _start(self) -> None:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                status = self._work()
-            except BaseException:
-                log.exception("A worker failed.")
-            finally:
-                logging.shutdown()
-                os._exit(status)
-        self._started[pid] = time.monotonic()
-        if self._stopping:
-            os.kill(pid, signal.SIGTERM)
+        # Blocked, so that no signal comes between a worker's birth and its name in the list: it
+        # would not be passed on, and this process would wait for that worker for ever.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        try:
+            if self._stopping:
+                return
+            pid = os.fork()
+            if pid == 0:
+                self._be_worker()
+            self._started[pid] = time.monotonic()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+    def _be_worker(self) -> NoReturn:
+        status = 1
+        try:
+            # Not in the terminal's foreground group: Ctrl-C would come twice, from the terminal
+            # and from the first process, and twice means: do not wait.
+            os.setpgid(0, 0)
+            # Until the worker has handlers of its own a signal ends it; the inherited one would
+            # swallow it.
+            for number in _STOPS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+            status = self._work()
+        except BaseException:
+            log.exception("A worker failed.")
+        finally:
+            logging.shutdown()
+            os._exit(status)
 
     def _buried(self, pid: int, status: int) -> None:
         lived = time.monotonic() - self._started.pop(pid)
@@ -200,7 +223,9 @@ class Supervisor:
             self._start()
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        if not self._stopping:
+            self._stopping = True
+            self._on_stop()
         for pid in list(self._started):
             os.kill(pid, number)
 
@@ -255,8 +280,19 @@ class _ErrorTask(ErrorTask):
         self.write(body)
 
 
+class _Parser(HTTPRequestParser):
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            # waitress 3.0.2 does not expect it of urlsplit ("GET http://[x/"): it would log a
+            # traceback and cut the connection without an answer.
+            raise ParsingError("Bad URI") from error
+
+
 class _Channel(HTTPChannel):
     error_task_class = _ErrorTask
+    parser_class = _Parser
 
 
 class _Server(TcpWSGIServer):
