@@ -128,6 +128,8 @@ class GatewayProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                # A group of its own, as a terminal gives to a command.
+                process_group=0,
                 preexec_fn=_die_with_parent,
             )
 
@@ -206,9 +208,9 @@ class GatewayProcess:
         own = connection or self.connect()
         try:
             own.request(method, path, body=body, headers=sent)
-            response = own.getresponse()
-            answered = [(name.lower(), value) for name, value in response.getheaders()]
-            return HTTPAnswer(response.status, answered, response.read())
+            with own.getresponse() as response:
+                answered = [(name.lower(), value) for name, value in response.getheaders()]
+                return HTTPAnswer(response.status, answered, response.read())
         finally:
             if connection is None:
                 own.close()

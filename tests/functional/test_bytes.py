@@ -8,9 +8,7 @@ import pytest
 
 from llmgateway.simulator import Raw, Script
 
-USAGE_EVENT = (
-    b'data: {"choices":[],"model":"m","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}\n\n'
-)
+USAGE_EVENT = b'data: {"choices":[],"model":"m","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}\n\n'
 SHORT_STREAM = (
     'data: {"choices":[{"delta":{"content":"é\\n\\n€"},"index":0}]}\n\n'.encode() + USAGE_EVENT + b"data: [DONE]\n\n"
 )
@@ -153,13 +151,13 @@ def test_changes_nothing_but_the_option_it_needs(gateway, key, azure):
 @pytest.mark.parametrize("body", [ODD_BODY % b"", b'{"messages":[],"model":"gpt-4o-mini"}'])
 def test_changes_nothing_but_the_messages_for_a_prompt(gateway, key, azure, body, prompt):
     """The organisation's prompt becomes the first message, and nothing else is touched."""
-    prompt("Be brief – bitte.")
+    prompt("Sei bitte kürzer. 日本")
 
     gateway.request("POST", "/v1/chat/completions", key=key, body=body)
 
     before, sent = json.loads(body), json.loads(azure.served[0].body)
     assert list(before) == list(sent)
-    system = {"role": "system", "content": "Be brief – bitte."}
+    system = {"role": "system", "content": "Sei bitte kürzer. 日本"}
     assert before | {"messages": [system, *before["messages"]]} == sent
 
 

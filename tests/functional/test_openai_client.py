@@ -56,9 +56,7 @@ def test_withholds_the_bill_from_who_did_not_ask(client, azure, options):
 def test_passes_the_bill_on_to_who_asked(client, azure):
     """A client that asks for the usage event gets it, last and once."""
     events = list(
-        client.chat.completions.create(
-            model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True}
-        )
+        client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, stream_options={"include_usage": True})
     )
 
     assert [azure.served[0].usage.total_tokens] == [event.usage.total_tokens for event in events if event.usage]
@@ -98,9 +96,7 @@ def test_gives_the_asynchronous_client_its_exceptions(gateway):
 
 def test_calls_tools(client):
     """A tool call arrives with its name and its arguments."""
-    completion = client.chat.completions.create(
-        model=MODEL, messages=HELLO, tools=[WEATHER], tool_choice="required"
-    )
+    completion = client.chat.completions.create(model=MODEL, messages=HELLO, tools=[WEATHER], tool_choice="required")
 
     [call] = completion.choices[0].message.tool_calls
     assert "tool_calls" == completion.choices[0].finish_reason
@@ -194,9 +190,11 @@ def in_days(days):
 def test_refuses_keys_out_of_season(gateway, azure, fields, reason):
     """A revoked, expired or future key is an AuthenticationError that says which."""
     key = gateway.key(**fields)
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError, match=reason) as refused:
-            client.chat.completions.create(model=MODEL, messages=HELLO)
+    with (
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError, match=reason) as refused,
+    ):
+        client.chat.completions.create(model=MODEL, messages=HELLO)
 
     assert "invalid_api_key" == refused.value.code
     assert key not in str(refused.value.body)
@@ -244,9 +242,11 @@ def test_refuses_a_model_that_the_key_may_not_use(gateway, azure):
 def test_refuses_a_model_that_is_not_on_offer(start_gateway, azure):
     """That is a NotFoundError with code model_not_found, from the gateway itself."""
     gateway = start_gateway(LLMGATEWAY_MODELS="gpt-4o")
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0) as client:
-        with pytest.raises(openai.NotFoundError) as refused:
-            client.chat.completions.create(model=MODEL, messages=HELLO)
+    with (
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0) as client,
+        pytest.raises(openai.NotFoundError) as refused,
+    ):
+        client.chat.completions.create(model=MODEL, messages=HELLO)
 
     assert "model_not_found" == refused.value.code
     assert [] == azure.served
@@ -288,9 +288,7 @@ def test_tells_when_to_come_back(client, azure):
 def test_retries_as_told(gateway, key, azure):
     """A client that may retry does so after Azure's own time, and succeeds."""
     azure.script(
-        Script(
-            raw=Raw(429, {"content-type": "application/json", "retry-after-ms": "20"}, b'{"error":{"code":"429"}}')
-        )
+        Script(raw=Raw(429, {"content-type": "application/json", "retry-after-ms": "20"}, b'{"error":{"code":"429"}}'))
     )
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=1) as client:
         client.chat.completions.create(model=MODEL, messages=HELLO)
