@@ -100,6 +100,7 @@ def parse(received: bytes) -> Answer:
     head, _, rest = received.partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    assert len(headers) == len(lines), "a header came twice"
     if headers.get("transfer-encoding") == "chunked":
         chunks, complete = chunks_of(rest)
         body = b"".join(chunks)

@@ -177,6 +177,11 @@ def test_a_reasoning_model_thinks_before_it_speaks(client):
     assert answer.usage.completion_tokens_details.reasoning_tokens == 64
     assert answer.usage.completion_tokens == 64 + 4
 
+    answer = client.chat.completions.create(model="o4-mini", messages=HELLO, n=2)
+
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 2 * 64
+    assert answer.usage.completion_tokens == 2 * 64 + 4 + 5
+
     answer = client.chat.completions.create(model="o4-mini", messages=HELLO, max_completion_tokens=50)
 
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("", "length")

@@ -69,6 +69,19 @@ def test_a_deployment_over_its_limit_answers_429(clock):
     assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
 
 
+def test_every_answer_of_several_is_reserved(clock):
+    """max_tokens counts n times."""
+    with Simulator(tokens_per_minute=1_000, clock=clock) as azure:
+        assert call(azure, {**CHAT, "max_tokens": 600, "n": 2}).status == 429
+
+
+def test_a_call_that_has_too_many_tokens_is_still_a_call(clock):
+    """What one limit refuses counts toward the other."""
+    quota = Quota(tokens_per_minute=10, requests_per_minute=6, clock=clock)
+
+    assert [quota.take(100)[1].what, quota.take(1)[1].what] == ["token", "call"]
+
+
 def test_an_image_is_no_text(clock):
     """The data of an image does not count as characters of the prompt."""
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
