@@ -16,6 +16,7 @@ from .errors import ConfigurationError
 from .gateway import Gateway
 from .journal import Journal
 from .keys import Keys
+from .ladder import Ladder
 from .organisation import OrganisationPolicy
 from .relay import Drain
 from .services import Services
@@ -117,6 +118,6 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         policy=policy,
         usage_log=stores.usage_log,
         journal=journal,
-        backends=stores.backends,
+        ladder=Ladder(stores.backends),
         clock=clock,
     )

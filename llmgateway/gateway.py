@@ -9,7 +9,15 @@ from functools import partial
 
 from .clock import Clock, Timer
 from .endpoint import Endpoint
-from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamCredentials, UpstreamTimeout, UpstreamUnreachable
+from .errors import (
+    ClientGone,
+    GatewayError,
+    StoreUnavailable,
+    UpstreamBroken,
+    UpstreamCredentials,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from .exchange import Exchange
 from .interfaces import Answer, Books, Upstream
 from .keys import Keys
@@ -121,6 +129,18 @@ class Gateway:
             slot.free()
             raise
         return self._relay(exchange, chat, credential)
+
+    def credential_problem(self) -> str | None:
+        """What is wrong with Azure's key, as far as is known; None if nothing is."""
+        try:
+            usable = self.policy.has_credential()
+        except StoreUnavailable:
+            return "unknown: the store does not answer"
+        if not usable:
+            return "missing or unreadable: set it with POST /admin/setllmkey"
+        if self.credential_refused:
+            return "refused by Azure: set a valid one with POST /admin/setllmkey"
+        return None
 
     def models(self, key: KeyRecord) -> list[str]:
         """The models that *key* may use, as far as the gateway knows their names."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from .clock import Clock
 from .gateway import Gateway
-from .interfaces import Pingable, UsageLog
+from .interfaces import UsageLog
 from .journal import Journal
 from .keys import Keys
+from .ladder import Ladder
 from .organisation import OrganisationPolicy
 from .settings import Settings
 
@@ -23,5 +24,5 @@ class Services:
     policy: OrganisationPolicy
     usage_log: UsageLog
     journal: Journal
-    backends: tuple[Pingable, ...]
+    ladder: Ladder
     clock: Clock

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from dataclasses import asdict, fields
 from typing import Any
 
 from flask import Response, current_app, request
 
-from ..records import KeyRecord, Prompt, UsageRow
+from .. import __version__
+from ..errors import NotFound
+from ..records import KeyRecord, Prices, Prompt, UsageRow
 from . import examples
 from .blueprint import Blueprint
 from .context import services
@@ -23,12 +26,16 @@ from .schemas import (
     KeyQuerySchema,
     KeySchema,
     KeyWithSecretSchema,
+    ModelSettingsListSchema,
+    ModelSettingsSchema,
+    NamedModelSettingsSchema,
     NewKeySchema,
     NewPromptSchema,
     PromptSchema,
     PromptVersionsSchema,
     RemovedKeySchema,
     RemoveKeySchema,
+    StatusSchema,
     UsageQuerySchema,
     UsageReportSchema,
 )
@@ -48,6 +55,12 @@ _KEY_ID_IN_PATH = {
     "name": "key_id",
     "description": "The `id` of a key, not the key itself.",
     "example": examples.KEY_ID,
+}
+_MODEL_IN_PATH = {
+    "in": "path",
+    "name": "name",
+    "description": "A model as clients ask for it, or a deployment.",
+    "example": examples.MODEL,
 }
 _SHOWN_ONCE = "The new key. `key` stands in this answer and nowhere else: only its digest is stored."
 _SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
@@ -236,6 +249,71 @@ def replace_prompt(new: dict[str, str]) -> Prompt:
 )
 def list_prompt_versions() -> dict[str, Any]:
     return {"items": services().policy.prompt_versions(), "next": None}
+
+
+@blp.route("/models", methods=["GET"])
+@blp.operation("List the models with prices of your own", description="Every other model costs its list price.")
+@blp.response(
+    200, ModelSettingsListSchema, description="By name.", example={"items": [examples.MODEL_SETTINGS], "next": None}
+)
+def list_model_settings() -> dict[str, Any]:
+    prices = services().policy.prices()
+    return {"items": [{"name": name, "prices": prices[name]} for name in sorted(prices)], "next": None}
+
+
+@blp.route("/models/<path:name>", methods=["GET"])
+@blp.operation("Look a model's own prices up", "ModelWithoutPrices", parameters=[_MODEL_IN_PATH])
+@blp.response(200, NamedModelSettingsSchema, description="Its prices.", example=examples.MODEL_SETTINGS)
+def get_model_settings(name: str) -> dict[str, Any]:
+    prices = services().policy.prices().get(name)
+    if prices is None:
+        raise _no_own_prices()
+    return {"name": name, "prices": prices}
+
+
+@blp.route("/models/<path:name>", methods=["PUT"])
+@blp.operation(
+    "Set a model's prices",
+    description="For requests from now on; records stay as they are. The name may be a model's or a deployment's.",
+    parameters=[_MODEL_IN_PATH],
+)
+@blp.arguments(ModelSettingsSchema, example={"prices": examples.MODEL_SETTINGS["prices"]})
+@blp.response(200, NamedModelSettingsSchema, description="In force.", example=examples.MODEL_SETTINGS)
+def set_model_settings(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    prices = Prices(**settings["prices"])
+    services().policy.set_prices(name, prices)
+    return {"name": name, "prices": prices}
+
+
+@blp.route("/models/<path:name>", methods=["DELETE"])
+@blp.operation("Go back to a model's list price", "ModelWithoutPrices", parameters=[_MODEL_IN_PATH])
+@blp.response(204, description="It costs its list price from now on.")
+def delete_model_settings(name: str) -> None:
+    policy = services().policy
+    if name not in policy.prices():
+        raise _no_own_prices()
+    policy.set_prices(name, None)
+
+
+def _no_own_prices() -> NotFound:
+    return NotFound("This model has no prices of your own. GET /admin/models lists those that have.", param="name")
+
+
+@blp.route("/status", methods=["GET"])
+@blp.operation("See how the gateway is doing", description="Of the process that answers; others may differ.")
+@blp.response(200, StatusSchema, description="Its state now.", example=examples.STATUS)
+def get_status() -> dict[str, Any]:
+    gateway, settings, ladder = services().gateway, services().settings, services().ladder
+    problems = ladder.problems()
+    return {
+        "version": __version__,
+        "rung": ladder.rung(problems),
+        "stores": {name: problem or "ok" for name, problem in problems.items()},
+        "azure_key": gateway.credential_problem() or "ok",
+        "journal": services().journal.backlog(),
+        "slots": {"capacity": gateway.slots.capacity, "taken": gateway.slots.taken},
+        "process": {"id": os.getpid(), "processes": settings.processes, "threads": settings.threads},
+    }
 
 
 @blp.route("/usage", methods=["GET"])

@@ -106,11 +106,23 @@ data: [DONE]
 """
 
 ALIVE = {"status": "ok"}
-READY = {"status": "ok", "checks": {"sqlite": "ok", "azure_key": "ok"}}
+READY = {"status": "ok", "rung": "normal", "checks": {"sqlite": "ok", "azure_key": "ok"}}
 _NO_AZURE_KEY = "missing or unreadable: set it with POST /admin/setllmkey"
-DEGRADED = {"status": "degraded", "checks": {"sqlite": "ok", "azure_key": _NO_AZURE_KEY}}
+DEGRADED = {"status": "degraded", "rung": "normal", "checks": {"sqlite": "ok", "azure_key": _NO_AZURE_KEY}}
 _NO_SQLITE = "SQLite does not serve. Try again later."
 UNAVAILABLE = {
     "status": "unavailable",
+    "rung": "memory_only",
     "checks": {"sqlite": _NO_SQLITE, "azure_key": "unknown: the store does not answer"},
+}
+
+MODEL_SETTINGS: dict[str, Any] = {"name": MODEL, "prices": {"prompt": 0.12, "cached": 0.06, "completion": 0.48}}
+STATUS = {
+    "version": "0.1.0",
+    "rung": "normal",
+    "stores": {"redis": "ok", "mongodb": "ok"},
+    "azure_key": "ok",
+    "journal": {"records": 2, "oldest_seconds": 0.21, "problem": None},
+    "slots": {"capacity": 124, "taken": 3},
+    "process": {"id": 17, "processes": 2, "threads": 128},
 }

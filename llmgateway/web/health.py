@@ -5,8 +5,7 @@ from __future__ import annotations
 from flask import jsonify
 from flask.typing import ResponseReturnValue
 
-from ..errors import StoreUnavailable
-from ..interfaces import Pingable
+from ..ladder import Rung
 from . import examples
 from .blueprint import Blueprint
 from .context import services
@@ -42,30 +41,13 @@ def get_liveness() -> dict[str, str]:
 def get_readiness() -> ResponseReturnValue:
     # 503 only if no store answers: with one of them keys can be looked up. Without a key for Azure,
     # an admin must be able to get in and set one.
-    stores = {backend.name: _ping(backend) for backend in services().backends}
-    checks = stores | {"azure_key": _azure_key()}
-    if all(check == OK for check in checks.values()):
-        status = OK
+    ladder = services().ladder
+    problems = ladder.problems()
+    checks = {name: problem or OK for name, problem in problems.items()}
+    checks["azure_key"] = services().gateway.credential_problem() or OK
+    rung = ladder.rung(problems)
+    if rung is Rung.MEMORY_ONLY:
+        status = "unavailable"
     else:
-        status = "degraded" if OK in stores.values() else "unavailable"
-    return jsonify(status=status, checks=checks), 503 if status == "unavailable" else 200
-
-
-def _ping(backend: Pingable) -> str:
-    try:
-        backend.ping()
-    except StoreUnavailable as error:
-        return str(error)
-    return OK
-
-
-def _azure_key() -> str:
-    try:
-        usable = services().policy.has_credential()
-    except StoreUnavailable:
-        return "unknown: the store does not answer"
-    if not usable:
-        return "missing or unreadable: set it with POST /admin/setllmkey"
-    if services().gateway.credential_refused:
-        return "refused by Azure: set a valid one with POST /admin/setllmkey"
-    return OK
+        status = OK if all(check == OK for check in checks.values()) else "degraded"
+    return jsonify(status=status, rung=rung, checks=checks), 503 if status == "unavailable" else 200

@@ -127,6 +127,15 @@ REFUSALS = {
         "The key that you sent exists already.",
         {"exists": Conflict("This key exists already. Send another one, or none to have one made up.", param="key")},
     ),
+    "ModelWithoutPrices": Refusal(
+        404,
+        "The model has no prices of your own.",
+        {
+            "none": NotFound(
+                "This model has no prices of your own. GET /admin/models lists those that have.", param="name"
+            )
+        },
+    ),
     "StoreUnavailable": Refusal(
         503,
         "The gateway's store does not answer.",
