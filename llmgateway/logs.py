@@ -50,3 +50,6 @@ def configure_logging(level: str, secrets: Iterable[str]) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # It warns for every request that finds its connection closed by Azure, which is normal.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # At DEBUG it logs every command with its values: prompts, users, and keys that were pasted
+    # where an id belongs.
+    logging.getLogger("pymongo").setLevel(logging.INFO)

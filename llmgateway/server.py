@@ -269,7 +269,8 @@ class _ErrorTask(ErrorTask):
 
     def execute(self) -> None:
         error = cast(Any, self.request).error
-        refusal = GatewayError(f"The request cannot be read: {error.reason}. {error.body}.")
+        # error.body says more, and quotes the request, in which a key may stand anywhere.
+        refusal = GatewayError(f"The request cannot be read: {error.reason}.")
         refusal.type = "invalid_request_error" if error.code < 500 else "server_error"
         refusal.code = "body_too_large" if error.code == 413 else refusal.type
         body = orjson.dumps(refusal.as_json())
