@@ -68,8 +68,13 @@ _SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
 
 @blp.before_request
 def _guard() -> None:
+    check_admin_key(request.headers.get("AdminKey"))
+
+
+def check_admin_key(key: str | None) -> None:
+    """As :meth:`AdminGuard.check`, for the address of the request at hand."""
     guard: AdminGuard = current_app.extensions[GUARD]
-    guard.check(request.headers.get("AdminKey"), request.remote_addr or "")
+    guard.check(key, request.remote_addr or "")
 
 
 @blp.after_request
@@ -261,8 +266,8 @@ def list_model_settings() -> dict[str, Any]:
     return {"items": [{"name": name, "prices": prices[name]} for name in sorted(prices)], "next": None}
 
 
-@blp.route("/models/<path:name>", methods=["GET"])
-@blp.operation("Look a model's own prices up", "ModelWithoutPrices", parameters=[_MODEL_IN_PATH])
+@blp.route("/models/<path:name>", methods=["GET"], parameters=[_MODEL_IN_PATH])
+@blp.operation("Look a model's own prices up", "ModelWithoutPrices", description="Without them, its list price holds.")
 @blp.response(200, NamedModelSettingsSchema, description="Its prices.", example=examples.MODEL_SETTINGS)
 def get_model_settings(name: str) -> dict[str, Any]:
     prices = services().policy.prices().get(name)
@@ -271,11 +276,10 @@ def get_model_settings(name: str) -> dict[str, Any]:
     return {"name": name, "prices": prices}
 
 
-@blp.route("/models/<path:name>", methods=["PUT"])
+@blp.route("/models/<path:name>", methods=["PUT"], parameters=[_MODEL_IN_PATH])
 @blp.operation(
     "Set a model's prices",
     description="For requests from now on; records stay as they are. The name may be a model's or a deployment's.",
-    parameters=[_MODEL_IN_PATH],
 )
 @blp.arguments(ModelSettingsSchema, example={"prices": examples.MODEL_SETTINGS["prices"]})
 @blp.response(200, NamedModelSettingsSchema, description="In force.", example=examples.MODEL_SETTINGS)
@@ -285,8 +289,12 @@ def set_model_settings(settings: dict[str, Any], name: str) -> dict[str, Any]:
     return {"name": name, "prices": prices}
 
 
-@blp.route("/models/<path:name>", methods=["DELETE"])
-@blp.operation("Go back to a model's list price", "ModelWithoutPrices", parameters=[_MODEL_IN_PATH])
+@blp.route("/models/<path:name>", methods=["DELETE"], parameters=[_MODEL_IN_PATH])
+@blp.operation(
+    "Go back to a model's list price",
+    "ModelWithoutPrices",
+    description="For requests from now on; records stay as they are.",
+)
 @blp.response(204, description="It costs its list price from now on.")
 def delete_model_settings(name: str) -> None:
     policy = services().policy

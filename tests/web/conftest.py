@@ -1,0 +1,79 @@
+"""The application without a socket, in front of a simulated Azure with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from llmgateway.app import create_app
+from llmgateway.settings import Settings
+from llmgateway.simulator import Simulator
+from llmgateway.web.context import EXTENSION
+
+ADMIN_KEY = "web-tests-admin-key"
+AZURE_KEY = "web-tests-azure-key"
+MODELS = ("gpt-4o-mini", "gpt-4o")
+MAX_BODY_BYTES = 100_000
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[Simulator]:
+    with Simulator(key=AZURE_KEY) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def make_app(azure, clock, tmp_path) -> Iterator[Callable[..., Flask]]:
+    """Makes an application with an instance folder of its own; settings can be replaced by name."""
+    apps: list[Flask] = []
+
+    def make(**environ: str) -> Flask:
+        folder = tmp_path / f"instance-{len(apps)}"
+        defaults = {
+            "ADMIN_KEY": ADMIN_KEY,
+            "LLM_BASE_URL": f"{azure.url}/openai/v1",
+            "LLM_API_KEY": AZURE_KEY,
+            "LLMGATEWAY_MODELS": ",".join(MODELS),
+            "LLMGATEWAY_INSTANCE": str(folder),
+            "LLMGATEWAY_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+        }
+        app = create_app(Settings.from_env(defaults | environ), clock=clock)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        app.extensions[EXTENSION].journal.close()
+
+
+@pytest.fixture
+def client(make_app) -> FlaskClient:
+    return make_app().test_client()
+
+
+@pytest.fixture
+def admin() -> dict[str, str]:
+    """The header of the admin API."""
+    return {"AdminKey": ADMIN_KEY}
+
+
+@pytest.fixture
+def new_key(client, admin) -> Callable[..., dict[str, object]]:
+    """Hand out a key, and return all that the admin is told about it."""
+
+    def create(**fields: object) -> dict[str, object]:
+        answer = client.post("/admin/keys", json={"user": "ada", **fields}, headers=admin)
+        assert 201 == answer.status_code
+        told: dict[str, object] = answer.json
+        return told
+
+    return create
+
+
+@pytest.fixture
+def user(new_key) -> dict[str, str]:
+    """The header of a user's request."""
+    return {"Authorization": f"Bearer {new_key()['key']}"}
