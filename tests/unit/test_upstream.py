@@ -1,0 +1,600 @@
+"""Azure over real sockets: what goes there, what comes back, and what went wrong."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from llmgateway.endpoint import Endpoint
+from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from llmgateway.simulator import Raw, Script, Simulator
+from llmgateway.transmission import Transmission
+from llmgateway.upstream import AzureAnswer, AzureUpstream
+from tests.servers import free_port, wait_until
+from tests.stores.contract import at_once
+
+KEY = "azure-key"
+BODY = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}).encode()
+STREAM = json.dumps(json.loads(BODY) | {"stream": True}).encode()
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch):
+    """What the machine's environment says of proxies is not these tests' business."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def azure():
+    with Simulator(key=KEY) as azure:
+        yield azure
+
+
+@contextmanager
+def upstream_to(url: str, **options: object):
+    settings = {
+        "key_header": "api-key",
+        "connect_timeout": 5.0,
+        "first_byte_timeout": 10.0,
+        "between_bytes_timeout": 10.0,
+        "connections": 8,
+    }
+    with closing(AzureUpstream(Endpoint.parse(url), **settings | options)) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(azure):
+    with upstream_to(f"{azure.url}/openai/v1") as upstream:
+        yield upstream
+
+
+def send(upstream: AzureUpstream, body: bytes = BODY, **fields: object) -> AzureAnswer:
+    arguments = {
+        "deployment": "gpt-4o-mini",
+        "credential": KEY,
+        "request_id": "req-1",
+        "transmission": Transmission(),
+    }
+    return upstream.send(body, **arguments | fields)
+
+
+def read(answer: AzureAnswer) -> bytes:
+    with closing(answer):
+        return b"".join(iter(answer.read, b""))
+
+
+def encrypted(peer: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+    return tls.wrap_socket(peer, server_side=True)
+
+
+@contextmanager
+def raw_server(*answers: bytes | Callable[[socket.socket], None], tls: ssl.SSLContext | None = None):
+    """A server that reads one request per connection and says the next of *answers*; gives its port and what it got."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    got: list[bytes] = []
+
+    def serve() -> None:
+        for answer in answers:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), peer, encrypted(peer, tls) if tls else peer as wire:
+                got.append(wire.recv(65536))
+                answer(wire) if callable(answer) else wire.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], got
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+class TestTheRequest:
+    def test_carries_what_azure_needs_and_nothing_else(self, upstream, azure):
+        """The body as it is, the organisation's key, our identifier, and no header of the client's."""
+        read(send(upstream, request_id="0199-abc"))
+
+        (served,) = azure.served
+        assert (BODY, True, "0199-abc") == (served.body, served.authenticated, served.client_request_id)
+        assert {
+            "accept": "application/json, text/event-stream",
+            "accept-encoding": "identity",
+            "api-key": KEY,
+            "content-length": str(len(BODY)),
+            "content-type": "application/json",
+            "host": azure.url.removeprefix("http://"),
+            "user-agent": "llmgateway",
+            "x-ms-client-request-id": "0199-abc",
+        } == {name: value for name, value in served.headers.items() if name != "connection"}
+
+    @pytest.mark.parametrize(
+        ("key_header", "path", "header", "value"),
+        [
+            ("api-key", "/openai/v1", "api-key", KEY),
+            ("Authorization", "/openai/v1", "authorization", f"Bearer {KEY}"),
+            ("Ocp-Apim-Subscription-Key", "/apim/deployments/{model}", "ocp-apim-subscription-key", KEY),
+        ],
+    )
+    def test_shows_the_key_where_it_belongs(self, azure, key_header, path, header, value):
+        """Azure, Azure as OpenAI's clients call it, and API Management each look in another place."""
+        with upstream_to(azure.url + path, key_header=key_header) as upstream:
+            read(send(upstream))
+
+        (served,) = azure.served
+        assert (value, True) == (served.headers[header], served.authenticated)
+
+    def test_goes_where_the_endpoint_says(self, azure):
+        """A path that names the deployment names the one of each request."""
+        with upstream_to(f"{azure.url}/openai/deployments/{{model}}?api-version=2024-10-21") as upstream:
+            for deployment in ("gpt-4o-mini", "gpt-4o"):
+                read(send(upstream, deployment=deployment))
+
+        assert ["gpt-4o-mini", "gpt-4o"] == [served.path.split("/")[3] for served in azure.served]
+        assert {"api-version": "2024-10-21"} == azure.served[0].query
+
+    def test_threads_do_not_share_what_is_theirs(self, upstream, azure):
+        """Every request has its own body, identifier and credential, however many go out at once."""
+        bodies = [json.dumps(json.loads(BODY) | {"user": str(number)}).encode() for number in range(16)]
+
+        at_once(
+            *[
+                lambda number=number: read(
+                    send(upstream, bodies[number], request_id=str(number), credential=f"{KEY}{number}")
+                )
+                for number in range(16)
+            ]
+        )
+
+        assert {(str(number), f"{KEY}{number}", bodies[number]) for number in range(16)} == {
+            (served.client_request_id, served.headers["api-key"], served.body) for served in azure.served
+        }
+
+
+class TestTheAnswer:
+    def test_is_azures_own(self, upstream, azure):
+        """Status and bytes come back as they were sent."""
+        answer = send(upstream)
+
+        assert (200, False) == (answer.status, answer.is_event_stream)
+        assert read(answer) == azure.served[0].body_sent
+
+    def test_has_the_headers_that_clients_may_see(self, upstream, azure):
+        """What helps the client passes; the organisation's limits are renamed, its affairs and the hop's stay here."""
+        azure.script(
+            Script(
+                headers={
+                    "retry-after": "3",
+                    "Retry-After-MS": "3000",
+                    "Set-Cookie": "a=b",
+                    "Server": "x",
+                    "Connection": "keep-alive",
+                    "x-custom": "y",
+                }
+            )
+        )
+        answer = send(upstream)
+        read(answer)
+
+        names = {name for name, _ in answer.headers}
+        assert {
+            "apim-request-id",
+            "azureml-model-session",
+            "content-type",
+            "retry-after",
+            "retry-after-ms",
+            "x-ms-region",
+            "x-request-id",
+        } == {name for name in names if not name.startswith("x-upstream-ratelimit-")}
+        assert ("3", "3000") == tuple(dict(answer.headers)[name] for name in ("retry-after", "retry-after-ms"))
+        assert "x-upstream-ratelimit-remaining-tokens" in names
+        assert all(name == name.lower() for name in names)
+
+    def test_says_where_it_was_made(self, upstream, azure):
+        """Region and Azure's identifier go into the books."""
+        answer = send(upstream)
+        read(answer)
+
+        assert ("East US 2", dict(answer.headers)["apim-request-id"]) == (answer.region, answer.upstream_request_id)
+
+    def test_a_stream_arrives_as_it_is_made(self, upstream, azure):
+        """The first events can be read while Azure still thinks about the rest."""
+        azure.script(Script(stall_after_events=2))
+        answer = send(upstream, STREAM)
+        assert answer.is_event_stream
+
+        seen = answer.read()
+        while seen.count(b"\n\n") < 2:
+            seen += answer.read()
+        assert not azure.served[0].finished
+        azure.release()
+
+        assert (seen + read(answer)).endswith(b"data: [DONE]\n\n")
+
+    @pytest.mark.parametrize("fault", ["token_rate_limit", "unauthorized", "server_error", "content_filter"])
+    def test_errors_are_answers(self, upstream, azure, fault):
+        """What Azure refuses is passed on by whoever asked; it is no failure of the connection."""
+        azure.script(Script(fault=fault))
+
+        answer = send(upstream)
+
+        assert answer.status >= 400
+        assert b"error" in read(answer)
+
+    def test_a_redirect_is_not_followed(self):
+        """Azure never redirects; whoever does must not get the key at another address."""
+        there = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+        with raw_server(there) as (port, got), upstream_to(f"http://127.0.0.1:{port}") as upstream:
+            answer = send(upstream)
+            assert 302 == answer.status
+            read(answer)
+
+        assert 1 == len(got)
+
+    def test_what_is_compressed_stays_compressed(self, upstream, azure):
+        """Bytes pass through as they are on the wire, with the header that explains them."""
+        azure.script(Script(raw=Raw(200, {"Content-Encoding": "gzip"}, b"\x1f\x8bnot really")))
+
+        answer = send(upstream)
+
+        assert "gzip" == dict(answer.headers)["content-encoding"]
+        assert b"\x1f\x8bnot really" == read(answer)
+
+
+class TestTheConnection:
+    @pytest.mark.parametrize("body", [BODY, STREAM])
+    def test_is_used_again(self, upstream, azure, body):
+        """An answer that was read to its end leaves its connection for the next request."""
+        for _ in range(3):
+            read(send(upstream, body))
+
+        assert [1, 1, 1] == [served.connection for served in azure.served]
+
+    def test_is_not_used_again_after_a_break(self, upstream, azure):
+        """An answer that was left in the middle closes its connection, and Azure sees that."""
+        azure.script(Script(stall_after_events=2))
+        answer = send(upstream, STREAM)
+        answer.read()
+        answer.close()
+        azure.wait_for(lambda served: served[0].peer_left)
+
+        read(send(upstream))
+
+        assert [1, 2] == [served.connection for served in azure.served]
+
+    def test_closed_by_azure_meanwhile_is_replaced(self, azure, upstream):
+        """A connection that Azure closed while it was idle costs the next request nothing."""
+        read(send(upstream))
+        port = azure.port
+        azure.stop()
+        with Simulator(key=KEY, port=port):
+            assert 200 == send(upstream).status
+
+
+class TestWhatGoesWrong:
+    def test_nobody_listens(self):
+        """A refused connection is unreachable: nothing was sent, nothing is owed."""
+        transmission = Transmission()
+        with (
+            upstream_to(f"http://127.0.0.1:{free_port()}") as upstream,
+            pytest.raises(UpstreamUnreachable) as failed,
+        ):
+            send(upstream, transmission=transmission)
+
+        assert (5, False) == (failed.value.retry_after, transmission.sent)
+
+    def test_an_unknown_host(self):
+        """A name that no address belongs to is unreachable."""
+        with upstream_to("http://azure.invalid") as upstream, pytest.raises(UpstreamUnreachable):
+            send(upstream)
+
+    def test_nobody_accepts(self):
+        """A host that does not take the connection in time is unreachable."""
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            waiting = [socket.socket() for _ in range(4)]  # they fill the queue
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex(listener.getsockname())
+            with (
+                upstream_to(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.2) as upstream,
+                pytest.raises(UpstreamUnreachable),
+            ):
+                send(upstream)
+            for one in waiting:
+                one.close()
+
+    def test_no_first_byte(self, azure):
+        """Azure took the request and says nothing: a time-out, and the request may be billed."""
+        azure.script(Script(delay=60))
+        transmission = Transmission()
+        with (
+            upstream_to(f"{azure.url}/openai/v1", first_byte_timeout=0.2) as upstream,
+            pytest.raises(UpstreamTimeout),
+        ):
+            send(upstream, transmission=transmission)
+
+        assert transmission.sent
+
+    def test_silence_in_the_middle(self, azure):
+        """Between bytes another limit holds than before the first one."""
+        azure.script(Script(delay=0.4, stall_after_events=1))
+        with upstream_to(f"{azure.url}/openai/v1", between_bytes_timeout=0.2) as upstream:
+            answer = send(upstream, STREAM)
+            with pytest.raises(UpstreamTimeout):
+                read(answer)
+
+    def test_the_first_limit_holds_again_for_the_next_request(self, azure):
+        """A connection used again waits for its first byte as long as a new one."""
+        with upstream_to(f"{azure.url}/openai/v1", between_bytes_timeout=0.2) as upstream:
+            read(send(upstream))
+            azure.script(Script(delay=0.5))
+
+            assert 200 == send(upstream).status
+
+        assert [1, 1] == [served.connection for served in azure.served]
+
+    @pytest.mark.parametrize("reset", [False, True])
+    def test_closed_without_an_answer(self, upstream, azure, reset):
+        """Azure read the request and hung up: broken, and it may be billed."""
+        azure.script(Script(refuse=True, reset=reset))
+        transmission = Transmission()
+
+        with pytest.raises(UpstreamBroken):
+            send(upstream, transmission=transmission)
+
+        assert transmission.sent
+        assert 1 == len(azure.served)
+
+    @pytest.mark.parametrize("framing", ["chunked", "length"])
+    @pytest.mark.parametrize("reset", [False, True])
+    @pytest.mark.parametrize("body", [BODY, STREAM])
+    def test_closed_in_the_middle(self, upstream, azure, framing, reset, body):
+        """An answer that is cut is not taken for a whole one."""
+        azure.script(Script(cut_after_bytes=20, framing=framing, reset=reset))
+        with pytest.raises(UpstreamBroken):
+            read(send(upstream, body))
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"",
+            b"garbage\r\n\r\n",
+            b"HTTP/1.1 abc OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+            b"\x16\x03\x01\x00\x00",
+        ],
+    )
+    def test_a_head_that_is_none(self, head):
+        """What is no HTTP is a broken answer."""
+        with (
+            raw_server(head) as (port, _),
+            upstream_to(f"http://127.0.0.1:{port}") as upstream,
+            pytest.raises(UpstreamBroken),
+        ):
+            send(upstream)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
+        ],
+    )
+    def test_a_body_that_is_none(self, answer):
+        """A body that breaks its framing is a broken answer."""
+        with raw_server(answer) as (port, _), upstream_to(f"http://127.0.0.1:{port}") as upstream:
+            answer = send(upstream)
+            with pytest.raises(UpstreamBroken):
+                read(answer)
+
+    @pytest.mark.parametrize("trouble", [{"refuse": True}, {"cut_after_bytes": 5}])
+    def test_says_no_secret(self, upstream, azure, trouble, caplog):
+        """Neither the client's message nor the operator's line has a key or a conversation in it."""
+        azure.script(Script(**trouble))
+        with pytest.raises(UpstreamBroken) as failed:
+            read(send(upstream))
+
+        assert 1 == len(caplog.messages)
+        assert not {KEY, "Hello"} & set(caplog.text.replace('"', " ").split())
+        assert KEY not in str(failed.value)
+
+
+class TestCutting:
+    def test_before_the_first_byte(self, azure, upstream):
+        """A thread that waits for Azure is woken when the client goes, and Azure sees the connection close."""
+        azure.script(Script(delay=60))
+        transmission = Transmission()
+        gone: list[Exception] = []
+
+        def wait() -> None:
+            with pytest.raises(ClientGone) as cut:
+                send(upstream, transmission=transmission)
+            gone.append(cut.value)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        azure.wait_for(lambda served: served)
+        transmission.cut()
+        thread.join(5)
+
+        assert 1 == len(gone)
+        azure.wait_for(lambda served: served[0].peer_left)
+
+    @pytest.mark.parametrize("framing", ["chunked", "close"])
+    def test_in_the_middle(self, azure, upstream, framing):
+        """An answer that is cut while it is read is not taken for a whole one, however its end is told."""
+        azure.script(Script(stall_after_events=1, framing=framing))
+        transmission = Transmission()
+        answer = send(upstream, STREAM, transmission=transmission)
+        answer.read()
+        threading.Timer(0.05, transmission.cut).start()
+
+        with pytest.raises(ClientGone):
+            read(answer)
+
+    def test_before_anything_was_sent(self, azure, upstream):
+        """A client that has gone already costs Azure nothing."""
+        transmission = Transmission()
+        transmission.cut()
+
+        with pytest.raises(ClientGone):
+            send(upstream, transmission=transmission)
+
+        assert not transmission.sent
+        assert [] == azure.served
+
+    def test_too_late(self, azure, upstream):
+        """An answer that has arrived is past cutting: its connection carries another by now."""
+        transmission = Transmission()
+        read(send(upstream, transmission=transmission))
+        transmission.cut()
+
+        assert read(send(upstream))
+        assert [1, 1] == [served.connection for served in azure.served]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that only itself vouches for, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "certificate.pem"
+    pem.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return pem, context
+
+
+class TestTLS:
+    def test_a_certificate_that_nobody_vouches_for(self, certificate):
+        """Without trust nothing is sent: the key must not go to whoever answers."""
+        _, tls = certificate
+        transmission = Transmission()
+        with (
+            raw_server(OK, tls=tls) as (port, got),
+            upstream_to(f"https://localhost:{port}") as upstream,
+            pytest.raises(UpstreamUnreachable),
+        ):
+            send(upstream, transmission=transmission)
+
+        assert (False, []) == (transmission.sent, got)
+
+    def test_no_tls_at_all(self):
+        """A port that speaks no TLS is unreachable."""
+        with raw_server(OK) as (port, _), upstream_to(f"https://localhost:{port}") as upstream:
+            transmission = Transmission()
+            with pytest.raises(UpstreamUnreachable):
+                send(upstream, transmission=transmission)
+            assert not transmission.sent
+
+    def test_trusts_what_the_environment_trusts(self, certificate, monkeypatch):
+        """REQUESTS_CA_BUNDLE means what it means to requests, as it was at the start."""
+        pem, tls = certificate
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        with raw_server(OK, tls=tls) as (port, got), upstream_to(f"https://localhost:{port}") as upstream:
+            monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+            assert b"{}" == read(send(upstream))
+
+        assert got[0].startswith(b"POST /chat/completions HTTP/1.1\r\n")
+
+
+class TestProxies:
+    def test_come_from_the_environment_once(self, monkeypatch):
+        """HTTP_PROXY counts as it was at the start; what changes later changes nothing."""
+        with raw_server(OK) as (port, got):
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+            with upstream_to("http://azure.invalid/openai/v1") as upstream:
+                monkeypatch.delenv("HTTP_PROXY")
+                assert b"{}" == read(send(upstream))
+
+        assert got[0].startswith(b"POST http://azure.invalid/openai/v1/chat/completions HTTP/1.1\r\n")
+
+    def test_not_for_those_who_need_none(self, azure, monkeypatch):
+        """NO_PROXY means what it means to requests."""
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with upstream_to(f"{azure.url}/openai/v1") as upstream:
+            assert 200 == send(upstream).status
+
+    @pytest.mark.parametrize("refusal", [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"garbage\r\n\r\n"])
+    def test_that_open_no_tunnel(self, monkeypatch, refusal):
+        """A proxy that refuses to connect us has shown Azure nothing: unreachable, nothing is owed."""
+        transmission = Transmission()
+        with raw_server(refusal) as (port, got):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+            with upstream_to("https://azure.invalid/openai/v1") as upstream, pytest.raises(UpstreamUnreachable):
+                send(upstream, transmission=transmission)
+
+        assert got[0].startswith(b"CONNECT azure.invalid:443 ")
+        assert KEY.encode() not in got[0]
+        assert not transmission.sent
+
+    def test_tunnel_tls(self, certificate, monkeypatch):
+        """Through a tunnel the request goes encrypted, and counts as sent."""
+        pem, tls = certificate
+        seen: list[bytes] = []
+
+        def tunnel(peer: socket.socket) -> None:
+            peer.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            with encrypted(peer, tls) as wire:
+                seen.append(wire.recv(65536))
+                wire.sendall(OK)
+
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        transmission = Transmission()
+        with raw_server(tunnel) as (port, _):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+            with upstream_to("https://localhost/openai/v1") as upstream:
+                answer = send(upstream, transmission=transmission)
+                assert transmission.sent
+                assert b"{}" == read(answer)
+
+        assert b"POST /openai/v1/chat/completions" in seen[0]
+
+
+def test_closing_lets_idle_connections_go(azure):
+    """What is closed holds no socket open at Azure."""
+    with upstream_to(f"{azure.url}/openai/v1") as upstream:
+        read(send(upstream))
+
+    wait_until(lambda: "0 connections" in repr(azure))
