@@ -1,0 +1,452 @@
+"""The pipeline from end to end, with a real store and a simulated Azure; no web."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import closing, suppress
+
+import pytest
+
+from llmgateway.credential import CredentialCipher
+from llmgateway.endpoint import Endpoint
+from llmgateway.errors import (
+    ClientGone,
+    GatewayError,
+    InvalidKey,
+    InvalidRequest,
+    ModelNotAllowed,
+    Overloaded,
+    StoreUnavailable,
+    UpstreamBroken,
+    UpstreamCredentials,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from llmgateway.gateway import CompletionRequest, Gateway, Reply
+from llmgateway.keys import Keys
+from llmgateway.organisation import OrganisationPolicy
+from llmgateway.records import Outcome, Prices, UsageSource
+from llmgateway.relay import Drain
+from llmgateway.simulator import Script, Simulator
+from llmgateway.slots import Slots
+from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
+from llmgateway.upstream import AzureUpstream
+from llmgateway.watch import Watch
+from tests.servers import wait_until
+from tests.unit.parts import Entries, Stopwatch
+
+AZURE_KEY = "azure-key"
+CIPHER = CredentialCipher("secret")
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def azure():
+    with Simulator(key=AZURE_KEY) as azure:
+        yield azure
+
+
+@pytest.fixture
+def database(tmp_path):
+    with closing(SQLiteDatabase(tmp_path / "gateway.sqlite")) as database:
+        yield database
+
+
+class House:
+    """A gateway with everything around it."""
+
+    def __init__(self, database: SQLiteDatabase, azure: Simulator, clock: object) -> None:
+        self.azure = azure
+        self.clock = clock
+        self.keys = Keys(SQLiteKeys(database), clock=clock)
+        self.policy = OrganisationPolicy(SQLiteOrganisation(database), CIPHER, fallback=AZURE_KEY, clock=clock)
+        self.entries = Entries()
+        self.slots = Slots(2)
+        self._upstreams: list[AzureUpstream] = []
+        self.key_id, self.key = self._hand_out()
+
+    def _hand_out(self) -> tuple[str, str]:
+        record, key = self.keys.create(user="ada", name="laptop", group="physics")
+        return record.id, key
+
+    def gateway(
+        self,
+        path: str = "/openai/v1",
+        *,
+        url: str | None = None,
+        offered: tuple[str, ...] = (),
+        first_byte_timeout: float = 10,
+    ) -> Gateway:
+        endpoint = Endpoint.parse((url or self.azure.url) + path)
+        upstream = AzureUpstream(
+            endpoint,
+            key_header="api-key",
+            connect_timeout=5,
+            first_byte_timeout=first_byte_timeout,
+            between_bytes_timeout=5,
+            connections=4,
+        )
+        self._upstreams.append(upstream)
+        return Gateway(
+            keys=self.keys,
+            policy=self.policy,
+            upstream=upstream,
+            endpoint=endpoint,
+            books=self.entries,
+            slots=self.slots,
+            drain=Drain(seconds=0, at_once=0, timer=Stopwatch()),
+            watch=Watch(),
+            offered=offered,
+            clock=self.clock,
+            timer=Stopwatch(),
+        )
+
+    def request(self, *, body: bytes | None = None, key: str | None = "", gone=None, **fields: object):
+        document = {"model": "gpt-4o-mini", "messages": HELLO} | fields
+        return CompletionRequest(
+            id="req-1",
+            key=self.key if key == "" else key,
+            body=json.dumps(document).encode() if body is None else body,
+            endpoint="/v1/chat/completions",
+            client_address="10.0.0.1",
+            client_gone=gone,
+        )
+
+    def close(self) -> None:
+        for upstream in self._upstreams:
+            upstream.close()
+
+
+@pytest.fixture
+def house(database, azure, clock):
+    with closing(House(database, azure, clock)) as house:
+        yield house
+
+
+def read(reply: Reply) -> bytes:
+    if isinstance(reply.body, bytes):
+        return reply.body
+    with closing(reply.body):
+        return b"".join(reply.body)
+
+
+def test_a_plain_answer(house, azure):
+    """Azure's bytes come back, the slot is free again, and the books say what Azure billed."""
+    reply = house.gateway().complete(house.request())
+
+    (served,) = azure.served
+    assert (200, served.body_sent) == (reply.status, reply.body)
+    record = house.entries.only
+    assert ("req-1", house.key_id, "ada", "physics", "10.0.0.1") == (
+        record.id,
+        record.key_id,
+        record.user,
+        record.group,
+        record.client_address,
+    )
+    assert (served.usage.total_tokens, UsageSource.UPSTREAM, Outcome.OK, False) == (
+        record.total_tokens,
+        record.usage_source,
+        record.outcome,
+        record.stream,
+    )
+    assert "req-1" == served.client_request_id
+    assert 0 == house.slots.taken
+
+
+def test_a_stream(house, azure):
+    """A stream holds its slot until it is closed; the usage that was asked for in secret is counted and withheld."""
+    reply = house.gateway().complete(house.request(stream=True))
+    assert 1 == house.slots.taken
+    data = read(reply)
+
+    (served,) = azure.served
+    assert b'"prompt_tokens"' in served.body_sent
+    assert b'"prompt_tokens"' not in data
+    assert data.endswith(b"data: [DONE]\n\n")
+    assert served.usage.total_tokens == house.entries.only.total_tokens
+    assert 0 == house.slots.taken
+
+
+def test_the_prompt_in_front(house, azure):
+    """What an admin sets is in the next request, and the record says which version it was."""
+    house.policy.set_prompt("Be brief.")
+
+    house.gateway().complete(house.request())
+
+    sent = json.loads(azure.served[0].body)["messages"]
+    assert [{"role": "system", "content": "Be brief."}, *HELLO] == sent
+    assert 1 == house.entries.only.prompt_version
+
+
+def test_the_organisations_price(house):
+    """A price that an admin set holds for the next request."""
+    house.policy.set_prices("gpt-4o-mini", Prices(prompt=1e6, cached=0, completion=0))
+
+    house.gateway().complete(house.request())
+
+    assert house.entries.only.prompt_tokens == house.entries.only.cost_usd
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"key": None}, InvalidKey),
+        ({"key": "unknown"}, InvalidKey),
+        ({"body": b"{"}, InvalidRequest),
+    ],
+)
+def test_what_is_refused_leaves_nothing(house, azure, change, error):
+    """A refusal before sending takes no slot, leaves no record and asks Azure nothing."""
+    with pytest.raises(error):
+        house.gateway().complete(house.request(**change))
+
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+
+
+def test_a_model_that_is_not_allowed(house, azure):
+    """What a key may not use never reaches Azure."""
+    house.keys.update(house.key_id, {"models": ("o3",)})
+
+    with pytest.raises(ModelNotAllowed):
+        house.gateway().complete(house.request())
+
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+
+
+def test_one_request_too_many(house, azure):
+    """With every slot taken the answer is at once that there is none, before anything is looked up."""
+    gateway = house.gateway()
+    replies = [gateway.complete(house.request(stream=True)) for _ in range(2)]
+
+    with pytest.raises(Overloaded):
+        gateway.complete(house.request(key=None))
+
+    for reply in replies:
+        reply.body.close()
+    assert 200 == gateway.complete(house.request()).status
+
+
+def test_books_that_fail_take_no_slot(house, monkeypatch):
+    """A request that cannot be written down is not sent."""
+
+    def fail(record: object) -> None:
+        raise StoreUnavailable("no")
+
+    monkeypatch.setattr(house.entries, "begin", fail)
+
+    with pytest.raises(StoreUnavailable):
+        house.gateway().complete(house.request())
+
+    assert (0, []) == (house.slots.taken, house.azure.served)
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "outcome"),
+    [
+        (Script(refuse=True), UpstreamBroken, Outcome.BROKEN),
+        (Script(cut_after_bytes=30), UpstreamBroken, Outcome.BROKEN),
+        (Script(delay=30), UpstreamTimeout, Outcome.TIMEOUT),
+    ],
+)
+def test_trouble_after_sending_is_booked(house, azure, script, error, outcome):
+    """What may have been billed leaves an estimated record, and gives its slot back."""
+    azure.script(script)
+
+    with pytest.raises(error):
+        house.gateway(first_byte_timeout=0.2).complete(house.request())
+
+    record = house.entries.only
+    assert (outcome, UsageSource.ESTIMATED) == (record.outcome, record.usage_source)
+    assert (record.prompt_tokens, record.prompt_tokens) == (2, record.total_tokens)
+    assert 0 == house.slots.taken
+
+
+def test_an_azure_that_cannot_be_reached_is_not_booked(house):
+    """What was never sent leaves no record."""
+    with pytest.raises(UpstreamUnreachable):
+        house.gateway(url="http://azure.invalid").complete(house.request())
+
+    assert (["req-1"], []) == (house.entries.cancelled, house.entries.ended)
+    assert 0 == house.slots.taken
+
+
+@pytest.mark.parametrize("fault", ["token_rate_limit", "content_filter", "server_error", "deployment_not_found"])
+def test_azures_errors_are_the_clients(house, azure, fault):
+    """Azure's refusal goes to the client as it is, costs nothing and is booked as an error."""
+    azure.script(Script(fault=fault))
+
+    reply = house.gateway().complete(house.request(stream=True))
+
+    assert (azure.served[0].status, azure.served[0].body_sent) == (reply.status, reply.body)
+    record = house.entries.only
+    assert (Outcome.UPSTREAM_ERROR, UsageSource.NONE, 0, reply.status) == (
+        record.outcome,
+        record.usage_source,
+        record.total_tokens,
+        record.status,
+    )
+    assert (("sexual",) if fault == "content_filter" else ()) == record.content_filter
+
+
+@pytest.mark.parametrize("fault", ["unauthorized", "permission_denied", "network_denied", "blocked"])
+def test_a_refused_credential_is_not_the_users_fault(house, azure, fault, caplog):
+    """Azure's 401 and 403 are ours: the user hears that the key is fine, the admin reads what to do, until it works."""
+    gateway = house.gateway()
+    azure.script(Script(fault=fault))
+    with pytest.raises(UpstreamCredentials, match="Your key is fine"):
+        gateway.complete(house.request())
+
+    assert gateway.credential_refused
+    assert "setllmkey" in caplog.text
+    assert (Outcome.UPSTREAM_ERROR, 0) == (house.entries.only.outcome, house.slots.taken)
+
+    gateway.complete(house.request())
+    assert not gateway.credential_refused
+
+
+def test_no_credential_at_all(house, azure):
+    """Without a usable key for Azure nothing is sent."""
+    OrganisationPolicy(house.policy._store, CredentialCipher("other"), fallback=None, clock=house.clock).set_credential(
+        "unreadable here"
+    )
+
+    with pytest.raises(UpstreamCredentials):
+        house.gateway().complete(house.request())
+
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+
+
+class TestADeploymentWithoutStreamOptions:
+    @pytest.mark.parametrize("fault", ["unknown_parameter", "unrecognized_argument"])
+    def test_is_asked_again_and_remembered(self, house, azure, fault):
+        """A stream works all the same: once asked twice, from then on asked right; one record each."""
+        gateway = house.gateway()
+        azure.script(Script(fault=fault))
+
+        for _ in range(2):
+            assert read(gateway.complete(house.request(stream=True))).endswith(b"data: [DONE]\n\n")
+
+        assert [400, 200, 200] == [served.status for served in azure.served]
+        assert [True, False, False] == [b"stream_options" in served.body for served in azure.served]
+        assert [UsageSource.ESTIMATED] * 2 == [record.usage_source for record in house.entries.ended]
+        assert [Outcome.OK] * 2 == [record.outcome for record in house.entries.ended]
+        assert 0 == house.slots.taken
+
+    def test_is_only_that_one(self, house, azure):
+        """Other deployments go on reporting their usage."""
+        gateway = house.gateway()
+        azure.script(Script(fault="unknown_parameter"))
+        read(gateway.complete(house.request(stream=True)))
+
+        read(gateway.complete(house.request(stream=True, model="gpt-4o")))
+
+        assert UsageSource.UPSTREAM == house.entries.ended[-1].usage_source
+
+    def test_is_told_apart_from_a_client_that_asked(self, house, azure):
+        """Who sent stream_options gets Azure's objection."""
+        azure.script(Script(fault="unknown_parameter"))
+
+        reply = house.gateway().complete(house.request(stream=True, stream_options={"include_obfuscation": False}))
+
+        assert (400, 1) == (reply.status, len(azure.served))
+
+    def test_that_fails_again_is_not_asked_a_third_time(self, house, azure):
+        """Whatever goes wrong, one request is at most two."""
+        azure.script(Script(fault="unknown_parameter"), times=2)
+
+        assert 400 == house.gateway().complete(house.request(stream=True)).status
+        assert (2, 1) == (len(azure.served), len(house.entries.ended))
+
+    def test_that_is_gone_at_the_second_try_is_booked(self, house, azure):
+        """The first try has reached Azure: one record stays, whatever becomes of the second."""
+        azure.script(Script(fault="unknown_parameter"))
+        azure.script(Script(refuse=True))
+
+        with pytest.raises(GatewayError):
+            house.gateway().complete(house.request(stream=True))
+
+        assert 1 == len(house.entries.ended)
+        assert [] == house.entries.cancelled
+
+
+class TestAClientThatLeaves:
+    def test_before_azure_answers(self, house, azure):
+        """It stops Azure, and costs an estimate."""
+        azure.script(Script(delay=30))
+        gone = threading.Event()
+        threading.Thread(target=lambda: (azure.wait_for(lambda served: served), gone.set())).start()
+
+        with pytest.raises(ClientGone):
+            house.gateway().complete(house.request(gone=gone.is_set))
+
+        azure.wait_for(lambda served: served[0].peer_left)
+        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.slots.taken)
+
+    def test_in_the_middle_of_a_stream(self, house, azure):
+        """A stream that is closed early stops Azure at once, and is billed as far as it came."""
+        azure.script(Script(stall_after_events=4))
+        reply = house.gateway().complete(house.request(stream=True))
+        next(reply.body)
+
+        reply.body.close()
+
+        azure.wait_for(lambda served: served[0].peer_left)
+        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.slots.taken)
+
+    def test_is_not_watched_any_longer(self, house, azure):
+        """When a request has ended nobody asks for its client any more."""
+        asked = threading.Event()
+        gateway = house.gateway()
+
+        gateway.complete(house.request(gone=lambda: asked.set() or False))
+
+        assert {} == gateway._watch._watched
+
+
+@pytest.mark.parametrize(
+    ("path", "offered", "models", "listed"),
+    [
+        ("/openai/v1", (), None, []),
+        ("/openai/v1", ("a", "b"), None, ["a", "b"]),
+        ("/openai/v1", ("a", "b"), ("b", "c"), ["b"]),
+        ("/openai/v1", (), ("b", "c"), ["b", "c"]),
+        ("/openai/deployments/gpt", (), None, ["gpt"]),
+        ("/openai/deployments/gpt", ("a",), None, ["a"]),
+    ],
+)
+def test_lists_models(house, path, offered, models, listed):
+    """A key sees what is on offer and open to it."""
+    record = house.keys.update(house.key_id, {"models": models})
+
+    assert listed == house.gateway(path, offered=offered).models(record)
+
+
+def test_reprs_tell_no_secret(house):
+    """A request in a traceback shows neither the key nor the conversation."""
+    shown = repr(house.request())
+
+    assert house.key not in shown
+    assert "Hello" not in shown
+
+
+def test_threads_leave_nothing_behind(house, azure):
+    """Many requests at once, good and bad, end with every slot free and one record each."""
+    house.slots.capacity = 32
+    gateway = house.gateway()
+    azure.script(Script(cut_after_events=2), times=4)
+
+    def one() -> None:
+        with suppress(GatewayError):
+            read(gateway.complete(house.request(stream=True)))
+
+    threads = [threading.Thread(target=one) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert (16, 16) == (len(house.entries.ended), len(azure.served))
+    wait_until(lambda: 0 == house.slots.taken)
+    assert 4 == sum(record.outcome is Outcome.BROKEN for record in house.entries.ended)
