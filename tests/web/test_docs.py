@@ -101,11 +101,11 @@ def test_documents_every_route(client, document):
 def test_every_operation_is_described(document):
     """Each has a tag that is explained, a short summary, a description, and says whose key it needs."""
     tags = {tag["name"] for tag in document["tags"] if tag["description"]}
-    security = {"users": [{"userKey": []}], "admin": [{"adminKey": []}], "health": []}
+    security = {"users": [{"userKey": []}], "health": []}
     for name, operation in operations(document):
         [tag] = operation["tags"]
         assert tag in tags, name
-        assert security[tag] == operation["security"], name
+        assert security.get(tag, [{"adminKey": []}]) == operation["security"], name
         assert 0 < len(operation["summary"]) <= 50, name
         assert not operation["summary"].endswith("."), name
         assert operation["description"], name
@@ -203,44 +203,37 @@ def answers(
     mine = new_key(group="ml", models=["gpt-4o-mini"], expires_at="2027-03-31", email="ada@example.org")
     user = {"Authorization": f"Bearer {mine['key']}"}
     one = f"/admin/keys/{new_key()['id']}"
-    streamed = examples.STREAMED_CONVERSATION
+    prices = {"prices": {"prompt": 1, "cached": 0.5, "completion": 2}}
 
     def call(name: str, path: str = "", **arguments: Any) -> tuple[str, TestResponse]:
         method, template = name.split(" ")
-        headers = user if template.startswith("/v1") else admin if template.startswith("/admin") else {}
+        headers = user if template.startswith("/v1") else admin
         answer = client.open(path or template, method=method.upper(), headers=headers, **arguments)
         answer.get_data()
         return name, answer
 
     yield call(f"post {CHAT}", json=examples.CONVERSATION)
-    yield call(f"post {CHAT}", json=streamed)
+    yield call(f"post {CHAT}", json=examples.STREAMED_CONVERSATION)
     client.application.extensions[EXTENSION].journal.flush()
-    yield call("get /v1/models")
+    yield call("put /admin/models/{name}", "/admin/models/gpt-4o", json=prices)
+    yield call("post /admin/setprompt", json={"prompt": "Be brief."})
+    for path, item in client.get("/openapi.json").json["paths"].items():
+        if "get" in item and "{" not in path:
+            yield call(f"get {path}")
     yield call("get /v1/models/{model}", "/v1/models/gpt-4o-mini")
-    yield call("get /v1/me")
     yield call("post /admin/addapikey", json={"user": "alan"})
-    yield call("get /admin/listkeys")
     yield call("get /admin/keys", "/admin/keys?limit=1")
     yield call("post /admin/keys", json={"user": "grace"})
     yield call("get /admin/keys/{key_id}", f"/admin/keys/{mine['id']}")
     yield call("patch /admin/keys/{key_id}", one, json={"note": "until June", "starts_at": "2026-01-01"})
     yield call("delete /admin/keys/{key_id}", one)
     yield call("post /admin/removeapikey", json={"id": mine["id"]})
-    yield call("get /admin/prompt")
-    yield call("post /admin/setprompt", json={"prompt": "Be brief."})
     yield call("put /admin/prompt", json={"prompt": ""})
-    yield call("get /admin/prompt/versions")
     yield call("get /admin/usage", "/admin/usage?by=day,month,user,key,group,model")
     yield call("get /admin/usage", "/admin/usage?by=day&format=csv")
     yield call("post /admin/setllmkey", json={"key": AZURE_KEY})
-    prices = {"prices": {"prompt": 1, "cached": 0.5, "completion": 2}}
-    yield call("put /admin/models/{name}", "/admin/models/gpt-4o", json=prices)
     yield call("get /admin/models/{name}", "/admin/models/gpt-4o")
-    yield call("get /admin/models")
     yield call("delete /admin/models/{name}", "/admin/models/gpt-4o")
-    yield call("get /admin/status")
-    yield call("get /livez")
-    yield call("get /readyz")
 
 
 def test_real_answers_are_as_documented(client, admin, new_key, document):
@@ -261,9 +254,8 @@ def test_real_answers_are_as_documented(client, admin, new_key, document):
 
 def test_a_report_has_rows_to_check(client, admin, new_key):
     """The call above sees every field of a row."""
-    reports = [
-        answer.json for name, answer in answers(client, admin, new_key) if name == "get /admin/usage" and answer.json
-    ]
+    reports = [answer.json for name, answer in answers(client, admin, new_key) if name == "get /admin/usage"]
+    [grouped] = [report for report in reports if report and report["rows"]]
 
-    assert 2 == reports[0]["total"]["requests"]
-    assert {"day", "month", "user", "key", "group", "model"} < reports[0]["rows"][0].keys()
+    assert 2 == grouped["total"]["requests"]
+    assert {"day", "month", "user", "key", "group", "model"} < grouped["rows"][0].keys()

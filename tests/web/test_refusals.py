@@ -1,0 +1,205 @@
+"""Errors: what the documentation shows is, word for word, what people get; and it helps them on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmgateway.web import examples
+from llmgateway.web.refusals import REFUSALS
+
+from .conftest import MAX_BODY_BYTES
+
+CHAT = "/v1/chat/completions"
+ASK = {"method": "POST", "json": examples.CONVERSATION}
+JSON = "application/json"
+
+FROM_AZURE = {example for refusal in REFUSALS.values() for example in refusal.examples if example.startswith("Azure: ")}
+ELSEWHERE = {"too large", "throttled", "store away", "at capacity", "unreachable", "credentials", "silence"}
+"""What does not come of a single request to a gateway that works; the last ones are in tests/functional."""
+
+
+def refused(client, path: str, **request: Any) -> tuple[int, dict[str, Any]]:
+    answer = client.open(path, **request)
+    return answer.status_code, answer.json
+
+
+def documented(name: str, example: str) -> tuple[int, dict[str, Any]]:
+    component = REFUSALS[name].as_component()
+    return REFUSALS[name].status, component["content"][JSON]["examples"][example]["value"]
+
+
+USER_MISTAKES = [
+    ("InvalidCompletion", "no messages", {"json": {"model": "gpt-4o"}}),
+    ("InvalidCompletion", "not JSON", {"data": '{"messages" : }', "content_type": JSON}),
+    ("ModelNotAllowed", "not allowed", {"json": {"model": "gpt-4o", "messages": []}}),
+    ("ModelNotFound", "not offered", {"json": {"model": "gpt-9", "messages": []}}),
+    ("UnsupportedMediaType", "not JSON", {"data": "{}", "content_type": "application/x-www-form-urlencoded"}),
+    ("UnsupportedMediaType", "compressed", {"json": {}, "headers": {"Content-Encoding": "gzip"}}),
+    ("UnknownModel", "unknown", {"path": "/v1/models/gpt-9", "method": "GET"}),
+]
+ADMIN_MISTAKES = [
+    ("InvalidAdminKey", "no key", {"path": "/admin/listkeys", "method": "GET", "headers": {"AdminKey": None}}),
+    ("InvalidAdminKey", "wrong key", {"path": "/admin/listkeys", "method": "GET", "headers": {"AdminKey": "a guess"}}),
+    ("MalformedBody", "no body", {}),
+    ("MalformedBody", "not JSON", {"data": '{"user": "ada"', "content_type": JSON}),
+    ("InvalidFields", "missing", {"json": {"name": "thesis"}}),
+    ("InvalidFields", "unknown", {"json": {"user": "ada", "usr": "ada"}}),
+    ("UnknownKey", "unknown", {"path": "/admin/keys/nobody", "method": "GET"}),
+    ("KeyExists", "exists", {"json": {"user": "eve", "key": "ada's-own-key"}}),
+    ("ModelWithoutPrices", "none", {"path": "/admin/models/gpt-4o", "method": "DELETE"}),
+]
+
+
+@pytest.mark.parametrize(("name", "example", "request_"), USER_MISTAKES, ids=str)
+def test_users_get_what_is_documented(client, new_key, name, example, request_):
+    """Status and body of every mistake that the documentation shows."""
+    headers = {"Authorization": f"Bearer {new_key(models=['gpt-4o-mini'])['key']}"} | request_.get("headers", {})
+
+    assert documented(name, example) == refused(
+        client, **{"path": CHAT, "method": "POST", **request_, "headers": headers}
+    )
+
+
+@pytest.mark.parametrize(("name", "example", "request_"), ADMIN_MISTAKES, ids=str)
+def test_admins_get_what_is_documented(client, admin, new_key, name, example, request_):
+    """Status and body of every mistake that the documentation shows."""
+    new_key(key="ada's-own-key")
+    headers = {name: value for name, value in (admin | request_.get("headers", {})).items() if value is not None}
+    call = {"path": "/admin/addapikey", "method": "POST", **request_, "headers": headers}
+
+    assert documented(name, example) == refused(client, **call)
+
+
+def test_a_key_is_refused_as_documented(client, admin, new_key, clock):
+    """Without a key, with one that nobody has, with a revoked one, with one whose time is over."""
+    revoked = new_key(active=False)
+    expiring = new_key(expires_at="2027-03-31T22:00:00Z")
+    clock.now = 1_806_530_400.0  # 2027-03-31T22:00:00Z
+    keys = {"no key": None, "unknown key": "nobody's", "revoked": revoked["key"], "expired": expiring["key"]}
+    assert keys.keys() == REFUSALS["InvalidKey"].examples.keys()
+
+    for example, key in keys.items():
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        assert documented("InvalidKey", example) == refused(client, "/v1/me", headers=headers)
+
+
+def test_every_documented_error_is_tested():
+    """A new one has to be provoked here, or to be named as somebody else's."""
+    here = {(name, example) for name, example, _ in USER_MISTAKES + ADMIN_MISTAKES}
+    here |= {("InvalidKey", example) for example in REFUSALS["InvalidKey"].examples}
+    shown = {(name, example) for name, refusal in REFUSALS.items() for example in refusal.examples}
+
+    assert FROM_AZURE | ELSEWHERE == {example for name, example in shown - here}
+
+
+def test_a_large_body_is_refused_as_documented(client, user, admin):
+    """The limit is the same for everybody."""
+    body = b" " * (MAX_BODY_BYTES + 1)
+
+    for path, headers in ((CHAT, user), ("/admin/setprompt", admin)):
+        call = {"method": "POST", "data": body, "content_type": JSON, "headers": headers}
+        assert documented("BodyTooLarge", "too large") == refused(client, path, **call)
+
+
+def test_guessing_the_admin_key_is_refused_as_documented(client, admin):
+    """After ten wrong ones, the right one too; with the time to wait."""
+    for _ in range(10):
+        client.get("/admin/listkeys", headers={"AdminKey": "a guess"})
+    answer = client.get("/admin/listkeys", headers=admin)
+
+    assert documented("AdminThrottled", "throttled") == (answer.status_code, answer.json)
+    assert 0 < int(answer.headers["Retry-After"]) <= 61
+
+
+def test_an_upstream_that_cannot_be_used_is_told_as_documented(make_app, admin):
+    """A refused credential and a dead address are both 502, and not the user's fault."""
+    for example, settings in (
+        ("credentials", {"LLM_API_KEY": "not-the-key-of-the-simulator"}),
+        ("unreachable", {"LLM_BASE_URL": "http://127.0.0.1:9/openai/v1"}),
+    ):
+        client = make_app(**settings).test_client()
+        key = client.post("/admin/addapikey", json={"user": "ada"}, headers=admin).json["key"]
+        headers = {"Authorization": f"Bearer {key}"}
+        assert documented("UpstreamUnusable", example) == refused(client, CHAT, **ASK, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "stored"),
+    [
+        ("expires_at", "2027-03-31", "2027-03-31T00:00:00+00:00"),
+        ("expires_at", "2027-03-31T22:00:00+02:00", "2027-03-31T20:00:00+00:00"),
+        ("starts_at", "2027-03-31T22:00:00.123456Z", "2027-03-31T22:00:00.123000+00:00"),
+        ("expires_at", None, None),
+    ],
+)
+def test_takes_times_as_people_write_them(new_key, field, value, stored):
+    """A date alone, any zone; kept in UTC."""
+    assert stored == new_key(**{field: value})[field]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2027-03-31T22:00:00", "31.03.2027", "tomorrow", 1806530400, "0001-01-01T00:00:00+14:00", "2027-02-30"],
+)
+def test_says_how_to_write_a_time(client, admin, value):
+    """What is not clear is refused, with an example of what is."""
+    status, body = refused(
+        client, "/admin/keys", method="POST", json={"user": "ada", "expires_at": value}, headers=admin
+    )
+
+    assert 422 == status
+    [problem] = body["error"]["errors"]["expires_at"]
+    assert "2027-03-31T22:00:00Z" in problem
+
+
+def test_a_misspelt_query_is_no_wrong_report(client, admin):
+    """A name that the query does not have is an error, not a filter that does nothing."""
+    status, body = refused(client, "/admin/usage?from=2026-01-01", headers=admin)
+
+    assert (422, {"from": ["Unknown field."]}) == (status, body["error"]["errors"])
+    assert "'from'" in body["error"]["message"]
+
+
+def test_takes_a_body_without_content_type_as_json(client, admin):
+    """As the chat endpoint does."""
+    answer = client.post("/admin/addapikey", data=b'{"user": "ada"}', headers=admin)
+
+    assert 201 == answer.status_code
+
+
+@pytest.mark.parametrize("body", [b'{"user": "\\ud800"}', b'{"user": NaN}', b"{'user': 'ada'}", b"\xff", b"[" * 5000])
+def test_what_no_store_can_keep_is_refused(client, admin, body):
+    """Half of a surrogate pair, numbers that are none, Python's quotes: 400, and never 500."""
+    status, answer = refused(client, "/admin/addapikey", method="POST", data=body, content_type=JSON, headers=admin)
+
+    assert (400, "invalid_request_error") == (status, answer["error"]["code"])
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"ada"', b"null", b"3"])
+def test_a_body_that_is_no_object_is_said_to_be_wrong_as_a_whole(client, admin, body):
+    """422, with what is wrong under 'body'."""
+    status, answer = refused(client, "/admin/setprompt", method="POST", data=body, content_type=JSON, headers=admin)
+
+    assert (422, {"body"}) == (status, set(answer["error"]["errors"]))
+
+
+def test_the_examples_cannot_be_put_to_use(client, admin):
+    """Execute without a change neither makes a key that everybody can read, nor replaces Azure's."""
+    for path, body in (
+        ("/admin/addapikey", {"user": "ada", "key": examples.SECRET_KEY}),
+        ("/admin/setllmkey", {"key": examples.AZURE_KEY}),
+    ):
+        status, answer = refused(client, path, method="POST", json=body, headers=admin)
+        assert 422 == status
+        assert "example" in answer["error"]["errors"]["key"][0]
+    assert 401 == client.get("/v1/me", headers={"api-key": examples.SECRET_KEY}).status_code
+
+
+def test_a_refused_key_is_not_repeated(client, admin):
+    """Neither the user's nor Azure's, in whatever field it was put."""
+    for path in ("/admin/addapikey", "/admin/setllmkey", "/admin/removeapikey", "/admin/keys"):
+        for field in ("user", "key", "id", "expires_at", "email", "models"):
+            answer = client.post(path, json={field: "se cret\n"}, headers=admin)
+            assert "cret" not in answer.text, (path, field)
