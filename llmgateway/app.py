@@ -12,11 +12,11 @@ from waitress.proxy_headers import proxy_headers_middleware
 
 from .clock import Clock, Timer
 from .credential import CredentialCipher
-from .errors import ConfigurationError
 from .gateway import Gateway
 from .journal import Journal
 from .keys import Keys
 from .ladder import Ladder
+from .metrics import MeteredBooks, Metrics
 from .organisation import OrganisationPolicy
 from .relay import Drain
 from .services import Services
@@ -26,6 +26,7 @@ from .stores import open_stores
 from .upstream import AzureUpstream
 from .watch import Watch
 from .web import admin, docs, health, openai
+from .web import metrics as metrics_view
 from .web.context import EXTENSION
 from .web.errors import register_error_handlers
 from .web.guard import AdminGuard
@@ -47,7 +48,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
         StoreUnavailable: the embedded database cannot be opened.
     """
     settings = settings or Settings.from_env(os.environ)
-    _make_instance_folder(settings)
+    settings.make_instance_folder()
     services = _wire(settings, clock, timer)
     app = Flask("llmgateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -55,7 +56,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     app.extensions[EXTENSION] = services
     app.extensions[admin.GUARD] = AdminGuard(settings.admin_key, clock=clock)
     api = docs.create_api(app)
-    for blueprint in (openai.blp, admin.blp, health.blp):
+    for blueprint in (openai.blp, admin.blp, health.blp, metrics_view.blp):
         api.register_blueprint(blueprint)
     register_error_handlers(app)
     if settings.cors_origins:
@@ -70,22 +71,15 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     return app
 
 
-def _make_instance_folder(settings: Settings) -> None:
-    try:
-        settings.instance.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = f"LLMGATEWAY_INSTANCE: the folder {settings.instance} cannot be made: {error.strerror}."
-        raise ConfigurationError([problem]) from error
-    if not os.access(settings.instance, os.W_OK | os.X_OK):
-        raise ConfigurationError([f"LLMGATEWAY_INSTANCE: the folder {settings.instance} is not writable."])
-
-
 def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     stores = open_stores(settings, clock=clock)
     keys = Keys(stores.keys, clock=clock)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
-    journal = Journal(settings.instance / "journal", stores.usage_log, clock=clock, price=policy.priced)
+    metrics = Metrics()
+    journal = Journal(
+        settings.instance / "journal", stores.usage_log, clock=clock, price=policy.priced, on_turn=metrics.waiting
+    )
     endpoint = settings.endpoint
     upstream = AzureUpstream(
         endpoint,
@@ -101,7 +95,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         policy=policy,
         upstream=upstream,
         endpoint=endpoint,
-        books=journal,
+        books=MeteredBooks(journal, metrics),
         slots=Slots(settings.threads - RESERVED_THREADS),
         drain=Drain(
             seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
@@ -119,5 +113,6 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         usage_log=stores.usage_log,
         journal=journal,
         ladder=Ladder(stores.backends),
+        metrics=metrics,
         clock=clock,
     )

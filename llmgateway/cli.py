@@ -7,7 +7,8 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -125,7 +126,6 @@ def simulator(host: str, port: int, key: str | None) -> None:
 
 def _serve(environ: Mapping[str, str]) -> int:
     from .logs import configure_logging
-    from .server import serve
 
     try:
         settings = Settings.from_env(environ)
@@ -134,10 +134,31 @@ def _serve(environ: Mapping[str, str]) -> int:
     configure_logging(settings.log_level, _secrets_of(settings))
     for warning in settings.warnings():
         click.secho(f"WARNING: {warning}", err=True, bold=True)
-    listener = _listen_or_explain(settings.host, settings.port)
-    host, port = listener.getsockname()[:2]
-    click.echo(f"LLMGateway {__version__} listens on http://{host}:{port} - API pages: http://{host}:{port}/docs")
-    return serve(settings, listener)
+    with _shared_metrics(settings):
+        listener = _listen_or_explain(settings.host, settings.port)
+        host, port = listener.getsockname()[:2]
+        click.echo(f"LLMGateway {__version__} listens on http://{host}:{port} - API pages: http://{host}:{port}/docs")
+        from .server import serve
+
+        return serve(settings, listener)
+
+
+@contextmanager
+def _shared_metrics(settings: Settings) -> Iterator[None]:
+    """Give several processes a folder in which they add up their metrics.
+
+    It has to be named before ``prometheus_client`` is loaded, which the server does.
+    """
+    if settings.processes == 1:
+        yield
+        return
+    try:
+        settings.make_instance_folder()
+    except ConfigurationError as error:
+        _fail(error.problems)
+    with tempfile.TemporaryDirectory(prefix="metrics-", dir=settings.instance) as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
 
 
 def _listen_somewhere() -> socket.socket:

@@ -77,15 +77,23 @@ class Journal:
     Args:
         folder: Shared by all processes of the instance.
         price: Completes the record of a request that a dead process left.
+        on_turn: Told what waits, every second or so.
     """
 
     def __init__(
-        self, folder: Path, usage_log: UsageLog, *, clock: Clock, price: Callable[[UsageRecord], UsageRecord]
+        self,
+        folder: Path,
+        usage_log: UsageLog,
+        *,
+        clock: Clock,
+        price: Callable[[UsageRecord], UsageRecord],
+        on_turn: Callable[[Backlog], None] = lambda _: None,
     ) -> None:
         self._folder = folder
         self._log = usage_log
         self._clock = clock
         self._price = price
+        self._on_turn = on_turn
         self._lock = threading.Lock()  # what is written, and to which segment
         self._shipping = threading.Lock()  # one shipment at a time
         self._running: dict[str, UsageRecord] = {}
@@ -175,6 +183,7 @@ class Journal:
                     self._ship_orphans()
                 self.flush()
                 self._sync()
+                self._on_turn(self.backlog())
             except Exception:
                 # A bug must not end the shipping for good.
                 log.exception("Shipping usage records failed; it goes on with the next attempt.")

@@ -35,6 +35,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from .app import create_app
 from .errors import ConfigurationError, GatewayError, StoreUnavailable
+from .metrics import forget_process
 from .relay import LARGEST_PLAIN_ANSWER
 from .services import Services
 from .settings import Settings
@@ -214,6 +215,7 @@ class Supervisor:
 
     def _buried(self, pid: int, status: int) -> None:
         lived = time.monotonic() - self._started.pop(pid)
+        forget_process(pid)
         if status == BAD_CONFIGURATION and not self._stopping:
             self._status = status
             self._pass_on(signal.SIGTERM, None)

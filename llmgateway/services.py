@@ -10,6 +10,7 @@ from .interfaces import UsageLog
 from .journal import Journal
 from .keys import Keys
 from .ladder import Ladder
+from .metrics import Metrics
 from .organisation import OrganisationPolicy
 from .settings import Settings
 
@@ -25,4 +26,5 @@ class Services:
     usage_log: UsageLog
     journal: Journal
     ladder: Ladder
+    metrics: Metrics
     clock: Clock

@@ -239,6 +239,12 @@ class Settings:
         parse=_names,
         shown="none",
     )
+    metrics: str = _setting(
+        "LLMGATEWAY_METRICS",
+        "Who may read `/metrics`: `admin` (with the admin key), `open` (anybody who reaches the port), `off` (nobody).",
+        "admin",
+        parse=_one_of("admin", "open", "off"),
+    )
     log_level: str = _setting(
         "LLMGATEWAY_LOG_LEVEL",
         "`DEBUG`, `INFO`, `WARNING` or `ERROR`.",
@@ -278,6 +284,20 @@ class Settings:
         if problems:
             raise ConfigurationError(problems)
         return cls(**values)
+
+    def make_instance_folder(self) -> None:
+        """Make the folder for everything that is written, if it is not there.
+
+        Raises:
+            ConfigurationError: it cannot be made or written to.
+        """
+        try:
+            self.instance.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problem = f"LLMGATEWAY_INSTANCE: the folder {self.instance} cannot be made: {error.strerror}."
+            raise ConfigurationError([problem]) from error
+        if not os.access(self.instance, os.W_OK | os.X_OK):
+            raise ConfigurationError([f"LLMGATEWAY_INSTANCE: the folder {self.instance} is not writable."])
 
     @property
     def endpoint(self) -> Endpoint:

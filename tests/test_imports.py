@@ -17,7 +17,7 @@ ORDER = """
     slots watch interfaces prices prepare usage settings
     keys organisation exchange ladder stores simulator
     journal relay upstream logs
-    gateway
+    gateway metrics
     services
     web
     app
@@ -26,11 +26,22 @@ ORDER = """
     __init__ __main__
 """
 RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
-DRIVERS = {"flask", "flask_smorest", "flask_cors", "marshmallow", "requests", "urllib3", "redis", "pymongo", "waitress"}
+DRIVERS = {
+    "flask",
+    "flask_smorest",
+    "flask_cors",
+    "marshmallow",
+    "requests",
+    "urllib3",
+    "redis",
+    "pymongo",
+    "waitress",
+} | {"prometheus_client"}
 OWN = {  # what each may have of the drivers; whoever is not here has none
     "app": {"flask", "flask_cors", "waitress"},
     "server": {"flask", "waitress"},
     "upstream": {"requests", "urllib3"},
+    "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},
     "stores/mongo": {"pymongo"},
     "web": {"flask", "flask_smorest", "marshmallow"},

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import GatewayError, InvalidFields
-from .context import request_id
+from .context import request_id, services
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _gateway_error(error: GatewayError) -> Response:
+    services().metrics.refused(error.code)
     response = jsonify(error.as_json())
     response.status_code = error.status
     if error.retry_after is not None:

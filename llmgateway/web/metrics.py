@@ -1,0 +1,47 @@
+"""``/metrics``: numbers for Prometheus."""
+
+from __future__ import annotations
+
+from flask import Response, abort, request
+
+from .admin import check_admin_key
+from .blueprint import Blueprint
+from .context import services
+
+blp = Blueprint("metrics", __name__, description="Numbers for Prometheus.", key="adminKey")
+
+
+@blp.route("/metrics", methods=["GET"])
+@blp.operation(
+    "Read the numbers",
+    "InvalidAdminKey",
+    "AdminThrottled",
+    description=(
+        "Prometheus' text format, of all processes of this host. Needs the admin key, as `AdminKey` or as a "
+        "Bearer; with `LLMGATEWAY_METRICS=open` none."
+    ),
+)
+@blp.doc(
+    responses={
+        200: {
+            "description": "The numbers.",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": 'llmgateway_requests_total{outcome="ok",stream="true"} 12.0\n',
+                }
+            },
+        }
+    }
+)
+def get_metrics() -> Response:
+    access = services().settings.metrics
+    if access == "off":
+        abort(404)
+    if access == "admin":
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        check_admin_key(request.headers.get("AdminKey") or bearer or None)
+    text = services().metrics.exposition(
+        services().ladder, azure_key_ok=services().gateway.credential_problem() is None
+    )
+    return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
