@@ -67,6 +67,20 @@ class Server:
         """End it as a crash would."""
         self._end(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """Let it take connections and answer nothing, as a server that hangs."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on; harmless if it is not paused."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def restart(self) -> None:
         """Bring it back, with its data, on its port."""
         self.kill()

@@ -140,6 +140,12 @@ class Simulator:
         """The requests in the order of their arrival, those in progress included."""
         return self._books.entries()
 
+    @property
+    def in_progress(self) -> list[Served]:
+        """The requests that are being answered at this moment, in no order."""
+        with self._lock:
+            return list(self._exchanges)
+
     def wait_for(self, predicate: Callable[[list[Served]], object], timeout: float = 5.0) -> list[Served]:
         """Return :attr:`served` as soon as *predicate* says yes to it.
 
