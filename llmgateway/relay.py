@@ -80,10 +80,11 @@ class EventStream:
                 self._end(Outcome.CLIENT_CLOSED)
                 break
             except UpstreamTimeout as error:
-                return self._break_off(Outcome.TIMEOUT, error)
+                events = self._break_off(Outcome.TIMEOUT, error)
             except UpstreamBroken as error:
-                return self._break_off(Outcome.BROKEN, error)
-            events = self._pass(self._whole_events(chunk)) if chunk else self._complete()
+                events = self._break_off(Outcome.BROKEN, error)
+            else:
+                events = self._pass(self._whole_events(chunk)) if chunk else self._complete()
             if events:  # nothing to say is not said: for some servers an empty piece is the end
                 return events
         raise StopIteration
@@ -128,6 +129,8 @@ class EventStream:
         return rest
 
     def _break_off(self, outcome: Outcome, error: GatewayError) -> bytes:
+        if self._meter.done or self._meter.failed:
+            return self._complete()  # it broke behind its own end: nothing is missing
         self._end(outcome)
         return b"data: " + orjson.dumps(error.as_json()) + EVENT_END
 

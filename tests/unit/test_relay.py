@@ -147,6 +147,20 @@ def test_a_stream_that_breaks_says_so(error, outcome, code, rest):
     assert (10, 2, 12) == (record.prompt_tokens, record.completion_tokens, record.total_tokens)
 
 
+@pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
+def test_a_break_behind_the_end_is_none(error):
+    """Once [DONE], or an error event of Azure's, has come nothing is missing: no other error is put behind it."""
+    whole = stream("a", "b")
+    relay = Relay(*whole, error)
+    assert b"".join(whole) == passed(relay)
+    assert Outcome.OK is relay.entries.only.outcome
+
+    failed = [FIRST, b'data: {"error":{"message":"x"}}\n\n']
+    relay = Relay(*failed, error)
+    assert b"".join(failed) == passed(relay)
+    assert Outcome.UPSTREAM_ERROR is relay.entries.only.outcome
+
+
 @pytest.mark.parametrize("last", [b"", b'data: {"choices":[]', chunk("a"), usage_event()])
 def test_an_end_without_done_is_a_break(last):
     """A connection that closes in good order before [DONE] has cut the answer short all the same."""
