@@ -1,0 +1,93 @@
+"""A request on its way, which another thread can cut."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from llmgateway.transmission import Transmission
+
+
+@pytest.fixture
+def wires():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_knows_whether_anything_was_sent(wires):
+    """What was carried once may be billed, also when it has been cut."""
+    transmission = Transmission()
+    assert not transmission.sent
+
+    transmission.carry_over(wires[0])
+    transmission.cut()
+
+    assert (True, True) == (transmission.sent, transmission.was_cut)
+
+
+def test_cutting_wakes_who_waits(wires):
+    """A thread in the middle of a read comes back, and the other side sees the end."""
+    ours, theirs = wires
+    transmission = Transmission()
+    transmission.carry_over(ours)
+    read: list[bytes] = []
+    thread = threading.Thread(target=lambda: read.append(ours.recv(1)))
+    thread.start()
+
+    transmission.cut()
+    thread.join(5)
+
+    assert [b""] == read
+    assert b"" == theirs.recv(1)
+
+
+def test_what_was_cut_is_not_sent(wires):
+    """Who is told to go before anything was sent sends nothing."""
+    transmission = Transmission()
+    transmission.cut()
+
+    with pytest.raises(ConnectionAbortedError):
+        transmission.carry_over(wires[0])
+
+    assert not transmission.sent
+
+
+def test_what_has_arrived_cannot_be_cut(wires):
+    """The wire may carry another request by then."""
+    ours, theirs = wires
+    transmission = Transmission()
+    transmission.carry_over(ours)
+    transmission.arrive()
+
+    transmission.cut()
+    transmission.set_timeout(1)
+
+    ours.sendall(b"x")
+    assert b"x" == theirs.recv(1)
+    assert ours.gettimeout() is None
+
+
+def test_cutting_a_closed_wire_is_harmless(wires):
+    """Whoever comes late finds nothing to do."""
+    transmission = Transmission()
+    transmission.carry_over(wires[0])
+    wires[0].close()
+
+    transmission.cut()
+    transmission.cut()
+
+    assert transmission.was_cut
+
+
+def test_sets_how_long_a_read_may_wait(wires):
+    """The limit holds for the wire that carries it, if one does."""
+    Transmission().set_timeout(1)
+    transmission = Transmission()
+    transmission.carry_over(wires[0])
+
+    transmission.set_timeout(0.5)
+
+    assert 0.5 == wires[0].gettimeout()
