@@ -64,7 +64,7 @@ def test_tells_a_newcomer_what_to_do_first(visit):
     tags = visit.page.locator(".opblock-tag")
     tags.first.wait_for()
 
-    assert ["users", "admin", "health"] == [tag.get_attribute("data-tag") for tag in tags.all()]
+    assert ["users", "admin", "health", "metrics"] == [tag.get_attribute("data-tag") for tag in tags.all()]
     introduction = visit.page.locator(".info .description")
     for words in ("Users", "Admins", "Authorize", "Try it out", "userKey", "adminKey"):
         expect(introduction).to_contain_text(words)
