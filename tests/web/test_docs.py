@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from openapi_schema_validator import OAS30Validator
 from werkzeug.test import TestResponse
 
+from llmgateway.records import GROUPINGS
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 
@@ -66,6 +67,14 @@ def check(document: dict[str, Any], schema: dict[str, Any], value: Any, *, stric
         for component in components["schemas"].values():
             component["additionalProperties"] = False
     OAS30Validator({**schema, "components": components}).validate(value)
+
+
+def schemas_in(document: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The named schemas that *schema* is made of."""
+    for name in re.findall(r"#/components/schemas/(\w+)", json.dumps(schema)):
+        component = document["components"]["schemas"][name]
+        yield name, component
+        yield from schemas_in(document, component)
 
 
 def media(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -166,6 +175,15 @@ def test_answers_are_shown_whole(document):
         if re.search(r" 20\d application/json$", name):
             for example in shown(holder):
                 check(document, holder["schema"], example, strict=True)
+
+
+def test_every_field_of_an_answer_is_promised(document):
+    """Generated clients need not ask whether one is there; but for a report's groupings, which are asked for."""
+    for name, holder in media(document):
+        if re.search(r" 20\d application/json$", name):
+            for component, schema in schemas_in(document, holder["schema"]):
+                optional = schema["properties"].keys() - schema["required"]
+                assert optional == (set(GROUPINGS) if component == "UsageRow" else set()), (name, component)
 
 
 def test_carries_nothing_that_nobody_refers_to(document):

@@ -44,6 +44,8 @@ ADMIN_MISTAKES = [
     ("InvalidAdminKey", "wrong key", {"path": "/admin/listkeys", "method": "GET", "headers": {"AdminKey": "a guess"}}),
     ("MalformedBody", "no body", {}),
     ("MalformedBody", "not JSON", {"data": '{"user": "ada"', "content_type": JSON}),
+    ("UnsupportedMediaType", "not JSON", {"data": "{}", "content_type": "application/x-www-form-urlencoded"}),
+    ("UnsupportedMediaType", "compressed", {"json": {}, "headers": {"Content-Encoding": "gzip"}}),
     ("InvalidFields", "missing", {"json": {"name": "thesis"}}),
     ("InvalidFields", "unknown", {"json": {"user": "ada", "usr": "ada"}}),
     ("UnknownKey", "unknown", {"path": "/admin/keys/nobody", "method": "GET"}),
