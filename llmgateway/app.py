@@ -100,7 +100,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         drain=Drain(
             seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
         ),
-        watch=None if drains else Watch(),
+        watch=Watch(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
         offered=settings.models,
         clock=clock,
         timer=timer,

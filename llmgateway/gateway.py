@@ -59,7 +59,7 @@ class Gateway:
     """Everything between a client's request and its reply; knows no HTTP framework. Thread-safe.
 
     Args:
-        watch: Stops Azure when a client has gone; None where abandoned answers are to be read on.
+        watch: Stops Azure when a client has gone.
         offered: The models on offer; empty for whatever Azure has.
         timer: For durations; *clock* for points in time.
     """
@@ -74,7 +74,7 @@ class Gateway:
         books: Books,
         slots: Slots,
         drain: Drain,
-        watch: Watch | None,
+        watch: Watch,
         offered: tuple[str, ...],
         clock: Clock,
         timer: Timer,
@@ -152,13 +152,12 @@ class Gateway:
 
     def _transmission(self, request: CompletionRequest) -> Transmission:
         transmission = Transmission()
-        if self._watch is not None and request.client_gone is not None:
+        if request.client_gone is not None:
             self._watch.add(transmission, request.client_gone)
         return transmission
 
     def _ended(self, transmission: Transmission, slot: Slot) -> None:
-        if self._watch is not None:
-            self._watch.remove(transmission)
+        self._watch.remove(transmission)
         slot.free()
 
     def _relay(self, exchange: Exchange, chat: Chat, credential: str) -> Reply:
