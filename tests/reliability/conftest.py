@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -37,25 +37,40 @@ def _mongo() -> Iterator[MongoServer]:
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def _site(_redis: RedisServer, _mongo: MongoServer) -> Iterator[Site]:
+    with Simulator(key=AZURE_KEY, remember=100_000) as azure, closing(Site(azure, _redis, _mongo)) as made:
+        yield made
+
+
 @pytest.fixture
-def site(_redis: RedisServer, _mongo: MongoServer) -> Iterator[Site]:
-    """Stores to be stopped, frozen and killed; they run, and are empty, when the test begins."""
-    with Simulator(key=AZURE_KEY, remember=100_000) as azure:
-        made = Site(azure, _redis, _mongo)
-        try:
-            made.empty()
-            yield made
-        finally:
-            made.close()
+def site(_site: Site) -> Site:
+    """Stores to be stopped, frozen and killed, and an Azure without a past."""
+    _site.azure.reset()
+    return _site
 
 
 @pytest.fixture
 def start_gateway(site: Site, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
-    """Start a gateway of the site; all of one test share the instance folder, as processes of one host do."""
+    """Start a gateway on empty stores; all of one test share the instance folder, as processes of one host do."""
+    site.empty()
     with ExitStack() as stack:
+        yield _starter(site, tmp_path, stack)
 
-        def start(**settings: str) -> GatewayProcess:
-            environ = {**site.environ, "LLMGATEWAY_INSTANCE": str(tmp_path / "instance"), **settings}
-            return stack.enter_context(GatewayProcess(environ, folder=tmp_path / f"gateway-{secrets.token_hex(4)}"))
 
-        yield start
+@pytest.fixture(scope="module")
+def start_shared_gateway(
+    _site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., GatewayProcess]]:
+    """Start a gateway for all tests of a module."""
+    _site.empty()
+    with ExitStack() as stack:
+        yield _starter(_site, tmp_path_factory.mktemp("shared"), stack)
+
+
+def _starter(site: Site, folder: Path, stack: ExitStack) -> Callable[..., GatewayProcess]:
+    def start(**settings: str) -> GatewayProcess:
+        environ = {**site.environ, "LLMGATEWAY_INSTANCE": str(folder / "instance"), **settings}
+        return stack.enter_context(GatewayProcess(environ, folder=folder / f"gateway-{secrets.token_hex(4)}"))
+
+    return start
