@@ -78,7 +78,12 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
     metrics = Metrics()
     journal = Journal(
-        settings.instance / "journal", stores.usage_log, clock=clock, price=policy.priced, on_turn=metrics.waiting
+        settings.instance / "journal",
+        stores.usage_log,
+        clock=clock,
+        price=policy.priced,
+        on_turn=metrics.waiting,
+        log_days=settings.log_days,
     )
     endpoint = settings.endpoint
     upstream = AzureUpstream(

@@ -7,6 +7,7 @@ import secrets
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 
 from . import __version__
 from .errors import ConfigurationError
+from .interfaces import UsageLog
 from .settings import Settings
 
 _HOST = "127.0.0.1"
@@ -104,6 +106,30 @@ def try_(port: int | None) -> None:
         Worker(app, settings, listener).run()
 
 
+@main.command("rebuild-usage")
+def rebuild_usage() -> None:
+    """Count the sums in reports again from the usage log.
+
+    Safe while gateways run: records that come meanwhile wait, or are counted. Only the settings of
+    the stores are needed.
+    """
+    from .errors import StoreUnavailable
+    from .stores import open_stores
+
+    # What else a gateway needs, whoever repairs its books may not have.
+    unused = {"ADMIN_KEY": "unused", "LLM_BASE_URL": "https://unused.invalid/openai/v1"}
+    given = {name: value for name, value in os.environ.items() if value.strip()}
+    try:
+        settings = Settings.from_env(unused | given)
+        if not settings.mongo_url and not settings.instance.is_dir():
+            _fail([f"LLMGATEWAY_INSTANCE: there is no folder {settings.instance}."])
+        _rebuild_usage(open_stores(settings, clock=time.time).usage_log)
+    except ConfigurationError as error:
+        _fail(error.problems)
+    except StoreUnavailable as error:
+        _fail([str(error)], status=1)
+
+
 @main.command()
 @click.option("--host", default=_HOST, show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8081, show_default=True, help="Port to listen on; 0 takes a free one.")
@@ -161,6 +187,17 @@ def _shared_metrics(settings: Settings) -> Iterator[None]:
         yield
 
 
+def _rebuild_usage(usage_log: UsageLog) -> None:
+    steps = usage_log.rebuild()
+    plan = next(steps)
+    with click.progressbar(length=plan.days, label="Counting days", file=sys.stderr) as bar:
+        for _ in steps:
+            bar.update(1)
+    click.echo(f"The sums of {plan.days} days are those of the usage log.")
+    if plan.kept_before:
+        click.echo(f"Days before {plan.kept_before} were left as they are: records of them have been purged.")
+
+
 def _listen_somewhere() -> socket.socket:
     from .server import listen
 
@@ -186,7 +223,7 @@ def _secrets_of(settings: Settings) -> list[str]:
     return [value for value in values if value]
 
 
-def _fail(problems: list[str]) -> NoReturn:
+def _fail(problems: list[str], *, status: int = 2) -> NoReturn:
     for problem in problems:
         click.echo(f"llmgateway: {problem}", err=True)
-    sys.exit(2)
+    sys.exit(status)

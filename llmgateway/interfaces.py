@@ -7,11 +7,22 @@ time-out, whatever the driver calls that; a driver's own exceptions never get ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from typing import Protocol
 
-from .records import KeyRecord, Lookup, Organisation, Prices, Prompt, UsageRecord, UsageRow
+from .records import (
+    Batch,
+    KeyRecord,
+    Lookup,
+    Organisation,
+    Outcome,
+    Prices,
+    Prompt,
+    Rebuilding,
+    UsageRecord,
+    UsageRow,
+)
 from .transmission import Transmission
 
 
@@ -83,13 +94,21 @@ class OrganisationStore(Protocol):
 
 
 class UsageLog(Protocol):
-    """The usage records, for ever."""
+    """The usage records, and their sums by day.
 
-    def append(self, records: Sequence[UsageRecord]) -> None:
-        """Store *records*; one whose identifier is there already is left as it was.
+    Each record is in the sums exactly once, whatever fails on the way, and stays in them when
+    the record itself is purged.
+    """
 
-        After a normal return all are durable; after an error any part of them may be, and
-        the same call may be made again.
+    def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+        """Store *records* and add them to the sums; one whose identifier is there already is left as it was.
+
+        After a normal return all is durable. After an error any part of it may be, and the
+        source repeats the same batch until it is accepted, before it comes with a higher number.
+        A number that is not above the last one accepted of its source is known, and nothing happens.
+
+        Raises:
+            StoreUnavailable: the sums are being rebuilt, too.
         """
         ...
 
@@ -97,14 +116,43 @@ class UsageLog(Protocol):
         self,
         *,
         by: Sequence[str] = (),
-        start: datetime | None = None,
-        end: datetime | None = None,
+        first_day: date | None = None,
+        last_day: date | None = None,
         key_id: str | None = None,
     ) -> Iterable[UsageRow]:
-        """Sum the records from *start* up to, not including, *end*, grouped by any of ``GROUPINGS``.
+        """Sum whole UTC days, both included, grouped by any of ``GROUPINGS``. Reads no record.
 
         Rows come in ascending order of the groupings as given (a missing value first).
         Without groupings there is exactly one row, all zeros if nothing matches.
+        """
+        ...
+
+    def records(
+        self,
+        *,
+        key_id: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        outcome: Outcome | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[UsageRecord]:
+        """Those that match every given filter, newest first, behind identifier *after*.
+
+        From *since* up to, not including, *until*. Nothing if *after* is not there (any more:
+        then what is behind it has been purged or soon will be).
+        """
+        ...
+
+    def purge(self, first_day: date, *, limit: int) -> int:
+        """Remove at most *limit* records from before *first_day*, and say how many. The sums stay."""
+        ...
+
+    def rebuild(self) -> Iterator[Rebuilding]:
+        """Count the sums again from the records, day by day, while everything else goes on.
+
+        Days of which records were purged are kept. To stop in the middle does no harm.
         """
         ...
 

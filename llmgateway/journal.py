@@ -8,9 +8,10 @@ A process writes to a folder of its own, ``journal/<name>/``, which holds
 * ``<number>.sealed``, segments that wait to be shipped.
 
 A thread seals the open segment, ships the records in it to the usage log, and deletes it once
-the log has acknowledged them. Shipping a segment twice does no harm: the log ignores a record
-that it has. Requests still running when a segment is sealed are written to the next one again
-before the seal, so only open segments can hold a request without an end. A folder whose lock is
+the log has acknowledged them. Shipping a segment twice does no harm: a batch is named after the
+folder, the segment and its place there, so it has the same name whoever ships it again, and the
+log counts it once. Requests still running when a segment is sealed are written to the next one
+again before the seal, so only open segments can hold a request without an end. A folder whose lock is
 free belonged to a process that died: whoever finds it ships it, and what had not ended there
 becomes a record with outcome ``interrupted``.
 """
@@ -27,16 +28,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from .clock import Clock
 from .errors import StoreUnavailable
 from .interfaces import UsageLog
-from .records import Outcome, UsageRecord, UsageSource
+from .records import Batch, Outcome, UsageRecord, UsageSource, moment
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ BATCH_RECORDS = 500
 
 ORPHANS_SECONDS = 10.0
 """How often a process looks for the journals of dead ones."""
+
+PURGE_SECONDS = 3600.0
+"""How often a process looks for records that are too old."""
+
+PURGED_AT_ONCE = 5000
+"""Records that one step removes; between two steps others get to the usage log, and new records are shipped."""
 
 KEPT_IN_MEMORY = 10_000
 """Records that wait in memory while the disk does not take them; some 10 MB."""
@@ -78,6 +85,7 @@ class Journal:
         folder: Shared by all processes of the instance.
         price: Completes the record of a request that a dead process left.
         on_turn: Told what waits, every second or so.
+        log_days: Whole days before today whose records stay in the usage log; None for all.
     """
 
     def __init__(
@@ -88,16 +96,20 @@ class Journal:
         clock: Clock,
         price: Callable[[UsageRecord], UsageRecord],
         on_turn: Callable[[Backlog], None] = lambda _: None,
+        log_days: int | None = None,
     ) -> None:
         self._folder = folder
         self._log = usage_log
         self._clock = clock
         self._price = price
         self._on_turn = on_turn
+        self._log_days = log_days
         self._lock = threading.Lock()  # what is written, and to which segment
         self._shipping = threading.Lock()  # one shipment at a time
         self._running: dict[str, UsageRecord] = {}
         self._homeless: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
+        self._leaving: _Shipment | None = None  # of the homeless, and the same until the log has it
+        self._left = Batch("", 0)  # the name of the last of these
         self._owner: _Owner | None = None
         self._pid = 0
         self._in_memory = _Count()
@@ -138,6 +150,7 @@ class Journal:
             if self._pid == os.getpid():
                 return
             self._pid = os.getpid()
+            self._left = Batch(f"memory-{secrets.token_hex(8)}", 0)
             self._stopping.clear()
             self._due.set()
             self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -174,7 +187,7 @@ class Journal:
     # The thread
 
     def _run(self) -> None:
-        next_orphans = 0.0
+        next_orphans = next_purge = 0.0
         while not self._stopping.is_set():
             try:
                 now = self._clock()
@@ -184,6 +197,8 @@ class Journal:
                 self.flush()
                 self._sync()
                 self._on_turn(self.backlog())
+                if now >= next_purge and not self._purge(now):
+                    next_purge = now + PURGE_SECONDS
             except Exception:
                 # A bug must not end the shipping for good.
                 log.exception("Shipping usage records failed; it goes on with the next attempt.")
@@ -196,10 +211,11 @@ class Journal:
         return self._ship_sealed() and (not self._seal() or self._ship_sealed()) and self._ship_homeless()
 
     def _ship_sealed(self) -> bool:
-        for segment in self._owner.sealed() if self._owner else ():
-            if not self._append(_ended(segment)):
-                return False
-            segment.unlink()
+        if self._owner is not None:
+            for segment in self._owner.sealed():
+                if not self._append(_shipments(self._owner.name, _number(segment), _ended(segment))):
+                    return False
+                segment.unlink()
         with self._lock:
             self._sealed = _Count()
         return True
@@ -219,25 +235,28 @@ class Journal:
         return True
 
     def _ship_homeless(self) -> bool:
-        while True:
-            with self._lock:
-                batch = [*itertools.islice(self._homeless, BATCH_RECORDS)]
-                if not batch:
-                    self._in_memory = _Count()
-                    return True
-            if not self._append(iter(batch)):
+        while shipment := self._leaving or self._take_homeless():
+            self._leaving = shipment
+            if not self._append(iter([shipment])):
                 return False
+            self._leaving = None
             with self._lock:
-                # While the log took them, newer ones may have pushed the oldest out.
-                shipped = set(map(id, batch))
-                while self._homeless and id(self._homeless[0]) in shipped:
-                    self._homeless.popleft()
-                    self._in_memory.number -= 1
+                self._in_memory.number -= len(shipment.records)
+        return True
 
-    def _append(self, records: Iterator[UsageRecord]) -> bool:
+    def _take_homeless(self) -> _Shipment | None:
+        with self._lock:
+            records = [self._homeless.popleft() for _ in range(min(BATCH_RECORDS, len(self._homeless)))]
+            if not records:
+                self._in_memory = _Count()
+                return None
+        self._left = self._left._replace(number=self._left.number + 1)
+        return _Shipment(self._left, records)
+
+    def _append(self, shipments: Iterator[_Shipment]) -> bool:
         try:
-            for batch in _batches(records):
-                self._log.append(batch)
+            for batch, records in shipments:
+                self._log.append(records, batch=batch)
                 self._recovered(_USAGE_LOG)
         except StoreUnavailable as error:
             self._report(_USAGE_LOG, str(error))
@@ -256,21 +275,26 @@ class Journal:
             finally:
                 orphan.release()
 
-    def _left_by(self, orphan: _Owner) -> Iterator[UsageRecord]:
+    def _left_by(self, orphan: _Owner) -> Iterator[_Shipment]:
         for segment in orphan.sealed():
-            yield from _ended(segment)
+            yield from _shipments(orphan.name, _number(segment), _ended(segment))
         # A process that dies while it changes segments leaves two open ones.
         running: dict[str, UsageRecord] = {}
+        last = 0
         for segment in orphan.open():
-            for kind, record in _lines(segment):
-                if kind == "begin":
-                    running[record.id] = record
-                else:
-                    running.pop(record.id, None)
-                if kind == "end":
-                    yield record
-        for record in running.values():
-            yield self._price(record)
+            last = _number(segment)
+            yield from _shipments(orphan.name, last, _ended(segment, running))
+        yield from _shipments(orphan.name, last + 1, map(self._price, running.values()))
+
+    def _purge(self, now: float) -> bool:
+        """Remove some of the records that are too old; True if there may be more."""
+        if self._log_days is None:
+            return False
+        first_day = moment(now).date() - timedelta(days=self._log_days)
+        try:
+            return self._log.purge(first_day, limit=PURGED_AT_ONCE) == PURGED_AT_ONCE
+        except StoreUnavailable:
+            return False  # shipping says so already
 
     # The disk
 
@@ -330,6 +354,7 @@ class _Owner:
     """The folder of one process, and the segment that it writes."""
 
     def __init__(self, path: Path, lock: int) -> None:
+        self.name = path.name
         self._path = path
         self._lock = lock
         self._number = 0
@@ -340,7 +365,7 @@ class _Owner:
     def create(cls, folder: Path) -> _Owner:
         """Make a folder nobody else has, locked before it has a name that others look for."""
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        name = f"{os.getpid()}-{secrets.token_hex(8)}"
         hidden = folder / f".{name}"
         hidden.mkdir()
         lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -402,10 +427,10 @@ class _Owner:
             os.close(before)
 
     def sealed(self) -> list[Path]:
-        return sorted(self._path.glob(f"*{_SEALED}"))
+        return sorted(self._path.glob(f"*{_SEALED}"), key=_number)
 
     def open(self) -> list[Path]:
-        return sorted(self._path.glob(f"*{_OPEN}"))
+        return sorted(self._path.glob(f"*{_OPEN}"), key=_number)
 
     def sync(self) -> None:
         os.fdatasync(self._segment)
@@ -430,8 +455,25 @@ class _Owner:
         os.close(self._lock)
 
 
-def _ended(segment: Path) -> Iterator[UsageRecord]:
+class _Shipment(NamedTuple):
+    """Records that go to the usage log together."""
+
+    batch: Batch
+    records: list[UsageRecord]
+
+
+def _number(segment: Path) -> int:
+    return int(segment.stem)
+
+
+def _ended(segment: Path, running: dict[str, UsageRecord] | None = None) -> Iterator[UsageRecord]:
+    """The records of what has ended in *segment*; keeps *running* up to date, if given."""
     for kind, record in _lines(segment):
+        if running is not None:
+            if kind == "begin":
+                running[record.id] = record
+            else:
+                running.pop(record.id, None)
         if kind == "end":
             yield record
 
@@ -463,12 +505,9 @@ def _record(fields: dict[str, Any]) -> UsageRecord:
     )
 
 
-def _batches(records: Iterator[UsageRecord]) -> Iterator[list[UsageRecord]]:
-    batch: list[UsageRecord] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == BATCH_RECORDS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _shipments(source: str, part: int, records: Iterator[UsageRecord]) -> Iterator[_Shipment]:
+    """Cut one part of a journal into batches, whose names say where they end: the same at every repetition."""
+    number = part << 32
+    while batch := [*itertools.islice(records, BATCH_RECORDS)]:
+        number += len(batch)
+        yield _Shipment(Batch(source, number), batch)

@@ -9,7 +9,7 @@ import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -167,6 +167,15 @@ class UsageRecord:
     client_address: str | None = None
 
 
+class Batch(NamedTuple):
+    """The name of records that are shipped together; what it names never changes."""
+
+    source: str
+    """Who ships: one at a time, in ascending order. Letters, digits and hyphens; nobody else ever had it."""
+    number: int
+    """Below 2**63."""
+
+
 GROUPINGS = ("day", "month", "user", "key", "group", "model")
 """What a usage report can be grouped by; ``key`` is the record's ``key_id``, days and months are UTC."""
 
@@ -186,3 +195,14 @@ class UsageRow:
     cost_usd: float = 0.0
     errors: int = 0
     """Records whose outcome is anything but ``ok``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilding:
+    """How far the sums of days have been counted again from the records."""
+
+    done: int
+    """Days."""
+    days: int
+    kept_before: date | None
+    """Earlier days stay as they are, because records of them have been purged; None if none have."""

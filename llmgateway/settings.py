@@ -217,6 +217,13 @@ class Settings:
     store_timeout: float = _setting(
         "LLMGATEWAY_STORE_TIMEOUT", "Seconds to wait for Redis or MongoDB.", 2.0, parse=_number(0.05, 60)
     )
+    log_days: int | None = _setting(
+        "LLMGATEWAY_LOG_DAYS",
+        "Days before today whose single usage records are kept; the sums in reports stay.",
+        None,
+        parse=_integer(1, 36500),
+        shown="all",
+    )
     drain_seconds: float = _setting(
         "LLMGATEWAY_DRAIN_SECONDS", "Seconds that running answers get to end at SIGTERM.", 30.0, parse=_number(0, 3600)
     )

@@ -44,6 +44,7 @@ OWN = {  # what each may have of the drivers; whoever is not here has none
     "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},
     "stores/mongo": {"pymongo"},
+    "stores/mongo_usage": {"pymongo"},
     "web": {"flask", "flask_smorest", "marshmallow"},
 }
 MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}

@@ -33,7 +33,7 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
         ConfigurationError: a newer program wrote the embedded database.
         StoreUnavailable: the embedded database cannot be opened.
     """
-    stores = _mongo(settings.mongo_url, settings) if settings.mongo_url else _sqlite(settings)
+    stores = _mongo(settings.mongo_url, settings, clock) if settings.mongo_url else _sqlite(settings)
     if settings.redis_url:
         stores = _with_redis_in_front(stores, settings.redis_url, settings, clock)
         return replace(stores, keys=RememberedKeys(stores.keys, circuit=None))
@@ -53,14 +53,15 @@ def _sqlite(settings: Settings) -> Stores:
     )
 
 
-def _mongo(url: str, settings: Settings) -> Stores:
-    from .mongo import MongoDatabase, MongoKeys, MongoOrganisation, MongoUsageLog
+def _mongo(url: str, settings: Settings, clock: Clock) -> Stores:
+    from .mongo import MongoDatabase, MongoKeys, MongoOrganisation
+    from .mongo_usage import MongoUsageLog
 
     database = MongoDatabase(url, timeout=settings.store_timeout)
     return Stores(
         keys=MongoKeys(database),
         organisation=MongoOrganisation(database),
-        usage_log=MongoUsageLog(database),
+        usage_log=MongoUsageLog(database, clock=clock),
         backends=(database,),
     )
 

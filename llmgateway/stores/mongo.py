@@ -1,33 +1,30 @@
-"""Keys, settings and usage in MongoDB. A standalone server will do: no transactions are used.
+"""Keys and settings in MongoDB, and the way to it. A standalone server will do: no transactions are used.
 
 Collections: ``keys`` (``_id`` is the key's identifier), ``organisation`` (one document, so that
 each change is one atomic step), ``prompts`` (the versions that were replaced; ``_id`` is the
-version) and ``logs`` (usage records; ``_id`` is the request's identifier).
+version), and those of usage, which ``mongo_usage.py`` describes.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import IndexModel, MongoClient, ReadPreference, ReturnDocument, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import KeyRecord, Lookup, Organisation, Prices, Prompt, UsageRecord, UsageRow
+from llmgateway.records import KeyRecord, Lookup, Organisation, Prices, Prompt
 
 Document: TypeAlias = dict[str, Any]
-
-_DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-codes/
 
 _INDEXES = {
     "keys": [
@@ -35,7 +32,14 @@ _INDEXES = {
         IndexModel([("user", 1), ("_id", 1)]),
         IndexModel([("group", 1), ("_id", 1)]),
     ],
-    "logs": [IndexModel("timestamp"), IndexModel([("key_id", 1), ("timestamp", 1)])],
+    # With _id, so that a page of equal times needs no sorting.
+    "logs": [
+        IndexModel([("timestamp", 1), ("_id", 1)]),
+        IndexModel([("key_id", 1), ("timestamp", 1), ("_id", 1)]),
+        IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
+        IndexModel([("outcome", 1), ("timestamp", 1), ("_id", 1)]),
+    ],
+    "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)])],
 }
 
 
@@ -74,12 +78,18 @@ class MongoDatabase:
     @contextmanager
     def collection(self, name: str) -> Iterator[Collection[Document]]:
         """The collection, to be used inside the block; the driver's errors leave it as :class:`StoreUnavailable`."""
+        with self.collections() as database:
+            yield database[name]
+
+    @contextmanager
+    def collections(self) -> Iterator[Database[Document]]:
+        """All of them, as :meth:`collection` gives one."""
         with self._open() as database:
             if not self._indexed:
                 for indexed, models in _INDEXES.items():
                     database[indexed].create_indexes(models)
                 self._indexed = True
-            yield database[name]
+            yield database
 
     def ping(self) -> None:
         with self._open() as database:
@@ -296,84 +306,3 @@ def _prompt(document: Mapping[str, Any] | None) -> Prompt:
     if document is None:
         return Prompt()
     return Prompt(version=document["version"], text=document["text"], set_at=document["set_at"])
-
-
-_USAGE_FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id")
-
-_GROUPINGS: dict[str, object] = {
-    "day": {"$dateToString": {"format": "%Y-%m-%d", "date": "$timestamp"}},
-    "month": {"$dateToString": {"format": "%Y-%m", "date": "$timestamp"}},
-    "user": "$user",
-    "key": "$key_id",
-    "group": {"$ifNull": ["$group", None]},
-    "model": "$model",
-}
-_SUMS: dict[str, object] = {
-    "requests": {"$sum": 1},
-    "prompt_tokens": {"$sum": "$prompt_tokens"},
-    "completion_tokens": {"$sum": "$completion_tokens"},
-    "total_tokens": {"$sum": "$total_tokens"},
-    "cached_tokens": {"$sum": "$cached_tokens"},
-    "reasoning_tokens": {"$sum": "$reasoning_tokens"},
-    "cost_usd": {"$sum": "$cost_usd"},
-    "errors": {"$sum": {"$cond": [{"$eq": ["$outcome", "ok"]}, 0, 1]}},
-}
-
-
-class MongoUsageLog:
-    """A :class:`~llmgateway.interfaces.UsageLog` in MongoDB."""
-
-    def __init__(self, database: MongoDatabase) -> None:
-        self._database = database
-
-    def append(self, records: Sequence[UsageRecord]) -> None:
-        if not records:
-            return
-        documents = [{"_id": record.id} | {name: getattr(record, name) for name in _USAGE_FIELDS} for record in records]
-        with self._database.collection("logs") as logs:
-            try:
-                logs.insert_many(documents, ordered=False)
-            except BulkWriteError as error:
-                # Unordered: one that is there already keeps no other from being stored.
-                problems = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
-                if not all(map(_is_there_already, problems)):
-                    raise
-
-    def report(
-        self,
-        *,
-        by: Sequence[str] = (),
-        start: datetime | None = None,
-        end: datetime | None = None,
-        key_id: str | None = None,
-    ) -> list[UsageRow]:
-        pipeline: list[Document] = [
-            {"$match": _wanted(start, end, key_id)},
-            {"$group": {"_id": {name: _GROUPINGS[name] for name in by} or None, **_SUMS}},
-        ]
-        if by:
-            pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
-        with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
-            rows = [_usage_row(document) for document in logs.aggregate(pipeline, allowDiskUse=True)]
-        return rows if rows or by else [UsageRow(by={})]
-
-
-def _is_there_already(problem: Mapping[str, Any]) -> bool:
-    # An index of the operator's own may be unique too. Servers before 4.4 do not say which it was.
-    return problem.get("code") == _DUPLICATE_KEY and problem.get("keyPattern", {"_id": 1}) == {"_id": 1}
-
-
-def _wanted(start: datetime | None, end: datetime | None, key_id: str | None) -> Document:
-    period = {bound: time for bound, time in {"$gte": start, "$lt": end}.items() if time is not None}
-    wanted: Document = {}
-    if period:
-        wanted["timestamp"] = period
-    if key_id is not None:
-        wanted["key_id"] = key_id
-    return wanted
-
-
-def _usage_row(document: Document) -> UsageRow:
-    by = document.pop("_id") or {}
-    cost = float(document.pop("cost_usd"))  # an integer 0 where no record had a price
-    return UsageRow(by=by, cost_usd=cost, **document)

@@ -12,7 +12,7 @@ from flask import Response, current_app, request
 
 from .. import __version__
 from ..errors import NotFound
-from ..records import KeyRecord, Prices, Prompt, UsageRow
+from ..records import KeyRecord, Outcome, Prices, Prompt, UsageRow
 from . import examples
 from .blueprint import Blueprint
 from .context import services
@@ -26,6 +26,8 @@ from .schemas import (
     KeyQuerySchema,
     KeySchema,
     KeyWithSecretSchema,
+    LogPageSchema,
+    LogQuerySchema,
     ModelSettingsListSchema,
     ModelSettingsSchema,
     NamedModelSettingsSchema,
@@ -341,13 +343,37 @@ def get_status() -> dict[str, Any]:
 )
 def report_usage(query: dict[str, Any]) -> dict[str, Any] | Response:
     by = tuple(name.strip() for name in query.get("by", "").split(",") if name.strip())
-    log = services().usage_log
-    start, end = query.get("start"), query.get("end")
-    rows = [row.by | _sums(row) for row in log.report(by=by, start=start, end=end)] if by else []
-    (total,) = log.report(start=start, end=end)
+    found = services().usage_log.report(by=by, first_day=query.get("start"), last_day=query.get("end"))
+    rows = [row.by | _sums(row) for row in found]
     if query["format"] == "csv":
-        return _csv(rows if by else [_sums(total)], (*by, *_SUMS))
-    return {"rows": rows, "total": _sums(total)}
+        return _csv(rows, (*by, *_SUMS))
+    total = {name: sum(row[name] for row in rows) for name in _SUMS}
+    return {"rows": rows if by else [], "total": total}
+
+
+@blp.route("/logs", methods=["GET"])
+@blp.operation(
+    "Read single usage records",
+    description=(
+        "One for every request that reached Azure; what was said in it is not kept. Records that are older than "
+        "`LLMGATEWAY_LOG_DAYS` are gone, and stay in the sums of `GET /admin/usage`."
+    ),
+)
+@blp.arguments(LogQuerySchema, location="query")
+@blp.response(200, LogPageSchema, description="Newest first.", example=examples.LOG_PAGE)
+def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
+    limit = query["limit"]
+    records = services().usage_log.records(
+        key_id=query.get("key"),
+        user=query.get("user"),
+        since=query.get("since"),
+        until=query.get("until"),
+        outcome=Outcome(query["outcome"]) if "outcome" in query else None,
+        after=query.get("cursor", ""),
+        limit=limit + 1,
+    )
+    page = records[:limit]
+    return {"items": page, "next": page[-1].id if len(records) > limit else None}
 
 
 def _created(new: dict[str, Any]) -> dict[str, Any]:

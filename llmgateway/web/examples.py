@@ -68,6 +68,35 @@ ME = {
     "remaining": {},
     "usage": {"today": _ALANS, "month": SUMS, "total": SUMS},
 }
+REQUEST_ID = "019b3f2a-7c10-7d41-8d98-f00b2042a17e"
+LOG_RECORD = {
+    "id": REQUEST_ID,
+    "timestamp": "2026-10-31T09:12:07.345000+00:00",
+    "key_id": KEY_ID,
+    "user": "ada",
+    "group": "ml-2026",
+    "model": MODEL,
+    "deployment": MODEL,
+    "endpoint": "/v1/chat/completions",
+    "stream": True,
+    "status": 200,
+    "outcome": "ok",
+    "prompt_tokens": 310,
+    "completion_tokens": 90,
+    "total_tokens": 400,
+    "cached_tokens": 0,
+    "reasoning_tokens": 0,
+    "usage_source": "upstream",
+    "cost_usd": 0.0001005,
+    "prompt_version": 3,
+    "content_filter": [],
+    "ttft_ms": 412.5,
+    "duration_ms": 1630.25,
+    "upstream_request_id": "0f2c7a51-6d1e-4f0a-9c55-3b0f4e6f9a10",
+    "region": "East US 2",
+    "client_address": "192.0.2.17",
+}
+LOG_PAGE = {"items": [LOG_RECORD], "next": REQUEST_ID}
 CSV = """\
 month,user,requests,prompt_tokens,completion_tokens,total_tokens,cached_tokens,reasoning_tokens,cost_usd,errors
 2026-10,ada,12,3400,1200,4600,1024,0,0.00123,0

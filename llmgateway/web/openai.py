@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import date
 from typing import Any
 
 from flask import Response, request
@@ -132,12 +132,11 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _usage_so_far(key: KeyRecord) -> dict[str, UsageRow]:
-    now = moment(services().clock())
-    today = datetime(now.year, now.month, now.day, tzinfo=UTC)
-    starts = {"today": today, "month": today.replace(day=1), "total": None}
-    return {name: _sum(key, start) for name, start in starts.items()}
+    today = moment(services().clock()).date()
+    first_days = {"today": today, "month": today.replace(day=1), "total": None}
+    return {name: _sum(key, first_day) for name, first_day in first_days.items()}
 
 
-def _sum(key: KeyRecord, start: datetime | None) -> UsageRow:
-    (row,) = services().usage_log.report(start=start, key_id=key.id)
+def _sum(key: KeyRecord, first_day: date | None) -> UsageRow:
+    (row,) = services().usage_log.report(first_day=first_day, key_id=key.id)
     return row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import marshmallow as ma
@@ -11,10 +11,11 @@ from marshmallow import validate
 
 from ..keys import is_usable_key
 from ..ladder import Rung
-from ..records import GROUPINGS
+from ..records import GROUPINGS, Outcome, UsageSource
 from . import examples
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_OUTCOMES = ", ".join(f"`{outcome.value}`" for outcome in Outcome)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -48,6 +49,19 @@ class Moment(ma.fields.AwareDateTime):
         except OverflowError as error:  # the first and the last day of the calendar, in zones beyond it
             raise self.make_error("invalid") from error
         return parsed.replace(microsecond=parsed.microsecond // 1000 * 1000)
+
+
+class Day(ma.fields.Date):
+    """A whole day, in UTC."""
+
+    default_error_messages = {
+        "invalid": "Must be a whole day in UTC, like 2026-10-31. Both start and end are included."
+    }
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> date:
+        if not (isinstance(value, str) and _DAY.fullmatch(value)):
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        return super()._deserialize(value, *args, **kwargs)
 
 
 class AnswerSchema(ma.Schema):
@@ -101,16 +115,16 @@ class UsageReportSchema(AnswerSchema):
 
 
 class UsageQuerySchema(ma.Schema):
-    start = Moment(
+    start = Day(
         metadata={
-            "description": "Only what was asked from here on.",
-            "choices": {"from the beginning": "", "a month": "2026-10-01", "a moment": "2026-10-01T08:00:00+02:00"},
+            "description": "The first day, in UTC.",
+            "choices": {"from the beginning": "", "a month": "2026-10-01"},
         }
     )
-    end = Moment(
+    end = Day(
         metadata={
-            "description": "Only what was asked before this.",
-            "choices": {"until now": "", "a month": "2026-11-01", "a moment": "2026-10-31T18:00:00+01:00"},
+            "description": "The last day, in UTC; it is included.",
+            "choices": {"until now": "", "a month": "2026-10-31"},
         }
     )
     by = ma.fields.String(
@@ -141,8 +155,117 @@ class UsageQuerySchema(ma.Schema):
 
     @ma.validates_schema
     def _in_order(self, data: dict[str, Any], **_: Any) -> None:
-        if data.get("start") and data.get("end") and data["end"] <= data["start"]:
-            raise ma.ValidationError("Must be later than start.", field_name="end")
+        if data.get("start") and data.get("end") and data["end"] < data["start"]:
+            raise ma.ValidationError("Must not be before start.", field_name="end")
+
+
+class LogQuerySchema(ma.Schema):
+    key = ma.fields.String(
+        metadata={
+            "description": "Only the key with this `id`.",
+            "choices": {"every key": "", "one key": examples.KEY_ID},
+        }
+    )
+    user = ma.fields.String(
+        metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
+    )
+    since = Moment(
+        metadata={
+            "description": "Only what was asked from here on.",
+            "choices": {"from the beginning": "", "a day": "2026-10-31", "a moment": "2026-10-31T08:00:00+02:00"},
+        }
+    )
+    until = Moment(
+        metadata={
+            "description": "Only what was asked before this.",
+            "choices": {"until now": "", "a day": "2026-11-01", "a moment": "2026-10-31T18:00:00+01:00"},
+        }
+    )
+    outcome = ma.fields.String(
+        metadata={
+            "description": f"Only what ended like this: {_OUTCOMES}.",
+            "choices": {"however it ended": "", **{outcome.value: outcome.value for outcome in Outcome}},
+        },
+    )
+    limit = ma.fields.Integer(
+        load_default=100,
+        validate=validate.Range(min=1, max=1000),
+        metadata={"description": "The most records on a page.", "example": 100},
+    )
+    cursor = ma.fields.String(
+        metadata={
+            "description": "`next` of the page before.",
+            "choices": {"first page": "", "next page": examples.REQUEST_ID},
+        },
+    )
+
+    @ma.validates("outcome")
+    def _known_outcome(self, value: str, **_: Any) -> None:
+        if value not in Outcome.__members__.values():
+            raise ma.ValidationError(f"Must be one of {_OUTCOMES}.")
+
+    @ma.validates_schema
+    def _in_order(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("since") and data.get("until") and data["until"] <= data["since"]:
+            raise ma.ValidationError("Must be later than since.", field_name="until")
+
+
+class UsageRecordSchema(AnswerSchema):
+    """One request that was sent to Azure, and what came of it."""
+
+    id = ma.fields.String(
+        metadata={
+            "description": "Azure knows it as `x-ms-client-request-id`.",
+            "example": examples.REQUEST_ID,
+        }
+    )
+    timestamp = Moment(metadata={"description": "When it arrived.", "example": "2026-10-31T09:12:07.345000+00:00"})
+    key_id = ma.fields.String(metadata={"example": examples.KEY_ID})
+    user = ma.fields.String(metadata={"example": "ada"})
+    group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
+    model = ma.fields.String(metadata={"description": "As the user asked for it.", "example": examples.MODEL})
+    deployment = ma.fields.String(metadata={"description": "Azure's.", "example": examples.MODEL})
+    endpoint = ma.fields.String(metadata={"example": "/v1/chat/completions"})
+    stream = ma.fields.Boolean(metadata={"example": True})
+    status = ma.fields.Integer(
+        allow_none=True, metadata={"description": "Azure's; null where no answer came.", "example": 200}
+    )
+    outcome = ma.fields.String(
+        validate=validate.OneOf([outcome.value for outcome in Outcome]),
+        metadata={"description": "How it ended.", "example": "ok"},
+    )
+    prompt_tokens = ma.fields.Integer(metadata={"example": 310})
+    completion_tokens = ma.fields.Integer(metadata={"example": 90})
+    total_tokens = ma.fields.Integer(metadata={"example": 400})
+    cached_tokens = ma.fields.Integer(metadata={"description": "A part of the prompt tokens.", "example": 0})
+    reasoning_tokens = ma.fields.Integer(metadata={"description": "A part of the completion tokens.", "example": 0})
+    usage_source = ma.fields.String(
+        validate=validate.OneOf([source.value for source in UsageSource]),
+        metadata={"description": "Who counted the tokens: Azure, or nobody exactly.", "example": "upstream"},
+    )
+    cost_usd = ma.fields.Float(
+        allow_none=True, metadata={"description": "null where no price is known.", "example": 0.0001005}
+    )
+    prompt_version = ma.fields.Integer(metadata={"description": "0: there was no prompt.", "example": 3})
+    content_filter = ma.fields.List(
+        ma.fields.String(), metadata={"description": "Categories of Azure's filter that fired.", "example": []}
+    )
+    ttft_ms = ma.fields.Float(
+        allow_none=True, metadata={"description": "Until the first text of a stream.", "example": 412.5}
+    )
+    duration_ms = ma.fields.Float(metadata={"example": 1630.25})
+    upstream_request_id = ma.fields.String(
+        allow_none=True, metadata={"description": "Azure's own.", "example": "0f2c7a51-6d1e-4f0a-9c55-3b0f4e6f9a10"}
+    )
+    region = ma.fields.String(allow_none=True, metadata={"example": "East US 2"})
+    client_address = ma.fields.String(allow_none=True, metadata={"example": "192.0.2.17"})
+
+
+class LogPageSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(UsageRecordSchema))
+    next = ma.fields.String(
+        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
+    )
 
 
 class UsageSoFarSchema(AnswerSchema):

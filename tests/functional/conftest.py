@@ -202,7 +202,8 @@ def _records(stores: StoreEnvironment, gateway: GatewayProcess, key_id: str) -> 
             found = database.execute("SELECT * FROM logs WHERE key_id = ? ORDER BY id", [key_id])
             return [dict(row) for row in found]
     with pymongo.MongoClient(stores.mongo.url, tz_aware=True) as client:
-        documents = client[DATABASE].logs.find({"key_id": key_id}, sort=[("_id", 1)])
+        # The batch that brought a record is the store's own business.
+        documents = client[DATABASE].logs.find({"key_id": key_id}, {"batch": 0}, sort=[("_id", 1)])
         return [{"id": document.pop("_id"), **document} for document in documents]
 
 

@@ -6,7 +6,6 @@ import csv
 import io
 import secrets
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 
 import pytest
 
@@ -47,7 +46,8 @@ def counts(thing):
 
 
 def summed(served):
-    return {name: sum(getattr(one.usage, name) for one in served if one.usage) for name in TOKENS}
+    usages = [one.usage for one in served if one.usage]
+    return {name: sum(getattr(usage, name) for usage in usages) for name in TOKENS}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -210,26 +210,57 @@ def test_tells_users_what_they_used(gateway, key, azure):
     assert key.encode() not in answer.body
 
 
+GROUPINGS = (
+    ["day"],
+    ["month"],
+    ["user"],
+    ["key"],
+    ["group"],
+    ["model"],
+    ["user", "model"],
+    ["day", "group", "key"],
+    [],
+)
+
+
+def report_of(gateway, by, query=""):
+    return gateway.admin("GET", f"/admin/usage?by={','.join(by)}{query}").json()
+
+
 @pytest.fixture
 def busy(gateway, azure):
     """Three keys of two users in one group and none, with different models and ends, all in the books."""
-    since = datetime.now(UTC)
+    # Records are shipped in their order: with this one in the books, those of earlier tests are, too.
+    last = gateway.key()
+    gateway.chat(last)
+    wait_until(lambda: total_of(gateway, last)["requests"], what="the records of before")
+    before = {tuple(by): report_of(gateway, by) for by in GROUPINGS}
     mark = secrets.token_hex(4)
     group = f"group-{mark}"
     owners = [(f"ada-{mark}", group), (f"ada-{mark}", None), (f"bob-{mark}", group)]
     keys = [gateway.new_key(user=user, group=member) for user, member in owners]
     by_key = {}
     for number, key in enumerate(keys):
-        before = len(azure.served)
+        served = len(azure.served)
         azure.script(Script(tokens=10 + number))
         gateway.chat(key["key"], stream=True)
         azure.script(Script(tokens=20 + number))
         gateway.chat(key["key"], model="gpt-4o")
         azure.script(Script(fault="server_error"))
         gateway.chat(key["key"])
-        by_key[key["id"]] = azure.served[before:]
+        by_key[key["id"]] = azure.served[served:]
     wait_until(lambda: sum(total_of(gateway, key["key"])["requests"] for key in keys) == 9, what="nine records")
-    return keys, by_key, quote(since.isoformat(timespec="milliseconds"))
+    return keys, by_key, before
+
+
+def grown(before, after, by):
+    """The rows of a report that were not in the one *before*, or by how much they have grown."""
+    old = {tuple(row[name] for name in by): row for row in before}
+    for row in after:
+        known = old.get(tuple(row[name] for name in by), {})
+        new = {name: value if name in by else value - known.get(name, 0) for name, value in row.items()}
+        if new["requests"]:
+            yield new
 
 
 def groups_of(busy, by):
@@ -252,45 +283,47 @@ def groups_of(busy, by):
     return groups
 
 
-@pytest.mark.parametrize(
-    "by", [["day"], ["month"], ["user"], ["key"], ["group"], ["model"], ["user", "model"], ["day", "group", "key"], []]
-)
+@pytest.mark.parametrize("by", GROUPINGS)
 def test_reports_by_every_grouping(gateway, busy, azure, by):
     """JSON and CSV agree with the simulator's own books, row by row and in total."""
-    since = busy[2]
-    query = f"?start={since}&by={','.join(by)}"
+    _, by_key, before = busy
 
-    report = gateway.admin("GET", f"/admin/usage{query}").json()
-    answer = gateway.admin("GET", f"/admin/usage{query}&format=csv")
+    report = report_of(gateway, by)
+    answer = gateway.admin("GET", f"/admin/usage?by={','.join(by)}&format=csv")
 
     expected = groups_of(busy, by)
-    rows = report["rows"] if by else [report["total"]]
+    old = before[tuple(by)]
+    rows = [*grown(old["rows"] if by else [old["total"]], report["rows"] if by else [report["total"]], by)]
+    [total] = grown([old["total"]], [report["total"]], [])
     assert len(expected) == len(rows)
     for row in rows:
         served = expected[tuple(row[name] for name in by)]
         assert summed(served) == counts(row)
         assert len(served) == row["requests"]
         assert sum(one.status >= 400 for one in served) == row["errors"]
-    assert summed(azure.served) == counts(report["total"])
-    assert (9, 3) == (report["total"]["requests"], report["total"]["errors"])
-    assert report["total"]["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in rows))
+    assert summed(one for served in by_key.values() for one in served) == counts(total)
+    assert (9, 3) == (total["requests"], total["errors"])
+    assert total["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in rows))
     assert answer.header("content-type").startswith("text/csv")
     table = [*csv.DictReader(io.StringIO(answer.body.decode()))]
+    rows = report["rows"] if by else [report["total"]]
     assert [{name: str(row[name] or "") if name in by else str(row[name]) for name in row} for row in rows] == table
 
 
 def test_reports_a_period(gateway, busy):
-    """start is included, end is not; the future is empty."""
-    since = busy[2]
-    far = quote((datetime.now(UTC) + timedelta(days=1)).isoformat())
+    """Both days are included, whole; the past and the future are empty."""
+    before = busy[2]
+    yesterday, today, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (-1, 0, 1))
 
     def requests(query):
         return gateway.admin("GET", f"/admin/usage?{query}").json()["total"]["requests"]
 
-    assert 9 == requests(f"start={since}&end={far}")
-    assert 0 == requests(f"start={far}")
-    assert requests("") == requests(f"end={since}") + 9
-    assert 9 <= requests("")
+    everything = before[()]["total"]["requests"] + 9
+    assert everything == requests("")
+    assert everything == requests(f"start={today}&end={today}")
+    assert everything == requests(f"start={yesterday}&end={tomorrow}")
+    assert 0 == requests(f"start={tomorrow}")
+    assert 0 == requests(f"end={yesterday}")
 
 
 @pytest.mark.parametrize(
@@ -300,7 +333,10 @@ def test_reports_a_period(gateway, busy):
         "by=user,user",
         "start=yesterday",
         "format=xml",
-        "start=2026-02-01T00:00:00Z&end=2026-01-01T00:00:00Z",
+        "start=2026-02-01&end=2026-01-01",
+        "start=2026-02-01T00:00:00Z",
+        "end=2026-02-30",
+        "end=20260228",
     ],
 )
 def test_refuses_a_report_that_makes_no_sense(gateway, query):
@@ -320,3 +356,41 @@ def test_keeps_the_usage_of_a_key_that_is_gone(gateway, key, azure, records):
 
     rows = gateway.admin("GET", "/admin/usage?by=key").json()["rows"]
     assert [1] == [row["requests"] for row in rows if row["key"] == record["key_id"]]
+
+
+def test_shows_single_records(gateway, busy, azure):
+    """Newest first, page by page, filtered; the fields are the contract's, and nothing of the stores' own."""
+    keys, by_key, _ = busy
+    served = by_key[keys[0]["id"]]
+
+    def page(query):
+        answer = gateway.admin("GET", f"/admin/logs?{query}")
+        assert 200 == answer.status
+        return answer.json()
+
+    first = page(f"key={keys[0]['id']}&limit=2")
+    second = page(f"key={keys[0]['id']}&limit=2&cursor={first['next']}")
+    items = [*first["items"], *second["items"]]
+
+    assert second["next"] is None
+    assert [one.client_request_id for one in reversed(served)] == [item["id"] for item in items]
+    assert all(item.keys() == FIELDS for item in items)
+    assert summed(served) == {name: sum(item[name] for item in items) for name in TOKENS}
+    assert [500, 200, 200] == [item["status"] for item in items]
+    assert [False, False, True] == [item["stream"] for item in items]
+    failed = page(f"user={keys[0]['user']}&outcome=upstream_error")
+    assert 2 == len(failed["items"])
+    assert [] == page(f"key={keys[0]['id']}&until={items[-1]['timestamp'][:19]}Z")["items"]
+    since = items[1]["timestamp"].replace("+", "%2B")
+    assert items[:2] == page(f"key={keys[0]['id']}&since={since}")["items"]
+
+
+@pytest.mark.parametrize(
+    "query", ["outcome=fine", "limit=0", "limit=1001", "since=yesterday", "since=2026-02-01&until=2026-01-01"]
+)
+def test_refuses_a_page_of_records_that_makes_no_sense(gateway, query):
+    """The answer is 422 and says which field is wrong."""
+    answer = gateway.admin("GET", f"/admin/logs?{query}")
+
+    assert 422 == answer.status
+    assert answer.error["errors"].keys() <= {"outcome", "limit", "since", "until"}

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore, OrganisationStore, Pingable, UsageLog
-from llmgateway.records import KeyRecord, Outcome, Prices, Prompt, UsageRecord, UsageRow, UsageSource
+from llmgateway.records import Batch, KeyRecord, Outcome, Prices, Prompt, UsageRecord, UsageRow, UsageSource
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -42,6 +43,11 @@ def usage(number: int = 1, **fields: object) -> UsageRecord:
         duration_ms=12.5,
     )
     return replace(record, **fields)
+
+
+def append(log: UsageLog, records: Sequence[UsageRecord], batch: Batch | None = None) -> None:
+    """Ship *records*, as a batch that was never there before unless told otherwise."""
+    log.append(records, batch=batch or Batch(f"test-{secrets.token_hex(8)}", 1))
 
 
 def at_once(*actions: Callable[[], object]) -> list[object]:
@@ -474,8 +480,8 @@ class UsageLogContract:
             "cached_tokens": 64,
             "reasoning_tokens": 8,
         }
-        log.append([usage(1, cost_usd=0.25, **counts), usage(2, cost_usd=None, **counts)])
-        log.append([usage(10 + number, outcome=outcome, cost_usd=0.5) for number, outcome in enumerate(Outcome)])
+        append(log, [usage(1, cost_usd=0.25, **counts), usage(2, cost_usd=None, **counts)])
+        append(log, [usage(10 + number, outcome=outcome, cost_usd=0.5) for number, outcome in enumerate(Outcome)])
 
         expected = UsageRow(
             by={},
@@ -492,13 +498,14 @@ class UsageLogContract:
 
     def test_sums_without_any_price(self, log):
         """Where no price is known the cost is zero, not missing."""
-        log.append([usage(1, cost_usd=None)])
+        append(log, [usage(1, cost_usd=None)])
 
         assert [UsageRow(by={"user": "ada"}, requests=1, cost_usd=0.0)] == list(log.report(by=["user"]))
 
     def test_appends_every_kind_of_record(self, log):
         """A record with everything in it and one with the least are both taken."""
-        log.append(
+        append(
+            log,
             [
                 usage(
                     1,
@@ -514,29 +521,29 @@ class UsageLogContract:
                     client_address="2001:db8::1",
                 ),
                 usage(2),
-            ]
+            ],
         )
 
         assert next(iter(log.report())).requests == 2
 
     def test_leaves_a_record_that_is_there(self, log, elsewhere):
         """A record that is sent again, even with other content, is neither counted twice nor changed."""
-        log.append([usage(1, total_tokens=10)])
+        append(log, [usage(1, total_tokens=10)])
 
-        elsewhere.append([usage(0, total_tokens=1), usage(1, total_tokens=1000), usage(2, total_tokens=100)])
-        elsewhere.append([usage(1, total_tokens=1000)])
+        append(elsewhere, [usage(0, total_tokens=1), usage(1, total_tokens=1000), usage(2, total_tokens=100)])
+        append(elsewhere, [usage(1, total_tokens=1000)])
 
         assert [UsageRow(by={}, requests=3, total_tokens=111)] == list(log.report())
 
     def test_takes_a_record_once_that_is_twice_in_a_batch(self, log):
         """The same identifier twice in one call is one record."""
-        log.append([usage(1, total_tokens=10), usage(1, total_tokens=10), usage(2, total_tokens=1)])
+        append(log, [usage(1, total_tokens=10), usage(1, total_tokens=10), usage(2, total_tokens=1)])
 
         assert [UsageRow(by={}, requests=2, total_tokens=11)] == list(log.report())
 
     def test_takes_an_empty_batch(self, log):
         """Nothing to append is not an error."""
-        log.append([])
+        append(log, [])
 
         assert [UsageRow(by={})] == list(log.report())
 
@@ -544,8 +551,8 @@ class UsageLogContract:
         """A batch of 1,000 goes in, and again, and counts once."""
         batch = [usage(number, total_tokens=number) for number in range(1000)]
 
-        log.append(batch)
-        log.append(batch)
+        append(log, batch)
+        append(log, batch)
 
         assert [UsageRow(by={}, requests=1000, total_tokens=sum(range(1000)))] == list(log.report())
 
@@ -554,7 +561,7 @@ class UsageLogContract:
 
         def work(store: UsageLog, first: int) -> None:
             for start in range(first, first + 100, 10):
-                store.append([usage(number, total_tokens=1) for number in range(start, start + 15)])
+                append(store, [usage(number, total_tokens=1) for number in range(start, start + 15)])
 
         at_once(
             *[
@@ -567,7 +574,7 @@ class UsageLogContract:
 
     def test_groups_by_each_field(self, log):
         """Each grouping has its own name and values."""
-        log.append([usage(1, key_id="key_0007", user="ada", group="physics", model="gpt-4o")])
+        append(log, [usage(1, key_id="key_0007", user="ada", group="physics", model="gpt-4o")])
 
         expected = {
             "day": "2026-01-01",
@@ -584,13 +591,14 @@ class UsageLogContract:
 
     def test_days_and_months_end_at_midnight_utc(self, log):
         """The last millisecond of a month belongs to it, and the next one does not; leap days are days."""
-        log.append(
+        append(
+            log,
             [
                 usage(1, timestamp=datetime(2028, 2, 28, 23, 59, 59, 999000, UTC)),
                 usage(2, timestamp=datetime(2028, 2, 29, 0, 0, 0, 0, UTC)),
                 usage(3, timestamp=datetime(2028, 2, 29, 23, 59, 59, 999000, UTC)),
                 usage(4, timestamp=datetime(2028, 3, 1, 0, 0, 0, 0, UTC)),
-            ]
+            ],
         )
 
         days = [(row.by["day"], row.requests) for row in log.report(by=["day"])]
@@ -601,14 +609,15 @@ class UsageLogContract:
 
     def test_sorts_by_the_groupings_as_given(self, log):
         """The first grouping counts most, whichever it is, and what is missing comes first."""
-        log.append(
+        append(
+            log,
             [
                 usage(1, user="bob", group="physics"),
                 usage(2, user="ada", group=None),
                 usage(3, user="ada", group="physics"),
                 usage(4, user="bob", group="chemistry"),
                 usage(5, user="Zoe", group=None),
-            ]
+            ],
         )
 
         by_group = [(row.by["group"], row.by["user"]) for row in log.report(by=["group", "user"])]
@@ -619,7 +628,7 @@ class UsageLogContract:
 
     def test_sums_within_each_group(self, log):
         """A row has the sums of its own records and of no others."""
-        log.append([usage(number, user=user, total_tokens=10**number) for number, user in enumerate("abab")])
+        append(log, [usage(number, user=user, total_tokens=10**number) for number, user in enumerate("abab")])
 
         expected = [
             UsageRow(by={"user": "a"}, requests=2, total_tokens=101),
@@ -627,38 +636,40 @@ class UsageLogContract:
         ]
         assert expected == list(log.report(by=["user"]))
 
-    def test_interval_begins_with_start_and_ends_before_end(self, log):
-        """A record at *start* counts, one at *end* does not; adjoining intervals share none."""
-        moments = [datetime(2026, 1, 1, 12, 0, 0, ms * 1000, UTC) for ms in range(4)]
-        log.append([usage(number, timestamp=moment, total_tokens=10**number) for number, moment in enumerate(moments)])
+    def test_period_includes_its_first_and_its_last_day(self, log):
+        """Both days count whole, whatever the time of day; adjoining periods share none."""
+        moments = [datetime(2026, 1, day, 23, 59, 59, 999000, UTC) for day in range(1, 5)]
+        append(log, [usage(number, timestamp=moment, total_tokens=10**number) for number, moment in enumerate(moments)])
 
-        def total(start: datetime | None, end: datetime | None) -> int:
-            return next(iter(log.report(start=start, end=end))).total_tokens
+        def total(first_day: date | None, last_day: date | None) -> int:
+            return next(iter(log.report(first_day=first_day, last_day=last_day))).total_tokens
 
-        assert total(moments[1], moments[3]) == 110
-        assert total(None, moments[1]) == 1
-        assert total(moments[1], None) == 1110
-        assert total(moments[1], moments[1]) == 0
+        assert total(date(2026, 1, 2), date(2026, 1, 3)) == 110
+        assert total(None, date(2026, 1, 1)) == 1
+        assert total(date(2026, 1, 2), None) == 1110
+        assert total(date(2026, 1, 2), date(2026, 1, 2)) == 10
+        assert total(date(2026, 1, 3), date(2026, 1, 2)) == 0
         assert total(None, None) == 1111
 
     def test_counts_one_key_alone(self, log):
         """A key's own report has its records only, within the interval."""
-        log.append(
+        append(
+            log,
             [
                 usage(1, key_id="key_0001", total_tokens=1),
                 usage(2, key_id="key_0002", total_tokens=10),
                 usage(3, key_id="key_0001", total_tokens=100, timestamp=datetime(2026, 2, 1, tzinfo=UTC)),
-            ]
+            ],
         )
 
         assert [UsageRow(by={}, requests=2, total_tokens=101)] == list(log.report(key_id="key_0001"))
-        february = datetime(2026, 2, 1, tzinfo=UTC)
-        assert [UsageRow(by={}, requests=1, total_tokens=1)] == list(log.report(key_id="key_0001", end=february))
+        january = date(2026, 1, 31)
+        assert [UsageRow(by={}, requests=1, total_tokens=1)] == list(log.report(key_id="key_0001", last_day=january))
         assert [UsageRow(by={})] == list(log.report(key_id="key_0003"))
 
     def test_counts_beyond_32_bits(self, log):
         """Large sums are exact."""
-        log.append([usage(number, total_tokens=2**31 - 1) for number in range(4)])
+        append(log, [usage(number, total_tokens=2**31 - 1) for number in range(4)])
 
         assert next(iter(log.report())).total_tokens == 4 * (2**31 - 1)
 

@@ -17,13 +17,15 @@ import pytest
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Outcome, UsageRecord
-from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation, MongoUsageLog
+from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation
+from llmgateway.stores.mongo_usage import MongoUsageLog
 from tests.servers import PASSWORD, USER, free_port, wait_until
 from tests.stores.contract import (
     NEW_YEAR,
     KeyStoreContract,
     OrganisationStoreContract,
     UsageLogContract,
+    append,
     at_once,
     key,
     unavailable,
@@ -111,11 +113,11 @@ class TestMongoUsageLog(UsageLogContract):
 
     def test_stores_every_field_under_its_name(self, log, collections):
         """Documents have the fields of the contract, all of them, in types that others can query."""
-        log.append([usage(1, outcome=Outcome.CLIENT_CLOSED, content_filter=("hate",), cost_usd=0.5, status=200)])
+        append(log, [usage(1, outcome=Outcome.CLIENT_CLOSED, content_filter=("hate",), cost_usd=0.5, status=200)])
 
         document = collections["logs"].find_one()
 
-        names = {field.name for field in fields(UsageRecord)} - {"id"} | {"_id"}
+        names = {field.name for field in fields(UsageRecord)} - {"id"} | {"_id", "batch"}
         assert set(document) == names
         assert document["_id"] == "req_000001"
         assert document["timestamp"] == NEW_YEAR
@@ -127,23 +129,37 @@ class TestMongoUsageLog(UsageLogContract):
     def test_a_record_that_cannot_be_stored_is_not_taken_for_a_duplicate(self, log, collections):
         """Any refusal but "is there already" is an error, also among duplicates; the rest is stored."""
         collections["logs"].create_index("user", unique=True, partialFilterExpression={"user": "eve"})
-        log.append([usage(1)])
+        append(log, [usage(1)])
         # The same code as for a duplicate, for another reason than the identifier.
         with pytest.raises(StoreUnavailable):
-            log.append([usage(1), usage(2, user="eve"), usage(3, user="eve"), usage(4)])
+            append(log, [usage(1), usage(2, user="eve"), usage(3, user="eve"), usage(4)])
 
     @pytest.mark.parametrize(
         ("wanted", "index"),
         [
-            ({"timestamp": {"$gte": NEW_YEAR}}, "timestamp_1"),
-            ({"key_id": "key_0001", "timestamp": {"$gte": NEW_YEAR}}, "key_id_1_timestamp_1"),
+            ({"timestamp": {"$lt": NEW_YEAR}}, "timestamp_1__id_1"),
+            ({"key_id": "key_0001", "timestamp": {"$gte": NEW_YEAR}}, "key_id_1_timestamp_1__id_1"),
+            ({"user": "ada"}, "user_1_timestamp_1__id_1"),
+            ({"outcome": "broken"}, "outcome_1_timestamp_1__id_1"),
         ],
     )
-    def test_reports_by_the_index(self, log, collections, wanted, index):
-        """A month of one key is found without reading the other keys' and months' records."""
-        log.append([usage(number, key_id=f"key_{number % 7:04}") for number in range(50)])
+    def test_pages_by_the_index(self, log, collections, wanted, index):
+        """A page of one key, user or outcome is found without reading the others' records."""
+        append(log, [usage(number, key_id=f"key_{number % 7:04}") for number in range(50)])
 
-        plan = collections["logs"].find(wanted).explain()
+        plan = collections["logs"].find(wanted, sort=[("timestamp", -1), ("_id", -1)]).explain()
+
+        assert index in str(plan["queryPlanner"]["winningPlan"])
+
+    @pytest.mark.parametrize(
+        ("wanted", "index"),
+        [({"day": {"$gte": "2026-01-01"}}, "day_1"), ({"key_id": "key_0001", "day": "2026-01-01"}, "key_id_1_day_1")],
+    )
+    def test_reports_by_the_index(self, log, collections, wanted, index):
+        """A month, and a key, are summed without reading the other months' and keys' sums."""
+        append(log, [usage(number, key_id=f"key_{number % 7:04}") for number in range(50)])
+
+        plan = collections["usage_daily"].find(wanted).explain()
 
         assert plan["queryPlanner"]["winningPlan"]["inputStage"]["indexName"] == index
 
@@ -186,7 +202,7 @@ class TestAway:
             lambda: organisation.set_prompt("x", NEW_YEAR),
             organisation.prompt_versions,
             lambda: organisation.set_credential(b"x"),
-            lambda: log.append([usage()]),
+            lambda: append(log, [usage()]),
             lambda: list(log.report()),
         ]
 
@@ -211,10 +227,10 @@ class TestAway:
         with closing(MongoDatabase(own_mongo.url, database=database_name, timeout=0.3, report_timeout=0.3)) as database:
             keys, log = MongoKeys(database), MongoUsageLog(database)
             keys.add(key())
-            log.append([usage()])
+            append(log, [usage()])
 
             own_mongo.kill()
-            unavailable(database, lambda: keys.find(key().digest), lambda: log.append([usage()]))
+            unavailable(database, lambda: keys.find(key().digest), lambda: append(log, [usage()]))
 
             own_mongo.start()
             wait_until(lambda: serves(database), what="the server's return")

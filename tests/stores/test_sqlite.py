@@ -21,6 +21,7 @@ from tests.stores.contract import (
     KeyStoreContract,
     OrganisationStoreContract,
     UsageLogContract,
+    append,
     key,
     unavailable,
     usage,
@@ -93,7 +94,7 @@ class TestSQLiteUsageLog(UsageLogContract):
 
     def test_stores_every_field_under_its_name(self, log, database):
         """The columns are the record's fields, in a form that other programs read."""
-        log.append([usage(1, group="physics", stream=True, content_filter=("hate",), cost_usd=0.5, status=200)])
+        append(log, [usage(1, group="physics", stream=True, content_filter=("hate",), cost_usd=0.5, status=200)])
 
         (row,) = database.rows('SELECT id, timestamp, "group", stream, content_filter, cost_usd, outcome FROM logs')
         columns = [column[1] for column in database.rows("PRAGMA table_info(logs)")]
@@ -104,7 +105,7 @@ class TestSQLiteUsageLog(UsageLogContract):
     def test_a_batch_that_fails_leaves_nothing(self, log, database):
         """If one record of a batch cannot be stored, none is, and the error is the store's."""
         with pytest.raises(StoreUnavailable):
-            log.append([usage(1), usage(2, user=None)])
+            append(log, [usage(1), usage(2, user=None)])
 
         assert next(iter(log.report())).requests == 0
 
@@ -124,7 +125,7 @@ def _set_prompts(path, worker, count):
 def _append(path, worker, count):
     log = SQLiteUsageLog(SQLiteDatabase(path))
     for step in range(count):
-        log.append([usage(worker * 1000 + step, total_tokens=1), usage(999_999, total_tokens=1)])
+        append(log, [usage(worker * 1000 + step, total_tokens=1), usage(999_999, total_tokens=1)])
 
 
 class TestProcesses:
@@ -363,7 +364,7 @@ class TestTrouble:
             lambda: SQLiteKeys(database).find(key().digest),
             lambda: SQLiteKeys(database).add(key()),
             lambda: SQLiteOrganisation(database).load(),
-            lambda: SQLiteUsageLog(database).append([usage()]),
+            lambda: append(SQLiteUsageLog(database), [usage()]),
             lambda: list(SQLiteUsageLog(database).report()),
         )
 

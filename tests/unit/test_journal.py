@@ -21,7 +21,7 @@ import pytest
 from llmgateway import journal as journal_module
 from llmgateway.errors import StoreUnavailable
 from llmgateway.journal import Backlog, Journal
-from llmgateway.records import Outcome, UsageRecord, UsageSource
+from llmgateway.records import Batch, Outcome, UsageRecord, UsageSource
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
 from tests.servers import wait_until
 from tests.stores.contract import at_once
@@ -60,10 +60,10 @@ class Log:
         self.away = False
         self.given: list[str] = []
 
-    def append(self, records: Sequence[UsageRecord]) -> None:
+    def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         if self.away:
             raise StoreUnavailable("gone fishing")
-        self._log.append(records)
+        self._log.append(records, batch=batch)
         self.given += [record.id for record in records]
 
     def rows(self, *columns: str) -> list[tuple[object, ...]]:
@@ -153,7 +153,7 @@ def test_ships_every_field(make, log, tmp_path):
     seen: list[UsageRecord] = []
 
     class Seeing:
-        def append(self, records: Sequence[UsageRecord]) -> None:
+        def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
             seen.extend(records)
 
     journal = make(Seeing())
@@ -275,7 +275,7 @@ def test_several_processes_write_at_once(make, log, folder, tmp_path):
     seen = tmp_path / "seen"
 
     class Told:
-        def append(self, records: Sequence[UsageRecord]) -> None:
+        def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
             with seen.open("a") as lines:
                 lines.write("".join(record.id + "\n" for record in records))
 
@@ -447,9 +447,9 @@ class TestTheProcessDies:
         """Records that are in the log already, and whose segment could not be deleted any more, are not doubled."""
 
         class Fatal:
-            def append(self, records: Sequence[UsageRecord]) -> None:
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
                 log.away = False
-                log.append(records)
+                log.append(records, batch=batch)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         crash(lambda journal: (serve(journal, 1, 2), journal.flush(), time.sleep(30)), Fatal())
@@ -507,7 +507,7 @@ class TestTheProcessDies:
         barrier = FORK.Barrier(4)
 
         class Told:
-            def append(self, records: Sequence[UsageRecord]) -> None:
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
                 with seen.open("a") as lines:
                     lines.write("".join(record.id + "\n" for record in records))
 
@@ -585,7 +585,7 @@ class TestTheDiskIsFull:
                     def __init__(self) -> None:
                         self.records: list[UsageRecord] = []
 
-                    def append(self, records: Sequence[UsageRecord]) -> None:
+                    def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
                         if self.away:
                             raise StoreUnavailable("away")
                         self.records += records

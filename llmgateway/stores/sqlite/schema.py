@@ -69,4 +69,50 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # US dollars per million tokens.
     ("CREATE TABLE prices (model TEXT NOT NULL PRIMARY KEY, prompt REAL, cached REAL, completion REAL)",),
+    # Sums of days, so that a report reads no record. A series is what one key does with one model; days
+    # are whole numbers like 20260131 and months like 202601: small, sorted, and readable.
+    (
+        """CREATE TABLE usage_series (
+            id INTEGER PRIMARY KEY,
+            key_id TEXT NOT NULL,
+            user TEXT NOT NULL,
+            "group" TEXT,
+            model TEXT NOT NULL
+        )""",
+        "CREATE INDEX usage_series_key ON usage_series (key_id, model)",
+        # The month in between lets SQLite add months up in the order of the table, without sorting.
+        """CREATE TABLE usage_daily (
+            series INTEGER NOT NULL,
+            month INTEGER NOT NULL,
+            day INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            total_tokens INTEGER NOT NULL,
+            cached_tokens INTEGER NOT NULL,
+            reasoning_tokens INTEGER NOT NULL,
+            cost_usd REAL NOT NULL,
+            errors INTEGER NOT NULL,
+            PRIMARY KEY (series, month, day)
+        ) WITHOUT ROWID""",
+        """INSERT INTO usage_series (key_id, user, "group", model)
+            SELECT DISTINCT key_id, user, "group", model FROM logs""",
+        """INSERT INTO usage_daily
+            SELECT series.id, CAST(strftime('%Y%m', timestamp / 1000, 'unixepoch') AS INTEGER),
+                CAST(strftime('%Y%m%d', timestamp / 1000, 'unixepoch') AS INTEGER) AS day,
+                count(*), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
+                sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok')
+            FROM logs JOIN usage_series AS series
+                ON series.key_id = logs.key_id AND series.model = logs.model
+                AND series.user = logs.user AND series."group" IS logs."group"
+            GROUP BY series.id, day""",
+        # The highest batch that was accepted from each source.
+        "CREATE TABLE usage_sources (source TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL)",
+        # One row: of earlier days records were purged.
+        "CREATE TABLE usage_purged (id INTEGER PRIMARY KEY CHECK (id = 1), kept_before INTEGER NOT NULL)",
+        "INSERT INTO usage_purged VALUES (1, 0)",
+        "CREATE INDEX logs_user ON logs (user, timestamp)",
+        # Almost every record is ok: those are found without an index, the others are few.
+        "CREATE INDEX logs_outcome ON logs (outcome, timestamp) WHERE outcome <> 'ok'",
+    ),
 )

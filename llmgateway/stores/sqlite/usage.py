@@ -1,37 +1,22 @@
-"""The usage records, in the embedded store."""
+"""The usage records and their sums by day, in the embedded store."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
-from llmgateway.records import UsageRecord, UsageRow
-from llmgateway.stores.epoch import to_ms
+from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource
+from llmgateway.stores.epoch import from_ms, to_ms
+from llmgateway.stores.sums import SUMS, Cell, daily_sums
 
 from .database import SQLiteDatabase
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
 _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
-_GROUPINGS = {
-    "day": "strftime('%Y-%m-%d', timestamp / 1000, 'unixepoch')",
-    "month": "strftime('%Y-%m', timestamp / 1000, 'unixepoch')",
-    "user": "user",
-    "key": "key_id",
-    "group": '"group"',
-    "model": "model",
-}
-_SUMS = {
-    "requests": "count(*)",
-    "prompt_tokens": "coalesce(sum(prompt_tokens), 0)",
-    "completion_tokens": "coalesce(sum(completion_tokens), 0)",
-    "total_tokens": "coalesce(sum(total_tokens), 0)",
-    "cached_tokens": "coalesce(sum(cached_tokens), 0)",
-    "reasoning_tokens": "coalesce(sum(reasoning_tokens), 0)",
-    "cost_usd": "total(cost_usd)",
-    "errors": "coalesce(sum(outcome <> 'ok'), 0)",
-}
 
 # Only names of our own are put into statements; values are always parameters.
 # "ON CONFLICT (id) DO NOTHING" and not "OR IGNORE": that would also swallow a row with a value missing.
@@ -39,46 +24,196 @@ _APPEND = f"""
     INSERT INTO logs ({_COLUMNS}) VALUES ({", ".join("?" * len(_FIELDS))})
     ON CONFLICT (id) DO NOTHING
 """  # noqa: S608
+_ADD = f"""
+    INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES ({", ".join("?" * (3 + len(SUMS)))})
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
+"""  # noqa: S608
+# By its key, series by series: the table is not in the order of days.
+_FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
+_ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
+_COUNTED = """
+    count(*), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
+    sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok')
+"""
+_GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "group": '"group"', "model": "model"}
 
 
 class SQLiteUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in the embedded store's file.
 
-    A batch is one transaction: after an error none of it is stored.
+    A batch is one transaction: after an error none of it is stored, and none of it is counted.
     """
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
 
-    def append(self, records: Sequence[UsageRecord]) -> None:
+    def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         with self._database.transaction() as connection:
-            connection.executemany(_APPEND, map(_row, records))
+            # Not only faster: records that were purged since would be taken for new ones.
+            if _is_known(connection, batch):
+                return
+            new = [record for record in records if connection.execute(_APPEND, _row(record)).rowcount]
+            for cell, sums in daily_sums(new).items():
+                connection.execute(_ADD, (_series(connection, cell), *_month_and_day(cell.day), *sums))
+            connection.execute("REPLACE INTO usage_sources VALUES (?, ?)", batch)
 
     def report(
         self,
         *,
         by: Sequence[str] = (),
-        start: datetime | None = None,
-        end: datetime | None = None,
+        first_day: date | None = None,
+        last_day: date | None = None,
         key_id: str | None = None,
     ) -> list[UsageRow]:
         filters = {
-            "timestamp >= ?": None if start is None else to_ms(start),
-            "timestamp < ?": None if end is None else to_ms(end),
-            "key_id = ?": key_id,
+            "day >= ?": None if first_day is None else _number(first_day),
+            "day <= ?": None if last_day is None else _number(last_day),
+            "series IN (SELECT id FROM usage_series WHERE key_id = ?)": key_id,
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
-        grouped = ", ".join(str(position + 1) for position in range(len(by)))
-        rows = self._database.rows(
-            f"SELECT {', '.join([*(_GROUPINGS[name] for name in by), *_SUMS.values()])} FROM logs"  # noqa: S608
-            + (f" WHERE {' AND '.join(wanted)}" if wanted else "")
-            + (f" GROUP BY {grouped} ORDER BY {grouped}" if by else ""),
-            list(wanted.values()),
-        )
+        rows = self._database.rows(_report(by, list(wanted)), list(wanted.values()))
         return [
-            UsageRow(by=dict(zip(by, row[: len(by)], strict=True)), **dict(zip(_SUMS, row[len(by) :], strict=True)))
+            UsageRow(
+                by={name: _named(name, value) for name, value in zip(by, row[: len(by)], strict=True)},
+                **dict(zip(SUMS, row[len(by) :], strict=True)),
+            )
             for row in rows
         ]
+
+    def records(
+        self,
+        *,
+        key_id: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        outcome: Outcome | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[UsageRecord]:
+        filters: dict[str, object] = {
+            "key_id = ?": key_id,
+            "user = ?": user,
+            "timestamp >= ?": None if since is None else to_ms(since),
+            "timestamp < ?": None if until is None else to_ms(until),
+            # The second half says to SQLite that the index of what is not ok will do.
+            "outcome = ?" if outcome is Outcome.OK else "outcome = ? AND outcome <> 'ok'": outcome,
+        }
+        if after:
+            found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (after,))
+            if not found:
+                return []
+            filters["timestamp <= ?"] = found[0][0]
+            filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = after
+        wanted = {condition: value for condition, value in filters.items() if value is not None}
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM logs"  # noqa: S608
+            + (f" WHERE {' AND '.join(wanted)}" if wanted else "")
+            + " ORDER BY timestamp DESC, id DESC LIMIT ?",
+            [*wanted.values(), limit],
+        )
+        return [_record(row) for row in rows]
+
+    def purge(self, first_day: date, *, limit: int) -> int:
+        with self._database.transaction() as connection:
+            purged = connection.execute(
+                "DELETE FROM logs WHERE rowid IN (SELECT rowid FROM logs WHERE timestamp < ? LIMIT ?)",
+                (_midnight(first_day), limit),
+            ).rowcount
+            if purged:
+                connection.execute("UPDATE usage_purged SET kept_before = max(kept_before, ?)", (_number(first_day),))
+        return purged
+
+    def rebuild(self) -> Iterator[Rebuilding]:
+        # Each day is a transaction, as each batch is: what comes in between is counted like any other.
+        ((kept_before,),) = self._database.rows("SELECT kept_before FROM usage_purged")
+        days = [day for day in self._days() if day >= kept_before]
+        kept = _date(kept_before) if kept_before else None
+        yield Rebuilding(done=0, days=len(days), kept_before=kept)
+        for done, day in enumerate(days, 1):
+            with self._database.transaction() as connection:
+                _rebuild(connection, day)
+            yield Rebuilding(done=done, days=len(days), kept_before=kept)
+
+    def _days(self) -> list[int]:
+        ((first, last),) = self._database.rows("SELECT min(timestamp), max(timestamp) FROM logs")
+        days = {day for (day,) in self._database.rows("SELECT DISTINCT day FROM usage_daily")}
+        if first is not None:
+            start, end = from_ms(first).date(), from_ms(last).date()
+            days.update(_number(start + timedelta(days=number)) for number in range((end - start).days + 1))
+        return sorted(days)
+
+
+def _is_known(connection: sqlite3.Connection, batch: Batch) -> bool:
+    found = connection.execute("SELECT number FROM usage_sources WHERE source = ?", (batch.source,)).fetchone()
+    return found is not None and found[0] >= batch.number
+
+
+def _series(connection: sqlite3.Connection, cell: Cell) -> int:
+    values = (cell.key_id, cell.user, cell.group, cell.model)
+    found = connection.execute(
+        'SELECT id FROM usage_series WHERE key_id = ? AND user = ? AND "group" IS ? AND model = ?', values
+    ).fetchone()
+    if found is None:
+        found = connection.execute(
+            'INSERT INTO usage_series (key_id, user, "group", model) VALUES (?, ?, ?, ?) RETURNING id', values
+        ).fetchone()
+    return int(found[0])
+
+
+def _rebuild(connection: sqlite3.Connection, day: int) -> None:
+    if connection.execute("SELECT kept_before > ? FROM usage_purged", (day,)).fetchone()[0]:
+        return  # purged since
+    connection.execute(_FORGET, _month_and_day(_date(day)))
+    interval = (_midnight(_date(day)), _midnight(_date(day) + timedelta(days=1)))
+    for key_id, user, group, model, *sums in connection.execute(
+        f'SELECT key_id, user, "group", model, {_COUNTED} FROM logs WHERE timestamp >= ? AND timestamp < ? '  # noqa: S608
+        "GROUP BY 1, 2, 3, 4",
+        interval,
+    ).fetchall():
+        cell = Cell(_date(day), key_id, user, group, model)
+        connection.execute(_ADD, (_series(connection, cell), *_month_and_day(cell.day), *sums))
+
+
+def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    daily = f"SELECT * FROM usage_daily{where}"  # noqa: S608
+    if "day" not in by and by:
+        # First in the order of the table, which needs no sorting: that leaves few rows to sort.
+        period = ", month" if "month" in by else ""
+        added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
+        daily = f"SELECT series{period}, {added} FROM usage_daily{where} GROUP BY series{period}"  # noqa: S608
+    join = " JOIN usage_series ON usage_series.id = series" if {"user", "key", "group", "model"} & {*by} else ""
+    grouped = ", ".join(str(position + 1) for position in range(len(by)))
+    columns = ", ".join([*(_GROUPINGS[name] for name in by), _ADDED_UP])
+    return (
+        f"SELECT {columns} FROM ({daily}){join}"  # noqa: S608
+        + (f" GROUP BY {grouped} ORDER BY {grouped}" if by else "")
+    )
+
+
+def _number(day: date) -> int:
+    return (day.year * 100 + day.month) * 100 + day.day
+
+
+def _month_and_day(day: date) -> tuple[int, int]:
+    return _number(day) // 100, _number(day)
+
+
+def _date(day: int) -> date:
+    return date(day // 10000, day // 100 % 100, day % 100)
+
+
+def _midnight(day: date) -> int:
+    return to_ms(datetime.combine(day, time(), UTC))
+
+
+def _named(grouping: str, value: Any) -> str | None:
+    if grouping == "day":
+        return f"{value // 10000:04}-{value // 100 % 100:02}-{value % 100:02}"
+    if grouping == "month":
+        return f"{value // 100:04}-{value % 100:02}"
+    return value  # type: ignore[no-any-return]
 
 
 def _row(record: UsageRecord) -> list[object]:
@@ -91,3 +226,17 @@ def _stored(value: object) -> object:
     if isinstance(value, tuple):
         return json.dumps(value)
     return value
+
+
+def _record(row: Sequence[Any]) -> UsageRecord:
+    values: dict[str, Any] = dict(zip(_FIELDS, row, strict=True))
+    return UsageRecord(
+        **values
+        | {
+            "timestamp": from_ms(values["timestamp"]),
+            "stream": bool(values["stream"]),
+            "outcome": Outcome(values["outcome"]),
+            "usage_source": UsageSource(values["usage_source"]),
+            "content_filter": tuple(json.loads(values["content_filter"])),
+        }
+    )
