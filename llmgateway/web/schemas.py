@@ -93,15 +93,17 @@ class UsageSchema(AnswerSchema):
     errors = ma.fields.Integer(metadata={"description": "Requests that did not end well.", "example": 0})
 
 
-class UsageRowSchema(UsageSchema):
-    """Sums for one value of each grouping that was asked for."""
-
+class GroupingsSchema(AnswerSchema):
     day = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10-31"})
     month = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10"})
     user = ma.fields.String(metadata={"example": "ada"})
     key = ma.fields.String(metadata={"description": "The key's id.", "example": examples.KEY_ID})
     group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
     model = ma.fields.String(metadata={"description": "As users asked for it.", "example": examples.MODEL})
+
+
+class UsageRowSchema(UsageSchema, GroupingsSchema):
+    """Sums for one value of each grouping that was asked for, which comes first."""
 
     def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
         field_obj.required = field_name not in GROUPINGS
