@@ -53,6 +53,7 @@ IDLE_CONNECTIONS = 1000
 """Open connections without a request that a process bears beside those with one."""
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_AWAITED = (*_STOPS, signal.SIGCHLD)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -172,28 +173,25 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        for number in _STOPS:
-            signal.signal(number, self._pass_on)
+        # Signals are waited for and not handled: one that comes just before this process falls
+        # asleep in waitpid() would be handled when it wakes up again, maybe never.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         for _ in range(self._processes):
             self._start()
         while self._started:
-            pid, status = os.waitpid(-1, 0)
-            self._buried(pid, os.waitstatus_to_exitcode(status))
+            number = signal.sigwait(_AWAITED)
+            if number == signal.SIGCHLD:
+                self._bury()
+            else:
+                self._pass_on(number)
         return self._status
 
     def _start(self) -> None:
-        # Blocked, so that no signal comes between a worker's birth and its name in the list: it
-        # would not be passed on, and this process would wait for that worker for ever.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        try:
-            if self._stopping:
-                return
-            pid = os.fork()
-            if pid == 0:
-                self._be_worker()
-            self._started[pid] = time.monotonic()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        pid = os.fork()
+        if pid == 0:
+            self._be_worker()
+        self._started[pid] = time.monotonic()
 
     def _be_worker(self) -> NoReturn:
         status = 1
@@ -201,11 +199,10 @@ class Supervisor:
             # Not in the terminal's foreground group: Ctrl-C would come twice, from the terminal
             # and from the first process, and twice means: do not wait.
             os.setpgid(0, 0)
-            # Until the worker has handlers of its own a signal ends it; the inherited one would
-            # swallow it.
+            # Until the worker has handlers of its own a signal ends it.
             for number in _STOPS:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
             status = self._work()
         except BaseException:
             log.exception("A worker failed.")
@@ -213,22 +210,34 @@ class Supervisor:
             logging.shutdown()
             os._exit(status)
 
+    def _bury(self) -> None:
+        while self._started:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._buried(pid, os.waitstatus_to_exitcode(status))
+
     def _buried(self, pid: int, status: int) -> None:
         lived = time.monotonic() - self._started.pop(pid)
         forget_process(pid)
-        if status == BAD_CONFIGURATION and not self._stopping:
+        if self._stopping:
+            return
+        if status == BAD_CONFIGURATION:
             self._status = status
-            self._pass_on(signal.SIGTERM, None)
-        elif not self._stopping:
-            log.error("Worker %d ended with status %d and is replaced.", pid, status)
-            time.sleep(max(0.0, RESTART_SECONDS - lived))
+            self._pass_on(signal.SIGTERM)
+            return
+        log.error("Worker %d ended with status %d and is replaced.", pid, status)
+        stop = signal.sigtimedwait(_STOPS, max(0.0, RESTART_SECONDS - lived))
+        if stop is None:
             self._start()
+        else:
+            self._pass_on(stop.si_signo)
 
-    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+    def _pass_on(self, number: int) -> None:
         if not self._stopping:
             self._stopping = True
             self._on_stop()
-        for pid in list(self._started):
+        for pid in self._started:
             os.kill(pid, number)
 
 
