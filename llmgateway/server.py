@@ -80,11 +80,18 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     if settings.processes == 1:
         return run_worker(settings, listener)
     # Closed here too when it stops, or clients would go on to connect, to nobody.
-    return Supervisor(settings.processes, lambda: run_worker(settings, listener), on_stop=listener.close).run()
+    supervisor = os.getpid()
+    return Supervisor(
+        settings.processes, lambda: run_worker(settings, listener, parent=supervisor), on_stop=listener.close
+    ).run()
 
 
-def run_worker(settings: Settings, listener: socket.socket) -> int:
-    """Serve with this process; return its exit status."""
+def run_worker(settings: Settings, listener: socket.socket, *, parent: int | None = None) -> int:
+    """Serve with this process; return its exit status.
+
+    Args:
+        parent: See :class:`Worker`.
+    """
     try:
         app = create_app(settings)
     except ConfigurationError as error:
@@ -94,16 +101,20 @@ def run_worker(settings: Settings, listener: socket.socket) -> int:
     except StoreUnavailable as error:
         log.critical("The embedded database cannot be opened: %s", error)
         return BAD_CONFIGURATION
-    return Worker(app, settings, listener).run()
+    return Worker(app, settings, listener, parent=parent).run()
 
 
 class Worker:
-    """One serving process."""
+    """One serving process.
 
-    def __init__(self, app: Flask, settings: Settings, listener: socket.socket) -> None:
+    Args:
+        parent: The process whose end is this one's end; without it, whoever is the parent now.
+    """
+
+    def __init__(self, app: Flask, settings: Settings, listener: socket.socket, *, parent: int | None = None) -> None:
         self._services: Services = app.extensions[EXTENSION]
         self._drain_seconds = settings.drain_seconds
-        self._parent = os.getppid()
+        self._parent = os.getppid() if parent is None else parent
         self._signals = 0
         adjustments = _adjustments(settings, listener)
         self._map: dict[int, Any] = {}
