@@ -141,20 +141,31 @@ def pair(_pair: GatewayProcess, azure: Simulator) -> GatewayProcess:
     return _pair
 
 
+Start = Callable[..., GatewayProcess]
+
+
 @pytest.fixture
 def start_gateway(
     stores: StoreEnvironment, azure: Simulator, azure_environ: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[..., GatewayProcess]]:
+) -> Iterator[Start]:
     """Start one more gateway of the deployment, with settings of its own; None takes one away."""
     with ExitStack() as stack:
+        yield _starter(stack, {**stores.environ, **azure_environ}, tmp_path)
 
-        def start(**settings: str | None) -> GatewayProcess:
-            environ = {**stores.environ, **azure_environ, **settings}
-            given = {name: value for name, value in environ.items() if value is not None}
-            folder = tmp_path / f"gateway-{secrets.token_hex(4)}"
-            return stack.enter_context(GatewayProcess(given, folder=folder))
 
-        yield start
+@pytest.fixture
+def start_alone(azure: Simulator, azure_environ: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Start a gateway on an embedded store of its own: for what has nothing to do with the stores, tested once."""
+    with ExitStack() as stack:
+        yield _starter(stack, azure_environ, tmp_path)
+
+
+def _starter(stack: ExitStack, environ: dict[str, str], folder: Path) -> Start:
+    def start(**settings: str | None) -> GatewayProcess:
+        given = {name: value for name, value in (environ | settings).items() if value is not None}
+        return stack.enter_context(GatewayProcess(given, folder=folder / f"gateway-{secrets.token_hex(4)}"))
+
+    return start
 
 
 @pytest.fixture

@@ -37,8 +37,10 @@ def test_gives_every_event_as_it_came(gateway, key, azure, framing, split):
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_bears_a_cut_at_every_byte(gateway, key, azure, framing):
+def test_bears_a_cut_at_every_byte(start_alone, azure, framing):
     """There is no place where a packet's end changes what arrives."""
+    gateway = start_alone(LLMGATEWAY_LOG_LEVEL="WARNING")
+    key = gateway.key()
     raw = Raw(200, {"content-type": "text/event-stream"}, SHORT_STREAM)
     connection = gateway.connect()
 

@@ -100,11 +100,12 @@ def test_sends_azure_what_it_needs_and_no_more(gateway, key, azure, stream, carr
         ("Ocp-Apim-Subscription-Key", "ocp-apim-subscription-key", AZURE_KEY),
     ],
 )
-def test_carries_azures_key_as_configured(start_gateway, azure, name, header, value):
+def test_carries_azures_key_as_configured(start_alone, azure, name, header, value):
     """Exactly one header has it: api-key, a Bearer token, or that of API Management."""
     base = f"{azure.url}/management" if name.startswith("Ocp") else f"{azure.url}/openai"
-    gateway = start_gateway(
-        LLM_KEY_HEADER=name, LLM_BASE_URL=f"{base}/deployments/{{model}}?api-version=2024-10-21"
+    gateway = start_alone(
+        LLM_KEY_HEADER=name,
+        LLM_BASE_URL=f"{base}/deployments/{{model}}?api-version=2024-10-21"
         if name != "Authorization"
         else f"{azure.url}/openai/v1/",
     )

@@ -164,9 +164,9 @@ def test_takes_the_key_as_azure_clients_send_it(gateway, key):
     assert 200 == gateway.request("GET", "/v1/me", headers={"api-key": key}).status
 
 
-def test_lists_the_models_of_a_key(start_gateway):
+def test_lists_the_models_of_a_key(start_alone):
     """GET /v1/models has what is on offer and what the key may use, and nothing else."""
-    gateway = start_gateway(LLMGATEWAY_MODELS="gpt-4o-mini,gpt-4o")
+    gateway = start_alone(LLMGATEWAY_MODELS="gpt-4o-mini,gpt-4o")
     for models, expected in [(None, ["gpt-4o-mini", "gpt-4o"]), (["gpt-4o", "o4-mini"], ["gpt-4o"])]:
         with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(models=models)) as client:
             assert expected == [model.id for model in client.models.list()]
@@ -239,9 +239,9 @@ def test_refuses_a_model_that_the_key_may_not_use(gateway, azure):
     assert 1 == len(azure.served)
 
 
-def test_refuses_a_model_that_is_not_on_offer(start_gateway, azure):
+def test_refuses_a_model_that_is_not_on_offer(start_alone, azure):
     """That is a NotFoundError with code model_not_found, from the gateway itself."""
-    gateway = start_gateway(LLMGATEWAY_MODELS="gpt-4o")
+    gateway = start_alone(LLMGATEWAY_MODELS="gpt-4o")
     with (
         openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key(), max_retries=0) as client,
         pytest.raises(openai.NotFoundError) as refused,

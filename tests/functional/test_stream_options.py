@@ -32,9 +32,9 @@ def test_retries_once_and_remembers(start_gateway, azure, records):
     assert first["prompt_tokens"] > 0
 
 
-def test_remembers_each_deployment_by_itself(start_gateway, azure):
+def test_remembers_each_deployment_by_itself(start_alone, azure):
     """One that is old says nothing about the others."""
-    gateway = start_gateway()
+    gateway = start_alone()
     key = gateway.key()
 
     for model in ("ancient", "gpt-4o-mini", "older", "gpt-4o"):
@@ -62,9 +62,9 @@ def test_leaves_the_answer_to_who_asked(gateway, key, azure):
 
 
 @pytest.mark.parametrize("fault", ["unknown_parameter", "unrecognized_argument"])
-def test_understands_both_wordings(start_gateway, azure, fault):
+def test_understands_both_wordings(start_alone, azure, fault):
     """Older API versions say it without a code."""
-    gateway = start_gateway()
+    gateway = start_alone()
     azure.script(Script(fault=fault))
 
     assert 200 == gateway.chat(gateway.key(), stream=True).status
