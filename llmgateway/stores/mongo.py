@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import IndexModel, MongoClient, ReadPreference, ReturnDocument, WriteConcern
 from pymongo.collection import Collection
@@ -82,18 +83,28 @@ class MongoDatabase:
             yield database[name]
 
     @contextmanager
-    def collections(self) -> Iterator[Database[Document]]:
-        """All of them, as :meth:`collection` gives one."""
+    def collections(self, *, promptly: bool = False) -> Iterator[Database[Document]]:
+        """All of them, as :meth:`collection` gives one.
+
+        Args:
+            promptly: Give all that is asked inside the block one time-out together, because users
+                wait for it: the driver repeats a read that timed out, and connects anew for that.
+        """
         with self._open() as database:
             if not self._indexed:
+                # With a deadline the server would give up on an index that takes longer, every time.
                 for indexed, models in _INDEXES.items():
                     database[indexed].create_indexes(models)
                 self._indexed = True
-            yield database
+            with self._deadline() if promptly else nullcontext():
+                yield database
 
     def ping(self) -> None:
-        with self._open() as database:
+        with self._open() as database, self._deadline():
             database.command("ping")
+
+    def _deadline(self) -> AbstractContextManager[None]:
+        return pymongo.timeout(self._timeout_ms / 1000)
 
     def close(self) -> None:
         """Close this process' connections; the next use opens new ones."""
@@ -153,10 +164,9 @@ class MongoKeys:
         self._database = database
 
     def find(self, digest: str) -> Lookup:
-        with self._database.collection("keys") as keys:
-            found = keys.find_one({"digest": digest})
-        with self._database.collection("organisation") as organisation:
-            present = organisation.find_one({"_id": _ORGANISATION}, {"generation": 1})
+        with self._database.collections(promptly=True) as database:
+            found = database["keys"].find_one({"digest": digest})
+            present = database["organisation"].find_one({"_id": _ORGANISATION}, {"generation": 1})
         return Lookup(_key(found), (present or {}).get("generation", ""))
 
     def add(self, record: KeyRecord) -> bool:
@@ -272,8 +282,8 @@ class MongoOrganisation:
                 return
 
     def _document(self) -> Document:
-        with self._database.collection("organisation") as organisation:
-            return organisation.find_one({"_id": _ORGANISATION}) or {}
+        with self._database.collections(promptly=True) as database:
+            return database["organisation"].find_one({"_id": _ORGANISATION}) or {}
 
     def _keep(self, prompt: Prompt) -> None:
         if prompt.version:
