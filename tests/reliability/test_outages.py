@@ -1,0 +1,178 @@
+"""Stores that stop, hang, die and come back under load: known keys are served all the while."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from llmgateway.simulator import Script
+from tests.servers import wait_until
+
+from .calls import Load
+
+STORE_TIMEOUT = 1.0
+MARGIN = 1.5
+"""What a request takes by itself on a busy machine, and then some."""
+
+STORES = {"redis": ["redis"], "mongo": ["mongo"], "both": ["redis", "mongo"]}
+PACE = Script(tokens=10, delay=0.01, gap=0.005)
+
+
+def take_away(server, how):
+    getattr(server, how)()
+
+
+def bring_back(server):
+    if server.running:
+        server.resume()
+    else:
+        server.start()
+
+
+def is_ready(gateway):
+    return gateway.request("GET", "/readyz").json()["status"] == "ok"
+
+
+def status_of_unknown_key(gateway):
+    answer = gateway.chat("a-key-that-nobody-has")
+    return answer.status, answer.error["code"]
+
+
+def assert_served_all_the_time(load, *, stores):
+    """No key was refused, nothing failed, and nobody waited longer than once for each store."""
+    assert {200} == load.statuses
+    assert all(reading.complete for reading in load.readings)
+    assert load.slowest < STORE_TIMEOUT * stores + MARGIN
+
+
+@pytest.mark.parametrize(
+    ("away", "how"),
+    [("redis", "stop"), ("redis", "pause"), ("mongo", "kill"), ("mongo", "pause"), ("both", "kill"), ("both", "pause")],
+)
+def test_known_keys_are_served_while_stores_are_away(site, start_gateway, away, how):
+    """Under load, at the moment of going, while away and on the way back; then the books are complete."""
+    servers = [getattr(site, name) for name in STORES[away]]
+    gateway = start_gateway()
+    keys = [gateway.key(user=user) for user in ("ada", "bob")]
+    assert [200, 200] == [gateway.chat(key).status for key in keys]
+    site.azure.script(PACE, times=None)
+
+    with Load(gateway, *keys, leaving=0.1) as load:
+        load.lasting(0.3)
+        for server in servers:
+            take_away(server, how)
+        load.lasting(1.5)
+        during = time.monotonic()
+        load.lasting(1.0)
+        # Redis is only a cache: without it the durable store knows who is unknown.
+        expected = (401, "invalid_api_key") if away == "redis" else (503, "store_unavailable")
+        assert expected == status_of_unknown_key(gateway)
+        for server in servers:
+            bring_back(server)
+        wait_until(lambda: is_ready(gateway), what="a gateway that is ready again")
+        load.lasting(0.5)
+
+    assert_served_all_the_time(load, stores=len(servers))
+    assert sum(reading.began > during for reading in load.readings) > 20
+    # The last question before the return may have failed, and nobody asks again within a second of it.
+    wait_until(lambda: (401, "invalid_api_key") == status_of_unknown_key(gateway), seconds=3, what="a known stranger")
+    site.assert_books_balance(gateway)
+    gateway.stop()
+
+
+def test_stores_that_come_and_go_for_a_while_cost_nobody_anything(site, start_gateway):
+    """One after the other and both at once, with two processes."""
+    gateway = start_gateway(LLMGATEWAY_PROCESSES="2")
+    key = gateway.key()
+    # Each process serves who it knows.
+    for worker in gateway.workers():
+        connection = gateway.connect_to(worker)
+        assert 200 == gateway.chat(key, connection=connection).status
+        connection.close()
+    site.azure.script(PACE, times=None)
+
+    with Load(gateway, key) as load:
+        site.redis.kill()
+        load.lasting(0.3)
+        site.mongo.kill()
+        load.lasting(0.6)
+        site.redis.start()
+        load.lasting(0.6)
+        site.redis.stop()
+        site.mongo.start()
+        load.lasting(0.6)
+        site.redis.start()
+        load.lasting(0.3)
+
+    assert_served_all_the_time(load, stores=2)
+    wait_until(lambda: is_ready(gateway), what="a gateway that is ready again")
+    site.assert_books_balance(gateway)
+    gateway.stop()
+
+
+def test_a_revoked_key_stays_revoked_when_redis_returns(site, start_gateway):
+    """What was changed while Redis was away, and what Redis still believes, are brought together."""
+    gateway = start_gateway()
+    revoked, made = gateway.new_key(), gateway.new_key()
+    assert [200, 200] == [gateway.chat(one["key"]).status for one in (revoked, made)]
+    site.redis.stop()
+    assert 200 == gateway.admin("PATCH", f"/admin/keys/{revoked['id']}", json={"active": False}).status
+    assert 204 == gateway.admin("DELETE", f"/admin/keys/{made['id']}").status
+    young = gateway.key()
+    assert [401, 401, 200] == [gateway.chat(key).status for key in (revoked["key"], made["key"], young)]
+
+    site.redis.start()
+
+    wait_until(lambda: is_ready(gateway), what="a gateway that is ready again")
+    assert [401, 401, 200] == [gateway.chat(key).status for key in (revoked["key"], made["key"], young)]
+    other = start_gateway()
+    assert [401, 401, 200] == [other.chat(key).status for key in (revoked["key"], made["key"], young)]
+
+
+def test_a_change_that_cannot_be_made_is_refused_and_not_half_made(site, start_gateway):
+    """While MongoDB is away admins get 503; the key works on, and the change can be made afterwards."""
+    gateway = start_gateway()
+    made = gateway.new_key()
+    assert 200 == gateway.chat(made["key"]).status
+    site.mongo.kill()
+
+    refused = gateway.admin("PATCH", f"/admin/keys/{made['id']}", json={"active": False})
+    assert (503, "store_unavailable") == (refused.status, refused.error["code"])
+    assert 200 == gateway.chat(made["key"]).status
+
+    site.mongo.start()
+    wait_until(lambda: is_ready(gateway), what="a gateway that is ready again")
+    assert 200 == gateway.admin("PATCH", f"/admin/keys/{made['id']}", json={"active": False}).status
+    assert 401 == gateway.chat(made["key"]).status
+
+
+@pytest.mark.parametrize("away", STORES)
+def test_starts_while_stores_are_away(site, start_gateway, away):
+    """A fresh process serves known keys at once if one store knows them, and the rest by itself when they come."""
+    servers = [getattr(site, name) for name in STORES[away]]
+    gateway = start_gateway()
+    key = gateway.key()
+    gateway.admin("PUT", "/admin/prompt", json={"prompt": "Be kind."})
+    assert 200 == gateway.chat(key).status
+    site.assert_books_balance(gateway)
+    for server in servers:
+        server.stop()
+
+    gateway.restart()
+
+    began = time.monotonic()
+    statuses = [gateway.chat(key).status for _ in range(3)]
+    assert time.monotonic() - began < 2 * STORE_TIMEOUT + MARGIN
+    if away == "both":
+        assert [503] * 3 == statuses
+    else:
+        assert [200] * 3 == statuses
+        assert all(b"Be kind." in one.body for one in site.azure.served)
+    for server in servers:
+        server.start()
+    wait_until(lambda: is_ready(gateway), what="a gateway that is ready")
+    wait_until(lambda: gateway.chat(key).status == 200, seconds=3, what="a key that is known again")
+    assert all(b"Be kind." in one.body for one in site.azure.served)
+    site.assert_books_balance(gateway)
+    gateway.stop()
