@@ -15,7 +15,7 @@ ROOM = 16 * 1024
 
 
 def limit_files(gateway, size):
-    """Let the running process write no file beyond *size*: a write is cut short there, then fails, as on a full disk."""
+    """Let the running process write no file beyond *size* bytes: there a write is cut short, then fails, as if full."""
     _, hard = resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (size, hard))
 
