@@ -292,7 +292,7 @@ def _add(database: Database[Document], records: Sequence[UsageRecord], batch: Ba
 def _acknowledge(database: Database[Document], batch: Batch, *, fence: str | None) -> None:
     # MongoDB compares a field that is not there with null as equal.
     acknowledged = database["usage_sources"].update_one(
-        {"_id": batch.source, "sending": batch.number, "fence": fence}, {"$set": {"number": batch.number}}
+        {"_id": batch.source, "fence": fence}, {"$set": {"number": batch.number}}
     )
     if not acknowledged.matched_count:
         raise _being_rebuilt()

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -465,6 +465,11 @@ class UsageLogContract:
     def elsewhere(self) -> UsageLog:
         raise NotImplementedError
 
+    @pytest.fixture
+    def spoil(self) -> Callable[[], object]:
+        """Makes every sum in the store wrong, and adds one of a day without records."""
+        raise NotImplementedError
+
     def test_an_empty_log_sums_to_zero(self, log):
         """Without groupings there is one row of zeros; with them there is none."""
         assert [UsageRow(by={})] == list(log.report())
@@ -680,3 +685,160 @@ def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
         with pytest.raises(StoreUnavailable) as caught:
             question()
         assert caught.value.retry_after
+
+    def test_counts_a_batch_once_however_often_it_comes(self, log, elsewhere):
+        """A batch that is known by its name is not looked at again, whoever brings it."""
+        batch = Batch("42-a1b2", 7)
+        append(log, [usage(1, total_tokens=1)], batch)
+
+        append(elsewhere, [usage(1, total_tokens=1)], batch)
+        append(log, [usage(2, total_tokens=10)], Batch("42-a1b2", 6))
+
+        assert [UsageRow(by={}, requests=1, total_tokens=1)] == list(log.report())
+
+    def test_counts_every_source_for_itself(self, log):
+        """The numbers of one source say nothing about another's."""
+        append(log, [usage(1, total_tokens=1)], Batch("42-a1b2", 7))
+        append(log, [usage(2, total_tokens=10)], Batch("42-c3d4", 7))
+        append(log, [usage(3, total_tokens=100)], Batch("42-c3d4", 8))
+
+        assert [UsageRow(by={}, requests=3, total_tokens=111)] == list(log.report())
+
+    def test_shows_a_record_as_it_went_in(self, log, elsewhere):
+        """Every field comes back, with its type."""
+        full = usage(
+            1,
+            timestamp=datetime(2026, 1, 1, 11, 23, 1, 123000, UTC),
+            group="physics",
+            stream=True,
+            status=200,
+            outcome=Outcome.CLIENT_CLOSED,
+            usage_source=UsageSource.ESTIMATED,
+            prompt_tokens=1,
+            completion_tokens=2,
+            total_tokens=3,
+            cached_tokens=4,
+            reasoning_tokens=5,
+            cost_usd=0.001,
+            prompt_version=3,
+            content_filter=("hate", "violence"),
+            ttft_ms=20.25,
+            upstream_request_id="0f2c",
+            region="East US 2",
+            client_address="2001:db8::1",
+        )
+        append(log, [full, usage(2)])
+
+        assert [full, usage(2)] == elsewhere.records(limit=10)
+        assert elsewhere.records(limit=1)[0].outcome is Outcome.CLIENT_CLOSED
+
+    def test_shows_records_page_by_page(self, log):
+        """Newest first, the highest identifier first among those of one moment; pages of any size make up the whole."""
+        moments = [0, 5, 5, 5, 3, 9, 9, 1]
+        records = [usage(number, timestamp=NEW_YEAR + timedelta(hours=hour)) for number, hour in enumerate(moments)]
+        append(log, records)
+
+        expected = sorted(records, key=lambda record: (record.timestamp, record.id), reverse=True)
+        assert expected == log.records(limit=100)
+        for size in (1, 3, 4):
+            pages, after = [], ""
+            while page := log.records(limit=size, after=after):
+                pages += page
+                after = page[-1].id
+            assert expected == pages
+        assert [] == log.records(limit=5, after="never there")
+
+    def test_shows_records_that_match_every_filter(self, log):
+        """Filters narrow each other down, and so does the page; a period ends before its end."""
+        append(
+            log,
+            [
+                usage(1, user="ada", key_id="key_1"),
+                usage(2, user="ada", key_id="key_2", outcome=Outcome.BROKEN),
+                usage(3, user="bob", key_id="key_3", timestamp=NEW_YEAR + timedelta(hours=1)),
+                usage(4, user="bob", key_id="key_3", timestamp=NEW_YEAR + timedelta(hours=2), outcome=Outcome.BROKEN),
+            ],
+        )
+
+        def numbers(**filters: object) -> list[int]:
+            return [int(record.id[-6:]) for record in log.records(limit=10, **filters)]
+
+        assert [2, 1] == numbers(user="ada")
+        assert [4, 3] == numbers(key_id="key_3")
+        assert [4, 2] == numbers(outcome=Outcome.BROKEN)
+        assert [3, 1] == numbers(outcome=Outcome.OK)
+        assert [4] == numbers(outcome=Outcome.BROKEN, user="bob")
+        assert [4, 3] == numbers(since=NEW_YEAR + timedelta(hours=1))
+        assert [3, 2, 1] == numbers(until=NEW_YEAR + timedelta(hours=2))
+        assert [3] == numbers(since=NEW_YEAR + timedelta(hours=1), until=NEW_YEAR + timedelta(hours=2))
+        assert [1] == numbers(user="ada", after=usage(2).id)
+        assert [2, 1] == numbers(after=usage(3).id, until=NEW_YEAR + timedelta(hours=2))
+        assert [] == numbers(user="eve")
+
+    def days(self, log: UsageLog) -> None:
+        """Three records on each of three days; the first three have the lowest numbers."""
+        for day in range(3):
+            append(
+                log,
+                [
+                    usage(day * 3 + n, timestamp=NEW_YEAR + timedelta(days=day, hours=n), total_tokens=1)
+                    for n in range(3)
+                ],
+                Batch("42-a1b2", day),
+            )
+
+    def test_purges_old_records_and_keeps_their_sums(self, log, elsewhere):
+        """In steps of any size, whole days; reports stay as they were."""
+        self.days(log)
+        before = list(log.report(by=["day"]))
+
+        assert 2 == log.purge(date(2026, 1, 3), limit=2)
+        assert 4 == log.purge(date(2026, 1, 3), limit=100)
+        assert 0 == log.purge(date(2026, 1, 3), limit=100)
+
+        assert [8, 7, 6] == [int(record.id[-6:]) for record in elsewhere.records(limit=10)]
+        assert before == list(log.report(by=["day"]))
+
+    def test_knows_a_batch_whose_records_were_purged(self, log):
+        """Shipped again, by a host that was away for long, it is neither counted nor stored again."""
+        self.days(log)
+        log.purge(date(2026, 2, 1), limit=100)
+
+        self.days(log)
+
+        assert [UsageRow(by={}, requests=9, total_tokens=9)] == list(log.report())
+        assert [] == log.records(limit=10)
+
+    def test_rebuilds_wrong_sums(self, log, spoil):
+        """Counted again, they are those of the records, and no others."""
+        self.days(log)
+        before = list(log.report(by=["day", "key"]))
+        spoil()
+        assert before != list(log.report(by=["day", "key"]))
+
+        steps = list(log.rebuild())
+
+        assert before == list(log.report(by=["day", "key"]))
+        assert (len(steps) - 1, None) == (steps[-1].done, steps[-1].kept_before)
+        assert {steps[-1].done} == {step.days for step in steps}
+
+    def test_rebuild_keeps_days_whose_records_are_gone(self, log, spoil):
+        """What nothing can tell any more stays as it is, and is said."""
+        self.days(log)
+        log.purge(date(2026, 1, 2), limit=1)
+        spoil()
+        spoilt = list(log.report(last_day=date(2026, 1, 1)))
+
+        steps = list(log.rebuild())
+
+        assert {date(2026, 1, 2)} == {step.kept_before for step in steps}
+        assert spoilt == list(log.report(last_day=date(2026, 1, 1)))
+        assert [UsageRow(by={}, requests=6, total_tokens=6)] == list(
+            log.report(first_day=date(2026, 1, 2), last_day=date(2026, 1, 3))
+        )
+
+    def test_rebuilds_an_empty_log(self, log):
+        """There is nothing to do, and that is no error."""
+        assert [0] == [step.days for step in log.rebuild()]
+        append(log, [usage(1)])
+        assert next(iter(log.report())).requests == 1

@@ -9,6 +9,7 @@ import time
 import traceback
 from contextlib import closing
 from dataclasses import fields, replace
+from datetime import date
 from functools import partial
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Outcome, UsageRecord
 from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation
 from llmgateway.stores.mongo_usage import MongoUsageLog
+from llmgateway.stores.sums import SUMS
 from tests.servers import PASSWORD, USER, free_port, wait_until
 from tests.stores.contract import (
     NEW_YEAR,
@@ -110,6 +112,50 @@ class TestMongoUsageLog(UsageLogContract):
     @pytest.fixture
     def elsewhere(self, other_database):
         return MongoUsageLog(other_database)
+
+    @pytest.fixture
+    def spoil(self, collections):
+        def spoil():
+            daily = collections["usage_daily"]
+            daily.update_many({}, {"$inc": {"requests": 1}})
+            of_nothing = dict.fromkeys(SUMS, 7)
+            daily.insert_one(
+                of_nothing | {"day": "2026-04-01", "key_id": "k", "user": "u", "model": "m", "group": None}
+            )
+
+        return spoil
+
+    def test_counts_what_an_older_program_stored(self, log, elsewhere, collections, caplog):
+        """Records that were there before there were sums are counted by whoever first appends, and the log says so."""
+        append(log, [usage(1, total_tokens=1)])
+        collections["logs"].update_many({}, {"$unset": {"batch": ""}})
+        for name in ("usage_daily", "usage_sources", "usage_state"):
+            collections.drop_collection(name)
+
+        append(elsewhere, [usage(1, total_tokens=1), usage(2, total_tokens=10)])
+
+        assert [(2, 11)] == [(row.requests, row.total_tokens) for row in elsewhere.report()]
+        assert "sums of usage are missing" in caplog.text
+
+    def test_a_rebuild_that_died_stops_nobody_for_ever(self, database, log, collections, clock):
+        """Shipping waits for it as long as it may live, then goes on; should it live after all, it gives up."""
+        log = MongoUsageLog(database, clock=clock)
+        append(log, [usage(1)])
+        dead = log.rebuild()
+        next(dead)
+
+        with pytest.raises(StoreUnavailable, match="being rebuilt"):
+            append(log, [usage(2)])
+        with pytest.raises(StoreUnavailable, match="being rebuilt"):
+            log.purge(date(2026, 2, 1), limit=10)
+        with pytest.raises(StoreUnavailable, match="being rebuilt"):
+            next(log.rebuild())
+        clock.advance(120)
+        append(log, [usage(2)])
+
+        with pytest.raises(StoreUnavailable, match="Start it again"):
+            next(dead)
+        assert 2 == next(iter(log.report())).requests
 
     def test_stores_every_field_under_its_name(self, log, collections):
         """Documents have the fields of the contract, all of them, in types that others can query."""

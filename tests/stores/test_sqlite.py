@@ -8,13 +8,15 @@ import sqlite3
 import stat
 import threading
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
-from llmgateway.records import UsageRecord
+from llmgateway.records import Outcome, UsageRecord
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 from llmgateway.stores.sqlite.schema import MIGRATIONS
+from llmgateway.stores.sqlite.usage import _APPEND, _row
 from tests.servers import wait_until
 from tests.stores.contract import (
     NEW_YEAR,
@@ -91,6 +93,42 @@ class TestSQLiteUsageLog(UsageLogContract):
     @pytest.fixture
     def elsewhere(self, other_database):
         return SQLiteUsageLog(other_database)
+
+    @pytest.fixture
+    def spoil(self, database):
+        def spoil():
+            with database.transaction() as connection:
+                connection.execute("UPDATE usage_daily SET requests = requests + 1")
+                connection.execute("INSERT INTO usage_daily VALUES (1, 202604, 20260401, 7, 0, 0, 0, 0, 0, 0, 0)")
+
+        return spoil
+
+    @pytest.mark.parametrize(
+        ("filters", "index"),
+        [
+            ({}, "logs_timestamp"),
+            ({"key_id": "key_0001"}, "logs_key"),
+            ({"user": "ada"}, "logs_user"),
+            ({"outcome": Outcome.BROKEN}, "logs_outcome"),
+            ({"outcome": Outcome.OK}, "logs_outcome"),
+            ({"since": NEW_YEAR, "after": "req_000001"}, "logs_timestamp"),
+        ],
+    )
+    def test_pages_by_the_index(self, log, database, filters, index):
+        """A page is found without reading or sorting what is not on it."""
+        append(log, [usage(1)])
+        seen: list[str] = []
+        with database.transaction() as connection:
+            connection.set_trace_callback(seen.append)
+        log.records(limit=10, **filters)
+        with database.transaction() as connection:
+            connection.set_trace_callback(None)
+        statement = next(statement for statement in seen if "ORDER BY" in statement)
+
+        plan = " ".join(row[-1] for row in database.rows(f"EXPLAIN QUERY PLAN {statement}"))
+
+        assert f"USING INDEX {index}" in plan
+        assert "B-TREE FOR ORDER BY" not in plan
 
     def test_stores_every_field_under_its_name(self, log, database):
         """The columns are the record's fields, in a form that other programs read."""
@@ -273,6 +311,25 @@ class TestFile:
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT x FROM added").fetchall() == [(1,), (2,)]
             assert connection.execute("SELECT count(*) FROM keys").fetchall() == [(1,)]
+
+    def test_of_a_program_without_sums_gets_them(self, path):
+        """Records that were there before there were sums are in the reports."""
+        with closing(SQLiteDatabase(path, migrations=MIGRATIONS[:2])) as database, database.transaction() as connection:
+            records = [usage(1, total_tokens=1), usage(2, group="x", total_tokens=10, outcome=Outcome.BROKEN)]
+            records += [usage(3, timestamp=NEW_YEAR + timedelta(days=40), total_tokens=100, cost_usd=0.5)]
+            for record in records:
+                connection.execute(_APPEND, _row(record))
+
+        with closing(SQLiteDatabase(path)) as database:
+            log = SQLiteUsageLog(database)
+            rows = [
+                (row.by["day"], row.by["group"], row.total_tokens, row.errors)
+                for row in log.report(by=["day", "group"])
+            ]
+            assert rows == [("2026-01-01", None, 1, 0), ("2026-01-01", "x", 10, 1), ("2026-02-10", None, 100, 0)]
+            assert 0.5 == next(iter(log.report())).cost_usd
+            append(log, [usage(1, total_tokens=1), usage(4, total_tokens=1000)])
+            assert 1111 == next(iter(log.report())).total_tokens
 
     def test_waits_for_another_that_is_making_it(self, path):
         """Who starts while another process still writes the new file waits, also to switch to WAL."""

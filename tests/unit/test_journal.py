@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,9 @@ class Log:
 
     def rows(self, *columns: str) -> list[tuple[object, ...]]:
         return self._database.rows(f"SELECT {', '.join(columns)} FROM logs ORDER BY id")
+
+    def count(self) -> object:
+        return next(iter(self._log.report())).requests
 
     def ids(self) -> list[object]:
         return [row[0] for row in self.rows("id")]
@@ -691,3 +695,135 @@ def test_an_unwritable_record_stops_nobody_else(make, log):
 
     assert journal.flush()
     assert ["req-00002"] == log.ids()
+
+
+class TestBatches:
+    """A batch has one name, whoever ships it and however often, and one name stands for one batch."""
+
+    @pytest.fixture
+    def given(self, log):
+        """What was shipped, by name, over all attempts; the log takes it and then fails as often as it is told."""
+
+        class Given:
+            def __init__(self) -> None:
+                self.shipped: list[tuple[Batch, list[str]]] = []
+                self.failures = 0
+
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+                self.shipped.append((batch, [record.id for record in records]))
+                log.append(records, batch=batch)
+                if self.failures:
+                    self.failures -= 1
+                    raise StoreUnavailable("the answer is lost")
+
+            def check(self, *numbers: int) -> None:
+                names: dict[Batch, list[str]] = {}
+                for batch, ids in self.shipped:
+                    assert ids == names.setdefault(batch, ids)
+                for source in {batch.source for batch in names}:
+                    in_order = [batch.number for batch, _ in self.shipped if batch.source == source]
+                    assert in_order == sorted(in_order)
+                assert [begun(number).id for number in numbers] == sorted(id_ for ids in names.values() for id_ in ids)
+                assert len(numbers) == log.count()
+
+        return Given()
+
+    def test_keep_their_names_when_they_are_shipped_again(self, make, given, monkeypatch):
+        """An answer that is lost, at any of several batches, makes the same batches again."""
+        monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
+        journal = make(given)
+        serve(journal, *range(5))
+        for _ in range(4):
+            given.failures = 1
+            journal.flush()
+        serve(journal, *range(5, 8))
+        while not journal.flush():
+            pass
+
+        given.check(*range(8))
+
+    def test_keep_their_names_when_a_dead_process_began_them(self, make, given, crash, monkeypatch):
+        """What it shipped, sealed, left open or left running: adopted again and again, each batch is the same."""
+        monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
+
+        def live(journal: Journal) -> None:
+            serve(journal, *range(3))
+            journal.flush()
+            serve(journal, *range(3, 6))
+            for number in range(6, 9):
+                journal.begin(begun(number))
+
+        crash(live)
+        journal = make(given)
+        for _ in range(6):
+            given.failures = 1
+            journal._ship_orphans()
+        given.failures = 0
+        journal._ship_orphans()
+
+        given.check(*range(9))
+
+    def test_keep_their_names_in_memory(self, make, given, monkeypatch):
+        """Records that no disk took are cut into batches once; what comes later comes behind."""
+        monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
+        journal = make(given)
+        journal.begin(begun(0))
+        journal.cancel(begun(0).id)
+        monkeypatch.setattr(journal, "_write", lambda kind, record: False)
+        given.failures = 3
+        for number in range(1, 8):
+            serve(journal, number)
+            journal.flush()
+        while not journal.flush():
+            pass
+
+        given.check(*range(1, 8))
+        assert 0 == journal.backlog().records
+
+
+class TestRetention:
+    @pytest.fixture
+    def purging(self, folder, clock):
+        """A journal whose log notes what it is asked to purge, and has so many records to purge."""
+
+        class Purged:
+            def __init__(self) -> None:
+                self.asked: list[tuple[date, int]] = []
+                self.old = 0
+
+            def purge(self, first_day: date, *, limit: int) -> int:
+                self.asked.append((first_day, limit))
+                removed, self.old = min(limit, self.old), max(0, self.old - limit)
+                return removed
+
+        log = Purged()
+        with closing(Journal(folder, log, clock=clock, price=priced, log_days=30)) as journal:
+            yield journal, log
+
+    def test_purges_whole_days_about_once_an_hour(self, purging, clock, monkeypatch):
+        """The days before the thirty before today go, in steps until there are no more, then again after an hour."""
+        monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
+        monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
+        journal, log = purging
+        log.old = 2 * journal_module.PURGED_AT_ONCE + 1
+
+        journal.start()
+        wait_until(lambda: len(log.asked) == 3, what="three steps")
+        turns = count_turns(journal, 5)
+        assert turns >= 5
+        assert [(date(2025, 12, 2), journal_module.PURGED_AT_ONCE)] * 3 == log.asked
+
+        clock.advance(3600)
+        wait_until(lambda: len(log.asked) == 4, what="the next hour's step")
+
+    def test_purges_nothing_unless_told(self, make, log):
+        """Without a setting records are kept for ever."""
+        assert not make()._purge(1e12)
+
+
+def count_turns(journal: Journal, wanted: int) -> int:
+    """Wait until the journal's thread has come round *wanted* times."""
+    turns: list[Backlog] = []
+    journal._on_turn = turns.append
+    wait_until(lambda: len(turns) >= wanted, what="the thread's turns")
+    return len(turns)

@@ -96,8 +96,7 @@ class SQLiteUsageLog:
             "user = ?": user,
             "timestamp >= ?": None if since is None else to_ms(since),
             "timestamp < ?": None if until is None else to_ms(until),
-            # The second half says to SQLite that the index of what is not ok will do.
-            "outcome = ?" if outcome is Outcome.OK else "outcome = ? AND outcome <> 'ok'": outcome,
+            "outcome = ?": outcome,
         }
         if after:
             found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (after,))
