@@ -115,7 +115,7 @@ class Gateway:
             )
             credential = self.policy.credential(organisation)
             draft = _draft(request, key, chat, now)
-            transmission = self._transmission(request)
+            transmission = Transmission()
             exchange = Exchange(
                 draft,
                 self._books,
@@ -128,6 +128,8 @@ class Gateway:
         except BaseException:
             slot.free()
             raise
+        if request.client_gone is not None:
+            self._watch.add(transmission, request.client_gone)
         return self._relay(exchange, chat, credential)
 
     def credential_problem(self) -> str | None:
@@ -149,12 +151,6 @@ class Gateway:
         if key.models is None:
             return list(offered)
         return [model for model in key.models if not self._offered or model in self._offered]
-
-    def _transmission(self, request: CompletionRequest) -> Transmission:
-        transmission = Transmission()
-        if request.client_gone is not None:
-            self._watch.add(transmission, request.client_gone)
-        return transmission
 
     def _ended(self, transmission: Transmission, slot: Slot) -> None:
         self._watch.remove(transmission)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,9 @@ from .errors import StoreUnavailable, UpstreamCredentials
 from .interfaces import OrganisationStore
 from .prices import cost_usd
 from .records import Organisation, Prices, Prompt, Usage, UsageRecord, moment
+
+RETRY_SECONDS = 1.0
+"""How long requests do without a store that did not answer: each would wait for it, one after the other."""
 
 
 class OrganisationPolicy:
@@ -33,6 +37,7 @@ class OrganisationPolicy:
         self._fallback = fallback
         self._clock = clock
         self._lock = threading.Lock()
+        self._failed_at = -math.inf
         self._seen: str | None = None  # the generation that _current was loaded for
         self._current = Organisation()
         self._credential: str | None = None
@@ -100,9 +105,13 @@ class OrganisationPolicy:
         return replace(record, cost_usd=cost)
 
     def _load(self, generation: str) -> None:
+        now = self._clock()
+        if self._seen is not None and 0 <= now - self._failed_at < RETRY_SECONDS:
+            return
         try:
             current = self._store.load()
         except StoreUnavailable:
+            self._failed_at = now
             if self._seen is None:
                 raise
             return

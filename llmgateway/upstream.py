@@ -64,6 +64,9 @@ class _Noting:
             self.connect()
         transmission: Transmission = _carried.transmission
         transmission.carry_over(self.sock)
+        # urllib3 leaves the time-out for connecting in force, which limits the whole of a sendall():
+        # a picture on a slow line takes longer.
+        self.sock.settimeout(_carried.timeout)
         super().send(data)  # type: ignore[misc]
 
 
@@ -164,13 +167,13 @@ class AzureUpstream:
         request.headers["Content-Length"] = str(len(body))
         request.headers[self._key_header] = self._key_format.format(credential)
         request.headers["x-ms-client-request-id"] = request_id
-        _carried.transmission = transmission
+        _carried.transmission, _carried.timeout = transmission, self._timeout.read_timeout
         try:
             response = self._adapter.send(request, timeout=self._timeout, **self._environment)  # type: ignore[arg-type]
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _translated(error, transmission) from error
         finally:
-            del _carried.transmission
+            del _carried.transmission, _carried.timeout
         transmission.set_timeout(self._between_bytes_timeout)
         return AzureAnswer(response.raw, transmission)
 

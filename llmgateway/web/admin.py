@@ -385,11 +385,16 @@ def _sums(row: UsageRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _SUMS}
 
 
+def _no_formula(value: Any) -> Any:
+    # A spreadsheet runs what begins like this (OWASP, "CSV Injection"); names are chosen by people.
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
 def _csv(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Response:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
     return Response(
         text.getvalue(),
         mimetype="text/csv",

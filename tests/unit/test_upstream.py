@@ -609,3 +609,28 @@ def test_closing_lets_idle_connections_go(azure):
         read(send(upstream))
 
     wait_until(lambda: "0 connections" in repr(azure))
+
+
+def test_a_large_body_may_take_longer_than_connecting():
+    """The time to connect does not limit the sending: a reader that takes a while gets all of a picture."""
+    body = b"x" * (16 * 1024 * 1024)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        received = []
+
+        def read_slowly() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                threading.Event().wait(0.5)  # longer than the time to connect, with full buffers
+                size = 1000
+                while size < len(body):
+                    size += len(connection.recv(1 << 20))
+                received.append(size)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        reader = threading.Thread(target=read_slowly)
+        reader.start()
+        with upstream_to(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", connect_timeout=0.2) as upstream:
+            assert 200 == send(upstream, body).status
+        reader.join()
+    assert received[0] >= len(body)

@@ -183,6 +183,12 @@ class TestReports:
             (row["group"], row["model"], row["requests"]) for row in rows
         ]
 
+    def test_a_table_holds_no_formulas(self, call):
+        """A name that a spreadsheet would run is text there."""
+        rows = csv.DictReader(io.StringIO(call("GET", "/usage?by=user&format=csv")))
+
+        assert ["'=bob()", "ada"] == [row["user"] for row in rows]
+
     def test_as_a_table_without_groupings(self, call):
         """One line with the sums."""
         (row,) = csv.DictReader(io.StringIO(call("GET", "/usage?format=csv")))
