@@ -1,43 +1,33 @@
 """The usage record on disk first, then in the usage log: what is written here is never lost.
 
-A process writes to a folder of its own, ``journal/<name>/``, which holds
-
-* ``lock``, locked for as long as the process lives, whatever ends it;
-* ``<number>.open``, the segment being written: one line when a request is sent, with the record
-  it leaves if the process dies, and one when it has ended;
-* ``<number>.sealed``, segments that wait to be shipped.
-
-A thread seals the open segment, ships the records in it to the usage log, and deletes it once
-the log has acknowledged them. Shipping a segment twice does no harm: a batch is named after the
-folder, the segment and its place there, so it has the same name whoever ships it again, and the
-log counts it once. Requests still running when a segment is sealed are written to the next one
-again before the seal, so only open segments can hold a request without an end. A folder whose lock is
-free belonged to a process that died: whoever finds it ships it, and what had not ended there
-becomes a record with outcome ``interrupted``.
+A process writes to a folder of its own, ``journal/<name>/`` (:mod:`~llmgateway.segments`): one
+line when a request is sent and one when it has ended. A thread seals the open segment, ships the
+records in it to the usage log, and deletes it once the log has acknowledged them. Shipping a
+segment twice does no harm: a batch is named after the folder, the segment and its place there, so
+it has the same name whoever ships it again, and the log counts it once. The folder of a process
+that died is shipped by whoever finds it, and what had not ended there becomes a record with
+outcome ``interrupted``.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import itertools
 import logging
 import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import orjson
+from typing import NamedTuple
 
 from .clock import Clock
 from .errors import StoreUnavailable
 from .interfaces import UsageLog
-from .records import Batch, Outcome, UsageRecord, UsageSource, moment
+from .records import Batch, UsageRecord, moment
+from .segments import SegmentFolder, ended_in, number_of
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +51,6 @@ PURGED_AT_ONCE = 5000
 KEPT_IN_MEMORY = 10_000
 """Records that wait in memory while the disk does not take them; some 10 MB."""
 
-_OPEN, _SEALED = ".open", ".sealed"
 _DISK, _USAGE_LOG = "journal on disk", "usage log"  # where there can be trouble
 
 
@@ -110,7 +99,7 @@ class Journal:
         self._homeless: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
         self._leaving: _Shipment | None = None  # of the homeless, and the same until the log has it
         self._left = Batch("", 0)  # the name of the last of these
-        self._owner: _Owner | None = None
+        self._owner: SegmentFolder | None = None
         self._pid = 0
         self._in_memory = _Count()
         self._ended = _Count()
@@ -213,7 +202,7 @@ class Journal:
     def _ship_sealed(self) -> bool:
         if self._owner is not None:
             for segment in self._owner.sealed():
-                if not self._append(_shipments(self._owner.name, _number(segment), _ended(segment))):
+                if not self._append(_shipments(self._owner.name, number_of(segment), ended_in(segment))):
                     return False
                 segment.unlink()
         with self._lock:
@@ -265,7 +254,7 @@ class Journal:
 
     def _ship_orphans(self) -> None:
         for path in sorted(self._folder.glob("[!.]*")):
-            orphan = _Owner.adopt(path)
+            orphan = SegmentFolder.adopt(path)
             if orphan is None:
                 continue
             log.warning("A process ended without shipping its journal %s; it is shipped now.", path.name)
@@ -275,15 +264,15 @@ class Journal:
             finally:
                 orphan.release()
 
-    def _left_by(self, orphan: _Owner) -> Iterator[_Shipment]:
+    def _left_by(self, orphan: SegmentFolder) -> Iterator[_Shipment]:
         for segment in orphan.sealed():
-            yield from _shipments(orphan.name, _number(segment), _ended(segment))
+            yield from _shipments(orphan.name, number_of(segment), ended_in(segment))
         # A process that dies while it changes segments leaves two open ones.
         running: dict[str, UsageRecord] = {}
         last = 0
         for segment in orphan.open():
-            last = _number(segment)
-            yield from _shipments(orphan.name, last, _ended(segment, running))
+            last = number_of(segment)
+            yield from _shipments(orphan.name, last, ended_in(segment, running))
         yield from _shipments(orphan.name, last + 1, map(self._price, running.values()))
 
     def _purge(self, now: float) -> bool:
@@ -302,7 +291,7 @@ class Journal:
         # Trouble with the disk is reported, and requests go on: their records wait in memory.
         try:
             if self._owner is None:
-                self._owner = _Owner.create(self._folder)
+                self._owner = SegmentFolder.create(self._folder)
             self._owner.write(kind, record)
         except OSError as error:
             self._report_disk(error)
@@ -350,159 +339,11 @@ class _Count:
             self.since = now
 
 
-class _Owner:
-    """The folder of one process, and the segment that it writes."""
-
-    def __init__(self, path: Path, lock: int) -> None:
-        self.name = path.name
-        self._path = path
-        self._lock = lock
-        self._number = 0
-        self._segment = -1
-        self._torn = False
-
-    @classmethod
-    def create(cls, folder: Path) -> _Owner:
-        """Make a folder nobody else has, locked before it has a name that others look for."""
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{os.getpid()}-{secrets.token_hex(8)}"
-        hidden = folder / f".{name}"
-        hidden.mkdir()
-        lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        hidden.rename(folder / name)
-        owner = cls(folder / name, lock)
-        owner.next_segment(())
-        return owner
-
-    @classmethod
-    def adopt(cls, path: Path) -> _Owner | None:
-        """Take the folder of a process that has died; None if it lives or somebody else was quicker."""
-        try:
-            lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        if not os.fstat(lock).st_nlink:  # somebody shipped and removed it while we came
-            os.close(lock)
-            return None
-        return cls(path, lock)
-
-    def write(self, kind: str, record: UsageRecord) -> None:
-        line = orjson.dumps((kind, record)) + b"\n"
-        if self._torn:
-            line = b"\n" + line  # what a full disk cut short must not swallow the next
-        # One write to a file opened for appending: lines of several threads do not mix.
-        written = os.write(self._segment, line)
-        self._torn = written != len(line)
-        if self._torn:
-            raise OSError(errno.ENOSPC, "a line was cut short: is the disk full?")
-
-    def next_segment(self, running: Iterable[UsageRecord]) -> int:
-        """Begin a segment with the requests still *running*; return the one before, to be sealed."""
-        before = self._segment
-        path = self._path / f"{self._number + 1:08d}{_OPEN}"
-        lines = b"".join(orjson.dumps(("begin", record)) + b"\n" for record in running)
-        segment = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            if os.write(segment, lines) != len(lines):
-                raise OSError(errno.ENOSPC, "a segment was cut short: is the disk full?")
-        except OSError:
-            os.close(segment)
-            path.unlink()
-            raise
-        self._number, self._segment, self._torn = self._number + 1, segment, False
-        return before
-
-    def seal(self, before: int) -> None:
-        path = self._path / f"{self._number - 1:08d}{_OPEN}"
-        try:
-            path.rename(path.with_suffix(_SEALED))
-            os.fdatasync(before)
-        finally:
-            os.close(before)
-
-    def sealed(self) -> list[Path]:
-        return sorted(self._path.glob(f"*{_SEALED}"), key=_number)
-
-    def open(self) -> list[Path]:
-        return sorted(self._path.glob(f"*{_OPEN}"), key=_number)
-
-    def sync(self) -> None:
-        os.fdatasync(self._segment)
-
-    def close(self, *, nothing_left: bool) -> None:
-        """Let go of the folder; it goes too if nothing is in it that others would have to ship.
-
-        Args:
-            nothing_left: Whether all that the open segment says has come to an end, and is in the log.
-        """
-        os.close(self._segment)
-        if nothing_left and not self.sealed() and len(self.open()) == 1:
-            self.remove()
-        self.release()
-
-    def remove(self) -> None:
-        for path in self._path.iterdir():
-            path.unlink()
-        self._path.rmdir()
-
-    def release(self) -> None:
-        os.close(self._lock)
-
-
 class _Shipment(NamedTuple):
     """Records that go to the usage log together."""
 
     batch: Batch
     records: list[UsageRecord]
-
-
-def _number(segment: Path) -> int:
-    return int(segment.stem)
-
-
-def _ended(segment: Path, running: dict[str, UsageRecord] | None = None) -> Iterator[UsageRecord]:
-    """The records of what has ended in *segment*; keeps *running* up to date, if given."""
-    for kind, record in _lines(segment):
-        if running is not None:
-            if kind == "begin":
-                running[record.id] = record
-            else:
-                running.pop(record.id, None)
-        if kind == "end":
-            yield record
-
-
-def _lines(segment: Path) -> Iterator[tuple[str, UsageRecord]]:
-    with segment.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line == b"\n":
-                continue  # behind a torn line
-            try:
-                kind, fields = orjson.loads(line)
-                record = _record(fields)
-            except (ValueError, TypeError, KeyError):
-                # A process that died in the middle of a write leaves one torn line at the end.
-                log.warning("Line %d of journal segment %s is torn and is left out.", number, segment.name)
-                continue
-            yield kind, record
-
-
-def _record(fields: dict[str, Any]) -> UsageRecord:
-    return UsageRecord(
-        **fields
-        | {
-            "timestamp": datetime.fromisoformat(fields["timestamp"]),
-            "outcome": Outcome(fields["outcome"]),
-            "usage_source": UsageSource(fields["usage_source"]),
-            "content_filter": tuple(fields["content_filter"]),
-        }
-    )
 
 
 def _shipments(source: str, part: int, records: Iterator[UsageRecord]) -> Iterator[_Shipment]:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
     clock credential errors records endpoint transmission
-    slots watch interfaces prices prepare usage settings
+    slots watch interfaces prices prepare usage settings segments
     keys organisation exchange ladder stores simulator
     journal relay upstream logs
     gateway metrics

@@ -23,6 +23,7 @@ from llmgateway import journal as journal_module
 from llmgateway.errors import StoreUnavailable
 from llmgateway.journal import Backlog, Journal
 from llmgateway.records import Batch, Outcome, UsageRecord, UsageSource
+from llmgateway.segments import SegmentFolder
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
 from tests.servers import wait_until
 from tests.stores.contract import at_once
@@ -432,7 +433,7 @@ class TestTheProcessDies:
 
     def test_while_it_changes_segments(self, make, log, crash, monkeypatch):
         """Between the beginning of a segment and the seal of the one before, nothing is doubled or lost."""
-        monkeypatch.setattr(journal_module._Owner, "seal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        monkeypatch.setattr(SegmentFolder, "seal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
         def change(journal: Journal) -> None:
             journal._pid = os.getpid()  # no thread: this test flushes
@@ -543,7 +544,7 @@ class TestTheProcessDies:
 
         monkeypatch.setattr(fcntl, "flock", flock_too_late)
 
-        assert journal_module._Owner.adopt(path) is None
+        assert SegmentFolder.adopt(path) is None
 
     def test_leaves_alone_those_that_live(self, make, log, folder, clock):
         """The journal of a process that runs is nobody else's business."""
