@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -160,6 +161,10 @@ def _serve(environ: Mapping[str, str]) -> int:
     configure_logging(settings.log_level, _secrets_of(settings))
     for warning in settings.warnings():
         click.secho(f"WARNING: {warning}", err=True, bold=True)
+    # Until the server has handlers of its own. A container's first process would otherwise not even
+    # hear of SIGTERM.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     with _shared_metrics(settings):
         listener = _listen_or_explain(settings.host, settings.port)
         host, port = listener.getsockname()[:2]

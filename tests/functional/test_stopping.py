@@ -189,6 +189,19 @@ def test_stops_while_it_is_starting(start_alone):
         assert 0 == gateway.wait(10)
 
 
+def test_stops_before_it_serves(start_alone):
+    """One process that is told to stop as soon as it has said its address ends well, too."""
+    gateway = start_alone()
+    for delay in (0.0, 0.05, 0.2):
+        gateway.kill()
+        starts = gateway.output.count("listens on")
+        gateway.launch()
+        wait_until(lambda: gateway.output.count("listens on") > starts, what="its address")  # noqa: B023
+        time.sleep(delay)  # to come at different moments of the start, not to wait for any
+        gateway.signal(signal.SIGTERM)
+        assert 0 == gateway.wait(10)
+
+
 def environ_of(servers, azure_environ):
     environ = dict(azure_environ)
     for server in servers:
