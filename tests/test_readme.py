@@ -10,7 +10,6 @@ import subprocess
 import sys
 from dataclasses import MISSING
 
-
 import pytest
 
 from llmgateway.cli import main
@@ -38,14 +37,17 @@ def settings_table() -> str:
     """The settings as the README has to show them."""
     lines = ["| variable | meaning | default |", "|---|---|---|"]
     for field in settings_fields():
-        if field.default is MISSING:
-            default = "required"
-        elif field.metadata["shown"]:
-            default = field.metadata["shown"]
-        else:
-            default = "–" if field.default is None else f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
-        lines.append(f"| `{field.metadata['variable']}` | {field.metadata['meaning']} | {default} |")
+        lines.append(f"| `{field.metadata['variable']}` | {field.metadata['meaning']} | {default_of(field)} |")
     return "\n".join(lines)
+
+
+def default_of(field) -> str:
+    """The default of one setting as the README shows it."""
+    if field.default is MISSING:
+        return "required"
+    if field.metadata["shown"] or field.default is None:
+        return field.metadata["shown"] or "–"  # noqa: RUF001 - the dash of a table
+    return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"
 
 
 def test_settings_table_is_complete():
@@ -101,7 +103,8 @@ def clone(tmp_path):
 def test_first_command_leads_to_an_answer(clone):
     """The README's first line, typed into a fresh clone, prints commands that work as printed."""
     (command,) = commands("Try it")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("LLM", "VIRTUAL_ENV", "PYTHON"))}
+    ours = ("LLM", "VIRTUAL_ENV", "PYTHON")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with subprocess.Popen(
         ["bash", "-c", command.replace("llmgateway try", "llmgateway try --port 0")],
         cwd=clone,
