@@ -35,10 +35,11 @@ def commands(title: str) -> list[str]:
 
 def settings_table() -> str:
     """The settings as the README has to show them."""
-    lines = ["| variable | meaning | default |", "|---|---|---|"]
-    for field in settings_fields():
-        lines.append(f"| `{field.metadata['variable']}` | {field.metadata['meaning']} | {default_of(field)} |")
-    return "\n".join(lines)
+    rows = [
+        f"| `{field.metadata['variable']}` | {field.metadata['meaning']} | {default_of(field)} |"
+        for field in settings_fields()
+    ]
+    return "\n".join(["| variable | meaning | default |", "|---|---|---|", *rows])
 
 
 def default_of(field) -> str:
