@@ -14,7 +14,9 @@ from tests.functional.conftest import AZURE_KEY
 from tests.gateway_process import GatewayProcess
 from tests.servers import MongoServer, RedisServer
 
-from .site import Site
+pytest.register_assert_rewrite("tests.reliability.calls", "tests.reliability.site", "tests.reliability.soak")
+
+from .site import Site  # noqa: E402 - after its assertions have learnt to say what was wrong
 
 
 @pytest.fixture(scope="session")

@@ -96,8 +96,8 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=15, metavar="SECONDS")
     arguments = parser.parse_args()
     redis, mongo = RedisServer(), MongoServer()
-    # It remembers few requests with all that was sent: the books are compared by number.
-    with Simulator(key=AZURE_KEY, remember=1000) as azure, tempfile.TemporaryDirectory() as folder:
+    # Its memory of every request, to compare the books with, takes some 20 MB a minute here.
+    with Simulator(key=AZURE_KEY, remember=10_000_000) as azure, tempfile.TemporaryDirectory() as folder:
         try:
             redis.start()
             mongo.start()
@@ -107,8 +107,9 @@ def main() -> None:
                 click.echo(Sample.heading())
                 for sample in soak(site, gateway, seconds=arguments.minutes * 60, interval=arguments.interval):
                     click.echo(sample)
+                records = site.assert_books_balance(gateway)
                 gateway.stop()
-            click.echo(f"records: {len(site.records())}")
+            click.echo(f"Azure and the books agree: {len(records)} requests.")
             site.close()
         finally:
             redis.remove()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llmgateway.simulator import FAULTS, Raw, Script, Served
@@ -146,6 +146,8 @@ def test_every_ending_is_booked_once_and_right(site, start_gateway):
         deadline=None,
         database=None,
         print_blob=True,
+        # Looking for a smaller example takes a second for each, and minutes in all.
+        phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
     )
     @given(st.lists(plans, min_size=1, max_size=SLOTS - 2))
