@@ -14,20 +14,23 @@ class Transmission:
         self._lock = threading.Lock()
         self._wire: socket.socket | None = None
         self.sent = False
-        """Whether Azure may have seen any of it, so that it may be billed."""
+        """Whether Azure may have all of it, so that it may be billed."""
         self.was_cut = False
 
-    def carry_over(self, wire: socket.socket) -> None:
+    def carry_over(self, wire: socket.socket, *, complete: bool = True) -> None:
         """Take note that *wire* is about to carry it.
 
+        Args:
+            complete: Whether after this Azure may have all of it.
+
         Raises:
-            ConnectionAbortedError: it was cut before anything was sent.
+            ConnectionAbortedError: it was cut before this was sent.
         """
         with self._lock:
             if self.was_cut:
                 raise ConnectionAbortedError("the client has gone")
             self._wire = wire
-            self.sent = True
+            self.sent = self.sent or complete
 
     def set_timeout(self, seconds: float) -> None:
         """How long a read may wait from now on."""

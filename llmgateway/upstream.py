@@ -63,11 +63,17 @@ class _Noting:
         if self.sock is None:
             self.connect()
         transmission: Transmission = _carried.transmission
-        transmission.carry_over(self.sock)
+        transmission.carry_over(self.sock, complete=not _is_head_alone(data))
         # urllib3 leaves the time-out for connecting in force, which limits the whole of a sendall():
         # a picture on a slow line takes longer.
         self.sock.settimeout(_carried.timeout)
         super().send(data)  # type: ignore[misc]
+
+
+def _is_head_alone(data: bytes) -> bool:
+    # Nobody works on a head without its body, nor bills it. JSON does not begin like this, and in
+    # doubt something was sent.
+    return data.startswith(b"POST ") and data.find(b"\r\n\r\n") == len(data) - 4
 
 
 class _NotingHTTPConnection(_Noting, HTTPConnection):

@@ -28,6 +28,17 @@ def test_knows_whether_anything_was_sent(wires):
     assert (True, True) == (transmission.sent, transmission.was_cut)
 
 
+def test_a_part_is_not_sent(wires):
+    """What Azure cannot have in full is billed to nobody, also when the rest was cut off."""
+    transmission = Transmission()
+    transmission.carry_over(wires[0], complete=False)
+    transmission.cut()
+
+    with pytest.raises(ConnectionAbortedError):
+        transmission.carry_over(wires[0])
+    assert not transmission.sent
+
+
 def test_cutting_wakes_who_waits(wires):
     """A thread in the middle of a read comes back, and the other side sees the end."""
     ours, theirs = wires

@@ -487,6 +487,37 @@ class TestCutting:
         assert [1, 1] == [served.connection for served in azure.served]
 
 
+class CutAfterTheHead(Transmission):
+    """A client that goes at the worst of moments."""
+
+    def carry_over(self, wire: socket.socket, *, complete: bool = True) -> None:
+        super().carry_over(wire, complete=complete)
+        if not self.sent:
+            self.cut()
+
+
+def test_a_request_that_was_cut_before_its_body_was_not_sent(upstream, azure):
+    """A head alone is none that Azure works on: it is in nobody's books."""
+    transmission = CutAfterTheHead()
+
+    with pytest.raises(ClientGone):
+        send(upstream, transmission=transmission)
+
+    assert (True, False) == (transmission.was_cut, transmission.sent)
+    assert [] == azure.served
+
+
+@pytest.mark.parametrize("body", [BODY + b"\r\n\r\n", b"\r\n\r\n", BODY])
+def test_a_request_with_its_body_was_sent(upstream, azure, body):
+    """Whatever the body looks like."""
+    transmission = Transmission()
+
+    send(upstream, body, transmission=transmission).close()
+
+    assert transmission.sent
+    assert [body] == [one.body for one in azure.served]
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 that only itself vouches for, and its key."""
