@@ -79,7 +79,7 @@ def _sample(site: Site, gateway: GatewayProcess, load: Load, began: float, reque
         memory_mb=round(sum(_number(text, "VmRSS") for text in status) / 1024, 1),
         threads=sum(_number(text, "Threads") for text in status),
         descriptors=sum(len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in serving),
-        opened=max((one.connection for one in site.azure.served), default=0),
+        opened=len({one.connection for one in site.azure.served}),
         open=connections_to(site.azure.port)[ESTABLISHED],
         waiting=gateway.admin("GET", "/admin/status").json()["journal"]["records"],
     )
