@@ -183,8 +183,11 @@ class Gateway:
             exchange.finish(Outcome.UPSTREAM_ERROR)
             raise
         except BaseException:
-            # A bug of ours; the request may have been billed all the same.
-            exchange.finish(Outcome.BROKEN)
+            # A bug of ours; a request that was sent may have been billed all the same.
+            if exchange.transmission.sent:
+                exchange.finish(Outcome.BROKEN)
+            else:
+                exchange.cancel()
             raise
 
     def _send(self, exchange: Exchange, chat: Chat, credential: str) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from .errors import ConfigurationError
 
 KEY_HEADERS = ("api-key", "Authorization", "Ocp-Apim-Subscription-Key")
 SHORT_ADMIN_KEY = 16  # characters; below, guessing comes into reach
+_HOST_AND_PORT = re.compile(r"(?:[^:\[\]]+|\[[^\[\]]+\])(?::(\d{1,5}))?\Z", re.ASCII)
 
 
 def _text(text: str) -> str:
@@ -74,6 +76,34 @@ def _host(text: str) -> str:
     return text
 
 
+def _host_alone(text: str) -> str:
+    if ":" in _host(text):
+        raise ValueError("must be a host name alone: its port goes into REDISPORT, a full URL into REDIS_URL")
+    return text
+
+
+def _host_and_port(text: str) -> str:
+    match = _HOST_AND_PORT.match(_host(text))
+    if not match or not 1 <= int(match[1] or 1) <= 65535:
+        raise ValueError("must be host or host:port, with a port from 1 to 65535; a full URL goes into MONGO_URL")
+    return text
+
+
+def _redis_url(text: str) -> str:
+    url = _url("redis", "rediss", "unix")(text)
+    try:
+        urlsplit(url).port  # noqa: B018 - what the driver would raise quotes a part of an unescaped password
+    except ValueError:
+        raise ValueError("has a port that is none: in a password write %2F for /, %3A for :, %40 for @") from None
+    return url
+
+
+def _header_value(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("must be visible ASCII characters without spaces: copy the key again")
+    return text
+
+
 def _setting(
     variable: str,
     meaning: str,
@@ -116,6 +146,7 @@ class Settings:
         "LLM_API_KEY",
         "Azure's key, unless it is set through `/admin/setllmkey`: that one wins.",
         None,
+        parse=_header_value,
         secret=True,
     )
     api_version: str | None = _setting("LLM_API_VERSION", "`api-version` for URLs that name a deployment.", None)
@@ -129,7 +160,7 @@ class Settings:
         "MONGOHOST",
         "MongoDB, `host[:port]`: keys, prompt and usage log.",
         None,
-        parse=_host,
+        parse=_host_and_port,
         shown="embedded SQLite",
     )
     mongo_user: str | None = _setting("MONGOUSER", "User for MongoDB, as it is: escaping is done for you.", None)
@@ -142,7 +173,7 @@ class Settings:
         secret=True,
     )
     redis_host: str | None = _setting(
-        "REDISHOST", "Redis. Look-ups of keys.", None, parse=_host, shown="the durable store"
+        "REDISHOST", "Redis. Look-ups of keys.", None, parse=_host_alone, shown="the durable store"
     )
     redis_port: int = _setting("REDISPORT", "Port of Redis.", 6379, parse=_integer(1, 65535))
     redis_password: str | None = _setting("REDISPASSWORD", "Password for Redis, as it is.", None, secret=True)
@@ -150,7 +181,7 @@ class Settings:
         "REDIS_URL",
         "Full Redis URL (TLS, user, database, Azure Cache); wins over the three above.",
         None,
-        parse=_url("redis", "rediss", "unix"),
+        parse=_redis_url,
         secret=True,
     )
     secret_key: str | None = _setting(

@@ -272,6 +272,17 @@ def test_an_azure_that_cannot_be_reached_is_not_booked(house):
     assert 0 == house.slots.taken
 
 
+def test_what_fails_before_it_is_sent_is_not_booked(house, azure):
+    """A bug of ours costs nobody anything as long as Azure has seen nothing."""
+    house.policy.set_credential("no header can carry \u2026")
+
+    with pytest.raises(UnicodeEncodeError):
+        house.gateway().complete(house.request())
+
+    assert ([], ["req-1"], []) == (azure.served, house.entries.cancelled, house.entries.ended)
+    assert 0 == house.slots.taken
+
+
 @pytest.mark.parametrize("fault", ["token_rate_limit", "content_filter", "server_error", "deployment_not_found"])
 def test_azures_errors_are_the_clients(house, azure, fault):
     """Azure's refusal goes to the client as it is, costs nothing and is booked as an error."""

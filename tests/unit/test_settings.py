@@ -96,6 +96,9 @@ def test_every_setting_says_what_it_is(field):
         ("LLMGATEWAY_CONNECT_TIMEOUT", "0.5", "connect_timeout", 0.5),
         ("LLMGATEWAY_INSTANCE", "/var/lib/gateway", "instance", Path("/var/lib/gateway")),
         ("LLM_API_KEY", "  key ", "api_key", "key"),
+        ("MONGOHOST", "[::1]:27018", "mongo_host", "[::1]:27018"),
+        ("MONGOHOST", "db.example:65535", "mongo_host", "db.example:65535"),
+        ("REDIS_URL", "redis://:p%2Fw@h:1/0", "redis_full_url", "redis://:p%2Fw@h:1/0"),
     ],
 )
 def test_reads_values(variable, text, field, value):
@@ -115,6 +118,13 @@ def test_reads_values(variable, text, field, value):
         ("MONGOHOST", "mongodb://host", "a full URL goes into MONGO_URL"),
         ("MONGOHOST", "user@host", "a full URL goes into MONGO_URL"),
         ("REDISHOST", "redis host", "a full URL goes into MONGO_URL or REDIS_URL"),
+        ("MONGOHOST", "host:port", "must be host or host:port"),
+        ("MONGOHOST", "host:65536", "must be host or host:port"),
+        ("MONGOHOST", "::1", "must be host or host:port"),
+        ("REDISHOST", "cache:6380", "its port goes into REDISPORT"),
+        ("REDIS_URL", "redis://:se/cret@host:6379", "has a port that is none"),
+        ("LLM_API_KEY", "…", "must be visible ASCII"),
+        ("LLM_API_KEY", "two words", "must be visible ASCII"),
         ("MONGO_URL", "host:27017", r"must begin with mongodb:// or mongodb\+srv://"),
         ("REDIS_URL", "http://host", "must begin with redis:// or rediss:// or unix://"),
         ("REDISPORT", "0", "must be a whole number from 1 to 65535"),
