@@ -74,7 +74,9 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         process.wait()
 
 
-@pytest.fixture(scope="session")
+# Not for the session: as long as Playwright runs, its event loop is this thread's, and asyncio.run() of any other test
+# fails.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
