@@ -62,7 +62,7 @@ def test_known_keys_are_served_while_stores_are_away(site, start_gateway, away, 
         load.lasting(0.3)
         for server in servers:
             take_away(server, how)
-        load.lasting(1.5)
+        load.lasting(STORE_TIMEOUT * len(servers) + 0.5)  # those who are caught by it wait for each
         during = time.monotonic()
         load.lasting(1.0)
         # Redis is only a cache: without it the durable store knows who is unknown.
