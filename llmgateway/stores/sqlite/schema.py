@@ -97,12 +97,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         """INSERT INTO usage_series (key_id, user, "group", model)
             SELECT DISTINCT key_id, user, "group", model FROM logs""",
+        # CROSS keeps the order: the log is read once, and a series looked up for each record, not the reverse.
         """INSERT INTO usage_daily
             SELECT series.id, CAST(strftime('%Y%m', timestamp / 1000, 'unixepoch') AS INTEGER),
                 CAST(strftime('%Y%m%d', timestamp / 1000, 'unixepoch') AS INTEGER) AS day,
                 count(*), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
                 sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok')
-            FROM logs JOIN usage_series AS series
+            FROM logs CROSS JOIN usage_series AS series
                 ON series.key_id = logs.key_id AND series.model = logs.model
                 AND series.user = logs.user AND series."group" IS logs."group"
             GROUP BY series.id, day""",
