@@ -22,6 +22,7 @@ from .interfaces import UsageLog
 from .settings import Settings
 
 _HOST = "127.0.0.1"
+_SHARED_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp() makes a private folder
 
 _WELCOME = """\
 LLMGateway {version} is running, with a stand-in for Azure behind it. Everything is gone when you stop it (Ctrl-C).
@@ -168,7 +169,8 @@ def _serve(environ: Mapping[str, str]) -> int:
     with _shared_metrics(settings):
         listener = _listen_or_explain(settings.host, settings.port)
         host, port = listener.getsockname()[:2]
-        click.echo(f"LLMGateway {__version__} listens on http://{host}:{port} - API pages: http://{host}:{port}/docs")
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        click.echo(f"LLMGateway {__version__} listens on {url} - API pages: {url}/docs")
         from .server import serve
 
         return serve(settings, listener)
@@ -178,16 +180,14 @@ def _serve(environ: Mapping[str, str]) -> int:
 def _shared_metrics(settings: Settings) -> Iterator[None]:
     """Give several processes a folder in which they add up their metrics.
 
-    It has to be named before ``prometheus_client`` is loaded, which the server does.
+    It has to be named before ``prometheus_client`` is loaded, which the server does. In memory where
+    there is such a folder: the numbers are files mapped into memory, and a full disk under one of
+    these ends the process with SIGBUS.
     """
     if settings.processes == 1:
         yield
         return
-    try:
-        settings.make_instance_folder()
-    except ConfigurationError as error:
-        _fail(error.problems)
-    with tempfile.TemporaryDirectory(prefix="metrics-", dir=settings.instance) as folder:
+    with tempfile.TemporaryDirectory(prefix="llmgateway-metrics-", dir=_SHARED_MEMORY) as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield
 

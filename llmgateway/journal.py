@@ -168,6 +168,10 @@ class Journal:
             self._thread.join()
         self.flush()
         with self._lock:
+            if self._in_memory.number:
+                log.error(
+                    "%d usage records are lost: neither the disk nor the usage log took them.", self._in_memory.number
+                )
             if self._owner is not None:
                 self._owner.close(nothing_left=not self._running and not self._ended.number)
                 self._owner = None

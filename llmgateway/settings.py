@@ -134,7 +134,9 @@ class Settings:
     """Every setting, typed. A secret is in no ``repr``."""
 
     admin_key: str = _setting(
-        "ADMIN_KEY", "Key of the admin API, sent as the header `AdminKey`. At least 16 characters.", secret=True
+        "ADMIN_KEY",
+        "Key of the admin API, sent as the header `AdminKey`. One shorter than 16 characters earns a warning.",
+        secret=True,
     )
     base_url: str = _setting(
         "LLM_BASE_URL",

@@ -40,12 +40,13 @@ class AdminGuard:
             if len(recent) >= ATTEMPTS:
                 wait = int(recent[0] + WINDOW_SECONDS - now) + 1
                 raise AdminThrottled("Too many wrong admin keys came from your address.", retry_after=wait)
-            if key is not None and hmac.compare_digest(key.encode("latin-1", "replace"), self._admin_key):
+            if key is None:
+                # No guess: a scraper without a key must not lock the admin out of the same address.
+                raise InvalidAdminKey("The admin API needs the header 'AdminKey'.")
+            if hmac.compare_digest(key.encode("latin-1", "replace"), self._admin_key):
                 return
             self._failures[address] = [*recent, now]
             self._failures.move_to_end(address)
             if len(self._failures) > REMEMBERED_ADDRESSES:
                 self._failures.popitem(last=False)
-        if key is None:
-            raise InvalidAdminKey("The admin API needs the header 'AdminKey'.")
         raise InvalidAdminKey("The AdminKey is wrong. It is the ADMIN_KEY that this gateway was started with.")

@@ -79,10 +79,11 @@ def test_the_window_slides(guard, clock):
     throttled(guard)
 
 
-def test_a_missing_key_counts(guard):
-    """Otherwise nothing would slow down who asks without one."""
-    guess(guard, ATTEMPTS, key=None)
-    throttled(guard)
+def test_a_missing_key_is_no_guess(guard):
+    """Who sends none, as a scraper may, locks nobody out of the address."""
+    guess(guard, ATTEMPTS + 1, key=None)
+
+    guard.check(KEY, "10.0.0.1")
 
 
 def test_others_are_not_slowed_down(guard):
