@@ -17,7 +17,8 @@ from . import examples
 from .blueprint import Blueprint
 from .context import services
 from .guard import AdminGuard
-from .schemas import (
+from .schemas.health import StatusSchema
+from .schemas.keys import (
     AddKeySchema,
     CredentialSchema,
     CredentialStoredSchema,
@@ -26,21 +27,19 @@ from .schemas import (
     KeyQuerySchema,
     KeySchema,
     KeyWithSecretSchema,
-    LogPageSchema,
-    LogQuerySchema,
+    NewKeySchema,
+    RemovedKeySchema,
+    RemoveKeySchema,
+)
+from .schemas.organisation import (
     ModelSettingsListSchema,
     ModelSettingsSchema,
     NamedModelSettingsSchema,
-    NewKeySchema,
     NewPromptSchema,
     PromptSchema,
     PromptVersionsSchema,
-    RemovedKeySchema,
-    RemoveKeySchema,
-    StatusSchema,
-    UsageQuerySchema,
-    UsageReportSchema,
 )
+from .schemas.usage import LogPageSchema, LogQuerySchema, UsageQuerySchema, UsageReportSchema
 
 GUARD = "llmgateway.admin_guard"
 

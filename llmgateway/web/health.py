@@ -9,7 +9,7 @@ from ..ladder import Rung
 from . import examples
 from .blueprint import Blueprint
 from .context import services
-from .schemas import LivenessSchema, ReadinessSchema
+from .schemas.health import LivenessSchema, ReadinessSchema
 
 blp = Blueprint("health", __name__, description="What load balancers and operators ask. Needs no key.")
 

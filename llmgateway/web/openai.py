@@ -14,7 +14,7 @@ from . import examples
 from .blueprint import Blueprint
 from .body import check_media_type
 from .context import bearer_key, request_id, services
-from .schemas import CHAT_ANSWER, CHAT_REQUEST, MeSchema, ModelListSchema, ModelSchema
+from .schemas.users import CHAT_ANSWER, CHAT_REQUEST, MeSchema, ModelListSchema, ModelSchema
 
 blp = Blueprint(
     "users",

@@ -1,0 +1,194 @@
+"""Keys, and Azure's key."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import validate
+
+from ...keys import is_usable_key
+from .. import examples
+from .fields import AnswerSchema, Moment, single_line
+
+
+class KeyFieldsSchema(ma.Schema):
+    """What an admin says of a key."""
+
+    user = ma.fields.String(
+        validate=single_line(200), metadata={"description": "Who holds it; reports go by it.", "example": "ada"}
+    )
+    name = ma.fields.String(
+        validate=single_line(200), metadata={"description": "Tells a user's keys apart.", "example": "thesis"}
+    )
+    group = ma.fields.String(
+        allow_none=True, validate=single_line(200), metadata={"description": "A course or team.", "example": "ml-2026"}
+    )
+    email = ma.fields.Email(allow_none=True, validate=validate.Length(max=254), metadata={"example": "ada@example.org"})
+    note = ma.fields.String(
+        allow_none=True,
+        validate=validate.Length(max=2000),
+        metadata={"description": "For admins only.", "example": "until June"},
+    )
+    active = ma.fields.Boolean(
+        metadata={"description": "false refuses the key and keeps everything about it.", "example": True}
+    )
+    starts_at = Moment(
+        allow_none=True, metadata={"description": "Refused before.", "example": "2026-10-01T00:00:00+02:00"}
+    )
+    expires_at = Moment(
+        allow_none=True,
+        metadata={
+            "description": "Refused from then on. A date alone is its midnight in UTC.",
+            "example": "2027-04-01T00:00:00+02:00",
+        },
+    )
+    models = ma.fields.List(
+        ma.fields.String(validate=single_line(128)),
+        allow_none=True,
+        validate=validate.Length(max=100),
+        metadata={"description": "Models the key may use; null for every one.", "example": [examples.MODEL]},
+    )
+
+    @ma.validates_schema
+    def _season(self, data: dict[str, Any], **_: Any) -> None:
+        starts, expires = data.get("starts_at"), data.get("expires_at")
+        if starts and expires and expires <= starts:
+            raise ma.ValidationError("Must be later than starts_at.", field_name="expires_at")
+
+    @ma.post_load
+    def _as_record_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if data.get("models") is not None:
+            data["models"] = tuple(data["models"])
+        return data
+
+
+class KeyChangesSchema(KeyFieldsSchema):
+    """The fields to change; the others stay as they are."""
+
+
+class AddKeySchema(ma.Schema):
+    """The body that existing scripts send."""
+
+    user = ma.fields.String(
+        required=True,
+        validate=single_line(200),
+        metadata={"description": "Who holds it; reports go by it.", "example": "ada"},
+    )
+    name = ma.fields.String(
+        load_default="default",
+        validate=single_line(200),
+        metadata={"description": "Tells a user's keys apart.", "example": "thesis"},
+    )
+    key = ma.fields.String(
+        load_only=True,
+        metadata={
+            "description": "A key of your own, up to 512 visible ASCII characters. Leave it out to have one made up.",
+            "example": examples.SECRET_KEY,
+        },
+    )
+
+    @ma.validates("key")
+    def _usable(self, value: str, **_: Any) -> None:
+        # The value is not repeated in the error: it may be somebody's key.
+        if not is_usable_key(value):
+            raise ma.ValidationError("Must be 1 to 512 visible ASCII characters without spaces.")
+        _not_from_the_documentation(value)
+
+
+class NewKeySchema(AddKeySchema, KeyFieldsSchema):
+    """A key to hand out."""
+
+
+class IdentitySchema(AnswerSchema):
+    id = ma.fields.String(metadata={"description": "Names the key and opens nothing.", "example": examples.KEY_ID})
+
+
+class KeySchema(KeyFieldsSchema, IdentitySchema):
+    """A key as admins see it: everything but the key."""
+
+    created_at = Moment(metadata={"example": "2026-10-01T08:15:30.250000+00:00"})
+
+
+class SecretSchema(AnswerSchema):
+    key = ma.fields.String(
+        metadata={
+            "description": "The key itself: give it to its user. Shown this once and never again.",
+            "example": examples.SECRET_KEY,
+        }
+    )
+
+
+class KeyWithSecretSchema(KeySchema, SecretSchema):
+    """A key that has just been handed out."""
+
+
+class KeyPageSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(KeySchema))
+    next = ma.fields.String(
+        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
+    )
+
+
+class KeyQuerySchema(ma.Schema):
+    user = ma.fields.String(
+        metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
+    )
+    group = ma.fields.String(
+        metadata={"description": "Only this group's.", "choices": {"every group's": "", "one group's": "ml-2026"}}
+    )
+    active = ma.fields.Boolean(metadata={"description": "Only those that are active, or only those that are not."})
+    limit = ma.fields.Integer(
+        load_default=100,
+        validate=validate.Range(min=1, max=1000),
+        metadata={"description": "The most keys on a page.", "example": 100},
+    )
+    cursor = ma.fields.String(
+        metadata={
+            "description": "`next` of the page before.",
+            "choices": {"first page": "", "next page": examples.KEY_ID},
+        },
+    )
+
+
+class RemoveKeySchema(ma.Schema):
+    """The key itself, or its id."""
+
+    key = ma.fields.String(load_only=True, metadata={"example": examples.SECRET_KEY})
+    id = ma.fields.String(metadata={"example": examples.KEY_ID})
+
+    @ma.validates_schema
+    def _one_of_them(self, data: dict[str, Any], **_: Any) -> None:
+        if len(data) != 1:
+            raise ma.ValidationError("Send either 'key' or 'id'.")
+
+
+class RemovedKeySchema(AnswerSchema):
+    id = ma.fields.String(metadata={"example": examples.KEY_ID})
+    removed = ma.fields.Boolean(metadata={"example": True})
+
+
+class CredentialSchema(ma.Schema):
+    """Azure's key."""
+
+    key = ma.fields.String(
+        required=True,
+        load_only=True,
+        metadata={"description": "Stored encrypted; never readable again.", "example": examples.AZURE_KEY},
+    )
+
+    @ma.validates("key")
+    def _usable(self, value: str, **_: Any) -> None:
+        if not re.fullmatch(r"[\x21-\x7e]{1,4096}", value):
+            raise ma.ValidationError("Must be visible ASCII characters without spaces. Copy the key again.")
+        _not_from_the_documentation(value)
+
+
+def _not_from_the_documentation(key: str) -> None:
+    if key in (examples.SECRET_KEY, examples.AZURE_KEY):
+        raise ma.ValidationError("This is the documentation's example. Put your own in its place.")
+
+
+class CredentialStoredSchema(AnswerSchema):
+    stored = ma.fields.Boolean(metadata={"example": True})

@@ -1,0 +1,210 @@
+"""Reports and usage records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import validate
+
+from ...records import GROUPINGS, Outcome, UsageSource
+from .. import examples
+from .fields import AnswerSchema, Day, Moment
+
+_OUTCOMES = ", ".join(f"`{outcome.value}`" for outcome in Outcome)
+
+
+class UsageSchema(AnswerSchema):
+    """Sums over usage records."""
+
+    requests = ma.fields.Integer(metadata={"example": 12})
+    prompt_tokens = ma.fields.Integer(metadata={"example": 3400})
+    completion_tokens = ma.fields.Integer(metadata={"example": 1200})
+    total_tokens = ma.fields.Integer(metadata={"example": 4600})
+    cached_tokens = ma.fields.Integer(
+        metadata={"description": "The part of the prompt tokens that Azure had in its cache.", "example": 1024}
+    )
+    reasoning_tokens = ma.fields.Integer(
+        metadata={"description": "The part of the completion tokens that was thought and not said.", "example": 0}
+    )
+    cost_usd = ma.fields.Float(
+        metadata={"description": "At Azure's list prices; models without a known price count as 0.", "example": 0.00123}
+    )
+    errors = ma.fields.Integer(metadata={"description": "Requests that did not end well.", "example": 0})
+
+
+class GroupingsSchema(AnswerSchema):
+    day = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10-31"})
+    month = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10"})
+    user = ma.fields.String(metadata={"example": "ada"})
+    key = ma.fields.String(metadata={"description": "The key's id.", "example": examples.KEY_ID})
+    group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
+    model = ma.fields.String(metadata={"description": "As users asked for it.", "example": examples.MODEL})
+
+
+class UsageRowSchema(UsageSchema, GroupingsSchema):
+    """Sums for one value of each grouping that was asked for, which comes first."""
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in GROUPINGS
+
+
+class UsageReportSchema(AnswerSchema):
+    rows = ma.fields.List(
+        ma.fields.Nested(UsageRowSchema), metadata={"description": "Ascending by the groupings; none without `by`."}
+    )
+    total = ma.fields.Nested(UsageSchema)
+
+
+class UsageQuerySchema(ma.Schema):
+    start = Day(
+        metadata={
+            "description": "The first day, in UTC.",
+            "choices": {"from the beginning": "", "a month": "2026-10-01"},
+        }
+    )
+    end = Day(
+        metadata={
+            "description": "The last day, in UTC; it is included.",
+            "choices": {"until now": "", "a month": "2026-10-31"},
+        }
+    )
+    by = ma.fields.String(
+        metadata={
+            "description": "What to have a row for, separated by commas: any of "
+            + ", ".join(f"`{name}`" for name in GROUPINGS)
+            + ".",
+            "choices": {
+                "every user's months": "month,user",
+                "every day": "day",
+                "courses and models": "group,model",
+                "the total alone": "",
+            },
+        },
+    )
+    format = ma.fields.String(
+        load_default="json",
+        validate=validate.OneOf(["json", "csv"]),
+        metadata={"description": "`csv` is for spreadsheets, and has no total if there are rows.", "example": "json"},
+    )
+
+    @ma.validates("by")
+    def _known_groupings(self, value: str, **_: Any) -> None:
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        unknown = sorted(set(names) - set(GROUPINGS))
+        if unknown or len(names) != len(set(names)):
+            raise ma.ValidationError("Each of " + ", ".join(GROUPINGS) + " at most once, separated by commas.")
+
+    @ma.validates_schema
+    def _in_order(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("start") and data.get("end") and data["end"] < data["start"]:
+            raise ma.ValidationError("Must not be before start.", field_name="end")
+
+
+class LogQuerySchema(ma.Schema):
+    key = ma.fields.String(
+        metadata={
+            "description": "Only the key with this `id`.",
+            "choices": {"every key": "", "one key": examples.KEY_ID},
+        }
+    )
+    user = ma.fields.String(
+        metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
+    )
+    since = Moment(
+        metadata={
+            "description": "Only what was asked from here on.",
+            "choices": {"from the beginning": "", "a day": "2026-10-31", "a moment": "2026-10-31T08:00:00+02:00"},
+        }
+    )
+    until = Moment(
+        metadata={
+            "description": "Only what was asked before this.",
+            "choices": {"until now": "", "a day": "2026-11-01", "a moment": "2026-10-31T18:00:00+01:00"},
+        }
+    )
+    outcome = ma.fields.String(
+        metadata={
+            "description": f"Only what ended like this: {_OUTCOMES}.",
+            "choices": {"however it ended": "", **{outcome.value: outcome.value for outcome in Outcome}},
+        },
+    )
+    limit = ma.fields.Integer(
+        load_default=100,
+        validate=validate.Range(min=1, max=1000),
+        metadata={"description": "The most records on a page.", "example": 100},
+    )
+    cursor = ma.fields.String(
+        metadata={
+            "description": "`next` of the page before.",
+            "choices": {"first page": "", "next page": examples.REQUEST_ID},
+        },
+    )
+
+    @ma.validates("outcome")
+    def _known_outcome(self, value: str, **_: Any) -> None:
+        if value not in Outcome.__members__.values():
+            raise ma.ValidationError(f"Must be one of {_OUTCOMES}.")
+
+    @ma.validates_schema
+    def _in_order(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("since") and data.get("until") and data["until"] <= data["since"]:
+            raise ma.ValidationError("Must be later than since.", field_name="until")
+
+
+class UsageRecordSchema(AnswerSchema):
+    """One request that was sent to Azure, and what came of it."""
+
+    id = ma.fields.String(
+        metadata={
+            "description": "Azure knows it as `x-ms-client-request-id`.",
+            "example": examples.REQUEST_ID,
+        }
+    )
+    timestamp = Moment(metadata={"description": "When it arrived.", "example": "2026-10-31T09:12:07.345000+00:00"})
+    key_id = ma.fields.String(metadata={"example": examples.KEY_ID})
+    user = ma.fields.String(metadata={"example": "ada"})
+    group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
+    model = ma.fields.String(metadata={"description": "As the user asked for it.", "example": examples.MODEL})
+    deployment = ma.fields.String(metadata={"description": "Azure's.", "example": examples.MODEL})
+    endpoint = ma.fields.String(metadata={"example": "/v1/chat/completions"})
+    stream = ma.fields.Boolean(metadata={"example": True})
+    status = ma.fields.Integer(
+        allow_none=True, metadata={"description": "Azure's; null where no answer came.", "example": 200}
+    )
+    outcome = ma.fields.String(
+        validate=validate.OneOf([outcome.value for outcome in Outcome]),
+        metadata={"description": "How it ended.", "example": "ok"},
+    )
+    prompt_tokens = ma.fields.Integer(metadata={"example": 310})
+    completion_tokens = ma.fields.Integer(metadata={"example": 90})
+    total_tokens = ma.fields.Integer(metadata={"example": 400})
+    cached_tokens = ma.fields.Integer(metadata={"description": "A part of the prompt tokens.", "example": 0})
+    reasoning_tokens = ma.fields.Integer(metadata={"description": "A part of the completion tokens.", "example": 0})
+    usage_source = ma.fields.String(
+        validate=validate.OneOf([source.value for source in UsageSource]),
+        metadata={"description": "Who counted the tokens: Azure, or nobody exactly.", "example": "upstream"},
+    )
+    cost_usd = ma.fields.Float(
+        allow_none=True, metadata={"description": "null where no price is known.", "example": 0.0001005}
+    )
+    prompt_version = ma.fields.Integer(metadata={"description": "0: there was no prompt.", "example": 3})
+    content_filter = ma.fields.List(
+        ma.fields.String(), metadata={"description": "Categories of Azure's filter that fired.", "example": []}
+    )
+    ttft_ms = ma.fields.Float(
+        allow_none=True, metadata={"description": "Until the first text of a stream.", "example": 412.5}
+    )
+    duration_ms = ma.fields.Float(metadata={"example": 1630.25})
+    upstream_request_id = ma.fields.String(
+        allow_none=True, metadata={"description": "Azure's own.", "example": "0f2c7a51-6d1e-4f0a-9c55-3b0f4e6f9a10"}
+    )
+    region = ma.fields.String(allow_none=True, metadata={"example": "East US 2"})
+    client_address = ma.fields.String(allow_none=True, metadata={"example": "192.0.2.17"})
+
+
+class LogPageSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(UsageRecordSchema))
+    next = ma.fields.String(
+        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
+    )
