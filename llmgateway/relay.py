@@ -12,7 +12,7 @@ from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
 from .exchange import Exchange
 from .interfaces import Answer
 from .records import Outcome
-from .usage import StreamMeter, fired_filters, model_name, parse_usage
+from .usage import BLANK_LINES, StreamMeter, fired_filters, model_name, parse_usage
 
 EVENT_END = b"\n\n"
 
@@ -102,9 +102,7 @@ class EventStream:
 
     def _whole_events(self, chunk: bytes) -> bytes:
         arrived = self._held + chunk if self._held else chunk
-        end = arrived.rfind(EVENT_END) + len(EVENT_END)
-        if end < len(EVENT_END):
-            end = 0
+        end = max(_end_of_last(blank_line, arrived) for blank_line in BLANK_LINES)
         if len(arrived) - end > LARGEST_EVENT:
             end = len(arrived)
         self._held = arrived[end:]
@@ -152,6 +150,11 @@ class EventStream:
                 model=meter.model,
                 content_filter=meter.content_filter,
             )
+
+
+def _end_of_last(blank_line: bytes, data: bytes) -> int:
+    found = data.rfind(blank_line)
+    return found + len(blank_line) if found >= 0 else 0
 
 
 def read_plain(answer: Answer) -> bytes:

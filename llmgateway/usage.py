@@ -17,6 +17,10 @@ TOKENS_PER_IMAGE = 765
 
 DONE = b"data: [DONE]"
 
+BLANK_LINES = (b"\r\n\r\n", b"\n\n")
+"""What ends an event: Azure sends the second, something on the way may have made the first of it
+(HTML standard, section 9.2.5)."""
+
 
 class StreamMeter:
     """Watches the events of a completion pass and remembers what the books need.
@@ -69,7 +73,8 @@ class StreamMeter:
 
 def _documents(events: bytes) -> Iterable[tuple[bytes, dict[str, Any]]]:
     """Give every event that is a JSON object, as its bytes with their end and as what they mean."""
-    for event in events.split(b"\n\n"):
+    blank_line = BLANK_LINES[0] if BLANK_LINES[0] in events else BLANK_LINES[1]
+    for event in events.split(blank_line):
         data = event.strip()
         if data.startswith(b"data:"):
             try:
@@ -77,7 +82,7 @@ def _documents(events: bytes) -> Iterable[tuple[bytes, dict[str, Any]]]:
             except orjson.JSONDecodeError:
                 continue
             if isinstance(document, dict):
-                yield event + b"\n\n", document
+                yield event + blank_line, document
 
 
 def parse_usage(document: Any) -> Usage | None:

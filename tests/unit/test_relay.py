@@ -99,6 +99,18 @@ def test_the_usage_event_is_withheld_in_any_split(texts, cuts):
 
 
 @given(TEXTS, CUTS)
+def test_lines_may_end_as_something_on_the_way_likes_it(texts, cuts):
+    """A stream whose lines end with CR and LF leaves as it came, event by event, and counts the same."""
+    events = [one.replace(b"\n", b"\r\n") for one in stream(*texts)]
+    relay = Relay(*split(b"".join(events), cuts), withhold=True)
+    pieces = list(relay.body)
+
+    assert b"".join([*events[:-2], events[-1]]) == b"".join(pieces)
+    assert all(piece.endswith(b"\r\n\r\n") for piece in pieces)
+    assert (Outcome.OK, 10) == (relay.entries.only.outcome, relay.entries.only.total_tokens)
+
+
+@given(TEXTS, CUTS)
 def test_only_whole_events_leave(texts, cuts):
     """Every piece that is passed on ends where an event ends."""
     relay = Relay(*split(b"".join(stream(*texts)), cuts), withhold=True)
