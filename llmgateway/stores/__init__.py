@@ -30,7 +30,7 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
     Neither MongoDB nor Redis is asked anything yet: the gateway starts while they are away.
 
     Raises:
-        ConfigurationError: a newer program wrote the embedded database.
+        ConfigurationError: a newer program wrote the embedded database, or MONGO_URL cannot be read.
         StoreUnavailable: the embedded database cannot be opened.
     """
     stores = _mongo(settings.mongo_url, settings, clock) if settings.mongo_url else _sqlite(settings)
@@ -54,9 +54,10 @@ def _sqlite(settings: Settings) -> Stores:
 
 
 def _mongo(url: str, settings: Settings, clock: Clock) -> Stores:
-    from .mongo import MongoDatabase, MongoKeys, MongoOrganisation
+    from .mongo import MongoDatabase, MongoKeys, MongoOrganisation, check_url
     from .mongo_usage import MongoUsageLog
 
+    check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
     return Stores(
         keys=MongoKeys(database),

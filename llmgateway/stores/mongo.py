@@ -21,8 +21,9 @@ from pymongo import IndexModel, MongoClient, ReadPreference, ReturnDocument, Wri
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.uri_parser import parse_uri
 
-from llmgateway.errors import StoreUnavailable
+from llmgateway.errors import ConfigurationError, StoreUnavailable
 from llmgateway.records import KeyRecord, Lookup, Organisation, Prices, Prompt
 
 Document: TypeAlias = dict[str, Any]
@@ -42,6 +43,24 @@ _INDEXES = {
     ],
     "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)])],
 }
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that the driver cannot read; asks no server. One of a seed list is read when it is used.
+
+    Raises:
+        ConfigurationError: without the driver's words, which may quote a password.
+    """
+    if url.startswith("mongodb+srv://"):
+        return
+    try:
+        parse_uri(url, warn=False)
+    except (PyMongoError, ValueError):
+        problem = (
+            "MONGO_URL cannot be read. It must be like mongodb://USER:PASSWORD@HOST:27017/, with %40 for an @ and "
+            "%3A for a : within user and password."
+        )
+        raise ConfigurationError([problem]) from None
 
 
 class MongoDatabase:

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import pymongo
 import pytest
 
-from llmgateway.errors import StoreUnavailable
+from llmgateway.errors import ConfigurationError, StoreUnavailable
 from llmgateway.records import Outcome, UsageRecord
-from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation
+from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation, check_url
 from llmgateway.stores.mongo_usage import MongoUsageLog
 from llmgateway.stores.sums import SUMS
 from tests.servers import PASSWORD, USER, free_port, wait_until
@@ -341,3 +341,22 @@ def test_takes_a_client_that_is_ready(mongo_server, database_name):
 
         assert keys.add(key())
         assert keys.find(key().digest).record == key()
+
+
+@pytest.mark.parametrize(
+    "url", ["mongodb://u:hidden@word@h:27017/", "mongodb://h:port/", "mongodb://h:99999/", "mongodb://"]
+)
+def test_a_url_that_cannot_be_read_is_refused(url):
+    """At the start and with the remedy, instead of failing every request; nothing of it is repeated."""
+    with pytest.raises(ConfigurationError, match="MONGO_URL") as refused:
+        check_url(url)
+
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["mongodb://h/", "mongodb://u:p%40@h:1,[::1]:2/?replicaSet=r", "mongodb+srv://no.such.host/"]
+)
+def test_a_url_that_can_be_read_is_not_tried(url):
+    """The server need not be there yet."""
+    check_url(url)
