@@ -13,6 +13,7 @@ class Transmission:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wire: socket.socket | None = None
+        self._wire_was_cut = False
         self.sent = False
         """Whether Azure may have all of it, so that it may be billed."""
         self.was_cut = False
@@ -46,10 +47,12 @@ class Transmission:
         with self._lock:
             self.was_cut = True
             if self._wire is not None:
+                self._wire_was_cut = True
                 with contextlib.suppress(OSError):  # it is closed already
                     self._wire.shutdown(socket.SHUT_RDWR)
 
-    def arrive(self) -> None:
-        """Take note that nothing more travels: the wire may carry another request now."""
+    def arrive(self) -> bool:
+        """Take note that nothing more travels; return whether the wire may carry another request now."""
         with self._lock:
             self._wire = None
+            return not self._wire_was_cut

@@ -47,6 +47,7 @@ class _Noting:
 
     sock: Any
     _connecting = False
+    _carrying: Transmission | None = None
 
     def connect(self) -> None:
         self._connecting = True
@@ -60,14 +61,24 @@ class _Noting:
             # What asks a proxy for a tunnel is none of the request, and Azure does not see it.
             super().send(data)  # type: ignore[misc]
             return
+        transmission: Transmission = _carried.transmission
+        if self._carrying is not transmission:
+            self._take_over_from(self._carrying)
+            self._carrying = transmission
         if self.sock is None:
             self.connect()
-        transmission: Transmission = _carried.transmission
         transmission.carry_over(self.sock, complete=not _is_head_alone(data))
         # urllib3 leaves the time-out for connecting in force, which limits the whole of a sendall():
         # a picture on a slow line takes longer.
         self.sock.settimeout(_carried.timeout)
         super().send(data)  # type: ignore[misc]
+
+    def _take_over_from(self, before: Transmission | None) -> None:
+        # urllib3 puts a connection back while the last bytes of its answer are being read: the client of
+        # that answer may be found gone now, which must not cut the request of another.
+        if self.sock is not None and before is not None and not before.arrive():
+            self.sock.close()
+            self.sock = None
 
 
 def _is_head_alone(data: bytes) -> bool:

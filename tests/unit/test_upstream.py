@@ -665,3 +665,39 @@ def test_a_large_body_may_take_longer_than_connecting():
             assert 200 == send(upstream, body).status
         reader.join()
     assert received[0] >= len(body)
+
+
+class CutsAnother(Transmission):
+    """A request on whose way the client of an earlier one is found gone."""
+
+    def __init__(self, another: Transmission) -> None:
+        super().__init__()
+        self.another = another
+
+    def carry_over(self, wire: socket.socket, **how: bool) -> None:
+        super().carry_over(wire, **how)
+        self.another.cut()
+
+
+def test_a_cut_that_comes_late_hits_nobody_else(upstream):
+    """The connection of an answer that was read to its end may carry another request, which goes through."""
+    first = Transmission()
+    answer = send(upstream, transmission=first)
+    while answer.read():
+        pass
+
+    assert 200 == send(upstream, transmission=CutsAnother(first)).status
+    assert first.was_cut
+
+
+def test_a_connection_that_was_cut_in_the_pool_is_not_used(upstream, azure, monkeypatch):
+    """Not even when nobody has noticed yet that it leads nowhere."""
+    first = Transmission()
+    answer = send(upstream, transmission=first)
+    while answer.read():
+        pass
+    first.cut()
+    monkeypatch.setattr("urllib3.connectionpool.is_connection_dropped", lambda _: False)
+
+    assert 200 == send(upstream).status
+    assert [1, 2] == [served.connection for served in azure.served]
