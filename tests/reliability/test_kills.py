@@ -32,6 +32,7 @@ def test_kills_while_mongo_is_away_lose_nothing(site, start_gateway, processes, 
         site.mongo.kill()
         for _ in range(KILLS):
             load.lasting(chance.uniform(0.1, 0.7))
+            wait_until(lambda: len(site.azure.in_progress) > 2, what="requests to interrupt")
             gateway.kill()
             gateway.start()
         load.lasting(0.3)
