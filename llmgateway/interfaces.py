@@ -12,8 +12,11 @@ from datetime import date, datetime
 from typing import Protocol
 
 from .records import (
+    AuditEntry,
     Batch,
+    Group,
     KeyRecord,
+    Limits,
     Lookup,
     Organisation,
     Outcome,
@@ -23,6 +26,7 @@ from .records import (
     UsageRecord,
     UsageRow,
 )
+from .reservations import Claim, Decision, Reading, Settlement
 from .transmission import Transmission
 
 
@@ -34,11 +38,23 @@ class KeyStore(Protocol):
     """
 
     def find(self, digest: str) -> Lookup:
-        """Look the key with this *digest* up, together with the present generation. One round trip."""
+        """Look the key with this *digest* up, together with the present generation. One round trip.
+
+        A key that is being replaced is found by its ``retiring_digest`` too; whether it still opens
+        anything is for the caller to say.
+        """
         ...
 
     def add(self, record: KeyRecord) -> bool:
-        """Store a new key; False if one with the same digest or identifier exists. Atomic."""
+        """Store a new key; False if one with the same digest (retiring, too) or identifier exists. Atomic."""
+        ...
+
+    def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
+        """Store all of these new keys, or none.
+
+        Returns:
+            The digests that exist already; if it is not empty, nothing was stored.
+        """
         ...
 
     def get(self, key_id: str) -> KeyRecord | None: ...
@@ -59,8 +75,20 @@ class KeyStore(Protocol):
         """Set the named fields of one key and return it as it is now; None if there is no such key.
 
         Atomic: two updates of different fields at once both hold. *changes* has names and
-        values of :class:`KeyRecord` fields, never ``id`` or ``digest``.
+        values of :class:`KeyRecord` fields, never ``id``, ``digest`` or ``retiring_digest``.
         """
+        ...
+
+    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+        """Let the key with this *digest* take the place of the one there is; None if there is no such key.
+
+        The one there was is found until *retires_at*; None lets it go at once. One that was retiring
+        before goes at once in any case. Atomic.
+        """
+        ...
+
+    def revoke_group(self, group: str) -> list[str]:
+        """Make every active key of *group* inactive, and return the digests, retiring ones too, of those that were."""
         ...
 
     def remove(self, key_id: str) -> bool:
@@ -74,14 +102,34 @@ class OrganisationStore(Protocol):
     def load(self) -> Organisation: ...
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
-        """Make *text* the prompt from the next request on, as a version one above the highest so far.
+        """Make *text* the organisation's prompt from the next request on, as a version above every other so far.
 
         Atomic: of two calls at once both versions are kept and the higher one is in force.
         """
         ...
 
-    def prompt_versions(self) -> list[Prompt]:
-        """Every version there ever was, newest first."""
+    def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
+        """Keep *text* as a version above every other so far, of a group or a key.
+
+        It comes into force when it is put into the group (:meth:`set_group`) or the key
+        (:meth:`KeyStore.update`), so it begins no generation.
+        """
+        ...
+
+    def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
+        """Every version there ever was, newest first; with *scope* (empty for the organisation) those of one."""
+        ...
+
+    def set_limits(self, limits: Limits) -> None:
+        """Keep what everybody together may use."""
+        ...
+
+    def set_group(self, group: Group) -> None:
+        """Keep *group*, in place of the one of its name if there is one. Leaves other groups as they are."""
+        ...
+
+    def remove_group(self, name: str) -> bool:
+        """Forget a group; False if there was none. Its keys keep its name."""
         ...
 
     def set_credential(self, credential: bytes) -> None:
@@ -119,6 +167,7 @@ class UsageLog(Protocol):
         first_day: date | None = None,
         last_day: date | None = None,
         key_id: str | None = None,
+        group: str | None = None,
     ) -> Iterable[UsageRow]:
         """Sum whole UTC days, both included, grouped by any of ``GROUPINGS``. Reads no record.
 
@@ -154,6 +203,58 @@ class UsageLog(Protocol):
 
         Days of which records were purged are kept. To stop in the middle does no harm.
         """
+        ...
+
+
+class CounterStore(Protocol):
+    """The counters behind limits, shared by everybody who shares the store.
+
+    Time is the store's own where it has one. Counters that nobody uses disappear.
+    """
+
+    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
+        """Claim all of *claims*, or none. Atomic, and one round trip.
+
+        Args:
+            reservation: The request's identifier, new.
+            lease: Seconds until what it holds of levels and totals comes back if it is neither settled nor
+                renewed. Windows forget by themselves.
+        """
+        ...
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Put the true amounts in place of the claimed ones, in the second in which they were claimed; levels go back.
+
+        Of a reservation that is not there any more (the lease ran out, the store was emptied) the true
+        amounts are added: a caller settles once. A total that is not there is left alone: it begins
+        with what the usage log says. Each settlement is atomic.
+        """
+        ...
+
+    def renew(self, reservations: Sequence[str], *, lease: float) -> None:
+        """Let the leases of these run *lease* seconds from now; one that is not there any more stays so."""
+        ...
+
+    def look(self, claims: Sequence[Claim]) -> tuple[Reading, ...]:
+        """Read the counters without claiming anything; a total that is unknown reads as 0."""
+        ...
+
+    def seed(self, counter: str, used: int, *, until: int | None) -> None:
+        """Tell what was *used* of a total so far, if nobody has yet."""
+        ...
+
+    def forget(self, counters: Sequence[str]) -> None:
+        """Make totals unknown again. What running requests hold of them is added when these are settled."""
+        ...
+
+
+class AuditLog(Protocol):
+    """What admins changed. Entries are never changed and never removed."""
+
+    def append(self, entry: AuditEntry) -> None: ...
+
+    def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
+        """Newest first, behind identifier *after*; with *target* those that changed it."""
         ...
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,6 +37,70 @@ def new_request_id(seconds: float) -> str:
     return str(uuid.UUID(int=bits))
 
 
+class Unit(StrEnum):
+    """What a budget is counted in."""
+
+    USD = "usd"
+    TOKENS = "tokens"
+    REQUESTS = "requests"
+
+
+class Period(StrEnum):
+    """How long a budget lasts; days and months are those of the calendar, in UTC."""
+
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What may be used within a period."""
+
+    amount: float
+    unit: Unit
+    period: Period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a key, a group or the organisation may use; ``None`` for no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    parallel_requests: int | None = None
+    budget: Budget | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any] | None) -> Limits:
+        """Take what ``dataclasses.asdict`` gave, as the stores keep it; what a newer program added is left out."""
+        if not document:
+            return UNLIMITED
+        known = {name: document.get(name) for name in ("requests_per_minute", "tokens_per_minute", "parallel_requests")}
+        budget = document.get("budget")
+        if budget is not None:
+            budget = Budget(amount=budget["amount"], unit=Unit(budget["unit"]), period=Period(budget["period"]))
+        return cls(budget=budget, **known)
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One version of a system prompt. Version 0 is: never set.
+
+    Versions are counted over all scopes together, so that a version alone names one text.
+    """
+
+    version: int = 0
+    text: str = ""
+    """Empty: nothing is put in front of a conversation."""
+    set_at: datetime | None = None
+    scope: str = ""
+    """Whose: empty for the organisation's, ``group:NAME``, ``key:ID``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
     """A key that was handed out: who holds it and what it may do. The key itself is not in it."""
@@ -55,6 +119,29 @@ class KeyRecord:
     expires_at: datetime | None = None
     models: tuple[str, ...] | None = None
     """Names of the models the key may use; ``None`` for every one."""
+    limits: Limits = UNLIMITED
+    prompt: Prompt | None = None
+    """Takes the place of the group's and the organisation's; ``None`` leaves theirs in force."""
+    retiring_digest: str | None = field(default=None, repr=False)
+    """Of the key that this one replaces, which opens the same until ``retires_at``."""
+    retires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A course or a team: what its keys have in common, beside what each has of its own."""
+
+    name: str
+    created_at: datetime
+    note: str | None = None
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    models: tuple[str, ...] | None = None
+    """Models its keys may use, if they may use them themselves; ``None`` for every one."""
+    limits: Limits = UNLIMITED
+    """Of all its keys together."""
+    prompt: Prompt | None = None
+    """Takes the place of the organisation's; ``None`` leaves that in force."""
 
 
 class Lookup(NamedTuple):
@@ -63,16 +150,6 @@ class Lookup(NamedTuple):
     record: KeyRecord | None
     generation: str
     """Changes whenever something that admins set has changed; compared for equality only."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """One version of the organisation's system prompt. Version 0 is: never set."""
-
-    version: int = 0
-    text: str = ""
-    """Empty: nothing is put in front of a conversation."""
-    set_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +171,10 @@ class Organisation:
     """Azure's key, encrypted; ``None`` if no admin has set one."""
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By model; one that is not in it costs its list price."""
+    limits: Limits = UNLIMITED
+    """Of everybody together."""
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    """By name."""
     generation: str = ""
 
 
@@ -165,6 +246,27 @@ class UsageRecord:
     upstream_request_id: str | None = None
     region: str | None = None
     client_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One change that an admin made. Holds no key, no credential and no digest of one."""
+
+    id: str
+    """Sorts by time."""
+    timestamp: datetime
+    address: str | None
+    """Where the request came from."""
+    admin_key_id: str
+    """Tells admin keys apart without saying anything about them."""
+    action: str
+    """Noun and verb: ``key.create``, ``limits.set``, ``group.revoke``."""
+    target: str
+    """The identifier or the name of what was changed; empty for the organisation."""
+    before: Mapping[str, Any] | None
+    """What was changed, as JSON has it; ``None`` where there was nothing."""
+    after: Mapping[str, Any] | None
+    """``None`` where there is nothing any more."""
 
 
 class Batch(NamedTuple):

@@ -13,7 +13,7 @@ from tests import ROOT
 PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
-    clock credential errors records endpoint transmission
+    clock credential errors records reservations endpoint transmission
     slots watch interfaces prices prepare usage settings segments
     keys organisation exchange ladder stores simulator
     journal relay upstream logs
@@ -91,7 +91,7 @@ def test_has_only_its_own_driver(module):
     assert {name.split("/")[0] for name in imports(module)} & DRIVERS <= allowed
 
 
-@pytest.mark.parametrize("module", ["records", "errors", "clock", "transmission"])
+@pytest.mark.parametrize("module", ["records", "reservations", "errors", "clock", "transmission"])
 def test_the_nouns_need_only_the_standard_library(module):
     """What everybody knows knows nobody."""
     assert {name.split("/")[0] for name in imports(module)} <= sys.stdlib_module_names | {"__future__"}

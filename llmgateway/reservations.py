@@ -1,0 +1,82 @@
+"""What the counters behind limits are asked, and what they answer. Standard library only.
+
+A request claims an amount of several counters at once, before it goes to Azure, and is admitted only
+if every claim fits. What it claimed is kept under its identifier, as a lease: when it has ended, the
+truth takes the place of what was claimed; if its process dies, the lease runs out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+WINDOW_SECONDS = 60
+"""Windows slide in steps of a second, and an amount leaves when it is older than this and its own second is
+over: no 60 seconds, wherever they begin, see more than the limit."""
+
+
+class Kind(StrEnum):
+    """What a counter counts."""
+
+    WINDOW = "window"
+    """What was claimed within the last minute."""
+    LEVEL = "level"
+    """What is held now; it comes back when the request ends."""
+    TOTAL = "total"
+    """What was used in a period. It begins with what the usage log says, and is unknown until it is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a request wants of one counter."""
+
+    counter: str
+    """Its name; the same counter is always claimed with the same kind."""
+    kind: Kind
+    amount: int
+    limit: int | None = None
+    """It fits if not more than this is used with it; ``None`` counts and always fits."""
+    until: int | None = None
+    """Of a total: when its period ends, in seconds since the epoch; ``None`` for never."""
+    own: str | None = None
+    """Of a window that is shared fairly: the window of the one who asks, which must be among the claims, too.
+
+    Whoever has more than an equal share of the limit (among all who asked within the last minute) does not fit
+    while somebody with less waits for what has become free.
+    """
+
+
+class Reading(NamedTuple):
+    """One counter, as it was before the claim."""
+
+    used: int
+    """With what running requests hold."""
+    held: int
+    """The part of a total or a level that running requests hold."""
+    fits: bool
+    """Whether the claim fits."""
+    wait: float
+    """Seconds until the claim fits a window, if nobody else comes; 0 where it fits and for other kinds."""
+    empties_in: float
+    """Seconds until a window has nothing in it any more; 0 for other kinds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to the claims of one request."""
+
+    admitted: bool
+    """All of them were claimed; else none was."""
+    readings: tuple[Reading, ...]
+    """One for each claim, in their order; empty if ``unknown`` is not."""
+    unknown: tuple[str, ...] = ()
+    """Totals that nobody has told what was used; nothing was claimed."""
+
+
+class Settlement(NamedTuple):
+    """How a reservation ended."""
+
+    reservation: str
+    claims: tuple[Claim, ...]
+    """As they were reserved, with the true amounts in place of the estimates; those of levels do not matter."""
