@@ -10,14 +10,19 @@ from flask import Flask
 from flask_cors import CORS
 from waitress.proxy_headers import proxy_headers_middleware
 
+from .audit import Audit
 from .clock import Clock, Timer
 from .credential import CredentialCipher
 from .gateway import Gateway
+from .groups import Groups
 from .journal import Journal
 from .keys import Keys
 from .ladder import Ladder
+from .leases import Leases
+from .limits import Limiter
 from .metrics import MeteredBooks, Metrics
 from .organisation import OrganisationPolicy
+from .prompts import Prompts
 from .relay import Drain
 from .services import Services
 from .settings import Settings
@@ -73,15 +78,24 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
 
 def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     stores = open_stores(settings, clock=clock)
-    keys = Keys(stores.keys, clock=clock)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
+    keys = Keys(stores.keys, policy, clock=clock)
+    groups = Groups(stores.organisation, stores.keys, clock=clock)
     metrics = Metrics()
+    limiter = Limiter(
+        stores.counters,
+        stores.usage_log,
+        leases=Leases(stores.counters),
+        ship=lambda: journal.flush(),
+        clock=clock,
+    )
     journal = Journal(
         settings.instance / "journal",
         stores.usage_log,
         clock=clock,
         price=policy.priced,
+        on_left=limiter.book,
         on_turn=metrics.waiting,
         log_days=settings.log_days,
     )
@@ -97,6 +111,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     drains = settings.on_disconnect == "drain"
     gateway = Gateway(
         keys=keys,
+        limiter=limiter,
         policy=policy,
         upstream=upstream,
         endpoint=endpoint,
@@ -114,7 +129,11 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         settings=settings,
         gateway=gateway,
         keys=keys,
+        groups=groups,
+        prompts=Prompts(stores.organisation, groups, keys, clock=clock),
         policy=policy,
+        limiter=limiter,
+        audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
         ladder=Ladder(stores.backends),

@@ -17,6 +17,7 @@ class GatewayError(Exception):
         param: The field of the request that is at fault, as OpenAI's clients expect it.
         retry_after: Seconds after which the same request may succeed.
         fields: For admin bodies: what is wrong, by field.
+        headers: More that the client is told, beside ``Retry-After``.
     """
 
     status = 500
@@ -30,12 +31,14 @@ class GatewayError(Exception):
         param: str | None = None,
         retry_after: int | None = None,
         fields: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after = retry_after
         self.fields = fields
+        self.headers = dict(headers or {})
 
     def as_json(self) -> dict[str, object]:
         """OpenAI's error object, with ``errors`` beside the usual four where fields are at fault."""
@@ -114,6 +117,18 @@ class InvalidFields(GatewayError):
     """An admin body breaks its schema; ``fields`` says where."""
 
     status, type, code = 422, "invalid_request_error", "invalid_fields"
+
+
+class RateLimited(GatewayError):
+    """A limit is reached for now; the same request succeeds later."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class BudgetSpent(GatewayError):
+    """A budget is used up; the same request fails until it renews or an admin raises it."""
+
+    status, type, code = 429, "insufficient_quota", "insufficient_quota"
 
 
 class Overloaded(GatewayError):

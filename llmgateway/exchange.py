@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from .clock import Timer
 from .interfaces import Books
+from .limits import Admission
 from .prices import cost_usd
 from .records import Outcome, Prices, Usage, UsageRecord, UsageSource
 from .transmission import Transmission
@@ -22,6 +23,7 @@ class Exchange:
         arrived: The timer's reading when the request arrived.
         prices: The organisation's own, by model.
         transmission: How it travels; can be cut while the exchange goes on.
+        admission: What was claimed for it, settled before its end is written down.
         on_end: Called after the one ending, however it came.
     """
 
@@ -31,12 +33,14 @@ class Exchange:
         books: Books,
         *,
         transmission: Transmission,
+        admission: Admission,
         prices: Mapping[str, Prices],
         timer: Timer,
         arrived: float,
         on_end: Callable[[], None],
     ) -> None:
         self.transmission = transmission
+        self._admission = admission
         self._draft = draft
         self._books = books
         self._prices = prices
@@ -87,7 +91,7 @@ class Exchange:
             return
         try:
             counted, source = self._count(outcome, usage, estimated_completion_tokens)
-            self._books.end(
+            self._end(
                 replace(
                     self._draft,
                     status=self._status,
@@ -113,9 +117,20 @@ class Exchange:
         """End it without a record: nothing was sent."""
         if self._take_end():
             try:
-                self._books.cancel(self._draft.id)
+                self._admission.refund()
             finally:
-                self._on_end()
+                try:
+                    self._books.cancel(self._draft.id)
+                finally:
+                    self._on_end()
+
+    def _end(self, record: UsageRecord) -> None:
+        # In this order: what the usage log has must be in the counters, or a budget that is counted from the
+        # log anew would count it twice.
+        try:
+            self._admission.settle(record)
+        finally:
+            self._books.end(record)
 
     def _take_end(self) -> bool:
         with self._lock:

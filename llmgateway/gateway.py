@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from .caller import Caller
+from .claims import Estimate
 from .clock import Clock, Timer
 from .endpoint import Endpoint
 from .errors import (
@@ -21,13 +23,15 @@ from .errors import (
 from .exchange import Exchange
 from .interfaces import Answer, Books, Upstream
 from .keys import Keys
+from .limits import Limiter
 from .organisation import OrganisationPolicy
 from .prepare import Chat, prepare
-from .records import KeyRecord, Outcome, UsageRecord, UsageSource, moment
+from .prices import cost_usd
+from .records import KeyRecord, Outcome, Usage, UsageRecord, UsageSource, moment
 from .relay import Drain, EventStream, finish_plain, read_plain
 from .slots import Slot, Slots
 from .transmission import Transmission
-from .usage import estimate_prompt_tokens
+from .usage import estimate_completion_tokens, estimate_prompt_tokens
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -68,6 +72,7 @@ class Gateway:
         self,
         *,
         keys: Keys,
+        limiter: Limiter,
         policy: OrganisationPolicy,
         upstream: Upstream,
         endpoint: Endpoint,
@@ -80,6 +85,7 @@ class Gateway:
         timer: Timer,
     ) -> None:
         self.keys = keys
+        self._limiter = limiter
         self.policy = policy
         self.slots = slots
         self._upstream = upstream
@@ -103,24 +109,18 @@ class Gateway:
         arrived, now = self._timer(), self._clock()
         slot = self.slots.take()
         try:
-            key, generation = self.keys.authenticate(request.key)
-            organisation = self.policy.at(generation)
-            chat = prepare(
-                request.body,
-                endpoint=self._endpoint,
-                prompt=organisation.prompt.text,
-                prompt_version=organisation.prompt.version,
-                allowed=key.models,
-                offered=self._offered,
-            )
-            credential = self.policy.credential(organisation)
-            draft = _draft(request, key, chat, now)
+            caller = self.keys.authenticate(request.key)
+            chat = self._prepare(caller, request.body)
+            credential = self.policy.credential(caller.organisation)
+            draft = _draft(request, caller.key, chat, now)
+            admission = self._limiter.admit(request.id, caller, _estimate(draft, chat, caller))
             transmission = Transmission()
             exchange = Exchange(
                 draft,
                 self._books,
                 transmission=transmission,
-                prices=organisation.prices,
+                admission=admission,
+                prices=caller.organisation.prices,
                 timer=self._timer,
                 arrived=arrived,
                 on_end=partial(self._ended, transmission, slot),
@@ -130,7 +130,21 @@ class Gateway:
             raise
         if request.client_gone is not None:
             self._watch.add(transmission, request.client_gone)
-        return self._relay(exchange, chat, credential)
+        try:
+            reply = self._relay(exchange, chat, credential)
+        except GatewayError as error:
+            error.headers.update(admission.headers)
+            raise
+        reply.headers.extend(admission.headers.items())
+        return reply
+
+    def preview(self, caller: Caller, body: bytes) -> bytes:
+        """Return what would go to Azure if *caller* sent *body* now.
+
+        Raises:
+            GatewayError: what the caller would be answered.
+        """
+        return self._prepare(caller, body).body()
 
     def credential_problem(self) -> str | None:
         """What is wrong with Azure's key, as far as is known; None if nothing is."""
@@ -144,13 +158,18 @@ class Gateway:
             return "refused by Azure: set a valid one with POST /admin/setllmkey"
         return None
 
-    def models(self, key: KeyRecord) -> list[str]:
-        """The models that *key* may use, as far as the gateway knows their names."""
+    def models(self, caller: Caller) -> list[str]:
+        """The models that *caller* may use, as far as the gateway knows their names."""
         fixed = (self._endpoint.deployment,) if self._endpoint.deployment else ()
         offered = self._offered or fixed
-        if key.models is None:
+        if caller.models is None:
             return list(offered)
-        return [model for model in key.models if not self._offered or model in self._offered]
+        return [model for model in caller.models if not self._offered or model in self._offered]
+
+    def _prepare(self, caller: Caller, body: bytes) -> Chat:
+        return prepare(
+            body, endpoint=self._endpoint, prompt=caller.prompt, allowed=caller.models, offered=self._offered
+        )
 
     def _ended(self, transmission: Transmission, slot: Slot) -> None:
         self._watch.remove(transmission)
@@ -245,7 +264,7 @@ class Gateway:
 
 def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -> UsageRecord:
     """The record that this request leaves if our process dies before it has ended."""
-    estimate = estimate_prompt_tokens(chat.document["messages"], chat.prompt)
+    estimate = estimate_prompt_tokens(chat.document["messages"], chat.prompt.text)
     return UsageRecord(
         id=request.id,
         timestamp=moment(now),
@@ -260,7 +279,15 @@ def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -
         prompt_tokens=estimate,
         total_tokens=estimate,
         usage_source=UsageSource.ESTIMATED,
-        prompt_version=chat.prompt_version,
+        prompt_version=chat.prompt.version,
         duration_ms=0.0,
         client_address=request.client_address,
     )
+
+
+def _estimate(draft: UsageRecord, chat: Chat, caller: Caller) -> Estimate:
+    """What the request may use at most: the prompt, and as long an answer as it asks for."""
+    completion = estimate_completion_tokens(chat.document)
+    usage = Usage(prompt_tokens=draft.prompt_tokens, completion_tokens=completion)
+    cost = cost_usd(usage, chat.deployment, chat.model, own=caller.organisation.prices)
+    return Estimate(tokens=draft.prompt_tokens + completion, cost_usd=cost or 0.0)

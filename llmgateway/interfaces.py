@@ -26,7 +26,7 @@ from .records import (
     UsageRecord,
     UsageRow,
 )
-from .reservations import Claim, Decision, Reading, Settlement
+from .reservations import Claim, Decision, Settlement
 from .transmission import Transmission
 
 
@@ -87,7 +87,7 @@ class KeyStore(Protocol):
         """
         ...
 
-    def revoke_group(self, group: str) -> list[str]:
+    def revoke_group(self, group: str) -> Sequence[str]:
         """Make every active key of *group* inactive, and return the digests, retiring ones too, of those that were."""
         ...
 
@@ -227,7 +227,8 @@ class CounterStore(Protocol):
 
         Of a reservation that is not there any more (the lease ran out, the store was emptied) the true
         amounts are added: a caller settles once. A total that is not there is left alone: it begins
-        with what the usage log says. Each settlement is atomic.
+        with what the usage log says. What was claimed and is not settled goes back, but for windows, which
+        keep it. Each settlement is atomic.
         """
         ...
 
@@ -235,8 +236,8 @@ class CounterStore(Protocol):
         """Let the leases of these run *lease* seconds from now; one that is not there any more stays so."""
         ...
 
-    def look(self, claims: Sequence[Claim]) -> tuple[Reading, ...]:
-        """Read the counters without claiming anything; a total that is unknown reads as 0."""
+    def look(self, claims: Sequence[Claim]) -> Decision:
+        """What :meth:`reserve` would say now, without claiming anything."""
         ...
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:

@@ -73,6 +73,7 @@ class Journal:
     Args:
         folder: Shared by all processes of the instance.
         price: Completes the record of a request that a dead process left.
+        on_left: Told each of these, once the usage log has it.
         on_turn: Told what waits, every second or so.
         log_days: Whole days before today whose records stay in the usage log; None for all.
     """
@@ -84,6 +85,7 @@ class Journal:
         *,
         clock: Clock,
         price: Callable[[UsageRecord], UsageRecord],
+        on_left: Callable[[UsageRecord], None] = lambda _: None,
         on_turn: Callable[[Backlog], None] = lambda _: None,
         log_days: int | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class Journal:
         self._log = usage_log
         self._clock = clock
         self._price = price
+        self._on_left = on_left
         self._on_turn = on_turn
         self._log_days = log_days
         self._lock = threading.Lock()  # what is written, and to which segment
@@ -263,12 +266,16 @@ class Journal:
                 continue
             log.warning("A process ended without shipping its journal %s; it is shipped now.", path.name)
             try:
-                if self._append(self._left_by(orphan)):
+                left: list[UsageRecord] = []
+                if self._append(self._left_by(orphan, left)):
                     orphan.remove()
+                    for record in left:
+                        self._on_left(record)
             finally:
                 orphan.release()
 
-    def _left_by(self, orphan: SegmentFolder) -> Iterator[_Shipment]:
+    def _left_by(self, orphan: SegmentFolder, left: list[UsageRecord]) -> Iterator[_Shipment]:
+        """Everything in *orphan*; *left* gets the records of what had not ended there."""
         for segment in orphan.sealed():
             yield from _shipments(orphan.name, number_of(segment), ended_in(segment))
         # A process that dies while it changes segments leaves two open ones.
@@ -277,7 +284,8 @@ class Journal:
         for segment in orphan.open():
             last = number_of(segment)
             yield from _shipments(orphan.name, last, ended_in(segment, running))
-        yield from _shipments(orphan.name, last + 1, map(self._price, running.values()))
+        left.extend(map(self._price, running.values()))
+        yield from _shipments(orphan.name, last + 1, iter(left))
 
     def _purge(self, now: float) -> bool:
         """Remove some of the records that are too old; True if there may be more."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 
 from .clock import Clock
@@ -12,14 +11,14 @@ from .credential import CredentialCipher
 from .errors import StoreUnavailable, UpstreamCredentials
 from .interfaces import OrganisationStore
 from .prices import cost_usd
-from .records import Organisation, Prices, Prompt, Usage, UsageRecord, moment
+from .records import Limits, Organisation, Prices, Usage, UsageRecord
 
 RETRY_SECONDS = 1.0
 """How long requests do without a store that did not answer: each would wait for it, one after the other."""
 
 
 class OrganisationPolicy:
-    """The organisation's prompt and credential, as of the generation that a request has seen.
+    """What admins have set for everybody, as of the generation that a request has seen.
 
     Every request learns the present generation with its key's look-up; only when that differs
     from the one in memory is the store asked, so no process is ever a request behind and no
@@ -76,23 +75,18 @@ class OrganisationPolicy:
         """Whether Azure's key is there and readable, asked of the store."""
         return self._decrypted(self._store.load()) is not None
 
-    def prompt(self) -> Prompt:
-        return self._store.load().prompt
-
-    def prompt_versions(self) -> list[Prompt]:
-        return self._store.prompt_versions()
-
-    def set_prompt(self, text: str) -> Prompt:
-        return self._store.set_prompt(text, moment(self._clock()))
+    def stored(self) -> Organisation:
+        """What is set now, asked of the store."""
+        return self._store.load()
 
     def set_credential(self, credential: str) -> None:
         self._store.set_credential(self._cipher.encrypt(credential))
 
-    def prices(self) -> Mapping[str, Prices]:
-        return self._store.load().prices
-
     def set_prices(self, model: str, prices: Prices | None) -> None:
         self._store.set_prices(model, prices)
+
+    def set_limits(self, limits: Limits) -> None:
+        self._store.set_limits(limits)
 
     def priced(self, record: UsageRecord) -> UsageRecord:
         """Complete *record* with what it costs, at the prices that this process knows."""

@@ -11,6 +11,7 @@ import orjson
 
 from .endpoint import Endpoint, is_deployment_name
 from .errors import InvalidRequest, ModelNotAllowed, ModelNotFound
+from .records import Prompt
 
 # orjson reads an integer beyond 64 bits, and a float beyond 1e308, as a float no smaller than this.
 _LARGE = 2.0**63
@@ -31,10 +32,9 @@ class Chat:
     stream: bool
     withhold_usage: bool
     """The usage event was asked for by us, and the client must not see it."""
-    prompt_version: int
+    prompt: Prompt
     document: dict[str, Any]
     """The client's own body, parsed; not to be changed."""
-    prompt: str
     original: bytes
 
     def body(self, *, include_usage: bool = True) -> bytes:
@@ -45,8 +45,8 @@ class Chat:
                 tokens can only be estimated.
         """
         changes: dict[str, Any] = {}
-        if self.prompt:
-            system = {"role": "system", "content": self.prompt}
+        if self.prompt.text:
+            system = {"role": "system", "content": self.prompt.text}
             changes["messages"] = [system, *self.document["messages"]]
         if self.withhold_usage and include_usage:
             changes["stream_options"] = {**(self.document.get("stream_options") or {}), "include_usage": True}
@@ -59,15 +59,14 @@ def prepare(
     body: bytes,
     *,
     endpoint: Endpoint,
-    prompt: str,
-    prompt_version: int,
+    prompt: Prompt,
     allowed: tuple[str, ...] | None,
     offered: tuple[str, ...],
 ) -> Chat:
     """Check *body* as far as the gateway has to understand it; the rest is Azure's to judge.
 
     Args:
-        prompt: The organisation's system prompt; empty for none.
+        prompt: The system prompt to put in front; an empty one is not.
         allowed: The models of the key; None for all.
         offered: The models of the gateway; empty for whatever Azure has.
 
@@ -87,9 +86,8 @@ def prepare(
         deployment=endpoint.deployment or model,
         stream=stream,
         withhold_usage=stream and options.get("include_usage") is not True,
-        prompt_version=prompt_version,
-        document=document,
         prompt=prompt,
+        document=document,
         original=body,
     )
 

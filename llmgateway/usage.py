@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -14,6 +14,13 @@ CHARACTERS_PER_TOKEN = 4
 
 TOKENS_PER_IMAGE = 765
 """A 1024 x 1024 image in high detail: 85 + 4 tiles of 170 (OpenAI, vision documentation, 2024)."""
+
+COMPLETION_TOKENS = 256
+"""Assumed of an answer where the client sets no bound: a chat's answer has some hundred, and what it really
+had is settled at its end."""
+
+LARGEST_ESTIMATE = 2**31
+"""Tokens; no model has a longer answer, and budgets in nanodollars stay whole numbers below it."""
 
 DONE = b"data: [DONE]"
 
@@ -152,3 +159,16 @@ def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "") -> int:
                 elif part.get("type") == "image_url":
                     images += 1
     return -(-characters // CHARACTERS_PER_TOKEN) + images * TOKENS_PER_IMAGE
+
+
+def estimate_completion_tokens(document: Mapping[str, Any]) -> int:
+    """The most that the answer may have, as Azure counts it on arrival: the client's bound, for each choice.
+
+    What is no number is Azure's to refuse and counts as not given.
+    """
+    bound = _bound(document.get("max_completion_tokens")) or _bound(document.get("max_tokens")) or COMPLETION_TOKENS
+    return min(bound * (_bound(document.get("n")) or 1), LARGEST_ESTIMATE)
+
+
+def _bound(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

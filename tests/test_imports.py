@@ -14,9 +14,11 @@ PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
     clock credential errors records reservations endpoint transmission
-    slots watch interfaces prices prepare usage settings segments
-    keys organisation exchange ladder stores simulator
-    journal relay upstream logs
+    slots watch interfaces prices prepare usage settings segments caller
+    leases organisation ladder audit claims stores simulator
+    keys limits
+    groups exchange journal upstream logs
+    prompts relay
     gateway metrics
     services
     web

@@ -12,6 +12,7 @@ from flask import Response, current_app, request
 
 from .. import __version__
 from ..errors import NotFound
+from ..prompts import Scope
 from ..records import KeyRecord, Outcome, Prices, Prompt, UsageRow
 from . import examples
 from .blueprint import Blueprint
@@ -132,7 +133,7 @@ def add_api_key(new: dict[str, Any]) -> dict[str, Any]:
 @blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
 @blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
 def set_prompt(new: dict[str, str]) -> Prompt:
-    return services().policy.set_prompt(new["prompt"])
+    return services().prompts.set(Scope(), new["prompt"])
 
 
 @blp.route("/removeapikey", methods=["POST"])
@@ -234,7 +235,7 @@ def delete_key(key_id: str) -> None:
 @blp.operation("Read the organisation's prompt", description="The one in force. Users do not see it.")
 @blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
 def get_prompt() -> Prompt:
-    return services().policy.prompt()
+    return services().prompts.in_force(Scope())
 
 
 @blp.route("/prompt", methods=["PUT"])
@@ -242,7 +243,7 @@ def get_prompt() -> Prompt:
 @blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
 @blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
 def replace_prompt(new: dict[str, str]) -> Prompt:
-    return services().policy.set_prompt(new["prompt"])
+    return services().prompts.set(Scope(), new["prompt"])
 
 
 @blp.route("/prompt/versions", methods=["GET"])
@@ -254,7 +255,7 @@ def replace_prompt(new: dict[str, str]) -> Prompt:
     example={"items": [examples.PROMPT, examples.FIRST_PROMPT], "next": None},
 )
 def list_prompt_versions() -> dict[str, Any]:
-    return {"items": services().policy.prompt_versions(), "next": None}
+    return {"items": services().prompts.versions(Scope()), "next": None}
 
 
 @blp.route("/models", methods=["GET"])
@@ -263,7 +264,7 @@ def list_prompt_versions() -> dict[str, Any]:
     200, ModelSettingsListSchema, description="By name.", example={"items": [examples.MODEL_SETTINGS], "next": None}
 )
 def list_model_settings() -> dict[str, Any]:
-    prices = services().policy.prices()
+    prices = services().policy.stored().prices
     return {"items": [{"name": name, "prices": prices[name]} for name in sorted(prices)], "next": None}
 
 
@@ -271,7 +272,7 @@ def list_model_settings() -> dict[str, Any]:
 @blp.operation("Look a model's own prices up", "ModelWithoutPrices", description="Without them, its list price holds.")
 @blp.response(200, NamedModelSettingsSchema, description="Its prices.", example=examples.MODEL_SETTINGS)
 def get_model_settings(name: str) -> dict[str, Any]:
-    prices = services().policy.prices().get(name)
+    prices = services().policy.stored().prices.get(name)
     if prices is None:
         raise _no_own_prices()
     return {"name": name, "prices": prices}
@@ -299,7 +300,7 @@ def set_model_settings(settings: dict[str, Any], name: str) -> dict[str, Any]:
 @blp.response(204, description="It costs its list price from now on.")
 def delete_model_settings(name: str) -> None:
     policy = services().policy
-    if name not in policy.prices():
+    if name not in policy.stored().prices:
         raise _no_own_prices()
     policy.set_prices(name, None)
 

@@ -74,6 +74,7 @@ def _gateway_error(error: GatewayError) -> Response:
     services().metrics.refused(error.code)
     response = jsonify(error.as_json())
     response.status_code = error.status
+    response.headers.update(error.headers)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response

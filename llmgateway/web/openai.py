@@ -74,7 +74,7 @@ def create_chat_completion() -> Response:
 @blp.operation("List the models your key may use", description="Empty where the gateway takes whatever Azure has.")
 @blp.response(200, ModelListSchema, description="The models.", example=examples.MODELS)
 def list_models() -> dict[str, Any]:
-    models = services().gateway.models(_caller())
+    models = services().gateway.models(services().keys.authenticate(bearer_key()))
     return {"object": "list", "data": [_model(name) for name in models]}
 
 
@@ -82,7 +82,7 @@ def list_models() -> dict[str, Any]:
 @blp.operation("Look a model up", "UnknownModel", description="To find out whether your key may use it.")
 @blp.response(200, ModelSchema, description="Your key may use it.", example=examples.MODELS["data"][0])
 def get_model(model: str) -> dict[str, Any]:
-    if model not in services().gateway.models(_caller()):
+    if model not in services().gateway.models(services().keys.authenticate(bearer_key())):
         raise ModelNotFound("Your key has no such model. GET /v1/models lists those it has.", param="model")
     return _model(model)
 
@@ -94,7 +94,8 @@ def get_model(model: str) -> dict[str, Any]:
 )
 @blp.response(200, MeSchema, description="Your key.", example=examples.ME)
 def get_me() -> dict[str, Any]:
-    key = _caller()
+    caller = services().keys.authenticate(bearer_key())
+    key = caller.key
     return {
         "id": key.id,
         "user": key.user,
@@ -106,11 +107,6 @@ def get_me() -> dict[str, Any]:
         "remaining": {},
         "usage": _usage_so_far(key),
     }
-
-
-def _caller() -> KeyRecord:
-    key, _ = services().keys.authenticate(bearer_key())
-    return key
 
 
 def _response(reply: Reply) -> Response:
