@@ -58,6 +58,22 @@ class Entries:
         return record
 
 
+class Claimed:
+    """An admission that remembers how it ended."""
+
+    headers: dict[str, str] = {}
+
+    def __init__(self) -> None:
+        self.settled: list[UsageRecord] = []
+        self.refunds = 0
+
+    def settle(self, record: UsageRecord) -> None:
+        self.settled.append(record)
+
+    def refund(self) -> None:
+        self.refunds += 1
+
+
 class ScriptedAnswer:
     """An :class:`~llmgateway.interfaces.Answer` whose body is chunks, and errors that reading meets."""
 
@@ -109,6 +125,7 @@ def exchange(
     timer: Stopwatch | None = None,
     *,
     prices: Mapping[str, Prices] | None = None,
+    admission: Claimed | None = None,
     on_end=lambda: None,
     **fields: object,
 ) -> Exchange:
@@ -117,6 +134,7 @@ def exchange(
         draft(**fields),
         entries,
         transmission=Transmission(),
+        admission=admission or Claimed(),
         prices=prices or {},
         timer=timer,
         arrived=timer(),

@@ -25,12 +25,22 @@ from llmgateway.errors import (
 )
 from llmgateway.gateway import CompletionRequest, Gateway, Reply
 from llmgateway.keys import Keys
+from llmgateway.leases import Leases
+from llmgateway.limits import Limiter
 from llmgateway.organisation import OrganisationPolicy
-from llmgateway.records import Outcome, Prices, UsageSource
+from llmgateway.records import Budget, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
 from llmgateway.relay import Drain
 from llmgateway.simulator import Script, Simulator
 from llmgateway.slots import Slots
-from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
+from llmgateway.stores.sqlite import (
+    COUNTERS,
+    MemoryDatabase,
+    SQLiteCounters,
+    SQLiteDatabase,
+    SQLiteKeys,
+    SQLiteOrganisation,
+    SQLiteUsageLog,
+)
 from llmgateway.upstream import AzureUpstream
 from llmgateway.watch import Watch
 from tests.servers import wait_until
@@ -59,8 +69,17 @@ class House:
     def __init__(self, database: SQLiteDatabase, azure: Simulator, clock: object) -> None:
         self.azure = azure
         self.clock = clock
-        self.keys = Keys(SQLiteKeys(database), clock=clock)
-        self.policy = OrganisationPolicy(SQLiteOrganisation(database), CIPHER, fallback=AZURE_KEY, clock=clock)
+        self.organisation = SQLiteOrganisation(database)
+        self.policy = OrganisationPolicy(self.organisation, CIPHER, fallback=AZURE_KEY, clock=clock)
+        self.keys = Keys(SQLiteKeys(database), self.policy, clock=clock)
+        self.counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        self.limiter = Limiter(
+            self.counters,
+            SQLiteUsageLog(database),
+            leases=Leases(self.counters),
+            ship=lambda: None,
+            clock=clock,
+        )
         self.entries = Entries()
         self.slots = Slots(2)
         self._upstreams: list[AzureUpstream] = []
@@ -90,6 +109,7 @@ class House:
         self._upstreams.append(upstream)
         return Gateway(
             keys=self.keys,
+            limiter=self.limiter,
             policy=self.policy,
             upstream=upstream,
             endpoint=endpoint,
@@ -101,6 +121,9 @@ class House:
             clock=self.clock,
             timer=Stopwatch(),
         )
+
+    def set_prompt(self, text: str) -> None:
+        self.organisation.set_prompt(text, moment(self.clock()))
 
     def request(self, *, body: bytes | None = None, key: str | None = "", gone=None, **fields: object):
         document = {"model": "gpt-4o-mini", "messages": HELLO} | fields
@@ -171,7 +194,7 @@ def test_a_stream(house, azure):
 
 def test_the_prompt_in_front(house, azure):
     """What an admin sets is in the next request, and the record says which version it was."""
-    house.policy.set_prompt("Be brief.")
+    house.set_prompt("Be brief.")
 
     house.gateway().complete(house.request())
 

@@ -8,16 +8,33 @@ from datetime import timedelta
 
 import pytest
 
+from llmgateway.credential import CredentialCipher
 from llmgateway.errors import Conflict, GatewayError, InvalidKey, NotFound
-from llmgateway.keys import PREFIX, Keys, digest, is_usable_key
-from llmgateway.records import moment
-from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys
+from llmgateway.keys import PREFIX, Keys, KeysExist, digest, is_usable_key
+from llmgateway.organisation import OrganisationPolicy
+from llmgateway.records import Group, moment
+from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
+from tests.unit.parts import NEW_YEAR
+
+
+CIPHER = CredentialCipher("secret")
 
 
 @pytest.fixture
-def keys(tmp_path, clock):
+def database(tmp_path):
     with closing(SQLiteDatabase(tmp_path / "gateway.sqlite")) as database:
-        yield Keys(SQLiteKeys(database), clock=clock)
+        yield database
+
+
+@pytest.fixture
+def organisation(database):
+    return SQLiteOrganisation(database)
+
+
+@pytest.fixture
+def keys(database, organisation, clock):
+    policy = OrganisationPolicy(organisation, CIPHER, fallback=None, clock=clock)
+    return Keys(SQLiteKeys(database), policy, clock=clock)
 
 
 def refusal(keys: Keys, key: str | None) -> str:
@@ -34,7 +51,7 @@ def test_a_made_up_key_opens(keys, clock):
     assert re.fullmatch(PREFIX + r"[\w-]{43}", key)
     assert (digest(key), moment(clock())) == (record.digest, record.created_at)
     assert key not in repr(record)
-    assert record == keys.authenticate(key)[0]
+    assert record == keys.authenticate(key).key
 
 
 def test_a_chosen_key_opens(keys):
@@ -42,7 +59,7 @@ def test_a_chosen_key_opens(keys):
     record, key = keys.create(key="k~!1", user="ada", name="laptop")
 
     assert "k~!1" == key
-    assert record == keys.authenticate("k~!1")[0]
+    assert record == keys.authenticate("k~!1").key
 
 
 def test_a_key_exists_once(keys):
@@ -56,11 +73,12 @@ def test_a_key_exists_once(keys):
     assert "my-own-key" not in refused.value.message
 
 
-def test_tells_the_generation(keys):
-    """The look-up of a key says which state of the admins' settings holds."""
+def test_tells_what_admins_have_set(keys, organisation):
+    """The look-up of a key brings the settings that hold now."""
     _, key = keys.create(user="ada", name="laptop")
+    organisation.set_prompt("Be brief.", NEW_YEAR)
 
-    assert keys.authenticate(key)[1]
+    assert "Be brief." == keys.authenticate(key).organisation.prompt.text
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
@@ -158,3 +176,99 @@ def test_finds_keys_that_are_out_of_use(keys):
     record, key = keys.create(user="ada", name="laptop", active=False)
 
     assert record == keys.find(key)
+
+
+def test_a_key_is_replaced_at_once(keys):
+    """After a rotation the new key opens what the old one did, and the old one says that it was replaced."""
+    record, old = keys.create(user="ada", name="laptop")
+
+    rotated, new = keys.rotate(record.id)
+
+    assert (record.id, new) != (rotated.id, old)
+    assert record.id == keys.authenticate(new).key.id
+    assert "not known" in refusal(keys, old)
+
+
+def test_an_old_key_works_as_long_as_it_overlaps(keys, clock):
+    """Both keys open the same until the last moment of the overlap; then only the new one does."""
+    record, old = keys.create(user="ada", name="laptop")
+    _, new = keys.rotate(record.id, overlap_seconds=60)
+
+    clock.advance(59.999)
+    assert keys.authenticate(old).key == keys.authenticate(new).key
+    clock.advance(0.001)
+    assert "replaced" in refusal(keys, old)
+    assert record.id == keys.authenticate(new).key.id
+
+
+def test_only_the_last_key_overlaps(keys):
+    """A second rotation ends what was left of the first: there are never three keys for one."""
+    record, first = keys.create(user="ada", name="laptop")
+    _, second = keys.rotate(record.id, overlap_seconds=60)
+    _, third = keys.rotate(record.id, overlap_seconds=60)
+
+    assert "not known" in refusal(keys, first)
+    assert record.id == keys.authenticate(second).key.id == keys.authenticate(third).key.id
+
+    _, fourth = keys.rotate(record.id)
+    for gone in (second, third):
+        assert "not known" in refusal(keys, gone)
+    assert keys.authenticate(fourth)
+
+
+def test_a_key_that_is_not_there_cannot_be_replaced(keys):
+    """Who rotates by a wrong identifier is told so."""
+    with pytest.raises(NotFound):
+        keys.rotate("key_nobody")
+
+
+def test_a_group_begins_and_ends_by_itself(keys, organisation, clock):
+    """The dates of a group hold for each of its keys, and its name is in the refusal."""
+    _, key = keys.create(user="ada", name="x", group="ml-2026")
+    now = moment(clock())
+    season = {"starts_at": now + timedelta(seconds=10), "expires_at": now + timedelta(seconds=20)}
+    organisation.set_group(Group(name="ml-2026", created_at=now, **season))
+
+    assert "'ml-2026' of this API key is not valid before 2026-01-01 00:00:10 UTC" in refusal(keys, key)
+    clock.advance(10)
+    assert "ml-2026" == keys.authenticate(key).group.name
+    clock.advance(10)
+    assert "'ml-2026' of this API key expired at 2026-01-01 00:00:20 UTC" in refusal(keys, key)
+
+
+def test_a_whole_group_is_revoked(keys):
+    """Every key of the group is refused, others are not, and those that were blocked before are not counted."""
+    _, first = keys.create(user="ada", name="x", group="a")
+    record, second = keys.create(user="bob", name="x", group="a")
+    keys.rotate(record.id, overlap_seconds=60)
+    keys.create(user="cid", name="x", group="a", active=False)
+    _, other = keys.create(user="eve", name="x", group="b")
+
+    assert 2 == keys.revoke_group("a")
+
+    assert "revoked" in refusal(keys, first)
+    assert "revoked" in refusal(keys, second)
+    assert keys.authenticate(other)
+
+
+def test_hands_out_many_at_once(keys):
+    """Every row gets a key, its own or a made-up one."""
+    made = keys.create_all([{"user": "ada", "name": "x"}, {"user": "bob", "name": "x", "key": "bobs-own-key"}])
+
+    assert ["ada", "bob"] == [keys.authenticate(key).key.user for _, key in made]
+    assert "bobs-own-key" == made[1][1]
+
+
+@pytest.mark.parametrize("before", [[], ["mine"]])
+def test_hands_out_all_or_none(keys, before):
+    """If one of the keys exists, or stands there twice, nobody gets any, and the places are named."""
+    for key in before:
+        keys.create(user="eve", name="x", key=key)
+    rows = [{"user": "ada", "name": "x"}] + [{"user": "bob", "name": "x", "key": "mine"}] * (2 - len(before))
+
+    with pytest.raises(KeysExist) as refused:
+        keys.create_all(rows)
+
+    assert [*range(1, len(rows))] == refused.value.places
+    assert "mine" not in refused.value.message
+    assert len(before) == len(keys.list())

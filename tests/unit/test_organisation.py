@@ -10,9 +10,10 @@ import pytest
 from llmgateway.credential import CredentialCipher
 from llmgateway.errors import StoreUnavailable, UpstreamCredentials
 from llmgateway.organisation import OrganisationPolicy
-from llmgateway.records import Organisation, Prompt, moment
+from llmgateway.records import Organisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.stores.contract import at_once
+from tests.unit.parts import NEW_YEAR
 
 CIPHER = CredentialCipher("secret")
 
@@ -63,7 +64,7 @@ def test_asks_the_store_once_for_each_generation(policy, store, generation):
         policy.at(generation())
     assert 1 == store.loads
 
-    policy.set_prompt("Be brief.")
+    store.set_prompt("Be brief.", NEW_YEAR)
     for _ in range(10):
         assert "Be brief." == policy.at(generation()).prompt.text
     assert 2 == store.loads
@@ -84,7 +85,7 @@ def test_a_change_elsewhere_holds_with_the_next_request(policy, store, clock, ge
     policy.at(generation())
 
     elsewhere = OrganisationPolicy(store, CIPHER, fallback=None, clock=clock)
-    elsewhere.set_prompt("Answer in French.")
+    store.set_prompt("Answer in French.", NEW_YEAR)
     elsewhere.set_credential("azure-key")
 
     organisation = policy.at(generation())
@@ -92,10 +93,10 @@ def test_a_change_elsewhere_holds_with_the_next_request(policy, store, clock, ge
     assert "azure-key" == policy.credential(organisation)
 
 
-def test_a_request_that_looked_up_earlier_does_not_bring_the_past_back(policy, generation):
+def test_a_request_that_looked_up_earlier_does_not_bring_the_past_back(policy, store, generation):
     """A slow request with an old generation gets the newer settings and leaves them in force."""
     before = generation()
-    policy.set_prompt("new")
+    store.set_prompt("new", NEW_YEAR)
     after = generation()
     policy.at(after)
 
@@ -109,9 +110,9 @@ def test_serves_from_memory_while_the_store_is_away(policy, store, clock, genera
     In between, requests do not wait for the store one after the other.
     """
     policy.set_credential("azure-key")
-    policy.set_prompt("old")
+    store.set_prompt("old", NEW_YEAR)
     policy.at(generation())
-    policy.set_prompt("new")
+    store.set_prompt("new", NEW_YEAR)
     store.away = True
 
     organisation = policy.at(generation())
@@ -172,20 +173,7 @@ def test_the_credential_is_stored_encrypted(policy, store):
     assert b"azure-key" not in store.load().credential
 
 
-def test_prompts_have_versions_and_times(policy, clock):
-    """Every prompt is kept with its number and the moment it was set."""
-    assert Prompt() == policy.prompt()
-    first = policy.set_prompt("one")
-    clock.advance(60)
-    second = policy.set_prompt("")
-
-    assert (1, 2) == (first.version, second.version)
-    assert moment(clock()) == second.set_at
-    assert second == policy.prompt()
-    assert [second, first] == policy.prompt_versions()
-
-
-def test_readers_and_admins_at_once_see_whole_settings(policy, generation):
+def test_readers_and_admins_at_once_see_whole_settings(policy, store, generation):
     """While prompts change, every request sees one of them, never older than the one before."""
     done = threading.Event()
     seen: list[int] = []
@@ -199,7 +187,7 @@ def test_readers_and_admins_at_once_see_whole_settings(policy, generation):
     def write() -> None:
         try:
             for version in range(1, 21):
-                policy.set_prompt(str(version))
+                store.set_prompt(str(version), NEW_YEAR)
         finally:
             done.set()
 

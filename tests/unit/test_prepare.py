@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llmgateway.endpoint import Endpoint
 from llmgateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound
 from llmgateway.prepare import DEEPEST, LONGEST_MODEL_NAME, Chat, prepare
+from llmgateway.records import Prompt
 
 V1 = Endpoint.parse("https://n.openai.azure.com")
 FIXED = Endpoint.parse("https://n.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21")
@@ -28,7 +29,9 @@ def prepared(
     allowed: tuple[str, ...] | None = None,
     offered: tuple[str, ...] = (),
 ) -> Chat:
-    return prepare(body, endpoint=endpoint, prompt=prompt, prompt_version=7, allowed=allowed, offered=offered)
+    return prepare(
+        body, endpoint=endpoint, prompt=Prompt(version=7, text=prompt), allowed=allowed, offered=offered
+    )
 
 
 def chat(**fields: object) -> bytes:
@@ -247,7 +250,7 @@ def test_finds_the_deployment(endpoint, asked, model, deployment):
     """The record keeps the name that was asked for; the URL decides what serves it."""
     made = prepared(chat(model=asked), endpoint=endpoint)
 
-    assert (model, deployment, 7) == (made.model, made.deployment, made.prompt_version)
+    assert (model, deployment, 7) == (made.model, made.deployment, made.prompt.version)
 
 
 @pytest.mark.parametrize("model", ["../gpt", "a/b", "a?b", "..", "a#b", "a b", "%2e%2e"])
