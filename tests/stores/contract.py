@@ -14,11 +14,35 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from llmgateway.errors import StoreUnavailable
-from llmgateway.interfaces import KeyStore, OrganisationStore, Pingable, UsageLog
-from llmgateway.records import Batch, KeyRecord, Outcome, Prices, Prompt, UsageRecord, UsageRow, UsageSource
+from llmgateway.errors import Conflict, StoreUnavailable
+from llmgateway.interfaces import AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
+from llmgateway.records import (
+    UNLIMITED,
+    AuditEntry,
+    Batch,
+    Budget,
+    Group,
+    KeyRecord,
+    Limits,
+    Outcome,
+    Period,
+    Prices,
+    Prompt,
+    Unit,
+    UsageRecord,
+    UsageRow,
+    UsageSource,
+)
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 8, 12, 0, 0, 7000, UTC)
+LIMITS = Limits(
+    requests_per_minute=60,
+    tokens_per_minute=0,
+    parallel_requests=3,
+    budget=Budget(amount=12.5, unit=Unit.USD, period=Period.MONTH),
+)
+PROMPT = Prompt(version=7, text='Für "Ada" \\ 🎓\n', set_at=LATER, scope="key:key_0001")
 
 
 def key(number: int = 1, **fields: object) -> KeyRecord:
@@ -43,6 +67,24 @@ def usage(number: int = 1, **fields: object) -> UsageRecord:
         duration_ms=12.5,
     )
     return replace(record, **fields)
+
+
+def group(name: str = "physics", **fields: object) -> Group:
+    return replace(Group(name=name, created_at=NEW_YEAR), **fields)
+
+
+def audit(number: int = 1, **fields: object) -> AuditEntry:
+    entry = AuditEntry(
+        id=f"audit_{number:06}",
+        timestamp=NEW_YEAR,
+        address="127.0.0.1",
+        admin_key_id="a1b2c3d4",
+        action="key.create",
+        target="key_0001",
+        before=None,
+        after={"user": "ada"},
+    )
+    return replace(entry, **fields)
 
 
 def append(log: UsageLog, records: Sequence[UsageRecord], batch: Batch | None = None) -> None:
@@ -82,6 +124,10 @@ class KeyStoreContract:
             starts_at=datetime(2026, 1, 1, 8, 0, 0, 1000, UTC),
             expires_at=datetime(2026, 12, 31, 23, 59, 59, 999000, UTC),
             models=("gpt-4o", "o3-mini"),
+            limits=LIMITS,
+            prompt=PROMPT,
+            retiring_digest="e" * 64,
+            retires_at=LATER,
         )
 
         assert keys.add(full)
@@ -92,6 +138,7 @@ class KeyStoreContract:
         assert full == elsewhere.get(full.id)
         assert [full] == elsewhere.list()
         assert elsewhere.get(full.id).created_at.tzinfo == UTC
+        assert elsewhere.get(full.id).limits.budget.unit is Unit.USD
 
     def test_tells_no_models_from_every_model(self, keys):
         """A key that may use no model at all does not become one that may use all of them."""
@@ -176,12 +223,32 @@ class KeyStoreContract:
             "name": "desk",
             "expires_at": datetime(2027, 1, 1, 0, 0, 0, 5000, UTC),
             "models": ("gpt-4o",),
+            "limits": replace(LIMITS, budget=None),
+            "prompt": PROMPT,
+            "retires_at": LATER,
         }
 
         updated = keys.update(key().id, changes)
 
         assert key(1, **changes) == updated
         assert updated == keys.get(key().id)
+
+    def test_limits_and_a_prompt_can_be_taken_away(self, keys, elsewhere):
+        """An update to no limits and no prompt leaves neither."""
+        keys.add(key(1, limits=LIMITS, prompt=PROMPT))
+        assert LIMITS == elsewhere.find(key().digest).record.limits
+
+        keys.update(key().id, {"limits": UNLIMITED, "prompt": None})
+
+        assert key() == elsewhere.find(key().digest).record
+
+    def test_tells_a_limit_of_nothing_from_none(self, keys):
+        """Whoever may have nothing does not become one who may have everything."""
+        nothing = Limits(requests_per_minute=0, budget=Budget(amount=0, unit=Unit.TOKENS, period=Period.TOTAL))
+        keys.add(key(1, limits=nothing))
+
+        for _ in range(2):
+            assert nothing == keys.find(key().digest).record.limits
 
     def test_update_of_nothing_changes_nothing(self, keys):
         """No changes: the key as it is."""
@@ -195,7 +262,7 @@ class KeyStoreContract:
         assert keys.update("key_0009", {}) is None
         assert keys.list() == []
 
-    @pytest.mark.parametrize("field", ["id", "digest", "nonsense", 'name" = 1 --', "$where"])
+    @pytest.mark.parametrize("field", ["id", "digest", "retiring_digest", "nonsense", 'name" = 1 --', "$where"])
     def test_update_of_other_fields_is_a_mistake(self, keys, field):
         """What identifies a key does not change, and no name from outside gets into a statement."""
         keys.add(key())
@@ -216,6 +283,218 @@ class KeyStoreContract:
 
             assert key(number, name="new", active=False) == keys.get(key(number).id)
             assert key(number, name="new", active=False) == keys.find(key(number).digest).record
+
+    def test_both_keys_are_found_while_one_retires(self, keys, elsewhere):
+        """The old key and the new one are one record, everywhere, and the record says which retires when."""
+        keys.add(key(1, note="stays"))
+        assert elsewhere.find(key().digest).record is not None
+
+        rotated = keys.rotate(key().id, "f" * 64, retires_at=LATER)
+
+        expected = key(1, note="stays", digest="f" * 64, retiring_digest=key().digest, retires_at=LATER)
+        assert expected == rotated
+        for _ in range(2):
+            assert expected == elsewhere.find("f" * 64).record
+            assert expected == elsewhere.find(key().digest).record
+        assert expected == elsewhere.get(key().id)
+
+    def test_an_old_key_can_go_at_once(self, keys, elsewhere):
+        """Without an overlap the old key is unknown to the next request of every process."""
+        keys.add(key())
+        assert elsewhere.find(key().digest).record is not None
+
+        rotated = keys.rotate(key().id, "f" * 64, retires_at=None)
+
+        assert key(1, digest="f" * 64) == rotated
+        assert elsewhere.find(key().digest).record is None
+        assert rotated == elsewhere.find("f" * 64).record
+
+    @pytest.mark.parametrize("retires_at", [None, LATER])
+    def test_at_most_one_key_retires(self, keys, elsewhere, retires_at):
+        """The one that was retiring goes when the next one begins to."""
+        keys.add(key())
+        keys.rotate(key().id, "e" * 64, retires_at=LATER)
+        assert elsewhere.find(key().digest).record is not None
+
+        rotated = keys.rotate(key().id, "f" * 64, retires_at=retires_at)
+
+        assert elsewhere.find(key().digest).record is None
+        assert rotated == elsewhere.find("f" * 64).record
+        assert (rotated if retires_at else None) == elsewhere.find("e" * 64).record
+
+    def test_a_retiring_key_can_come_back(self, keys, elsewhere):
+        """Who rotated by mistake rotates back: the two change places."""
+        keys.add(key())
+        keys.rotate(key().id, "f" * 64, retires_at=LATER)
+
+        rotated = elsewhere.rotate(key().id, key().digest, retires_at=LATER)
+
+        assert key(1, retiring_digest="f" * 64, retires_at=LATER) == rotated
+        assert rotated == keys.find("f" * 64).record == keys.find(key().digest).record
+
+    def test_no_unknown_key_is_rotated(self, keys):
+        """A rotation makes no key."""
+        assert keys.rotate("key_0009", "f" * 64, retires_at=LATER) is None
+        assert keys.find("f" * 64).record is None
+
+    def test_a_key_takes_no_other_keys_place(self, keys):
+        """Neither another's digest, nor another's retiring one, nor its own; all stay as they were."""
+        keys.add(key(1))
+        keys.add(key(2))
+        other = keys.rotate(key(2).id, "f" * 64, retires_at=LATER)
+
+        for taken in (key(1).digest, key(2).digest, "f" * 64):
+            with pytest.raises(Conflict):
+                keys.rotate(key(1).id, taken, retires_at=LATER)
+
+        assert [key(1), other] == keys.list()
+        assert other == keys.find(key(2).digest).record
+
+    def test_refuses_a_retiring_digest(self, keys):
+        """Nobody gets a key that still opens somebody else's door, nor lets one in by somebody else's."""
+        keys.add(key(1))
+        rotated = keys.rotate(key(1).id, "f" * 64, retires_at=LATER)
+
+        assert not keys.add(key(2, digest=key(1).digest))
+        assert not keys.add(key(2, retiring_digest="f" * 64, retires_at=LATER))
+
+        assert [rotated] == keys.list()
+
+    def test_a_digest_is_free_once_it_is_nobodys(self, keys):
+        """What was rotated away for good can be added again."""
+        keys.add(key(1))
+        keys.rotate(key(1).id, "f" * 64, retires_at=None)
+
+        assert keys.add(key(2, digest=key(1).digest))
+
+        assert key(2).id == keys.find(key(1).digest).record.id
+
+    def test_changes_are_seen_through_a_retiring_key(self, keys, elsewhere):
+        """Whoever still comes with the old key is revoked, and removed, with the new one."""
+        keys.add(key())
+        keys.rotate(key().id, "f" * 64, retires_at=LATER)
+        assert elsewhere.find(key().digest).record.active
+
+        keys.update(key().id, {"active": False})
+        assert not elsewhere.find(key().digest).record.active
+
+        keys.remove(key().id)
+        assert elsewhere.find(key().digest).record is None
+        assert elsewhere.find("f" * 64).record is None
+
+    def test_rotations_at_once_leave_two_keys(self, keys, elsewhere):
+        """Of many who rotate one key at once the last one's opens, and that of the one before retires."""
+        keys.add(key())
+        digests = [f"{number:064x}" for number in range(100, 108)]
+        rotations = [
+            lambda store=store, digest=digest: store.rotate(key().id, digest, retires_at=LATER)
+            for digest, store in zip(digests, [keys, elsewhere] * 4, strict=True)
+        ]
+
+        rotated = at_once(*rotations)
+
+        present = keys.get(key().id)
+        assert present in rotated
+        assert {*digests, key().digest} - {present.digest} == {record.retiring_digest for record in rotated}
+        for digest in (key().digest, *digests):
+            found = present if digest in (present.digest, present.retiring_digest) else None
+            assert found == elsewhere.find(digest).record == keys.find(digest).record
+
+    def test_a_rotation_and_an_update_both_hold(self, keys, elsewhere):
+        """An admin who revokes a key that another one rotates revokes the new one, and the old one."""
+        for number in range(20):
+            keys.add(key(number))
+            at_once(
+                lambda number=number: keys.rotate(key(number).id, f"{number + 100:064x}", retires_at=LATER),
+                lambda number=number: elsewhere.update(key(number).id, {"active": False}),
+            )
+
+            for digest in (key(number).digest, f"{number + 100:064x}"):
+                assert not keys.find(digest).record.active
+
+    def test_adds_many(self, keys, elsewhere):
+        """Every one is there, everywhere, as it went in."""
+        records = [key(number, group="physics", limits=LIMITS, models=("gpt-4o",)) for number in range(1, 30)]
+
+        assert set() == keys.add_all(records)
+
+        assert records == elsewhere.list()
+        assert all(record == elsewhere.find(record.digest).record for record in records)
+        assert elsewhere.update(records[3].id, {"name": "new"}).name == "new"
+        assert elsewhere.remove(records[4].id)
+
+    def test_adds_none_of_many(self, keys):
+        """An empty list is no mistake."""
+        assert set() == keys.add_all([])
+        assert [] == keys.list()
+
+    def test_adds_all_or_none(self, keys, elsewhere):
+        """If one exists, by its digest, its retiring digest or its identifier, all are told and none is stored."""
+        keys.add(key(1))
+        keys.add(key(2))
+        keys.rotate(key(2).id, "f" * 64, retires_at=LATER)
+        before = keys.list()
+        taken = [key(11, digest=key(1).digest), key(12, digest=key(2).digest), key(13, digest="f" * 64)]
+        taken.append(key(14, id=key(1).id))
+
+        assert {record.digest for record in taken} == keys.add_all([key(3), *taken, key(4)])
+
+        assert before == elsewhere.list()
+        assert elsewhere.find(key(3).digest).record is None
+        assert keys.get(key(4).id) is None
+        assert set() == keys.add_all([key(3), key(4)])
+
+    def test_adds_no_two_that_are_one(self, keys):
+        """The same digest, or identifier, twice in one call: nothing is stored."""
+        assert {key(1).digest} == keys.add_all([key(1), key(2), key(3, digest=key(1).digest)])
+        assert {key(4).digest} == keys.add_all([key(1), key(2), key(4, id=key(1).id)])
+
+        assert [] == keys.list()
+        assert set() == keys.add_all([key(1), key(2)])
+
+    def test_of_imports_at_once_each_is_whole(self, keys, elsewhere):
+        """Of imports that share a key at most one gets it, and of each all keys are there, or none."""
+        for attempt in range(5):
+            shared = f"{9000 + attempt:064x}"
+            imports = [
+                [
+                    key(attempt * 1000 + number * 10 + step, digest=shared)
+                    if step == number
+                    else key(attempt * 1000 + number * 10 + step)
+                    for step in range(8)
+                ]
+                for number in range(4)
+            ]
+
+            refused = at_once(
+                *[
+                    lambda store=store, records=records: store.add_all(records)
+                    for store, records in zip([keys, elsewhere] * 2, imports, strict=True)
+                ]
+            )
+
+            there = {record.id for record in keys.list()}
+            for records, why in zip(imports, refused, strict=True):
+                assert why in (set(), {shared})
+                assert len(there & {record.id for record in records}) == (0 if why else 8)
+            assert 1 == refused.count(set())
+
+    def test_revokes_a_group(self, keys, elsewhere):
+        """Every active key of the group is inactive for the next request everywhere, and no other is."""
+        keys.add_all([key(1, group="physics"), key(2, group="physics"), key(3, group="physics", active=False)])
+        keys.add_all([key(4, group="chemistry"), key(5)])
+        keys.rotate(key(2).id, "f" * 64, retires_at=LATER)
+        digests = [key(1).digest, key(2).digest, "f" * 64]
+        for _ in range(2):
+            assert all(elsewhere.find(digest).record.active for digest in digests)
+
+        revoked = keys.revoke_group("physics")
+
+        assert sorted(digests) == sorted(revoked)
+        assert not any(elsewhere.find(digest).record.active for digest in digests)
+        assert [key(4).id, key(5).id] == [record.id for record in elsewhere.list(active=True)]
+        assert [] == keys.revoke_group("physics")
+        assert [] == keys.revoke_group("nobody's")
 
     def test_removes_a_key_everywhere(self, keys, elsewhere):
         """A removed key is unknown to the next request of every process, and can be removed only once."""
@@ -320,11 +599,13 @@ class OrganisationStoreContract:
         raise NotImplementedError
 
     def test_begins_empty(self, organisation):
-        """Where nothing was ever set there is version 0 of the prompt, no credential and no history."""
+        """Where nothing was ever set there is version 0 of the prompt, no credential, limit, group or history."""
         loaded = organisation.load()
 
         assert Prompt() == loaded.prompt
         assert loaded.credential is None
+        assert UNLIMITED == loaded.limits
+        assert {} == loaded.groups
         assert organisation.prompt_versions() == []
 
     def test_prompt_is_in_force_everywhere(self, organisation, elsewhere):
@@ -387,6 +668,125 @@ class OrganisationStoreContract:
         assert prompts[::-1] == elsewhere.prompt_versions()
         assert prompts[-1] == organisation.load().prompt
 
+    def test_prompts_of_all_scopes_count_together(self, organisation, elsewhere):
+        """A version names one text, whosever it is; each scope has its own history, the organisation's too."""
+        prompts = [
+            organisation.set_prompt("all", NEW_YEAR),
+            organisation.add_prompt("physics", LATER, scope="group:physics"),
+            elsewhere.add_prompt("", NEW_YEAR, scope="key:key_0001"),
+            elsewhere.set_prompt("all again", NEW_YEAR),
+            elsewhere.add_prompt("physics again", LATER, scope="group:physics"),
+        ]
+
+        assert [1, 2, 3, 4, 5] == [prompt.version for prompt in prompts]
+        assert Prompt(version=2, text="physics", set_at=LATER, scope="group:physics") == prompts[1]
+        assert prompts[::-1] == elsewhere.prompt_versions()
+        assert [prompts[3], prompts[0]] == organisation.prompt_versions(scope="")
+        assert [prompts[4], prompts[1]] == organisation.prompt_versions(scope="group:physics")
+        assert [] == organisation.prompt_versions(scope="group:chemistry")
+
+    def test_a_prompt_of_a_group_is_not_everybodys(self, organisation, elsewhere, keys):
+        """It is kept and no more: what is in force stays, and no process loads anything again."""
+        assert Prompt() == organisation.load().prompt
+        organisation.add_prompt("before", NEW_YEAR, scope="group:physics")
+        assert Prompt() == organisation.load().prompt
+        prompt = organisation.set_prompt("all", NEW_YEAR)
+        generation = organisation.load().generation
+
+        elsewhere.add_prompt("physics", NEW_YEAR, scope="group:physics")
+
+        assert prompt == elsewhere.load().prompt
+        assert generation == keys.find("0" * 64).generation == elsewhere.load().generation
+
+    def test_a_prompt_needs_a_scope(self, organisation):
+        """Without one it would be the organisation's, and in force without a new generation."""
+        with pytest.raises(ValueError, match="scope"):
+            organisation.add_prompt("all", NEW_YEAR, scope="")
+
+        assert [] == organisation.prompt_versions()
+
+    def test_prompts_of_all_scopes_at_once_are_all_kept(self, organisation, elsewhere):
+        """None is lost, none shares a number, and the highest of the organisation's is in force."""
+
+        def work(store: OrganisationStore, number: int) -> list[Prompt]:
+            if number % 3:
+                return [store.set_prompt(f"{number}.{step}", NEW_YEAR) for step in range(5)]
+            return [store.add_prompt(f"{number}.{step}", NEW_YEAR, scope="group:physics") for step in range(5)]
+
+        workers = [
+            lambda store=store, number=number: work(store, number)
+            for number, store in enumerate([organisation, elsewhere] * 3)
+        ]
+        prompts = sorted((prompt for part in at_once(*workers) for prompt in part), key=lambda prompt: prompt.version)
+
+        assert list(range(1, 31)) == [prompt.version for prompt in prompts]
+        assert prompts[::-1] == elsewhere.prompt_versions()
+        assert [prompt for prompt in prompts if not prompt.scope][-1] == organisation.load().prompt
+
+    def test_limits_are_in_force_everywhere(self, organisation, elsewhere):
+        """They come back as they went in, replace those before, and can be taken away."""
+        organisation.set_prompt("one", NEW_YEAR)
+        organisation.set_limits(Limits(requests_per_minute=1))
+        elsewhere.set_limits(LIMITS)
+
+        for _ in range(2):
+            assert LIMITS == organisation.load().limits
+        assert Period.MONTH is organisation.load().limits.budget.period
+        assert "one" == organisation.load().prompt.text
+        organisation.set_limits(UNLIMITED)
+        assert UNLIMITED == elsewhere.load().limits
+
+    def test_groups_are_kept_by_name(self, organisation, elsewhere):
+        """A group comes back whole, takes the place of the one of its name, and leaves the others."""
+        name = 'Büro 3.1: $set "x" \\ 日本'
+        full = group(
+            name,
+            note="until summer",
+            starts_at=datetime(2026, 1, 1, 8, 0, 0, 1000, UTC),
+            expires_at=LATER,
+            models=("gpt-4o", "o3-mini"),
+            limits=LIMITS,
+            prompt=replace(PROMPT, scope=f"group:{name}"),
+        )
+        organisation.set_group(group(name, note="replaced"))
+        organisation.set_group(group("physics", models=()))
+        elsewhere.set_group(full)
+
+        for _ in range(2):
+            assert {name: full, "physics": group("physics", models=())} == organisation.load().groups
+        assert UTC == organisation.load().groups[name].starts_at.tzinfo
+
+    def test_a_group_can_be_removed_once(self, organisation, elsewhere, keys):
+        """It is gone everywhere, others stay, and so do its keys with its name."""
+        keys.add(key(1, group="physics"))
+        organisation.set_group(group("physics"))
+        organisation.set_group(group("chemistry"))
+
+        assert elsewhere.remove_group("physics")
+        generation = keys.find("0" * 64).generation
+        assert not organisation.remove_group("physics")
+
+        assert ["chemistry"] == [*organisation.load().groups]
+        assert "physics" == keys.find(key().digest).record.group
+        assert generation == organisation.load().generation
+
+    def test_groups_at_once_all_hold(self, organisation, elsewhere):
+        """Admins who set different groups, limits and prices at once undo nothing of each other's."""
+        names = [f"group {number}" for number in range(8)]
+
+        at_once(
+            *[
+                lambda store=store, name=name: store.set_group(group(name, note=name))
+                for store, name in zip([organisation, elsewhere] * 4, names, strict=True)
+            ],
+            lambda: organisation.set_limits(LIMITS),
+            lambda: elsewhere.set_prices("gpt-4o", Prices(prompt=1, cached=1, completion=1)),
+        )
+
+        loaded = organisation.load()
+        assert names == sorted(loaded.groups)
+        assert (LIMITS, ["gpt-4o"]) == (loaded.limits, [*loaded.prices])
+
     def test_credential_is_kept_as_it_came(self, organisation, elsewhere):
         """Any bytes come back, and the latest replaces those before; the prompt is another matter."""
         organisation.set_prompt("one", NEW_YEAR)
@@ -435,6 +835,11 @@ class OrganisationStoreContract:
             lambda: elsewhere.set_prompt("one", NEW_YEAR),
             lambda: organisation.set_credential(b"secret"),
             lambda: elsewhere.set_credential(b"secret"),
+            lambda: organisation.set_limits(LIMITS),
+            lambda: elsewhere.set_limits(LIMITS),
+            lambda: organisation.set_group(group()),
+            lambda: elsewhere.set_group(group()),
+            lambda: organisation.remove_group("physics"),
         ]
         for change in changes:
             change()
@@ -451,6 +856,9 @@ class OrganisationStoreContract:
 
         keys.add(key())
         keys.update(key().id, {"active": False})
+        keys.rotate(key().id, "f" * 64, retires_at=LATER)
+        keys.add_all([key(2, group="physics")])
+        keys.revoke_group("physics")
         keys.remove(key().id)
 
         assert generation == keys.find(key().digest).generation
@@ -672,19 +1080,35 @@ class UsageLogContract:
         assert [UsageRow(by={}, requests=1, total_tokens=1)] == list(log.report(key_id="key_0001", last_day=january))
         assert [UsageRow(by={})] == list(log.report(key_id="key_0003"))
 
+    def test_counts_one_group_alone(self, log):
+        """A group's own report has the records of its keys only, also with a key and a period."""
+        append(
+            log,
+            [
+                usage(1, group="physics", total_tokens=1),
+                usage(2, group="chemistry", total_tokens=10),
+                usage(3, group=None, total_tokens=100),
+                usage(4, group="physics", key_id="key_0002", total_tokens=1000),
+                usage(5, group="physics", total_tokens=10000, timestamp=datetime(2026, 2, 1, tzinfo=UTC)),
+            ],
+        )
+
+        def total(**filters: object) -> int:
+            return next(iter(log.report(group="physics", **filters))).total_tokens
+
+        assert 11001 == total()
+        assert 10001 == total(key_id="key_0001")
+        assert 1001 == total(last_day=date(2026, 1, 31))
+        assert 0 == total(key_id="key_0003")
+        by_key = [(row.by["key"], row.total_tokens) for row in log.report(group="physics", by=["key"])]
+        assert [("key_0001", 10001), ("key_0002", 1000)] == by_key
+        assert [UsageRow(by={})] == list(log.report(group="nobody's"))
+
     def test_counts_beyond_32_bits(self, log):
         """Large sums are exact."""
         append(log, [usage(number, total_tokens=2**31 - 1) for number in range(4)])
 
         assert next(iter(log.report())).total_tokens == 4 * (2**31 - 1)
-
-
-def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
-    """Every question, and a ping, ends in :class:`StoreUnavailable` with time to try again."""
-    for question in (backend.ping, *questions):
-        with pytest.raises(StoreUnavailable) as caught:
-            question()
-        assert caught.value.retry_after
 
     def test_counts_a_batch_once_however_often_it_comes(self, log, elsewhere):
         """A batch that is known by its name is not looked at again, whoever brings it."""
@@ -842,3 +1266,90 @@ def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
         assert [0] == [step.days for step in log.rebuild()]
         append(log, [usage(1)])
         assert next(iter(log.report())).requests == 1
+
+
+class AuditLogContract:
+    @pytest.fixture
+    def log(self) -> AuditLog:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def elsewhere(self) -> AuditLog:
+        raise NotImplementedError
+
+    def test_begins_empty(self, log):
+        """Where nothing was changed there is nothing to see."""
+        assert [] == log.entries(limit=10)
+
+    def test_shows_an_entry_as_it_went_in(self, log, elsewhere):
+        """Every field comes back, whatever names the changed things have in JSON."""
+        changed = audit(
+            1,
+            timestamp=LATER,
+            address=None,
+            action="prices.set",
+            target="",
+            before={"gpt-4.1": {"$prompt": 0.5, "": None}, "Büro": ["日本", True, 2**70]},
+            after={},
+        )
+        entries = [changed, audit(2, before={"user": "ada"}, after=None)]
+        for entry in entries:
+            log.append(entry)
+
+        assert entries[::-1] == elsewhere.entries(limit=10)
+
+    def test_shows_entries_page_by_page(self, log):
+        """Newest first; pages of any size, each behind the last entry of the one before, make up the whole."""
+        entries = [audit(number) for number in range(7)]
+        for entry in (*entries[4:], *entries[:4]):
+            log.append(entry)
+
+        for size in (1, 3, 7):
+            pages, after = [], ""
+            while page := log.entries(limit=size, after=after):
+                assert len(page) <= size
+                pages += page
+                after = page[-1].id
+            assert entries[::-1] == pages
+        assert [] == log.entries(limit=0)
+
+    def test_shows_what_happened_to_one_target(self, log):
+        """A key's, a group's and the organisation's own history, page by page."""
+        for number, target in enumerate(["key_0001", "", "key_0002", "key_0001", "key_0001"]):
+            log.append(audit(number, target=target))
+
+        def numbers(**filters: object) -> list[int]:
+            return [int(entry.id[-6:]) for entry in log.entries(**filters)]
+
+        assert [4, 3, 0] == numbers(target="key_0001", limit=10)
+        assert [4, 3] == numbers(target="key_0001", limit=2)
+        assert [0] == numbers(target="key_0001", limit=2, after=audit(3).id)
+        assert [1] == numbers(target="", limit=10)
+        assert [] == numbers(target="key_0009", limit=10)
+
+    def test_leaves_an_entry_that_is_there(self, log, elsewhere):
+        """What was written stays as it is, also when it is written again."""
+        log.append(audit(1))
+
+        elsewhere.append(audit(1, action="key.remove"))
+
+        assert [audit(1)] == log.entries(limit=10)
+
+    def test_loses_nothing_under_threads(self, log, elsewhere):
+        """Every change of admins who work at once is written down."""
+        at_once(
+            *[
+                lambda store=store, number=number: [store.append(audit(number * 10 + step)) for step in range(10)]
+                for number, store in enumerate([log, elsewhere] * 3)
+            ]
+        )
+
+        assert [audit(number) for number in range(59, -1, -1)] == log.entries(limit=100)
+
+
+def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
+    """Every question, and a ping, ends in :class:`StoreUnavailable` with time to try again."""
+    for question in (backend.ping, *questions):
+        with pytest.raises(StoreUnavailable) as caught:
+            question()
+        assert caught.value.retry_after

@@ -13,13 +13,15 @@ from datetime import timedelta
 import pytest
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
-from llmgateway.records import Outcome, UsageRecord
-from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+from llmgateway.records import Organisation, Outcome, Prompt, UsageRecord
+from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 from llmgateway.stores.sqlite.schema import MIGRATIONS
 from llmgateway.stores.sqlite.usage import _APPEND, _row
 from tests.servers import wait_until
 from tests.stores.contract import (
+    LATER,
     NEW_YEAR,
+    AuditLogContract,
     KeyStoreContract,
     OrganisationStoreContract,
     UsageLogContract,
@@ -57,18 +59,19 @@ class TestSQLiteKeys(KeyStoreContract):
         return SQLiteKeys(other_database)
 
     def test_looks_up_by_the_index(self, keys, database):
-        """A look-up costs the same with ten keys and with a million."""
+        """A look-up costs the same with ten keys and with a million, and asks for retiring ones last."""
         seen: list[str] = []
         with database.transaction() as connection:
             connection.set_trace_callback(seen.append)
         keys.find(key().digest)
         with database.transaction() as connection:
             connection.set_trace_callback(None)
-        (statement,) = [statement for statement in seen if statement.startswith("SELECT")]
+        (statement,) = [statement for statement in seen if "SELECT" in statement]
 
         plan = " ".join(row[-1] for row in database.rows(f"EXPLAIN QUERY PLAN {statement}"))
 
-        assert "SEARCH keys USING INDEX" in plan
+        assert "SCAN keys" not in plan
+        assert plan.index("sqlite_autoindex_keys_2 (digest=?)") < plan.index("keys_retiring (retiring_digest=?)")
 
 
 class TestSQLiteOrganisation(OrganisationStoreContract):
@@ -83,6 +86,16 @@ class TestSQLiteOrganisation(OrganisationStoreContract):
     @pytest.fixture
     def keys(self, database):
         return SQLiteKeys(database)
+
+
+class TestSQLiteAuditLog(AuditLogContract):
+    @pytest.fixture
+    def log(self, database):
+        return SQLiteAuditLog(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return SQLiteAuditLog(other_database)
 
 
 class TestSQLiteUsageLog(UsageLogContract):
@@ -261,7 +274,7 @@ class TestForks:
             with database.transaction() as connection:
                 begun.set()
                 forked.wait(0.2)  # the fork is on its way by then, and has to wait
-                connection.execute("INSERT INTO prompts VALUES (1, 'one', 0)")
+                connection.execute("INSERT INTO prompts (version, text, set_at) VALUES (1, 'one', 0)")
 
         thread = threading.Thread(target=other_thread)
         thread.start()
@@ -330,6 +343,28 @@ class TestFile:
             assert 0.5 == next(iter(log.report())).cost_usd
             append(log, [usage(1, total_tokens=1), usage(4, total_tokens=1000)])
             assert 1111 == next(iter(log.report())).total_tokens
+
+    def test_of_a_program_without_limits_keeps_its_content(self, path):
+        """Keys that were there before there were limits have none, and prompts are the organisation's."""
+        with closing(SQLiteDatabase(path, migrations=MIGRATIONS[:3])) as database, database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO keys VALUES (?, ?, 'ada', 'laptop 1', ?, 'physics', NULL, NULL, 1, NULL, NULL, '[]')",
+                (key().id, key().digest, 1767225600000),
+            )
+            connection.execute("INSERT INTO prompts VALUES (1, 'one', 1767225600000), (2, 'two', 1767225600000)")
+            connection.execute("UPDATE organisation SET credential = x'00ff'")
+            ((generation,),) = connection.execute("SELECT generation FROM organisation")
+
+        with closing(SQLiteDatabase(path)) as database:
+            keys, organisation = SQLiteKeys(database), SQLiteOrganisation(database)
+            one, two = (Prompt(version=number, text=text, set_at=NEW_YEAR) for number, text in [(1, "one"), (2, "two")])
+            assert key(1, group="physics", models=()) == keys.find(key().digest).record
+            assert Organisation(prompt=two, credential=b"\x00\xff", generation=generation) == organisation.load()
+            assert [two, one] == organisation.prompt_versions(scope="")
+            assert 3 == organisation.add_prompt("three", NEW_YEAR, scope="group:physics").version
+            assert two == organisation.load().prompt
+            rotated = keys.rotate(key().id, "f" * 64, retires_at=LATER)
+            assert rotated == keys.find(key().digest).record
 
     def test_waits_for_another_that_is_making_it(self, path):
         """Who starts while another process still writes the new file waits, also to switch to WAL."""
@@ -430,7 +465,7 @@ class TestTrouble:
 
         def half() -> None:
             with database.transaction() as connection:
-                connection.execute("INSERT INTO prompts VALUES (1, 'one', 0)")
+                connection.execute("INSERT INTO prompts (version, text, set_at) VALUES (1, 'one', 0)")
                 raise KeyError
 
         with pytest.raises(KeyError):

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from llmgateway.records import KeyRecord, Lookup
-from llmgateway.stores.epoch import from_ms, to_ms
+from llmgateway.errors import Conflict
+from llmgateway.records import UNLIMITED, KeyRecord, Lookup
+from llmgateway.stores.epoch import from_ms
 
+from .columns import limits_of, models_of, prompt_of, stored
 from .database import SQLiteDatabase
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord))
-_CHANGEABLE = frozenset(_FIELDS) - {"id", "digest"}
+_CHANGEABLE = frozenset(_FIELDS) - {"id", "digest", "retiring_digest"}
 _COLUMNS = ", ".join(f'keys."{name}"' for name in _FIELDS)
 
 # Only names of our own are put into statements; values are always parameters.
-_FIND = f"SELECT organisation.generation, {_COLUMNS} FROM organisation LEFT JOIN keys ON keys.digest = ?"  # noqa: S608
+# Not "digest = ?1 OR retiring_digest = ?1", which looks into both indexes although the first
+# nearly always has the answer.
+_FIND = f"""
+    SELECT organisation.generation, {_COLUMNS} FROM organisation LEFT JOIN keys ON keys.rowid = coalesce(
+        (SELECT rowid FROM keys WHERE digest = ?1), (SELECT rowid FROM keys WHERE retiring_digest = ?1)
+    )
+"""  # noqa: S608
 _GET = f"SELECT {_COLUMNS} FROM keys WHERE id = ?"  # noqa: S608
-_ADD = f"INSERT INTO keys VALUES ({', '.join('?' * len(_FIELDS))}) ON CONFLICT DO NOTHING"  # noqa: S608
+_ADD = f"""
+    INSERT INTO keys ({", ".join(f'"{name}"' for name in _FIELDS)}) VALUES ({", ".join("?" * len(_FIELDS))})
+"""  # noqa: S608
+_TAKEN = """
+    SELECT 1 FROM keys WHERE id = :id OR digest IN (:digest, :retiring) OR retiring_digest IN (:digest, :retiring)
+"""
+# Its own retiring one may come back; its present one cannot take its own place.
+_DIGEST_TAKEN = "SELECT 1 FROM keys WHERE digest = ?1 OR (retiring_digest = ?1 AND id <> ?2)"
+_ROTATE = f"""
+    UPDATE keys
+    SET digest = :digest, retires_at = :retires_at, retiring_digest = iif(:retires_at IS NULL, NULL, digest)
+    WHERE id = :id
+    RETURNING {_COLUMNS}
+"""  # noqa: S608
 
 
 class SQLiteKeys:
@@ -37,8 +58,15 @@ class SQLiteKeys:
         return Lookup(None if row[0] is None else _record(row), generation)
 
     def add(self, record: KeyRecord) -> bool:
+        return not self.add_all([record])
+
+    def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
+        rows = [[stored(getattr(record, name)) for name in _FIELDS] for record in records]
         with self._database.transaction() as connection:
-            return connection.execute(_ADD, [_stored(getattr(record, name)) for name in _FIELDS]).rowcount == 1
+            taken = _taken(connection, records)
+            if not taken:
+                connection.executemany(_ADD, rows)
+        return taken
 
     def get(self, key_id: str) -> KeyRecord | None:
         rows = self._database.rows(_GET, (key_id,))
@@ -70,26 +98,48 @@ class SQLiteKeys:
         with self._database.transaction() as connection:
             row = connection.execute(
                 f"UPDATE keys SET {assignments} WHERE id = ? RETURNING {_COLUMNS}",  # noqa: S608
-                [*map(_stored, changes.values()), key_id],
+                [*map(stored, changes.values()), key_id],
             ).fetchone()
         return _record(row) if row else None
+
+    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+        with self._database.transaction() as connection:
+            if connection.execute(_DIGEST_TAKEN, (digest, key_id)).fetchone():
+                raise Conflict("This key exists already. Send another one, or none to have one made up.", param="key")
+            row = connection.execute(
+                _ROTATE, {"id": key_id, "digest": digest, "retires_at": stored(retires_at)}
+            ).fetchone()
+        return _record(row) if row else None
+
+    def revoke_group(self, group: str) -> list[str]:
+        with self._database.transaction() as connection:
+            revoked = connection.execute(
+                'UPDATE keys SET active = 0 WHERE "group" = ? AND active RETURNING digest, retiring_digest', (group,)
+            ).fetchall()
+        return [digest for digests in revoked for digest in digests if digest is not None]
 
     def remove(self, key_id: str) -> bool:
         with self._database.transaction() as connection:
             return connection.execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount == 1
 
 
-def _stored(value: object) -> object:
-    if isinstance(value, datetime):
-        return to_ms(value)
-    if isinstance(value, (tuple, list)):
-        return json.dumps(value)
-    return value
+def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[str]:
+    """The digests of those of *records* that cannot be added to what is there and to each other."""
+    taken: set[str] = set()
+    seen: set[str | None] = set()
+    for record in records:
+        names = {record.id, record.digest, record.retiring_digest} - {None}
+        values = {"id": record.id, "digest": record.digest, "retiring": record.retiring_digest}
+        if names & seen or connection.execute(_TAKEN, values).fetchone():
+            taken.add(record.digest)
+        seen |= names
+    return taken
 
 
 def _record(row: Any) -> KeyRecord:
     # Spelled out: this runs for every request, and a loop over the fields takes twice as long.
-    key_id, digest, user, name, created_at, group, email, note, active, starts_at, expires_at, models = row
+    key_id, digest, user, name, created_at, group, email, note, active, starts_at, expires_at, models = row[:12]
+    limits, prompt, retiring_digest, retires_at = row[12:]
     return KeyRecord(
         id=key_id,
         digest=digest,
@@ -102,5 +152,9 @@ def _record(row: Any) -> KeyRecord:
         active=bool(active),
         starts_at=None if starts_at is None else from_ms(starts_at),
         expires_at=None if expires_at is None else from_ms(expires_at),
-        models=None if models is None else tuple(json.loads(models)),
+        models=None if models is None else models_of(models),
+        limits=UNLIMITED if limits is None else limits_of(limits),
+        prompt=None if prompt is None else prompt_of(prompt),
+        retiring_digest=retiring_digest,
+        retires_at=None if retires_at is None else from_ms(retires_at),
     )

@@ -2,7 +2,7 @@
 
 Each step is the statements that turn version *n* of the file (``PRAGMA user_version``) into
 version *n + 1*. A step that was ever released is never edited; a change is a new step at the end.
-Times are whole milliseconds since 1970, lists are JSON.
+Times are whole milliseconds since 1970; lists, limits and prompts are JSON.
 """
 
 from __future__ import annotations
@@ -114,5 +114,40 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO usage_purged VALUES (1, 0)",
         "CREATE INDEX logs_user ON logs (user, timestamp)",
         "CREATE INDEX logs_outcome ON logs (outcome, timestamp)",
+    ),
+    # Limits, groups, prompts of groups and keys, rotation, and what admins changed.
+    (
+        "ALTER TABLE keys ADD COLUMN limits TEXT",
+        "ALTER TABLE keys ADD COLUMN prompt TEXT",
+        "ALTER TABLE keys ADD COLUMN retiring_digest TEXT",
+        "ALTER TABLE keys ADD COLUMN retires_at INTEGER",
+        # Partial: few keys are being replaced at a time, and the others take no place in it.
+        "CREATE UNIQUE INDEX keys_retiring ON keys (retiring_digest) WHERE retiring_digest IS NOT NULL",
+        "ALTER TABLE organisation ADD COLUMN limits TEXT",
+        """CREATE TABLE groups (
+            name TEXT NOT NULL PRIMARY KEY,
+            created_at INTEGER NOT NULL,
+            note TEXT,
+            starts_at INTEGER,
+            expires_at INTEGER,
+            models TEXT,
+            limits TEXT,
+            prompt TEXT
+        )""",
+        # Empty for the organisation's; of these the highest version is in force.
+        "ALTER TABLE prompts ADD COLUMN scope TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX prompts_scope ON prompts (scope, version)",
+        'CREATE INDEX usage_series_group ON usage_series ("group")',
+        """CREATE TABLE audit (
+            id TEXT NOT NULL PRIMARY KEY,
+            timestamp INTEGER NOT NULL,
+            address TEXT,
+            admin_key_id TEXT NOT NULL,
+            action TEXT NOT NULL,
+            target TEXT NOT NULL,
+            before TEXT,
+            after TEXT
+        )""",
+        "CREATE INDEX audit_target ON audit (target, id)",
     ),
 )

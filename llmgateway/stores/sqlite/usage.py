@@ -64,11 +64,13 @@ class SQLiteUsageLog:
         first_day: date | None = None,
         last_day: date | None = None,
         key_id: str | None = None,
+        group: str | None = None,
     ) -> list[UsageRow]:
         filters = {
             "day >= ?": None if first_day is None else _number(first_day),
             "day <= ?": None if last_day is None else _number(last_day),
             "series IN (SELECT id FROM usage_series WHERE key_id = ?)": key_id,
+            'series IN (SELECT id FROM usage_series WHERE "group" = ?)': group,
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(_report(by, list(wanted)), list(wanted.values()))

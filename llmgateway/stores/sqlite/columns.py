@@ -1,0 +1,50 @@
+"""What a column holds of a value that SQLite has no type for, and back."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict
+from datetime import datetime
+
+from llmgateway.records import UNLIMITED, Limits, Prompt
+from llmgateway.stores.epoch import from_ms, to_ms
+
+
+def stored(value: object) -> object:
+    """Times are whole milliseconds since 1970; lists, limits and prompts are JSON."""
+    if isinstance(value, datetime):
+        return to_ms(value)
+    if isinstance(value, Limits):
+        return None if value == UNLIMITED else json.dumps(asdict(value))
+    if isinstance(value, Prompt):
+        return json.dumps(asdict(value) | {"set_at": stored(value.set_at)})
+    if isinstance(value, (tuple, list)):
+        return json.dumps(value)
+    return value
+
+
+def time_of(column: int | None) -> datetime | None:
+    return None if column is None else from_ms(column)
+
+
+def models_of(column: str | None) -> tuple[str, ...] | None:
+    return None if column is None else tuple(json.loads(column))
+
+
+# Every request reads its key's limits, and the keys of a class have the same.
+@functools.lru_cache(maxsize=1024)
+def limits_of(column: str | None) -> Limits:
+    return UNLIMITED if column is None else Limits.from_json(json.loads(column))
+
+
+def prompt_of(column: str | None) -> Prompt | None:
+    if column is None:
+        return None
+    document = json.loads(column)
+    return Prompt(
+        version=document["version"],
+        text=document["text"],
+        set_at=time_of(document["set_at"]),
+        scope=document["scope"],
+    )
