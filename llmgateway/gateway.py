@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from .caller import Caller
@@ -23,7 +23,7 @@ from .errors import (
 from .exchange import Exchange
 from .interfaces import Answer, Books, Upstream
 from .keys import Keys
-from .limits import Limiter
+from .limits import Admission, Limiter
 from .organisation import OrganisationPolicy
 from .prepare import Chat, prepare
 from .prices import cost_usd
@@ -106,37 +106,20 @@ class Gateway:
         Raises a :class:`GatewayError` until Azure's answer has begun; a failure after that can
         only cut a stream short, and shows in the usage record's outcome.
         """
-        arrived, now = self._timer(), self._clock()
         slot = self.slots.take()
         try:
-            caller = self.keys.authenticate(request.key)
-            chat = self._prepare(caller, request.body)
-            credential = self.policy.credential(caller.organisation)
-            draft = _draft(request, caller.key, chat, now)
-            admission = self._limiter.admit(request.id, caller, _estimate(draft, chat, caller))
-            transmission = Transmission()
-            exchange = Exchange(
-                draft,
-                self._books,
-                transmission=transmission,
-                admission=admission,
-                prices=caller.organisation.prices,
-                timer=self._timer,
-                arrived=arrived,
-                on_end=partial(self._ended, transmission, slot),
-            )
+            exchange, admission, chat, credential = self._begin(request, slot)
         except BaseException:
             slot.free()
             raise
         if request.client_gone is not None:
-            self._watch.add(transmission, request.client_gone)
+            self._watch.add(exchange.transmission, request.client_gone)
         try:
             reply = self._relay(exchange, chat, credential)
         except GatewayError as error:
             error.headers.update(admission.headers)
             raise
-        reply.headers.extend(admission.headers.items())
-        return reply
+        return replace(reply, headers=[*reply.headers, *admission.headers.items()])
 
     def preview(self, caller: Caller, body: bytes) -> bytes:
         """Return what would go to Azure if *caller* sent *body* now.
@@ -165,6 +148,31 @@ class Gateway:
         if caller.models is None:
             return list(offered)
         return [model for model in caller.models if not self._offered or model in self._offered]
+
+    def _begin(self, request: CompletionRequest, slot: Slot) -> tuple[Exchange, Admission, Chat, str]:
+        """Let the request in: know whose it is, what goes to Azure, and that its limits allow it."""
+        arrived, now = self._timer(), self._clock()
+        caller = self.keys.authenticate(request.key)
+        chat = self._prepare(caller, request.body)
+        credential = self.policy.credential(caller.organisation)
+        draft = _draft(request, caller.key, chat, now)
+        admission = self._limiter.admit(request.id, caller, _estimate(draft, chat, caller))
+        transmission = Transmission()
+        try:
+            exchange = Exchange(
+                draft,
+                self._books,
+                transmission=transmission,
+                admission=admission,
+                prices=caller.organisation.prices,
+                timer=self._timer,
+                arrived=arrived,
+                on_end=partial(self._ended, transmission, slot),
+            )
+        except BaseException:
+            admission.refund()
+            raise
+        return exchange, admission, chat, credential
 
     def _prepare(self, caller: Caller, body: bytes) -> Chat:
         return prepare(

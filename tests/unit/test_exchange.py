@@ -8,7 +8,7 @@ import pytest
 
 from llmgateway.records import Outcome, Prices, Usage, UsageSource
 from tests.stores.contract import at_once
-from tests.unit.parts import Entries, Stopwatch, draft, exchange
+from tests.unit.parts import Claimed, Entries, Stopwatch, draft, exchange
 
 USAGE = Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120, cached_tokens=50, reasoning_tokens=5)
 
@@ -138,3 +138,40 @@ def test_an_unknown_model_has_no_price(entries):
     exchange(entries, model="x", deployment="y").finish(Outcome.OK, usage=USAGE, model="z")
 
     assert (None, 120) == (entries.only.cost_usd, entries.only.total_tokens)
+
+
+def test_is_settled_before_it_is_written_down():
+    """A budget that is counted anew from the usage log, which may have the record by then, counts it once."""
+    entries, admission = Entries(), Claimed()
+    order = []
+    admission.settle = lambda record: order.append(("settled", record.total_tokens))
+    entries.end = lambda record: order.append(("written", record.total_tokens))
+    going = exchange(entries, admission=admission)
+
+    going.finish(Outcome.OK, usage=Usage(total_tokens=9))
+    going.finish(Outcome.OK, usage=Usage(total_tokens=9))
+
+    assert [("settled", 9), ("written", 9)] == order
+
+
+def test_what_was_not_sent_is_refunded():
+    """A request that Azure never saw gets back what it had claimed, once."""
+    entries, admission = Entries(), Claimed()
+    going = exchange(entries, admission=admission)
+
+    going.cancel()
+    going.cancel()
+
+    assert (1, []) == (admission.refunds, admission.settled)
+
+
+def test_a_failing_counter_loses_no_record():
+    """Whatever happens to the counters, the books are kept and the slot is freed."""
+    entries, admission, freed = Entries(), Claimed(), []
+    admission.settle = lambda record: 1 / 0
+    going = exchange(entries, admission=admission, on_end=lambda: freed.append(True))
+
+    with pytest.raises(ZeroDivisionError):
+        going.finish(Outcome.OK)
+
+    assert (1, [True]) == (len(entries.ended), freed)

@@ -11,12 +11,14 @@ import pytest
 from llmgateway.credential import CredentialCipher
 from llmgateway.endpoint import Endpoint
 from llmgateway.errors import (
+    BudgetSpent,
     ClientGone,
     GatewayError,
     InvalidKey,
     InvalidRequest,
     ModelNotAllowed,
     Overloaded,
+    RateLimited,
     StoreUnavailable,
     UpstreamBroken,
     UpstreamCredentials,
@@ -28,7 +30,7 @@ from llmgateway.keys import Keys
 from llmgateway.leases import Leases
 from llmgateway.limits import Limiter
 from llmgateway.organisation import OrganisationPolicy
-from llmgateway.records import Budget, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
+from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
 from llmgateway.relay import Drain
 from llmgateway.simulator import Script, Simulator
 from llmgateway.slots import Slots
@@ -125,10 +127,12 @@ class House:
     def set_prompt(self, text: str) -> None:
         self.organisation.set_prompt(text, moment(self.clock()))
 
-    def request(self, *, body: bytes | None = None, key: str | None = "", gone=None, **fields: object):
+    def request(
+        self, *, body: bytes | None = None, key: str | None = "", gone=None, name: str = "req-1", **fields: object
+    ):
         document = {"model": "gpt-4o-mini", "messages": HELLO} | fields
         return CompletionRequest(
-            id="req-1",
+            id=name,
             key=self.key if key == "" else key,
             body=json.dumps(document).encode() if body is None else body,
             endpoint="/v1/chat/completions",
@@ -238,6 +242,86 @@ def test_a_model_that_is_not_allowed(house, azure):
     assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
 
 
+def test_a_limit_refuses_before_azure_is_asked(house, azure):
+    """Who is over a limit costs nothing, leaves no record, and gets the headers that say when to come back."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1)})
+    gateway = house.gateway()
+    headers = dict(gateway.complete(house.request()).headers)
+    assert ("1", "0") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"])
+
+    with pytest.raises(RateLimited) as refused:
+        gateway.complete(house.request(name="req-2"))
+
+    assert "0" == refused.value.headers["x-ratelimit-remaining-requests"]
+    assert (1, 1, 0) == (len(house.entries.begun), len(azure.served), house.slots.taken)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_request_used_takes_the_place_of_its_estimate(house, azure, stream):
+    """While it runs the prompt and the longest answer are reserved; afterwards Azure's own count stands."""
+    house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=1000)})
+    reply = house.gateway().complete(house.request(stream=stream, max_tokens=300, n=2))
+    assert str(1000 - 602) == dict(reply.headers)["x-ratelimit-remaining-tokens"]
+    read(reply)
+
+    (served,) = azure.served
+    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
+    assert {"tokens_per_minute": 1000 - served.usage.total_tokens} == allowance.remaining
+
+
+def test_money_is_reserved_at_the_organisations_price(house):
+    """The estimate of a request's cost knows the price that an admin set."""
+    house.policy.set_prices("gpt-4o-mini", Prices(prompt=0, cached=0, completion=10_000))
+    house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
+
+    house.gateway().complete(house.request(max_tokens=50))
+    assert house.entries.only.cost_usd > 0
+    with pytest.raises(BudgetSpent, match=r"may need 1\.000000 USD"):
+        house.gateway().complete(house.request(max_tokens=100, name="req-2"))
+
+
+def test_an_error_after_admission_has_the_headers_too(house):
+    """A client that meets trouble with Azure still reads how much is left."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5)})
+
+    with pytest.raises(UpstreamUnreachable) as refused:
+        house.gateway(url="http://127.0.0.1:9").complete(house.request())
+
+    assert "4" == refused.value.headers["x-ratelimit-remaining-requests"]
+    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
+    assert {"requests_per_minute": 5} == allowance.remaining
+
+
+def test_the_groups_prompt_and_models_hold(house, azure):
+    """A group's prompt takes the place of the organisation's, and what it leaves out nobody in it may use."""
+    house.set_prompt("Be brief.")
+    prompt = house.organisation.add_prompt("Be kind.", moment(house.clock()), scope="group:physics")
+    house.organisation.set_group(
+        Group(name="physics", created_at=moment(house.clock()), models=("gpt-4o-mini",), prompt=prompt)
+    )
+
+    house.gateway().complete(house.request())
+    with pytest.raises(ModelNotAllowed):
+        house.gateway().complete(house.request(model="o3"))
+
+    assert "Be kind." == json.loads(azure.served[0].body)["messages"][0]["content"]
+    assert 2 == house.entries.only.prompt_version
+
+
+def test_a_preview_is_what_would_be_sent(house, azure):
+    """It goes the way of a request as far as Azure's door, and is refused for the same reasons."""
+    house.set_prompt("Be brief.")
+    caller = house.keys.authenticate(house.key)
+    body = house.request(stream=True).body
+
+    preview = house.gateway().preview(caller, body)
+    read(house.gateway().complete(house.request(stream=True)))
+
+    assert preview == azure.served[0].body
+    with pytest.raises(InvalidRequest):
+        house.gateway().preview(caller, b"{")
+
+
 def test_one_request_too_many(house, azure):
     """With every slot taken the answer is at once that there is none, before anything is looked up."""
     gateway = house.gateway()
@@ -263,6 +347,16 @@ def test_books_that_fail_take_no_slot(house, monkeypatch):
         house.gateway().complete(house.request())
 
     assert (0, []) == (house.slots.taken, house.azure.served)
+
+
+def test_books_that_fail_leave_no_claim(house, monkeypatch):
+    """What was claimed for a request that is not sent goes back."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1, parallel_requests=1)})
+    monkeypatch.setattr(house.entries, "begin", lambda record: 1 / 0)
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            house.gateway().complete(house.request())
 
 
 @pytest.mark.parametrize(

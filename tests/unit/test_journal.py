@@ -412,6 +412,25 @@ class TestTheProcessDies:
             ("req-00002", "ok", "upstream", 2, 0.25),
         ] == log.rows("id", "outcome", "usage_source", "total_tokens", "cost_usd")
 
+    def test_tells_what_it_left(self, folder, log, crash, clock):
+        """Once the usage log has what had not ended, whoever wants to give back what it held hears of it."""
+
+        def some(journal: Journal) -> None:
+            serve(journal, 1)
+            journal.begin(begun(2))
+
+        crash(some)
+        told = []
+
+        def tell(record: UsageRecord) -> None:
+            told.append((record.id, record.cost_usd, log.ids()))
+
+        with closing(Journal(folder, log, clock=clock, price=priced, on_left=tell)) as journal:
+            journal.start()
+            wait_until(lambda: told)
+
+        assert [("req-00002", 0.5, ["req-00001", "req-00002"])] == told
+
     @pytest.mark.parametrize(
         "torn", [b'["end",{"id":"req-000', b"[", b'["end",{"id":"req-00009"}]\n', b"\x00\xff\n", b"\n"]
     )

@@ -16,7 +16,6 @@ from llmgateway.records import Group, moment
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.unit.parts import NEW_YEAR
 
-
 CIPHER = CredentialCipher("secret")
 
 

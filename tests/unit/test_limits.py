@@ -221,7 +221,9 @@ def test_a_spent_budget_says_when_it_renews_and_is_not_retried(desk, clock):
 
     assert ("insufficient_quota", "key.budget") == (refused.code, refused.headers["x-llmgateway-limit"])
     assert "false" == refused.headers["x-should-retry"]
-    assert "Your key has used its budget of 0.02 USD per month. It renews at 2026-02-01 00:00:00 UTC." == refused.message
+    assert (
+        "Your key has used its budget of 0.02 USD per month. It renews at 2026-02-01 00:00:00 UTC." == refused.message
+    )
     assert 31 * 24 * 3600 == refused.retry_after
     clock.advance(31 * 24 * 3600)
     desk.admit(who)

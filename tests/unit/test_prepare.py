@@ -29,9 +29,7 @@ def prepared(
     allowed: tuple[str, ...] | None = None,
     offered: tuple[str, ...] = (),
 ) -> Chat:
-    return prepare(
-        body, endpoint=endpoint, prompt=Prompt(version=7, text=prompt), allowed=allowed, offered=offered
-    )
+    return prepare(body, endpoint=endpoint, prompt=Prompt(version=7, text=prompt), allowed=allowed, offered=offered)
 
 
 def chat(**fields: object) -> bytes:

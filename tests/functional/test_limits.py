@@ -1,0 +1,222 @@
+"""Limits as users and admins meet them: over HTTP, with several processes, with the official client."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Barrier
+
+import httpx
+import openai
+import pytest
+
+from llmgateway.reservations import Claim, Kind
+from llmgateway.simulator import Script
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
+from tests.servers import wait_until
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def group_of(gateway, **fields) -> str:
+    name = f"group-{secrets.token_hex(4)}"
+    assert 200 == gateway.admin("PUT", f"/admin/groups/{name}", json=fields).status
+    return name
+
+
+def at_once(gateway, keys: list[str], **chat) -> list:
+    """One request with each of *keys*, all at the same time over connections of their own."""
+    ready = Barrier(len(keys))
+
+    def ask(key: str):
+        with closing(gateway.connect()) as connection:
+            connection.connect()
+            ready.wait()
+            return gateway.chat(key, connection=connection, **chat)
+
+    with ThreadPoolExecutor(len(keys)) as pool:
+        return [*pool.map(ask, keys)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({"requests_per_minute": 10}, "requests_per_minute"),
+        ({"tokens_per_minute": 1020}, "tokens_per_minute"),  # 10 times 2 for "Hello" and 100 for the answer
+        ({"parallel_requests": 10}, "parallel_requests"),
+        ({"budget": {"amount": 10, "unit": "requests", "period": "month"}}, "budget"),
+        ({"budget": {"amount": 1020, "unit": "tokens", "period": "day"}}, "budget"),
+    ],
+)
+def test_a_limit_of_ten_lets_ten_of_fifty_in(pair, azure, limits, name):
+    """However many come at once, and whichever process takes them: exactly as many as the limit says."""
+    azure.script(Script(delay_seconds=1.5))  # all of them run at the same time
+    key = pair.key(limits=limits)
+
+    # Two processes of sixteen threads each take twelve at a time for sure.
+    answers = [answer for _ in range(2) for answer in at_once(pair, [key] * 12, max_tokens=100)]
+
+    admitted = sum(answer.status == 200 for answer in answers)
+    assert (10 if name != "parallel_requests" else 20) == admitted
+    assert {f"key.{name}"} == {answer.header("x-llmgateway-limit") for answer in answers if answer.status == 429}
+    assert admitted == len(azure.served)
+    assert {200: admitted, 429: 24 - admitted} == Counter(answer.status for answer in answers)
+
+
+def test_limits_change_with_the_next_request(pair):
+    """What an admin sets or removes holds at once in every process."""
+    made = pair.new_key(limits={"requests_per_minute": 1})
+    assert [200, 429, 429] == [pair.chat(made["key"]).status for _ in range(3)]
+
+    pair.admin("PATCH", f"/admin/keys/{made['id']}", json={"limits": {"requests_per_minute": None}})
+    assert [200] * 4 == [pair.chat(made["key"]).status for _ in range(4)]
+
+    pair.admin("PATCH", f"/admin/keys/{made['id']}", json={"limits": {"requests_per_minute": 2}})
+    assert [429] * 4 == [pair.chat(made["key"]).status for _ in range(4)]
+
+
+def test_a_group_has_its_limits_together(pair):
+    """Three members, a limit of two: the third is told that it was the group's."""
+    group = group_of(pair, limits={"requests_per_minute": 2})
+    keys = [pair.key(group=group) for _ in range(3)]
+
+    first, second, third = (pair.chat(key) for key in keys)
+
+    assert (200, 200, 429) == (first.status, second.status, third.status)
+    assert "group.requests_per_minute" == third.header("x-llmgateway-limit")
+    assert group in third.error["message"]
+
+
+def test_the_organisation_has_limits(gateway):
+    """Everybody together, whoever it is."""
+    gateway.admin("PUT", "/admin/limits", json={"budget": {"amount": 0.0000001, "unit": "usd", "period": "total"}})
+    try:
+        answers = [gateway.chat(gateway.key()) for _ in range(2)]
+    finally:
+        gateway.admin("PUT", "/admin/limits", json={"budget": None})
+
+    assert 429 == answers[-1].status
+    assert ("insufficient_quota", "organisation.budget") == (
+        answers[-1].error["code"],
+        answers[-1].header("x-llmgateway-limit"),
+    )
+    assert 200 == gateway.chat(gateway.key()).status
+
+
+def test_a_stream_is_settled_before_its_end_is_seen(gateway):
+    """A client that asks again as soon as it has read [DONE] is not refused for the request that has just ended."""
+    key = gateway.key(limits={"parallel_requests": 1, "tokens_per_minute": 100_000})
+
+    for _ in range(20):
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
+            for _ in range(3):
+                assert [*client.chat.completions.create(model="gpt-4o-mini", messages=HELLO, stream=True)]
+
+
+def test_a_users_own_view(gateway):
+    """Who asks sees the limits, what is left, and what was used; of the group too."""
+    group = group_of(gateway, limits={"tokens_per_minute": 5000})
+    limits = {
+        "requests_per_minute": 5,
+        "tokens_per_minute": None,
+        "parallel_requests": 2,
+        "budget": {"amount": 3.0, "unit": "requests", "period": "month"},
+    }
+    key = gateway.key(group=group, limits=limits)
+    answer = gateway.chat(key)
+    tokens = answer.json()["usage"]["total_tokens"]
+
+    wait_until(lambda: gateway.request("GET", "/v1/me", key=key).json()["usage"]["total"]["requests"] == 1)
+    me = gateway.request("GET", "/v1/me", key=key).json()
+
+    assert limits == me["limits"]
+    assert {"requests_per_minute": 4, "tokens_per_minute": None, "parallel_requests": 2, "budget": 2} == me["remaining"]
+    assert 5000 - tokens == me["shared"]["group"]["remaining"]["tokens_per_minute"]
+    assert me["shared"]["organisation"] is None
+    assert ("5", "4") == (
+        answer.header("x-ratelimit-limit-requests"),
+        answer.header("x-ratelimit-remaining-requests"),
+    )
+
+
+def test_an_error_of_azures_brings_the_users_headers(gateway, azure):
+    """x-ratelimit-* are the key's own, also where Azure says no; Azure's are renamed."""
+    key = gateway.key(limits={"requests_per_minute": 5, "tokens_per_minute": 1000})
+    azure.script(Script(limit="tokens"))
+
+    answer = gateway.chat(key)
+
+    assert 429 == answer.status
+    assert ("5", "1000") == (
+        answer.header("x-ratelimit-limit-requests"),
+        answer.header("x-ratelimit-remaining-tokens") and answer.header("x-ratelimit-limit-tokens"),
+    )
+    remaining = gateway.request("GET", "/v1/me", key=key).json()["remaining"]
+    assert {"requests_per_minute": 4, "tokens_per_minute": 1000} == {
+        name: remaining[name] for name in ("requests_per_minute", "tokens_per_minute")
+    }
+
+
+def test_redis_flushed_in_the_middle(stores, gateway, azure):
+    """Keys still work, and a budget is what the usage log says."""
+    if stores.redis is None:
+        pytest.skip("this combination has no Redis to flush")
+    key = gateway.key(limits={"budget": {"amount": 3, "unit": "requests", "period": "month"}})
+    assert [200, 200] == [gateway.chat(key).status for _ in range(2)]
+    stores.redis.client().flushall()
+
+    assert [200, 429] == [gateway.chat(key).status for _ in range(2)]
+
+
+class Attempts(httpx.Client):
+    """The official client's own transport, which counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[float] = []
+
+    def send(self, request, **arguments):
+        self.sent.append(time.monotonic())
+        return super().send(request, **arguments)
+
+
+def test_the_official_client_waits_out_a_rate_limit(start_alone):
+    """Its own retry logic reads how long to wait, comes back once, and succeeds."""
+    gateway = start_alone()
+    made = gateway.new_key(limits={"requests_per_minute": 1})
+    used_before(gateway, made["id"], seconds=58)
+
+    with Attempts() as transport:
+        client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=made["key"], http_client=transport)
+        answer = client.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
+
+    first, second = transport.sent
+    assert "You said: Hello" in answer.choices[0].message.content
+    assert 1 < second - first < 10  # not the half a second of a client that was told nothing
+
+
+def used_before(gateway, key_id: str, *, seconds: float) -> None:
+    """Let the key have made a request *seconds* ago."""
+    claim = Claim(counter=f"key:{key_id}:requests", kind=Kind.WINDOW, amount=1, limit=1)
+    with closing(SQLiteDatabase(gateway.instance / "counters.sqlite", migrations=COUNTERS)) as database:
+        counters = SQLiteCounters(database, clock=lambda: time.time() - seconds)
+        assert counters.reserve("earlier", [claim], lease=60).admitted
+
+
+def test_the_official_client_does_not_hammer_on_a_spent_budget(start_alone):
+    """One request, one refusal, and the exception that says that money is the matter."""
+    gateway = start_alone()
+    key = gateway.key(limits={"budget": {"amount": 1, "unit": "requests", "period": "total"}})
+    gateway.chat(key)
+
+    with Attempts() as transport:
+        client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, http_client=transport)
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
+
+    assert 1 == len(transport.sent)
+    assert "insufficient_quota" == refused.value.code
+    assert "does not renew" in refused.value.message
