@@ -1,8 +1,17 @@
-"""The embedded store: one SQLite file that several processes of one host share."""
+"""The embedded store: SQLite files that several processes of one host share."""
 
+from .counters import SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
+from .memory import MemoryDatabase
 from .organisation import SQLiteOrganisation
 from .usage import SQLiteUsageLog
 
-__all__ = ["SQLiteDatabase", "SQLiteKeys", "SQLiteOrganisation", "SQLiteUsageLog"]
+__all__ = [
+    "MemoryDatabase",
+    "SQLiteCounters",
+    "SQLiteDatabase",
+    "SQLiteKeys",
+    "SQLiteOrganisation",
+    "SQLiteUsageLog",
+]
