@@ -1,9 +1,20 @@
-"""The embedded store: one SQLite file that several processes of one host share."""
+"""The embedded store: SQLite files that several processes of one host share."""
 
 from .audit import SQLiteAuditLog
+from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
+from .memory import MemoryDatabase
 from .organisation import SQLiteOrganisation
 from .usage import SQLiteUsageLog
 
-__all__ = ["SQLiteAuditLog", "SQLiteDatabase", "SQLiteKeys", "SQLiteOrganisation", "SQLiteUsageLog"]
+__all__ = [
+    "COUNTERS",
+    "MemoryDatabase",
+    "SQLiteAuditLog",
+    "SQLiteCounters",
+    "SQLiteDatabase",
+    "SQLiteKeys",
+    "SQLiteOrganisation",
+    "SQLiteUsageLog",
+]

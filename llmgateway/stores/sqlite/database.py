@@ -30,6 +30,9 @@ class SQLiteDatabase:
     Args:
         path: The file; made with mode 0600 if it is not there. Its folder must exist, on a local disk.
         timeout: Seconds to wait for another writer before :class:`StoreUnavailable`.
+        migrations: What leads to the file's shape, see ``schema.py``.
+        durable: Whether what was committed survives loss of power. If not, the last commits may be gone
+            then; the file is sound in any case.
 
     Raises:
         ConfigurationError: a newer program wrote the file; it is left as it is.
@@ -44,16 +47,20 @@ class SQLiteDatabase:
         *,
         timeout: float = 5.0,
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
+        durable: bool = True,
     ) -> None:
         self._path = os.fspath(path)
         self._timeout = timeout
+        # FULL syncs the WAL at every commit, NORMAL at every checkpoint
+        # (https://www.sqlite.org/pragma.html#pragma_synchronous).
+        self._synchronous = "FULL" if durable else "NORMAL"
         self._local = threading.local()
         self._guard = threading.Lock()
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._held: list[_Connection] = []
         _watch_forks()
         _databases.add(self)
-        with _translated():
+        with translated():
             self._create()
             self._migrate(migrations)
         self.close()
@@ -69,18 +76,9 @@ class SQLiteDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do what is inside as one step; once the block is left without an error it survives loss of power."""
-        with _translated(), self._connection() as connection:
-            # IMMEDIATE: a transaction that reads first and then wants to write cannot wait for
-            # another writer (its snapshot would be old) and would fail at once instead.
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        """Do what is inside as one step; once the block is left without an error a durable file has it for good."""
+        with translated(), self._connection() as connection, begun(connection):
+            yield connection
 
     def ping(self) -> None:
         self.rows("PRAGMA user_version")
@@ -120,13 +118,11 @@ class SQLiteDatabase:
         connection = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        # FULL syncs the WAL at every commit. NORMAL would not: after a loss of power the file is
-        # sound, but the last commits are gone (https://www.sqlite.org/pragma.html#pragma_synchronous).
         # The journal cuts a usage record off once this store has acknowledged it, and an admin who
         # was told that a key is revoked does not look again. Both write rarely or in batches, so
-        # the sync costs no request anything. Counters, which write for every request, need a file
+        # the sync costs no request anything. Counters, which write for every request, have a file
         # of their own.
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         # Pages are read in place from the system's cache, which all threads and processes share:
         # with 200,000 keys a look-up takes half the time, and no connection needs a large cache.
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
@@ -144,18 +140,12 @@ class SQLiteDatabase:
             if self._version(connection, migrations) == len(migrations):
                 return
             self._enter_wal(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with begun(connection):
                 # Again: another process may have been faster.
                 for migration in migrations[self._version(connection, migrations) :]:
                     for statement in migration:
                         connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {len(migrations)}")
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
 
     def _version(self, connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> int:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -251,7 +241,23 @@ def _after_fork() -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def begun(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """What is inside is one transaction: all of it is done, or nothing."""
+    # IMMEDIATE: a transaction that reads first and then wants to write cannot wait for
+    # another writer (its snapshot would be old) and would fail at once instead.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The driver's errors leave the block as :class:`StoreUnavailable`."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:

@@ -1,0 +1,171 @@
+"""What one counter remembers. Each is a few whole numbers, which the embedded store keeps in one row."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TypeAlias
+
+from llmgateway.reservations import WINDOW_SECONDS, Claim, Kind, Reading
+
+_DAY = 24 * 3600
+_IDLE_TOTAL = 40 * _DAY
+"""How long a total without an end is kept unused."""
+
+
+class Window:
+    """``second, amount, second, amount, …``, oldest first: what was claimed in each of the latest seconds.
+
+    A claim's mark is its second.
+    """
+
+    __slots__ = ("_second", "numbers", "used")
+
+    def __init__(self, numbers: array[int], second: int) -> None:
+        self._second = second
+        self.numbers = numbers
+        # Those from further ahead than a window is long were claimed before the clock was put back.
+        if numbers and (numbers[0] < second - WINDOW_SECONDS or numbers[-2] > second + WINDOW_SECONDS):
+            self.numbers = self._current()
+        self.used = sum(self.numbers[1::2])
+
+    def claim(self, claim: Claim) -> int:
+        self._change(self._second, claim.amount)
+        return self._second
+
+    def settle(self, claimed: int, mark: int, amount: int) -> None:
+        if mark >= self._second - WINDOW_SECONDS:
+            self._change(mark, amount - claimed)
+
+    def add(self, amount: int) -> None:
+        self._change(self._second, amount)
+
+    def read(self, claim: Claim, now: float) -> Reading:
+        fits = claim.limit is None or self.used + claim.amount <= claim.limit
+        wait = 0.0 if fits else self.leaves_at(self.used + claim.amount - (claim.limit or 0)) - now
+        empties_in = self.numbers[-2] + WINDOW_SECONDS + 1 - now if self.numbers else 0.0
+        return Reading(self.used, 0, fits, max(0.0, wait), empties_in)
+
+    def leaves_at(self, surplus: int) -> int:
+        """The second in which as much as *surplus* has left, or all there is."""
+        leaves_at = 0
+        for position in range(0, len(self.numbers), 2):
+            leaves_at = self.numbers[position] + WINDOW_SECONDS + 1
+            surplus -= self.numbers[position + 1]
+            if surplus <= 0:
+                break
+        return leaves_at
+
+    def expires_at(self) -> int:
+        return self._second + WINDOW_SECONDS + 1
+
+    def _current(self) -> array[int]:
+        pairs = zip(self.numbers[::2], self.numbers[1::2], strict=True)
+        return array(
+            "q", [number for pair in pairs if abs(self._second - pair[0]) <= WINDOW_SECONDS for number in pair]
+        )
+
+    def _change(self, second: int, difference: int) -> None:
+        numbers = self.numbers
+        position = len(numbers)
+        while position and numbers[position - 2] >= second:  # nearly always none or one
+            position -= 2
+        known = position < len(numbers) and numbers[position] == second
+        before = numbers[position + 1] if known else 0
+        amount = max(0, before + difference)
+        self.used += amount - before
+        numbers[position : position + 2 * known] = array("q", [second, amount] if amount else [])
+
+
+class _Held:
+    """What levels and totals share: running requests hold a part, which comes back."""
+
+    __slots__ = ("_second", "numbers")
+
+    def __init__(self, numbers: array[int], second: int) -> None:
+        self._second = second
+        self.numbers = numbers
+
+    def read(self, claim: Claim, _now: float) -> Reading:
+        held = self.held
+        used = self.spent + held
+        return Reading(used, held, claim.limit is None or used + claim.amount <= claim.limit, 0.0, 0.0)
+
+    @property
+    def spent(self) -> int:
+        return 0
+
+    @property
+    def held(self) -> int:
+        raise NotImplementedError
+
+
+class Level(_Held):
+    """``held``: what running requests hold. A claim needs no mark."""
+
+    __slots__ = ()
+
+    @property
+    def held(self) -> int:
+        return self.numbers[0] if self.numbers else 0
+
+    def claim(self, claim: Claim) -> int:
+        self.numbers = array("q", [self.held + claim.amount])
+        return 0
+
+    def settle(self, claimed: int, _mark: int, _amount: int) -> None:
+        self.numbers = array("q", [max(0, self.held - claimed)])
+
+    def add(self, _amount: int) -> None:
+        """Nothing: what it was has come back with the lease."""
+
+    def expires_at(self) -> int:
+        # Leases are renewed without a word to the levels that they hold.
+        return self._second + _DAY
+
+
+class Total(_Held):
+    """``spent, held, epoch, until``; empty while nobody has told what was spent.
+
+    A claim's mark is the epoch, which is another one whenever the total was told anew: it does not
+    hold what was claimed before.
+    """
+
+    __slots__ = ()
+
+    def seed(self, used: int, *, epoch: int, until: int | None) -> None:
+        self.numbers = array("q", [used, 0, epoch, until or 0])
+
+    @property
+    def spent(self) -> int:
+        return self.numbers[0] if self.numbers else 0
+
+    @property
+    def held(self) -> int:
+        return self.numbers[1] if self.numbers else 0
+
+    def claim(self, claim: Claim) -> int:
+        self.numbers[1] += claim.amount
+        return self.numbers[2]
+
+    def settle(self, claimed: int, mark: int, amount: int) -> None:
+        if self.numbers and self.numbers[2] == mark:
+            self.numbers[1] -= claimed
+        self.add(amount)
+
+    def add(self, amount: int) -> None:
+        if self.numbers:
+            self.numbers[0] += amount
+
+    def expires_at(self) -> int:
+        until = self.numbers[3]
+        # A request that began within the period may end after it, and is then added.
+        return max(until, self._second) + _DAY if until else self._second + _IDLE_TOTAL
+
+
+Tally: TypeAlias = Window | Level | Total
+
+TALLIES: dict[Kind, type[Window] | type[Level] | type[Total]] = {
+    Kind.WINDOW: Window,
+    Kind.LEVEL: Level,
+    Kind.TOTAL: Total,
+}

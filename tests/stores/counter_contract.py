@@ -1,0 +1,590 @@
+"""What every counter store must do, whatever it is made of; see ``contract.py``."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+
+import pytest
+
+from llmgateway.interfaces import CounterStore
+from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
+from tests.stores.contract import at_once
+
+LARGE = 2**53 - 1
+"""The largest whole number that every store counts exactly."""
+
+
+def window(amount: int = 1, limit: int | None = 10, *, counter: str = "key:tokens", own: str | None = None) -> Claim:
+    return Claim(counter=counter, kind=Kind.WINDOW, amount=amount, limit=limit, own=own)
+
+
+def level(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> Claim:
+    return Claim(counter=counter, kind=Kind.LEVEL, amount=amount, limit=limit)
+
+
+def total(
+    amount: int = 1, limit: int | None = 10, *, counter: str = "key:usd:2026-01", until: int | None = None
+) -> Claim:
+    return Claim(counter=counter, kind=Kind.TOTAL, amount=amount, limit=limit, until=until)
+
+
+def shared(own: str, amount: int = 1, limit: int = 10) -> tuple[Claim, Claim]:
+    """What one of several wants of a window that they share, and of its own window."""
+    return window(amount, limit, counter="organisation:tokens", own=own), window(amount, None, counter=own)
+
+
+def reserve(counters: CounterStore, *claims: Claim, name: str | None = None, lease: float = 100) -> Decision:
+    return counters.reserve(name or secrets.token_hex(8), claims, lease=lease)
+
+
+def settle(counters: CounterStore, name: str, *claims: Claim) -> None:
+    counters.settle([Settlement(name, claims)])
+
+
+def look(counters: CounterStore, claim: Claim) -> Reading:
+    (reading,) = counters.look([claim])
+    return reading
+
+
+def used(counters: CounterStore, claim: Claim) -> int:
+    return look(counters, claim).used
+
+
+class CounterStoreContract:
+    """The time is the fixture ``clock``'s."""
+
+    @pytest.fixture
+    def counters(self) -> CounterStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def elsewhere(self) -> CounterStore:
+        raise NotImplementedError
+
+    # All claims or none
+
+    def test_claims_all(self, counters, elsewhere):
+        """What fits everywhere is claimed of every counter, and everybody who shares the store sees it."""
+        counters.seed("key:usd:2026-01", 3, until=None)
+
+        decision = reserve(counters, window(4), level(2), total(5))
+
+        assert decision == Decision(
+            admitted=True,
+            readings=(Reading(0, 0, True, 0, 0), Reading(0, 0, True, 0, 0), Reading(3, 0, True, 0, 0)),
+        )
+        assert [4, 2, 8] == [used(elsewhere, claim) for claim in (window(), level(), total())]
+        assert [0, 2, 5] == [look(elsewhere, claim).held for claim in (window(), level(), total())]
+
+    @pytest.mark.parametrize("full", [window(11), level(11), total(11)])
+    def test_claims_nothing_unless_all_fits(self, counters, full):
+        """One claim that does not fit, and none is claimed; the readings say which it was."""
+        counters.seed("key:usd:2026-01", 0, until=None)
+        claims = [full if full.kind == claim.kind else claim for claim in (window(), level(), total())]
+
+        decision = reserve(counters, *claims)
+
+        assert not decision.admitted
+        assert [claim is not full for claim in claims] == [reading.fits for reading in decision.readings]
+        assert [0, 0, 0] == [reading.used for reading in counters.look(claims)]
+
+    def test_fits_up_to_the_limit(self, counters):
+        """The limit itself is within the limit, and one more is not."""
+        assert reserve(counters, window(10)).admitted
+        assert not reserve(counters, window(1)).admitted
+        assert reserve(counters, window(0)).admitted
+        assert reserve(counters, level(4)).admitted
+        assert not reserve(counters, level(7)).admitted
+        assert reserve(counters, level(6)).admitted
+
+    def test_counts_without_a_limit(self, counters):
+        """No limit: everything fits, and is counted all the same."""
+        counters.seed("key:usd:2026-01", 0, until=None)
+        claims = (window(1000, None), level(1000, None), total(1000, None))
+
+        assert reserve(counters, *claims).admitted
+        assert reserve(counters, *claims).admitted
+
+        assert [2000, 2000, 2000] == [reading.used for reading in counters.look(claims)]
+
+    def test_claims_nothing_of_nothing(self, counters):
+        """A request without limits is admitted."""
+        assert reserve(counters) == Decision(admitted=True, readings=())
+
+    def test_counts_large_numbers_exactly(self, counters):
+        """Nanodollars go far beyond what a rounded number would keep."""
+        counters.seed("key:usd:2026-01", LARGE - 5, until=None)
+
+        assert reserve(counters, total(2, LARGE), window(LARGE - 1, None), level(LARGE - 1, None), name="one").admitted
+        assert not reserve(counters, total(4, LARGE)).admitted
+        assert reserve(counters, total(3, LARGE)).admitted
+
+        assert LARGE == used(counters, total())
+        assert LARGE - 1 == used(counters, window())
+        settle(counters, "one", total(1), window(LARGE - 2), level())
+        assert LARGE - 1 == used(counters, total())
+        assert LARGE - 2 == used(counters, window())
+        assert 0 == used(counters, level())
+
+    def test_keeps_names_apart(self, counters):
+        """A counter is what its name says, whatever is in the name."""
+        names = ["a", "a:b", "a b", "ä", "日本:{x}", "a%20b", "A"]
+        for amount, name in enumerate(names, 1):
+            reserve(counters, window(amount, None, counter=name))
+
+        assert [1, 2, 3, 4, 5, 6, 7] == [used(counters, window(counter=name)) for name in names]
+
+    # Windows
+
+    def test_a_window_forgets_when_it_is_long_enough_ago(self, counters, clock):
+        """An amount leaves when it is more than 60 seconds old and its own second is over."""
+        clock.advance(0.75)
+        reserve(counters, window(4))
+
+        clock.advance(60)
+        assert 4 == used(counters, window())
+        clock.advance(0.2)
+        assert 4 == used(counters, window())
+        clock.advance(0.05)
+        assert 0 == used(counters, window())
+
+    def test_a_window_says_how_long_to_wait(self, counters, clock):
+        """Until enough of the oldest has left; it is empty when the youngest has."""
+        clock.advance(0.25)
+        reserve(counters, window(4))
+        clock.advance(10)
+        reserve(counters, window(4))
+        clock.advance(10)
+
+        assert Reading(8, 0, True, 0, 50.75) == look(counters, window(2))
+        assert Reading(8, 0, False, 40.75, 50.75) == look(counters, window(3))
+        assert Reading(8, 0, False, 40.75, 50.75) == look(counters, window(6))
+        assert Reading(8, 0, False, 50.75, 50.75) == look(counters, window(7))
+        assert Reading(8, 0, False, 50.75, 50.75) == look(counters, window(11))
+        assert Reading(8, 0, False, 40.75, 50.75) == reserve(counters, window(3)).readings[0]
+
+    def test_who_waited_gets_in(self, counters, clock):
+        """The wait is long enough, and not longer than it must be."""
+        reserve(counters, window(6))
+        clock.advance(7.5)
+        reserve(counters, window(4))
+        wait = look(counters, window(5)).wait
+
+        clock.advance(wait - 0.001)
+        assert not reserve(counters, window(5)).admitted
+        clock.advance(0.001)
+        assert reserve(counters, window(5)).admitted
+
+    def test_no_sixty_seconds_see_more_than_the_limit(self, counters, clock):
+        """However the seconds are cut, a minute's edge admits nothing twice."""
+        admitted: list[float] = []
+        for _ in range(900):
+            clock.advance(0.25)
+            if reserve(counters, window(1)).admitted:
+                admitted.append(clock.now)
+
+        assert all(later - earlier > 60 for earlier, later in zip(admitted, admitted[10:], strict=False))
+        assert 40 == len(admitted)
+
+    def test_a_window_is_settled_in_the_second_of_the_claim(self, counters, clock):
+        """The true amount stands where the estimate stood, and leaves when that would have left."""
+        reserve(counters, window(8), name="one")
+        clock.advance(30)
+
+        settle(counters, "one", window(3))
+
+        assert Reading(3, 0, True, 0, 31) == look(counters, window())
+        clock.advance(31)
+        assert 0 == used(counters, window())
+
+    def test_a_window_may_be_settled_with_more(self, counters):
+        """An estimate that was too low is put right, above the limit too."""
+        reserve(counters, window(8), name="one")
+
+        settle(counters, "one", window(20))
+
+        assert 20 == used(counters, window())
+
+    def test_a_window_gets_nothing_for_what_has_left(self, counters, clock):
+        """Who settles after more than a minute changes nothing any more."""
+        reserve(counters, window(8), name="one", lease=100)
+        clock.advance(61)
+
+        settle(counters, "one", window(20))
+
+        assert 0 == used(counters, window())
+
+    def test_a_refund_leaves_nothing_behind(self, counters):
+        """What was not used at all is as if it had never been there."""
+        reserve(counters, window(8), name="one")
+
+        settle(counters, "one", window(0))
+
+        assert Reading(0, 0, True, 0, 0) == look(counters, window())
+
+    def test_what_was_estimated_as_nothing_can_turn_out_as_something(self, counters, clock):
+        """A claim of 0 has its second, too."""
+        reserve(counters, window(0), name="one")
+        clock.advance(10)
+        reserve(counters, window(2))
+
+        settle(counters, "one", window(5))
+
+        assert Reading(7, 0, False, 51, 61) == look(counters, window(4))
+
+    def test_a_clock_that_was_put_back_does_not_fill_windows(self, counters, clock):
+        """An hour back on the wall is not an hour without the limit's worth."""
+        reserve(counters, window(10))
+
+        clock.advance(-3600)
+
+        assert reserve(counters, window(10)).admitted
+        assert 10 == used(counters, window())
+
+    # Levels
+
+    def test_a_level_comes_back(self, counters, elsewhere):
+        """When a request ends its place is free, whatever amount the settlement says."""
+        reserve(counters, level(6), name="one")
+        reserve(counters, level(4), name="two")
+
+        settle(elsewhere, "one", level(1000))
+
+        assert Reading(4, 4, True, 0, 0) == look(counters, level())
+
+    def test_a_level_comes_back_when_the_lease_runs_out(self, counters, clock):
+        """Not before, not never, and not twice."""
+        reserve(counters, level(6), name="one", lease=30)
+        reserve(counters, level(4), name="two", lease=100)
+
+        clock.advance(29.9)
+        assert 10 == used(counters, level())
+        clock.advance(0.1)
+        assert 4 == used(counters, level())
+        settle(counters, "one", level(6))
+        assert 4 == used(counters, level())
+
+    def test_a_reserve_finds_what_leases_gave_back(self, counters, clock):
+        """Nobody has to look for a dead process' places before the next one gets them."""
+        reserve(counters, level(10), lease=30)
+
+        clock.advance(30)
+
+        assert reserve(counters, level(10)).admitted
+
+    def test_many_leases_may_run_out_at_once(self, counters, clock):
+        """What a call has not cleared away is left to the next ones."""
+        for _ in range(120):
+            reserve(counters, level(1, None), lease=30)
+        clock.advance(30)
+
+        for _ in range(3):
+            counters.look([level()])
+
+        assert 0 == used(counters, level())
+
+    def test_a_renewed_lease_runs_on(self, counters, elsewhere, clock):
+        """From the moment of renewal."""
+        reserve(counters, level(6), name="one", lease=30)
+        reserve(counters, level(4), name="two", lease=30)
+        clock.advance(20)
+
+        elsewhere.renew(["one"], lease=30)
+
+        clock.advance(29.9)
+        assert 6 == used(counters, level())
+        clock.advance(0.1)
+        assert 0 == used(counters, level())
+
+    def test_what_is_gone_cannot_be_renewed(self, counters, clock):
+        """A lease that ran out, or was settled, or never was, stays so."""
+        reserve(counters, level(6), name="late", lease=30)
+        reserve(counters, level(4), name="settled", lease=30)
+        settle(counters, "settled", level())
+        clock.advance(30)
+
+        counters.renew(["late", "settled", "unheard of"], lease=30)
+
+        assert reserve(counters, level(10)).admitted
+
+    def test_renews_nothing(self, counters):
+        """No running request is no error."""
+        counters.renew([], lease=30)
+        counters.settle([])
+        counters.forget([])
+        assert () == counters.look([])
+
+    # Totals
+
+    def test_a_total_is_unknown_until_somebody_tells(self, counters, elsewhere):
+        """Nothing is claimed, and nothing read, before it is known what was used."""
+        decision = reserve(counters, window(), total(), total(counter="group:usd"), level())
+
+        assert decision == Decision(admitted=False, readings=(), unknown=("key:usd:2026-01", "group:usd"))
+        assert [0, 0] == [used(counters, claim) for claim in (window(), level())]
+        assert Reading(0, 0, True, 0, 0) == look(counters, total())
+        counters.seed("group:usd", 0, until=None)
+        assert ("key:usd:2026-01",) == reserve(counters, total(), total(counter="group:usd")).unknown
+        elsewhere.seed("key:usd:2026-01", 4, until=None)
+        assert reserve(counters, total(6), total(counter="group:usd")).admitted
+
+    def test_a_total_is_told_once(self, counters):
+        """Who comes second with what it has read does not undo what has been counted since."""
+        counters.seed("key:usd:2026-01", 4, until=None)
+        reserve(counters, total(2))
+
+        counters.seed("key:usd:2026-01", 0, until=None)
+
+        assert Reading(6, 2, True, 0, 0) == look(counters, total())
+
+    def test_a_total_is_settled(self, counters, clock):
+        """What was held becomes what was used; time changes nothing."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, total(5), name="one", lease=1000)
+        clock.advance(100)
+
+        settle(counters, "one", total(2))
+
+        assert Reading(3, 0, True, 0, 0) == look(counters, total())
+
+    def test_a_total_gives_back_what_a_dead_process_held(self, counters, clock):
+        """The lease runs out, and what it held is free; who settles after that is added."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, total(5), name="one", lease=30)
+
+        clock.advance(30)
+        assert Reading(1, 0, True, 0, 0) == look(counters, total())
+        settle(counters, "one", total(2))
+
+        assert Reading(3, 0, True, 0, 0) == look(counters, total())
+
+    def test_a_total_that_was_forgotten_is_unknown(self, counters, elsewhere):
+        """Forgetting makes others ask the usage log again."""
+        counters.seed("key:usd:2026-01", 4, until=None)
+
+        elsewhere.forget(["key:usd:2026-01", "group:usd"])
+
+        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+
+    def test_what_was_held_of_a_forgotten_total_is_added(self, counters):
+        """The new total holds nothing of requests that began before it, and gets the truth when they end."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, total(5), name="old")
+        counters.forget(["key:usd:2026-01"])
+        counters.seed("key:usd:2026-01", 3, until=None)
+        reserve(counters, total(2), name="new")
+
+        settle(counters, "old", total(4))
+
+        assert Reading(9, 2, True, 0, 0) == look(counters, total())
+        settle(counters, "new", total(1))
+        assert Reading(8, 0, True, 0, 0) == look(counters, total())
+
+    def test_a_dead_process_takes_nothing_from_a_new_total(self, counters, clock):
+        """What is given back to a total that was told anew was never held in it."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, total(5), lease=30)
+        counters.forget(["key:usd:2026-01"])
+        counters.seed("key:usd:2026-01", 3, until=None)
+        reserve(counters, total(2), lease=100)
+
+        clock.advance(30)
+
+        assert Reading(5, 2, True, 0, 0) == look(counters, total())
+
+    def test_an_unknown_total_is_left_alone(self, counters):
+        """It begins with what the usage log says, which knows of the settled request, too."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, total(5), name="one")
+        counters.forget(["key:usd:2026-01"])
+
+        settle(counters, "one", total(4))
+
+        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+
+    def test_a_total_outlives_its_period(self, counters, clock):
+        """A request that began within the period and ends after it still counts."""
+        until = int(clock.now) + 10
+        counters.seed("key:usd:2026-01", 1, until=until)
+        reserve(counters, total(5, until=until), name="one", lease=100)
+        clock.advance(60)
+
+        settle(counters, "one", total(3, until=until))
+
+        assert 4 == used(counters, total())
+
+    def test_a_total_may_be_told_after_its_period(self, counters, clock):
+        """Whoever is late does not ask for ever."""
+        until = int(clock.now) - 1_000_000
+        counters.seed("key:usd:2026-01", 1, until=until)
+
+        assert reserve(counters, total(5, until=until)).admitted
+
+    # Settling
+
+    def test_settles_many_at_once(self, counters):
+        """A batch of any size, of one counter or many."""
+        counters.seed("key:usd:2026-01", 0, until=None)
+        claims = (window(1, None), level(1, None), total(2, None))
+        names = [f"request {number}" for number in range(250)]
+        for name in names:
+            reserve(counters, *claims, name=name)
+
+        counters.settle([Settlement(name, (window(3), level(1), total(1))) for name in names])
+
+        assert [750, 0, 250] == [reading.used for reading in counters.look(claims)]
+
+    def test_adds_the_truth_of_a_reservation_it_does_not_know(self, counters):
+        """Of an emptied store: windows and known totals get what was used, levels nothing."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+
+        settle(counters, "unheard of", window(3), level(4), total(5), total(6, counter="unknown"))
+
+        assert [3, 0, 6] == [used(counters, claim) for claim in (window(), level(), total())]
+        assert ("unknown",) == reserve(counters, total(counter="unknown")).unknown
+
+    def test_adds_the_truth_after_the_lease(self, counters, clock):
+        """A request that was thought dead counts when it ends after all."""
+        reserve(counters, window(3), name="one", lease=90)
+        clock.advance(90)
+
+        settle(counters, "one", window(5))
+
+        assert 5 == used(counters, window())
+
+    def test_what_a_settlement_does_not_name_was_not_used(self, counters):
+        """Nothing that a request held stays behind when it has ended."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, window(3), level(2), total(4), name="one")
+
+        settle(counters, "one", window(3))
+
+        assert [3, 0, 1] == [used(counters, claim) for claim in (window(), level(), total())]
+
+    def test_adds_what_was_not_claimed(self, counters):
+        """A counter that came with the settlement alone is counted, too."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, window(3), name="one")
+
+        settle(counters, "one", window(3), total(4))
+
+        assert 5 == used(counters, total())
+
+    # Fair shares
+
+    def test_alone_one_may_use_everything(self, counters):
+        """A share is for those who ask; what nobody wants is free."""
+        for _ in range(10):
+            assert reserve(counters, *shared("ada")).admitted
+        assert not reserve(counters, *shared("ada")).admitted
+
+    def test_what_others_leave_may_be_used(self, counters):
+        """That others ask is no reason to keep anything back while nobody waits."""
+        reserve(counters, *shared("bob"))
+
+        for _ in range(9):
+            assert reserve(counters, *shared("ada")).admitted
+
+    def test_what_becomes_free_is_for_the_one_who_waits(self, counters, clock):
+        """A batch job that always asks does not get ahead of a student with a full window."""
+        for _ in range(10):
+            reserve(counters, *shared("batch"))
+            clock.advance(1)
+        refused = reserve(counters, *shared("student"))
+        assert not refused.admitted
+        assert 51 == refused.readings[0].wait
+
+        clock.advance(51)  # the oldest has left
+        held_back = reserve(counters, *shared("batch"))
+
+        assert not held_back.admitted
+        assert Reading(9, 0, False, 1, 9) == held_back.readings[0]
+        assert held_back.readings[1].fits
+        assert reserve(counters, *shared("student")).admitted
+        clock.advance(1)
+        assert reserve(counters, *shared("batch")).admitted  # nobody waits any more
+
+    def test_nobody_waits_for_ever(self, counters, clock):
+        """What is kept for one who does not come back is free some seconds later."""
+        reserve(counters, *shared("batch", 4))
+        clock.advance(20)
+        reserve(counters, *shared("batch", 6))
+        reserve(counters, *shared("student"))
+        clock.advance(41)
+
+        held_back = reserve(counters, *shared("batch", 4))
+        assert Reading(6, 0, False, 5, 20) == held_back.readings[0]
+        assert reserve(counters, *shared("batch", 3)).admitted  # beside what is kept
+        clock.advance(4.9)
+        assert not reserve(counters, *shared("batch", 1)).admitted
+        clock.advance(0.1)
+        assert reserve(counters, *shared("batch", 1)).admitted
+
+    def test_those_below_their_share_do_not_wait_for_each_other(self, counters, clock):
+        """Who comes first gets what has become free; it is the others that stand back."""
+        reserve(counters, *shared("batch", 10))
+        reserve(counters, *shared("ada", 6))
+        reserve(counters, *shared("bob", 6))
+        clock.advance(61)
+
+        assert reserve(counters, *shared("bob", 6)).admitted
+
+    def test_who_is_above_its_share_waits_like_everybody(self, counters, clock):
+        """Nothing is kept for one who has had its share."""
+        reserve(counters, *shared("ada", 5))
+        reserve(counters, *shared("bob", 5))
+        reserve(counters, *shared("ada", 1))  # of two, each has 5
+        clock.advance(61)
+
+        assert reserve(counters, *shared("bob", 10)).admitted
+
+    def test_who_is_refused_for_another_reason_keeps_nothing_back(self, counters, clock):
+        """What somebody could not use anyway is for those who can."""
+        reserve(counters, *shared("batch", 10))
+        reserve(counters, *shared("student", 1), level(11, 10))
+        clock.advance(60)
+        assert not reserve(counters, *shared("batch", 1)).admitted
+        clock.advance(1)
+        reserve(counters, *shared("batch", 5))
+        reserve(counters, *shared("other"))
+
+        assert reserve(counters, *shared("batch", 4)).admitted
+
+    def test_a_request_above_a_share_is_not_shut_out(self, counters, clock):
+        """With many askers a share is less than one request; who has used nothing is below it all the same."""
+        reserve(counters, *shared("batch", 10))
+        for number in range(20):
+            reserve(counters, *shared(f"student {number}", 4))
+        clock.advance(61)
+        reserve(counters, *shared("batch", 1))
+
+        assert not reserve(counters, *shared("batch", 1)).admitted
+        assert reserve(counters, *shared("student 7", 4)).admitted
+
+    # Many at once
+
+    @pytest.mark.parametrize("claim", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)])
+    def test_admits_exactly_the_limit(self, counters, elsewhere, claim):
+        """Of thirty at once ten get in."""
+        counters.seed("key:usd:2026-01", 0, until=None)
+
+        decisions = at_once(*(partial(reserve, store, claim) for store in (counters, elsewhere) for _ in range(15)))
+
+        assert 10 == sum(decision.admitted for decision in decisions)
+
+    def test_loses_nothing_when_many_settle_at_once(self, counters, elsewhere):
+        """Reservations and settlements of many threads add up."""
+        counters.seed("key:usd:2026-01", 0, until=None)
+
+        def work(store, worker):
+            for turn in range(10):
+                name = f"{worker}:{turn}"
+                reserve(store, window(5, None), level(1, None), total(5, None), name=name)
+                settle(store, name, window(2), level(), total(3))
+
+        at_once(*(partial(work, store, secrets.token_hex(4)) for _ in range(4) for store in (counters, elsewhere)))
+
+        assert 160 == used(counters, window())
+        assert Reading(0, 0, True, 0, 0) == look(counters, level())
+        assert Reading(240, 0, True, 0, 0) == look(counters, total(limit=None))
