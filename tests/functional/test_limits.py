@@ -53,7 +53,7 @@ def at_once(gateway, keys: list[str], **chat) -> list:
 )
 def test_a_limit_of_ten_lets_ten_of_fifty_in(pair, azure, limits, name):
     """However many come at once, and whichever process takes them: exactly as many as the limit says."""
-    azure.script(Script(delay_seconds=1.5))  # all of them run at the same time
+    azure.script(Script(delay=1.5), times=None)  # all of them run at the same time
     key = pair.key(limits=limits)
 
     # Two processes of sixteen threads each take twelve at a time for sure.
@@ -145,7 +145,7 @@ def test_a_users_own_view(gateway):
 def test_an_error_of_azures_brings_the_users_headers(gateway, azure):
     """x-ratelimit-* are the key's own, also where Azure says no; Azure's are renamed."""
     key = gateway.key(limits={"requests_per_minute": 5, "tokens_per_minute": 1000})
-    azure.script(Script(limit="tokens"))
+    azure.script(Script(fault="token_rate_limit"))
 
     answer = gateway.chat(key)
 

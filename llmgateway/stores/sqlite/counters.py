@@ -108,11 +108,15 @@ class SQLiteCounters:
                 [(expires_at, reservation) for reservation in reservations],
             )
 
-    def look(self, claims: Sequence[Claim]) -> tuple[Reading, ...]:
+    def look(self, claims: Sequence[Claim]) -> Decision:
         with self._database.transaction() as connection:
             turn = self._turn(connection)
             turn.load((claim.counter, claim.kind) for claim in claims)
-            return tuple(turn.read(claims))
+            unknown = turn.unknown(claims)
+            readings = () if unknown else tuple(turn.read(claims))
+        return Decision(
+            admitted=not unknown and all(reading.fits for reading in readings), readings=readings, unknown=unknown
+        )
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         with self._database.transaction() as connection:
