@@ -57,12 +57,18 @@ class Desk:
         self.unshipped: list[UsageRecord] = []
         self._batches = 0
         self._requests = 0
-        self.limiter = Limiter(self.counters, self, leases=Leases(self.counters), ship=self._ship, clock=clock)
+        self.leases = Leases(self)
+        self.renewed: list[list[str]] = []
+        self.limiter = Limiter(self.counters, self, leases=self.leases, ship=self._ship, clock=clock)
 
     def report(self, **filters):
         if self.log_is_away:
             raise StoreUnavailable("away")
         return self.log.report(**filters)
+
+    def renew(self, reservations, *, lease: float) -> None:
+        self.renewed.append(reservations)
+        self.counters.renew(reservations, lease=lease)
 
     def _ship(self) -> None:
         if self.unshipped:
@@ -152,6 +158,18 @@ def test_a_request_that_did_not_reach_azure_gets_everything_back(desk):
 
     for _ in range(5):
         desk.admit(caller(limits, limits, limits)).refund()
+
+
+@pytest.mark.parametrize("end", [lambda admission: admission.settle(draft()), lambda admission: admission.refund()])
+def test_what_is_claimed_is_kept_until_the_request_ends(desk, end):
+    """A long answer does not lose its slot, and nothing is renewed for a request that has ended."""
+    admission = desk.admit(caller(Limits(parallel_requests=1)))
+
+    desk.leases.renew()
+    end(admission)
+    desk.leases.renew()
+
+    assert [["req-1"]] == desk.renewed
 
 
 def test_an_error_of_azures_costs_a_request_and_no_tokens(desk):
