@@ -17,7 +17,9 @@ import redis
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Prices, Prompt
-from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation
+from llmgateway.stores.mongo import MongoDatabase
+from llmgateway.stores.mongo_keys import MongoKeys
+from llmgateway.stores.mongo_organisation import MongoOrganisation
 from llmgateway.stores.redis import RedisCache, RedisKeys, RedisOrganisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.servers import PASSWORD, free_port

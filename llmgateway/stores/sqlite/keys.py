@@ -111,7 +111,7 @@ class SQLiteKeys:
             ).fetchone()
         return _record(row) if row else None
 
-    def revoke_group(self, group: str) -> list[str]:
+    def revoke_group(self, group: str) -> Sequence[str]:
         with self._database.transaction() as connection:
             revoked = connection.execute(
                 'UPDATE keys SET active = 0 WHERE "group" = ? AND active RETURNING digest, retiring_digest', (group,)
