@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -108,16 +108,21 @@ class MongoKeys:
             )
 
     def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
-        while (record := self.get(key_id)) is not None:
-            retiring = None if retires_at is None else record.digest
-            changes = {"digest": digest, "digests": _digests(digest, retiring), "retiring_digest": retiring}
-            if digest == record.digest:
+        while (before := self.get(key_id)) is not None:
+            if digest == before.digest:
                 raise _taken_already()
+            retiring = None if retires_at is None else before.digest
+            changes = {
+                "digest": digest,
+                "digests": replace(before, digest=digest, retiring_digest=retiring).digests,
+                "retiring_digest": retiring,
+                "retires_at": retires_at,
+            }
             with self._database.collection("keys") as keys:
                 try:
                     rotated = keys.find_one_and_update(
-                        {"_id": key_id, "digest": record.digest},
-                        {"$set": changes | {"retires_at": retires_at}},
+                        {"_id": key_id, "digest": before.digest},
+                        {"$set": changes},
                         return_document=ReturnDocument.AFTER,
                     )
                 except DuplicateKeyError:
@@ -133,7 +138,7 @@ class MongoKeys:
             # With a name for this revocation: it tells exactly those that were active until now.
             keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
             revoked = keys.find({"group": group, "revoked": mine})
-            return [digest for record in map(_key, revoked) if record is not None for digest in _digests_of(record)]
+            return [digest for record in map(_key, revoked) if record is not None for digest in record.digests]
 
     def remove(self, key_id: str) -> bool:
         with self._database.collection("keys") as keys:
@@ -145,7 +150,7 @@ def _twice(records: Sequence[KeyRecord]) -> set[str]:
     twice: set[str] = set()
     seen: set[str] = set()
     for record in records:
-        names = {record.id, *_digests_of(record)}
+        names = {record.id, *record.digests}
         if names & seen:
             twice.add(record.digest)
         seen |= names
@@ -153,22 +158,14 @@ def _twice(records: Sequence[KeyRecord]) -> set[str]:
 
 
 def _taken(keys: Collection[Document], records: Sequence[KeyRecord]) -> set[str]:
-    names = [name for record in records for name in (record.id, *_digests_of(record))]
+    names = [name for record in records for name in (record.id, *record.digests)]
     there = names_that_exist(keys, names)
-    return {record.digest for record in records if there & {record.id, *_digests_of(record)}}
-
-
-def _digests_of(record: KeyRecord) -> list[str]:
-    return _digests(record.digest, record.retiring_digest)
-
-
-def _digests(digest: str, retiring: str | None) -> list[str]:
-    return [digest] if retiring is None else [digest, retiring]
+    return {record.digest for record in records if there & {record.id, *record.digests}}
 
 
 def _document(record: KeyRecord) -> Document:
     values = {name: _stored(getattr(record, name)) for name in _FIELDS}
-    return {"_id": record.id, "digests": _digests_of(record)} | values
+    return {"_id": record.id, "digests": record.digests} | values
 
 
 def _stored(value: object) -> object:

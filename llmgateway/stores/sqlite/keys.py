@@ -126,9 +126,9 @@ class SQLiteKeys:
 def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[str]:
     """The digests of those of *records* that cannot be added to what is there and to each other."""
     taken: set[str] = set()
-    seen: set[str | None] = set()
+    seen: set[str] = set()
     for record in records:
-        names = {record.id, record.digest, record.retiring_digest} - {None}
+        names = {record.id, *record.digests}
         values = {"id": record.id, "digest": record.digest, "retiring": record.retiring_digest}
         if names & seen or connection.execute(_TAKEN, values).fetchone():
             taken.add(record.digest)
