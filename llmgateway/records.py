@@ -126,6 +126,11 @@ class KeyRecord:
     """Of the key that this one replaces, which opens the same until ``retires_at``."""
     retires_at: datetime | None = None
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """By what the key is found: its digest, and the retiring one."""
+        return (self.digest,) if self.retiring_digest is None else (self.digest, self.retiring_digest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:

@@ -46,6 +46,10 @@ OWN = {  # what each may have of the drivers; whoever is not here has none
     "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},
     "stores/mongo": {"pymongo"},
+    "stores/mongo_import": {"pymongo"},
+    "stores/mongo_keys": {"pymongo"},
+    "stores/mongo_organisation": {"pymongo"},
+    "stores/mongo_audit": {"pymongo"},
     "stores/mongo_usage": {"pymongo"},
     "web": {"flask", "flask_smorest", "marshmallow"},
 }

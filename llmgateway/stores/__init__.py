@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..clock import Clock
-from ..interfaces import KeyStore, OrganisationStore, Pingable, UsageLog
+from ..interfaces import AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
 from ..settings import Settings
 from .circuit import Circuit
 from .remembered import RememberedKeys
@@ -21,6 +21,7 @@ class Stores:
     keys: KeyStore
     organisation: OrganisationStore
     usage_log: UsageLog
+    audit_log: AuditLog
     backends: tuple[Pingable, ...]
 
 
@@ -42,27 +43,32 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
 
 
 def _sqlite(settings: Settings) -> Stores:
-    from .sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+    from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     return Stores(
         keys=SQLiteKeys(database),
         organisation=SQLiteOrganisation(database),
         usage_log=SQLiteUsageLog(database),
+        audit_log=SQLiteAuditLog(database),
         backends=(database,),
     )
 
 
 def _mongo(url: str, settings: Settings, clock: Clock) -> Stores:
-    from .mongo import MongoDatabase, MongoKeys, MongoOrganisation, check_url
+    from .mongo import MongoDatabase, check_url
+    from .mongo_audit import MongoAuditLog
+    from .mongo_keys import MongoKeys
+    from .mongo_organisation import MongoOrganisation
     from .mongo_usage import MongoUsageLog
 
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
     return Stores(
-        keys=MongoKeys(database),
+        keys=MongoKeys(database, clock=clock),
         organisation=MongoOrganisation(database),
         usage_log=MongoUsageLog(database, clock=clock),
+        audit_log=MongoAuditLog(database),
         backends=(database,),
     )
 
@@ -75,5 +81,6 @@ def _with_redis_in_front(durable: Stores, url: str, settings: Settings, clock: C
         keys=RedisKeys(cache, durable.keys),
         organisation=RedisOrganisation(cache, durable.organisation),
         usage_log=durable.usage_log,
+        audit_log=durable.audit_log,
         backends=(cache, *durable.backends),
     )

@@ -1,39 +1,40 @@
-"""Keys and settings in MongoDB, and the way to it. A standalone server will do: no transactions are used.
+"""The way to MongoDB, and its indexes. A standalone server will do: no transactions are used.
 
-Collections: ``keys`` (``_id`` is the key's identifier), ``organisation`` (one document, so that
-each change is one atomic step), ``prompts`` (the versions that were replaced; ``_id`` is the
-version), and those of usage, which ``mongo_usage.py`` describes.
+The modules beside this one say what is in the collections: ``mongo_keys.py`` and
+``mongo_import.py``, ``mongo_organisation.py``, ``mongo_usage.py``, ``mongo_audit.py``.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, fields
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC
 from typing import Any, TypeAlias
 
 import pymongo
 from bson.codec_options import CodecOptions
-from pymongo import IndexModel, MongoClient, ReadPreference, ReturnDocument, WriteConcern
+from pymongo import IndexModel, MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
-from llmgateway.records import KeyRecord, Lookup, Organisation, Prices, Prompt
 
 Document: TypeAlias = dict[str, Any]
 
 _INDEXES = {
     "keys": [
         IndexModel("digest", unique=True),
+        # Over the elements: no digest of one document, retiring or not, is in another.
+        IndexModel("digests", unique=True, sparse=True),
+        IndexModel("importing", sparse=True),
         IndexModel([("user", 1), ("_id", 1)]),
         IndexModel([("group", 1), ("_id", 1)]),
     ],
+    "prompts": [IndexModel([("scope", 1), ("_id", 1)])],
+    "audit": [IndexModel([("target", 1), ("_id", 1)])],
     # With _id, so that a page of equal times needs no sorting.
     "logs": [
         IndexModel([("timestamp", 1), ("_id", 1)]),
@@ -41,7 +42,7 @@ _INDEXES = {
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel([("outcome", 1), ("timestamp", 1), ("_id", 1)]),
     ],
-    "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)])],
+    "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
 }
 
 
@@ -75,7 +76,7 @@ class MongoDatabase:
         timeout: Seconds for each of: choosing a server, connecting, an answer, a write's acknowledgement.
             What the URL says about these is overruled. Not below one: the driver looks only every half
             a second whether a server that was away is back.
-        report_timeout: Seconds for a whole usage report, which has more to read than a look-up.
+        report_timeout: Seconds for a whole usage report, or a class' keys, which are more than a look-up.
     """
 
     name = "mongodb"
@@ -168,170 +169,3 @@ class MongoDatabase:
             if client is not made:
                 made.close()
         return client
-
-
-_KEY_FIELDS = tuple(field.name for field in fields(KeyRecord) if field.name != "id")
-
-
-class MongoKeys:
-    """A :class:`~llmgateway.interfaces.KeyStore` in MongoDB.
-
-    :meth:`find` is two round trips, the price of a server without transactions or joins; put Redis in front.
-    """
-
-    def __init__(self, database: MongoDatabase) -> None:
-        self._database = database
-
-    def find(self, digest: str) -> Lookup:
-        with self._database.collections(promptly=True) as database:
-            found = database["keys"].find_one({"digest": digest})
-            present = database["organisation"].find_one({"_id": _ORGANISATION}, {"generation": 1})
-        return Lookup(_key(found), (present or {}).get("generation", ""))
-
-    def add(self, record: KeyRecord) -> bool:
-        document = {"_id": record.id} | {name: getattr(record, name) for name in _KEY_FIELDS}
-        with self._database.collection("keys") as keys:
-            try:
-                keys.insert_one(document)
-            except DuplicateKeyError:
-                return False
-        return True
-
-    def get(self, key_id: str) -> KeyRecord | None:
-        with self._database.collection("keys") as keys:
-            return _key(keys.find_one({"_id": key_id}))
-
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
-        if limit == 0:  # which means "all" to MongoDB
-            return []
-        filters = {"user": user, "group": group, "active": active}
-        wanted = {name: value for name, value in filters.items() if value is not None}
-        with self._database.collection("keys") as keys:
-            found = keys.find({"_id": {"$gt": after}, **wanted}, sort=[("_id", 1)], limit=limit or 0)
-            return [key for key in map(_key, found) if key is not None]
-
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
-        if not changes:
-            return self.get(key_id)
-        if unknown := changes.keys() - set(_KEY_FIELDS) | changes.keys() & {"digest"}:
-            raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
-        with self._database.collection("keys") as keys:
-            return _key(
-                keys.find_one_and_update({"_id": key_id}, {"$set": dict(changes)}, return_document=ReturnDocument.AFTER)
-            )
-
-    def remove(self, key_id: str) -> bool:
-        with self._database.collection("keys") as keys:
-            return keys.delete_one({"_id": key_id}).deleted_count == 1
-
-
-def _key(document: Mapping[str, Any] | None) -> KeyRecord | None:
-    if document is None:
-        return None
-    # A document that an older program wrote lacks the newer fields: they take their defaults.
-    known = {name: document[name] for name in _KEY_FIELDS if name in document}
-    if known.get("models") is not None:
-        known["models"] = tuple(known["models"])
-    return KeyRecord(id=document["_id"], **known)
-
-
-_ORGANISATION = "organisation"
-
-
-class MongoOrganisation:
-    """An :class:`~llmgateway.interfaces.OrganisationStore` in MongoDB.
-
-    The one document has the prompt in force, the credential and the generation, and changes
-    in one step. A prompt is copied to ``prompts`` before it is replaced, so a process that dies
-    at any point leaves neither a gap among the versions nor one that was never in force.
-    """
-
-    def __init__(self, database: MongoDatabase) -> None:
-        self._database = database
-
-    def load(self) -> Organisation:
-        document = self._document()
-        return Organisation(
-            prompt=_prompt(document.get("prompt")),
-            credential=document.get("credential"),
-            prices={entry["model"]: _prices(entry) for entry in document.get("prices", ())},
-            generation=document.get("generation", ""),
-        )
-
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
-        while True:
-            present = _prompt(self._document().get("prompt"))
-            self._keep(present)
-            following = {"version": present.version + 1, "text": text, "set_at": set_at}
-            if self._change({"prompt": following}, if_=_version(present.version)):
-                return _prompt(following)
-            # Somebody else was faster, and has made the version that this one comes after.
-
-    def prompt_versions(self) -> list[Prompt]:
-        # The present one first: if it is replaced in between, it is among those that were kept.
-        present = _prompt(self._document().get("prompt"))
-        with self._database.collection("prompts") as prompts:
-            versions = {
-                document["_id"]: _prompt(document | {"version": document["_id"]}) for document in prompts.find()
-            }
-        if present.version:
-            versions[present.version] = present
-        return [versions[version] for version in sorted(versions, reverse=True)]
-
-    def set_credential(self, credential: bytes) -> None:
-        while not self._change({"credential": credential}):
-            pass  # lost the race to create the document; now it is there
-
-    def set_prices(self, model: str, prices: Prices | None) -> None:
-        # A list, not a document by model: names of models have dots in them.
-        while True:
-            before = self._document().get("prices")
-            after = [entry for entry in before or () if entry["model"] != model]
-            if prices is not None:
-                after.append({"model": model} | asdict(prices))
-            if self._change({"prices": after}, if_={"prices": before}):
-                return
-
-    def _document(self) -> Document:
-        with self._database.collections(promptly=True) as database:
-            return database["organisation"].find_one({"_id": _ORGANISATION}) or {}
-
-    def _keep(self, prompt: Prompt) -> None:
-        if prompt.version:
-            with self._database.collection("prompts") as prompts, suppress(DuplicateKeyError):
-                prompts.insert_one({"_id": prompt.version, "text": prompt.text, "set_at": prompt.set_at})
-
-    def _change(self, fields: Document, *, if_: Document | None = None) -> bool:
-        """Set *fields* and a new generation in one step; False if another process came first."""
-        # MongoDB compares a field that is not there with null as equal.
-        wanted = {"_id": _ORGANISATION} | (if_ or {})
-        changes = {"$set": fields | {"generation": secrets.token_hex(16)}}
-        with self._database.collection("organisation") as organisation:
-            try:
-                organisation.update_one(wanted, changes, upsert=True)
-            except DuplicateKeyError:
-                # No document is as wanted, and the upsert found that there is one all the same.
-                return False
-        return True
-
-
-def _version(version: int) -> Document:
-    return {"prompt.version": version or None}
-
-
-def _prices(entry: Mapping[str, Any]) -> Prices:
-    return Prices(prompt=entry["prompt"], cached=entry["cached"], completion=entry["completion"])
-
-
-def _prompt(document: Mapping[str, Any] | None) -> Prompt:
-    if document is None:
-        return Prompt()
-    return Prompt(version=document["version"], text=document["text"], set_at=document["set_at"])

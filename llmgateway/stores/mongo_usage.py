@@ -106,9 +106,10 @@ class MongoUsageLog:
         first_day: date | None = None,
         last_day: date | None = None,
         key_id: str | None = None,
+        group: str | None = None,
     ) -> list[UsageRow]:
         pipeline: list[Document] = [
-            {"$match": _wanted(first_day, last_day, key_id)},
+            {"$match": _wanted(first_day, last_day, {"key_id": key_id, "group": group})},
             {"$group": {"_id": {name: _GROUPINGS[name] for name in by} or None, **_SUMMED}},
         ]
         if by:
@@ -187,8 +188,10 @@ class MongoUsageLog:
             return
         with self._database.collections() as database:
             states = database["usage_state"]
+            empty = database["logs"].find_one({}, {"_id": 1}) is None
+            # In this order: whoever brings the first record has said before that the sums are complete.
             complete = (states.find_one({"_id": _STATE}) or {}).get("complete")
-            if not complete and database["logs"].find_one({}, {"_id": 1}) is None:
+            if not complete and empty:
                 states.update_one({"_id": _STATE}, {"$set": {"complete": True}}, upsert=True)
                 complete = True
         if not complete:
@@ -379,14 +382,13 @@ def _document(cell: Cell) -> Document:
     return cell._asdict() | {"day": cell.day.isoformat()}
 
 
-def _wanted(first_day: date | None, last_day: date | None, key_id: str | None) -> Document:
+def _wanted(first_day: date | None, last_day: date | None, of: Mapping[str, str | None]) -> Document:
     # A sum of nothing is of a batch that is under way.
     wanted: Document = {"requests": {"$gt": 0}}
+    wanted.update({name: value for name, value in of.items() if value is not None})
     period = {bound: day.isoformat() for bound, day in {"$gte": first_day, "$lte": last_day}.items() if day is not None}
     if period:
         wanted["day"] = period
-    if key_id is not None:
-        wanted["key_id"] = key_id
     return wanted
 
 

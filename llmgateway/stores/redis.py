@@ -4,7 +4,8 @@ Redis is never the truth. It holds, under names that share one hash tag so that 
 them together:
 
 ``llmgateway:{gateway}:key:<digest>``
-    A key as the durable store had it, and until when that may be believed unasked.
+    A key as the durable store had it, and until when that may be believed unasked. One that is being
+    replaced is there twice: under its digest and under its retiring one.
 ``llmgateway:{gateway}:generation``
     A token that is replaced whenever the organisation changes.
 ``llmgateway:{gateway}:organisation``
@@ -25,7 +26,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from importlib import resources
@@ -38,7 +39,7 @@ from redis.retry import Retry
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore, OrganisationStore
-from llmgateway.records import KeyRecord, Lookup, Organisation, Prices, Prompt
+from llmgateway.records import Group, KeyRecord, Limits, Lookup, Organisation, Prices, Prompt
 
 from .circuit import Circuit
 
@@ -125,9 +126,9 @@ class RedisCache:
         names = [self._key(digest), self._guard]
         self._try(lambda: self._fill(keys=names, args=[guard, entry, self._ttl]))
 
-    def wipe_key(self, digest: str) -> None:
-        """Let no process believe what it knows of a key. Raises nothing: what cannot be done now is done later."""
-        self._wipe(self._key(digest))
+    def wipe_keys(self, digests: Iterable[str]) -> None:
+        """Let no process believe what it knows of these. Raises nothing: what cannot be done now is done later."""
+        self._wipe(*map(self._key, digests))
 
     def wipe_generation(self) -> None:
         """Begin a new generation. Raises nothing: what cannot be done now is done later."""
@@ -154,8 +155,8 @@ class RedisCache:
             *_, (generation, guard) = pipe.execute()
         return generation, guard
 
-    def _wipe(self, name: str) -> None:
-        self._pending.add(_Wipe(name))
+    def _wipe(self, *names: str) -> None:
+        self._pending.add(_Wipe(names))
         # Urgent: an admin's change may wait for a time-out, a user's look-up may not.
         self._try(lambda: None, urgent=True)
 
@@ -163,7 +164,10 @@ class RedisCache:
         wipes = self._pending.copy()
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(self._guard, uuid.uuid4().hex, ex=self._ttl)
-            pipe.delete(*{wipe.name for wipe in wipes})
+            for wipe in wipes:
+                if wipe.names:
+                    # Not DEL, whose time grows with what it frees: thousands of keys are revoked at once.
+                    pipe.unlink(*wipe.names)
             pipe.execute()
         # By identity: the same name may have become due again in the meantime, as another wipe.
         self._pending.difference_update(wipes)
@@ -192,9 +196,9 @@ class RedisCache:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wipe:
-    """One name that has to be deleted; each is itself, even of the same name."""
+    """Names that have to be deleted; each is itself, even of the same names."""
 
-    name: str
+    names: tuple[str, ...]
 
 
 def _client(url: str, timeout: float) -> redis.Redis:
@@ -244,13 +248,18 @@ class RedisKeys:
         if record is not None:
             self._cache.fill(digest, self._encode(record), guard=look.guard)
         elif cached is not None:
-            self._cache.wipe_key(digest)
+            self._cache.wipe_keys([digest])
         return Lookup(record, look.generation)
 
     def add(self, record: KeyRecord) -> bool:
         added = self._durable.add(record)
-        self._cache.wipe_key(record.digest)
+        self._cache.wipe_keys(record.digests)
         return added
+
+    def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
+        taken = self._durable.add_all(records)
+        self._cache.wipe_keys(digest for record in records for digest in record.digests)
+        return taken
 
     def get(self, key_id: str) -> KeyRecord | None:
         return self._durable.get(key_id)
@@ -269,8 +278,30 @@ class RedisKeys:
     def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
         record = self._durable.update(key_id, changes)
         if record is not None:
-            self._cache.wipe_key(record.digest)
+            self._cache.wipe_keys(record.digests)
         return record
+
+    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+        before = self._durable.get(key_id)
+        digests = {digest, *(before.digests if before else ())}
+        try:
+            rotated = self._durable.rotate(key_id, digest, retires_at=retires_at)
+            # Another rotation may have come between.
+            digests.update(rotated.digests if rotated else ())
+        finally:
+            # Also after an error, as in remove().
+            self._cache.wipe_keys(digests)
+        return rotated
+
+    def revoke_group(self, group: str) -> Sequence[str]:
+        digests = {digest for record in self._durable.list(group=group) for digest in record.digests}
+        try:
+            revoked = self._durable.revoke_group(group)
+            digests.update(revoked)
+        finally:
+            # Also after an error, as in remove(): when the admin tries again, none is active any more.
+            self._cache.wipe_keys(digests)
+        return revoked
 
     def remove(self, key_id: str) -> bool:
         record = self._durable.get(key_id)
@@ -280,7 +311,7 @@ class RedisKeys:
             # Also after an error: the store may have done it and only its answer was lost, and
             # when the admin tries again there is no record any more that tells the digest.
             if record is not None:
-                self._cache.wipe_key(record.digest)
+                self._cache.wipe_keys(record.digests)
 
     def _encode(self, record: KeyRecord) -> bytes:
         return orjson.dumps({"fresh_until": self._cache.clock() + self._cache.freshness, "record": record})
@@ -308,10 +339,10 @@ class RedisOrganisation:
         try:
             organisation = self._cache.durable.call(self._durable.load)
         except StoreUnavailable:
-            copy = self._cache.organisation()
+            copy = _decode_organisation(self._cache.organisation())
             if copy is None:
                 raise
-            return _decode_organisation(copy)
+            return copy
         self._cache.keep_organisation(_encode_organisation(organisation))
         return organisation
 
@@ -322,8 +353,29 @@ class RedisOrganisation:
         finally:
             self._cache.wipe_generation()
 
-    def prompt_versions(self) -> list[Prompt]:
-        return self._durable.prompt_versions()
+    def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
+        return self._durable.add_prompt(text, set_at, scope=scope)
+
+    def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
+        return self._durable.prompt_versions(scope=scope)
+
+    def set_limits(self, limits: Limits) -> None:
+        try:
+            self._durable.set_limits(limits)
+        finally:
+            self._cache.wipe_generation()
+
+    def set_group(self, group: Group) -> None:
+        try:
+            self._durable.set_group(group)
+        finally:
+            self._cache.wipe_generation()
+
+    def remove_group(self, name: str) -> bool:
+        try:
+            return self._durable.remove_group(name)
+        finally:
+            self._cache.wipe_generation()
 
     def set_credential(self, credential: bytes) -> None:
         try:
@@ -343,14 +395,20 @@ def _encode_organisation(organisation: Organisation) -> bytes:
     return orjson.dumps(replace(organisation, credential=None)) + b"\n" + (credential or b"")
 
 
-def _decode_organisation(entry: bytes) -> Organisation:
+def _decode_organisation(entry: bytes | None) -> Organisation | None:
+    """What admins had set; None for what another version of this program has written."""
+    if entry is None:
+        return None
     document, _, credential = entry.partition(b"\n")
-    fields = orjson.loads(document)
-    set_at = fields["prompt"]["set_at"]
+    shape = orjson.loads(document)
+    if shape.keys() != _ORGANISATION_FIELDS:
+        return None
     return Organisation(
-        prompt=Prompt(**fields["prompt"] | {"set_at": set_at and datetime.fromisoformat(set_at)}),
+        prompt=_prompt(shape["prompt"]),
         credential=credential or None,
-        prices={model: Prices(**prices) for model, prices in fields["prices"].items()},
+        prices={model: Prices(**prices) for model, prices in shape["prices"].items()},
+        limits=Limits.from_json(shape["limits"]),
+        groups={name: _group(group) for name, group in shape["groups"].items()},
     )
 
 
@@ -360,6 +418,7 @@ def _durable_generation(generation: str) -> str:
 
 
 _FIELDS = frozenset(field.name for field in fields(KeyRecord))
+_ORGANISATION_FIELDS = frozenset(field.name for field in fields(Organisation))
 
 
 class _Cached(NamedTuple):
@@ -377,9 +436,32 @@ def _decode(entry: bytes | None) -> _Cached | None:
     # a limit: better to ask the durable store.
     if found.keys() != _FIELDS:
         return None
-    for name in ("created_at", "starts_at", "expires_at"):
-        if found[name] is not None:
-            found[name] = datetime.fromisoformat(found[name])
-    if found["models"] is not None:
-        found["models"] = tuple(found["models"])
+    for name in ("created_at", "starts_at", "expires_at", "retires_at"):
+        found[name] = _time(found[name])
+    found["models"] = _models(found["models"])
+    found["limits"] = Limits.from_json(found["limits"])
+    if found["prompt"] is not None:
+        found["prompt"] = _prompt(found["prompt"])
     return _Cached(KeyRecord(**found), shape["fresh_until"])
+
+
+def _group(shape: dict[str, Any]) -> Group:
+    for name in ("created_at", "starts_at", "expires_at"):
+        shape[name] = _time(shape[name])
+    shape["models"] = _models(shape["models"])
+    shape["limits"] = Limits.from_json(shape["limits"])
+    if shape["prompt"] is not None:
+        shape["prompt"] = _prompt(shape["prompt"])
+    return Group(**shape)
+
+
+def _prompt(shape: Mapping[str, Any]) -> Prompt:
+    return Prompt(version=shape["version"], text=shape["text"], set_at=_time(shape["set_at"]), scope=shape["scope"])
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _models(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)

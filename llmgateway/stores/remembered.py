@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
@@ -19,7 +20,7 @@ class RememberedKeys:
 
     A key that was revoked while every store is away goes on working here until one is back:
     refusing all valid keys would be the greater harm. What this process has never looked up
-    stays unknown.
+    stays unknown, and what it has changed itself is not taken from memory.
 
     Args:
         circuit: Spares look-ups the wait for a *store* that has just failed; None if the store
@@ -60,8 +61,16 @@ class RememberedKeys:
         except KeyError:
             return  # another thread was quicker
 
+    def _forget(self, *records: KeyRecord | None) -> None:
+        for record in records:
+            for digest in record.digests if record else ():
+                self._seen.pop(digest, None)
+
     def add(self, record: KeyRecord) -> bool:
         return self._store.add(record)
+
+    def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
+        return self._store.add_all(records)
 
     def get(self, key_id: str) -> KeyRecord | None:
         return self._store.get(key_id)
@@ -78,7 +87,24 @@ class RememberedKeys:
         return self._store.list(user=user, group=group, active=active, after=after, limit=limit)
 
     def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
-        return self._store.update(key_id, changes)
+        record = self._store.update(key_id, changes)
+        self._forget(record)
+        return record
+
+    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+        before = self._store.get(key_id)
+        rotated = self._store.rotate(key_id, digest, retires_at=retires_at)
+        self._forget(before, rotated)
+        return rotated
+
+    def revoke_group(self, group: str) -> Sequence[str]:
+        revoked = self._store.revoke_group(group)
+        for digest in revoked:
+            self._seen.pop(digest, None)
+        return revoked
 
     def remove(self, key_id: str) -> bool:
-        return self._store.remove(key_id)
+        before = self._store.get(key_id)
+        removed = self._store.remove(key_id)
+        self._forget(before)
+        return removed

@@ -17,18 +17,25 @@ import pymongo
 import pytest
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
-from llmgateway.records import Outcome, UsageRecord
-from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation, check_url
+from llmgateway.records import Outcome, Prompt, UsageRecord
+from llmgateway.stores.mongo import MongoDatabase, check_url
+from llmgateway.stores.mongo_audit import MongoAuditLog
+from llmgateway.stores.mongo_keys import MongoKeys
+from llmgateway.stores.mongo_organisation import MongoOrganisation
 from llmgateway.stores.mongo_usage import MongoUsageLog
 from llmgateway.stores.sums import SUMS
 from tests.servers import PASSWORD, USER, free_port, wait_until
 from tests.stores.contract import (
+    LIMITS,
     NEW_YEAR,
+    AuditLogContract,
     KeyStoreContract,
     OrganisationStoreContract,
     UsageLogContract,
     append,
     at_once,
+    audit,
+    group,
     key,
     unavailable,
     usage,
@@ -76,9 +83,24 @@ class TestMongoKeys(KeyStoreContract):
     def test_reads_what_an_older_program_wrote(self, keys, collections):
         """A field that came later has its default in a document that lacks it; an unknown one is no harm."""
         keys.add(key(1))
-        collections["keys"].update_one({"_id": key(1).id}, {"$unset": {"models": "", "note": ""}, "$set": {"extra": 1}})
+        later = ("models", "note", "limits", "prompt", "retiring_digest", "retires_at", "digests")
+        collections["keys"].update_one({"_id": key(1).id}, {"$unset": dict.fromkeys(later, ""), "$set": {"extra": 1}})
 
         assert keys.find(key(1).digest).record == key(1)
+        assert not keys.add(key(2, digest=key(1).digest))
+        assert {key(1).digest} == keys.add_all([key(2, digest=key(1).digest)])
+        rotated = keys.rotate(key(1).id, "f" * 64, retires_at=NEW_YEAR)
+        assert rotated == keys.find(key(1).digest).record == keys.find("f" * 64).record
+
+    def test_looks_up_retiring_keys_by_the_index(self, keys, collections):
+        """So does the look-up of a key that is being replaced."""
+        for number in range(20):
+            keys.add(key(number))
+
+        plan = collections["keys"].find({"digests": key(7).digest}).explain()
+
+        assert plan["queryPlanner"]["winningPlan"]["inputStage"]["keyPattern"] == {"digests": 1}
+        assert plan["executionStats"]["totalDocsExamined"] == 1
 
 
 class TestMongoOrganisation(OrganisationStoreContract):
@@ -95,13 +117,58 @@ class TestMongoOrganisation(OrganisationStoreContract):
         return MongoKeys(database)
 
     def test_a_death_between_two_steps_loses_no_version(self, organisation, collections):
-        """A process that dies after keeping the old prompt, and before setting the new, leaves no trace."""
-        organisation.set_prompt("one", NEW_YEAR)
-        collections["prompts"].insert_one({"_id": 1, "text": "one", "set_at": NEW_YEAR})
+        """A process that dies after a version got its number, and before it is in force, has set nothing."""
+        one = organisation.set_prompt("one", NEW_YEAR)
+        collections["prompts"].insert_one({"_id": 2, "text": "two", "set_at": NEW_YEAR, "scope": ""})
 
-        assert [prompt.version for prompt in organisation.prompt_versions()] == [1]
-        assert organisation.set_prompt("two", NEW_YEAR).version == 2
-        assert [prompt.text for prompt in organisation.prompt_versions()] == ["two", "one"]
+        assert one == organisation.load().prompt
+        three = organisation.set_prompt("three", NEW_YEAR)
+
+        assert (3, three) == (three.version, organisation.load().prompt)
+        assert ["three", "two", "one"] == [prompt.text for prompt in organisation.prompt_versions()]
+
+    def test_of_two_prompts_at_once_the_higher_one_stays(self, organisation, elsewhere, monkeypatch):
+        """One that got its number first, and is put in force last, takes nobody's place."""
+        document = MongoOrganisation._document
+        others = iter([lambda: None, lambda: elsewhere.set_prompt("two", NEW_YEAR)])
+
+        def _document(self):
+            if self is organisation:
+                next(others, lambda: None)()
+            return document(self)
+
+        monkeypatch.setattr(MongoOrganisation, "_document", _document)
+
+        assert 1 == organisation.set_prompt("one", NEW_YEAR).version
+
+        assert "two" == organisation.load().prompt.text
+        assert [2, 1] == [prompt.version for prompt in elsewhere.prompt_versions()]
+
+    def test_reads_the_prompts_that_an_older_program_wrote(self, organisation, collections):
+        """It kept the one in force in one place, those before it in another, and knew no scope."""
+        older = [{"version": number, "text": str(number), "set_at": NEW_YEAR} for number in (1, 2)]
+        collections["prompts"].insert_one({"_id": 1, "text": "1", "set_at": NEW_YEAR})
+        collections["organisation"].insert_one({"_id": "organisation", "prompt": older[1], "generation": "g"})
+        one, two = (Prompt(**document) for document in older)
+
+        assert two == organisation.load().prompt
+        assert [two, one] == organisation.prompt_versions() == organisation.prompt_versions(scope="")
+        group = organisation.add_prompt("3", NEW_YEAR, scope="group:physics")
+        four = organisation.set_prompt("4", NEW_YEAR)
+
+        assert (3, 4) == (group.version, four.version)
+        assert [four, two, one] == organisation.prompt_versions(scope="")
+        assert [four, group, two, one] == organisation.prompt_versions()
+
+
+class TestMongoAuditLog(AuditLogContract):
+    @pytest.fixture
+    def log(self, database):
+        return MongoAuditLog(database)
+
+    @pytest.fixture
+    def elsewhere(self, other_database):
+        return MongoAuditLog(other_database)
 
 
 class TestMongoUsageLog(UsageLogContract):
@@ -237,6 +304,7 @@ def serves(database):
 class TestAway:
     def everything(self, database):
         keys, organisation, log = MongoKeys(database), MongoOrganisation(database), MongoUsageLog(database)
+        audit_log = MongoAuditLog(database)
         return [
             lambda: keys.find(key().digest),
             lambda: keys.add(key()),
@@ -244,6 +312,15 @@ class TestAway:
             keys.list,
             lambda: keys.update(key().id, {"name": "x"}),
             lambda: keys.remove(key().id),
+            lambda: keys.add_all([key()]),
+            lambda: keys.rotate(key().id, "f" * 64, retires_at=None),
+            lambda: keys.revoke_group("physics"),
+            lambda: organisation.add_prompt("x", NEW_YEAR, scope="group:physics"),
+            lambda: organisation.set_limits(LIMITS),
+            lambda: organisation.set_group(group()),
+            lambda: organisation.remove_group("physics"),
+            lambda: audit_log.append(audit()),
+            lambda: audit_log.entries(limit=1),
             organisation.load,
             lambda: organisation.set_prompt("x", NEW_YEAR),
             organisation.prompt_versions,

@@ -17,15 +17,21 @@ import redis
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Prices, Prompt
-from llmgateway.stores.mongo import MongoDatabase, MongoKeys, MongoOrganisation
+from llmgateway.stores.mongo import MongoDatabase
+from llmgateway.stores.mongo_keys import MongoKeys
+from llmgateway.stores.mongo_organisation import MongoOrganisation
 from llmgateway.stores.redis import RedisCache, RedisKeys, RedisOrganisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.servers import PASSWORD, free_port
 from tests.stores.contract import (
+    LATER,
+    LIMITS,
     NEW_YEAR,
+    PROMPT,
     KeyStoreContract,
     OrganisationStoreContract,
     at_once,
+    group,
     key,
     unavailable,
 )
@@ -323,7 +329,9 @@ class TestFreshness:
         assert host.keys.find(key().digest).record is None
         assert not client.exists(ENTRY)
 
-    @pytest.mark.parametrize("change", [{"later": 1}, {"models": ...}], ids=["newer", "older"])
+    @pytest.mark.parametrize(
+        "change", [{"later": 1}, {"models": ...}, {"limits": ...}], ids=["newer", "older", "no limits"]
+    )
     def test_an_entry_of_another_version_is_not_used(self, host, durable, client, change):
         """An entry with a field more or less, from another version of the program, is read again and replaced."""
         host.keys.add(key(models=("gpt-4o",)))
@@ -334,6 +342,16 @@ class TestFreshness:
 
         assert host.keys.find(key().digest).record == key(models=("gpt-4o",))
         assert orjson.loads(client.get(ENTRY)) != entry
+
+
+def test_a_group_is_revoked_in_one_step(host, client):
+    """However many its keys are, Redis is told once."""
+    host.keys.add_all([key(number, group="physics") for number in range(1000)])
+    client.config_resetstat()
+
+    host.keys.revoke_group("physics")
+
+    assert {"multi": 1, "set": 1, "unlink": 1, "exec": 1} == commands(client)
 
 
 class TestStaleFill:
@@ -378,6 +396,28 @@ class TestStaleFill:
 
         assert not client.exists(ENTRY)
         assert not host.keys.find(key().digest).record.active
+
+    def test_a_revoked_group_wins(self, host, other_host, slow_find, client):
+        """And so does the revocation of a whole group."""
+        host.keys.add(key(group="physics"))
+        finish = slow_find()
+        other_host.keys.revoke_group("physics")
+
+        finish()
+
+        assert not client.exists(ENTRY)
+        assert not host.keys.find(key().digest).record.active
+
+    def test_a_rotation_wins(self, host, other_host, slow_find, client):
+        """And so does a rotation that leaves no old key."""
+        host.keys.add(key())
+        finish = slow_find()
+        other_host.keys.rotate(key().id, "f" * 64, retires_at=None)
+
+        finish()
+
+        assert not client.exists(ENTRY)
+        assert host.keys.find(key().digest).record is None
 
     def test_a_removal_wins(self, host, other_host, slow_find):
         """A key that is removed while another process reads it stays removed."""
@@ -456,11 +496,15 @@ class TestDurableAway:
             assert host.keys.find(key().digest).record == key()
 
     def test_what_admins_set_is_known_to_a_host_that_starts_then(self, host, other_host, durable):
-        """The prompt, the credential and the prices that anybody loaded last serve until the durable store is back."""
+        """What anybody loaded last, groups and limits too, serves until the durable store is back."""
         credential, prices = b"gAAAA\n\x00", Prices(prompt=1, cached=0.5, completion=2)
+        full = group("3.1 \n", starts_at=NEW_YEAR, expires_at=LATER, models=("o3",), limits=LIMITS, prompt=PROMPT)
         host.organisation.set_prompt("Be kind.", NEW_YEAR)
         host.organisation.set_credential(credential)
         host.organisation.set_prices("gpt-4.1", prices)
+        host.organisation.set_limits(LIMITS)
+        host.organisation.set_group(full)
+        host.organisation.set_group(group("empty"))
         before = host.organisation.load()
         durable.away = True
 
@@ -469,6 +513,22 @@ class TestDurableAway:
         assert before == found
         assert found.credential == credential
         assert found.prices == {"gpt-4.1": prices}
+        assert found.limits == LIMITS
+        assert found.groups == {"3.1 \n": full, "empty": group("empty")}
+
+    @pytest.mark.parametrize("change", [{"later": 1}, {"groups": ...}, {"limits": ...}])
+    def test_what_another_version_has_kept_is_not_used(self, host, durable, client, change):
+        """A copy without limits would seem to say that there are none: it is an outage instead."""
+        host.organisation.set_limits(LIMITS)
+        host.organisation.load()
+        name = "llmgateway:{gateway}:organisation"
+        document, _, credential = client.get(name).partition(b"\n")
+        changed = {name: value for name, value in (orjson.loads(document) | change).items() if value is not ...}
+        client.set(name, orjson.dumps(changed) + b"\n" + credential)
+        durable.away = True
+
+        with pytest.raises(StoreUnavailable):
+            host.organisation.load()
 
     def test_what_admins_set_is_not_made_up(self, host, durable):
         """What nobody has loaded yet is an outage, not an organisation without a prompt."""
@@ -535,6 +595,44 @@ class TestDurableAway:
             host.keys.remove(key().id)
 
         assert host.keys.find(key().digest).record is None
+
+    @pytest.mark.parametrize("retires_at", [None, LATER])
+    def test_a_rotation_whose_answer_was_lost(self, host, durable, retires_at):
+        """The key that went is gone, and the one that retires is the new one's record."""
+        host.keys.add(key())
+        host.keys.rotate(key().id, "e" * 64, retires_at=LATER)
+        for digest in (key().digest, "e" * 64):
+            host.keys.find(digest)
+
+        def rotate_and_fail(*arguments, **options):
+            durable.keys.rotate(*arguments, **options)
+            raise StoreUnavailable("the answer was lost")
+
+        durable.rotate = rotate_and_fail
+        with pytest.raises(StoreUnavailable):
+            host.keys.rotate(key().id, "f" * 64, retires_at=retires_at)
+
+        present = durable.keys.get(key().id)
+        assert host.keys.find(key().digest).record is None
+        assert (present if retires_at else None) == host.keys.find("e" * 64).record
+        assert present == host.keys.find("f" * 64).record
+
+    def test_a_revocation_whose_answer_was_lost(self, host, durable):
+        """A group that the durable store revoked is revoked, retiring keys too, although nobody told whose it was."""
+        host.keys.add_all([key(number, group="physics") for number in range(5)])
+        host.keys.rotate(key(3).id, "f" * 64, retires_at=LATER)
+        digests = ["f" * 64, *(key(number).digest for number in range(5))]
+        assert all(host.keys.find(digest).record.active for digest in digests)
+
+        def revoke_and_fail(group):
+            durable.keys.revoke_group(group)
+            raise StoreUnavailable("the answer was lost")
+
+        durable.revoke_group = revoke_and_fail
+        with pytest.raises(StoreUnavailable):
+            host.keys.revoke_group("physics")
+
+        assert not any(host.keys.find(digest).record.active for digest in digests)
 
 
 class TestRedisAway:
@@ -683,6 +781,20 @@ class TestPendingWipes:
         host.cache.ping()
 
         assert not other_host.keys.find(key().digest).record.active
+
+    def test_include_a_whole_group(self, host, other_host, own_redis, client):
+        """A group that was revoked while Redis was away is revoked in one step when it is back."""
+        host.keys.add_all([key(number, group="physics") for number in range(50)])
+        for number in range(50):
+            host.keys.find(key(number).digest)
+        own_redis.kill()
+        host.keys.revoke_group("physics")
+        own_redis.start()
+
+        host.cache.ping()
+
+        assert 1 == commands(client)["unlink"]
+        assert not any(other_host.keys.find(key(number).digest).record.active for number in range(50))
 
     def test_include_the_organisation(self, host, other_host, own_redis):
         """A prompt that was set while Redis was away makes a new generation when Redis is back."""

@@ -90,6 +90,31 @@ def test_a_key_that_was_gone_stays_gone(remembered, store):
         remembered.find("a")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda keys: keys.update("key_a", {"active": False}),
+        lambda keys: keys.rotate("key_a", "c", retires_at=None),
+        lambda keys: keys.revoke_group("physics"),
+        lambda keys: keys.remove("key_a"),
+    ],
+    ids=["updated", "rotated", "revoked", "removed"],
+)
+def test_a_key_that_was_changed_here_is_not_remembered_as_it_was(remembered, store, change):
+    """An outage right after a change does not undo it in the process that made it, by neither of the two keys."""
+    add(remembered, "a")
+    remembered.update("key_a", {"group": "physics"})
+    remembered.rotate("key_a", "b", retires_at=moment(9))
+    assert remembered.find("a").record == remembered.find("b").record is not None
+
+    change(remembered)
+    store.away = True
+
+    for digest in "ab":
+        with pytest.raises(StoreUnavailable):
+            remembered.find(digest)
+
+
 def test_a_store_that_is_away_is_asked_once_a_second(remembered, store, clock):
     """Look-ups do not wait for a store that has just failed; it is used again when it is back."""
     add(remembered, "a")

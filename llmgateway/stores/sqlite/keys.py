@@ -111,7 +111,7 @@ class SQLiteKeys:
             ).fetchone()
         return _record(row) if row else None
 
-    def revoke_group(self, group: str) -> list[str]:
+    def revoke_group(self, group: str) -> Sequence[str]:
         with self._database.transaction() as connection:
             revoked = connection.execute(
                 'UPDATE keys SET active = 0 WHERE "group" = ? AND active RETURNING digest, retiring_digest', (group,)
@@ -126,9 +126,9 @@ class SQLiteKeys:
 def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[str]:
     """The digests of those of *records* that cannot be added to what is there and to each other."""
     taken: set[str] = set()
-    seen: set[str | None] = set()
+    seen: set[str] = set()
     for record in records:
-        names = {record.id, record.digest, record.retiring_digest} - {None}
+        names = {record.id, *record.digests}
         values = {"id": record.id, "digest": record.digest, "retiring": record.retiring_digest}
         if names & seen or connection.execute(_TAKEN, values).fetchone():
             taken.add(record.digest)
