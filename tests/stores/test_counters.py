@@ -6,6 +6,8 @@ from contextlib import closing
 
 import pytest
 
+from llmgateway.stores.redis_connection import RedisConnection
+from llmgateway.stores.redis_counters import RedisCounters
 from llmgateway.stores.sqlite import MemoryDatabase, SQLiteCounters, SQLiteDatabase
 from llmgateway.stores.sqlite.counters import COUNTERS
 from tests.stores.counter_contract import CounterStoreContract
@@ -32,3 +34,15 @@ class TestCountersInMemory(CounterStoreContract):
     def elsewhere(self, counters):
         """A process' own counters are nobody else's."""
         return counters
+
+
+class TestRedisCounters(CounterStoreContract):
+    @pytest.fixture
+    def counters(self, redis_server, namespace, clock):
+        with closing(RedisConnection(redis_server.url, namespace=namespace)) as connection:
+            yield RedisCounters(connection, clock=clock)
+
+    @pytest.fixture
+    def elsewhere(self, redis_server, namespace, clock):
+        with closing(RedisConnection(redis_server.url, namespace=namespace)) as connection:
+            yield RedisCounters(connection, clock=clock)
