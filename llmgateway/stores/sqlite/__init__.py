@@ -1,6 +1,6 @@
 """The embedded store: SQLite files that several processes of one host share."""
 
-from .counters import SQLiteCounters
+from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
 from .memory import MemoryDatabase
@@ -8,6 +8,7 @@ from .organisation import SQLiteOrganisation
 from .usage import SQLiteUsageLog
 
 __all__ = [
+    "COUNTERS",
     "MemoryDatabase",
     "SQLiteCounters",
     "SQLiteDatabase",
