@@ -175,7 +175,11 @@ class Settings:
         secret=True,
     )
     redis_host: str | None = _setting(
-        "REDISHOST", "Redis. Look-ups of keys.", None, parse=_host_alone, shown="the durable store"
+        "REDISHOST",
+        "Redis. Look-ups of keys, and limits.",
+        None,
+        parse=_host_alone,
+        shown="the durable store, and SQLite for limits",
     )
     redis_port: int = _setting("REDISPORT", "Port of Redis.", 6379, parse=_integer(1, 65535))
     redis_password: str | None = _setting("REDISPASSWORD", "Password for Redis, as it is.", None, secret=True)

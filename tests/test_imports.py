@@ -45,6 +45,7 @@ OWN = {  # what each may have of the drivers; whoever is not here has none
     "upstream": {"requests", "urllib3"},
     "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},
+    "stores/redis_connection": {"redis"},
     "stores/mongo": {"pymongo"},
     "stores/mongo_import": {"pymongo"},
     "stores/mongo_keys": {"pymongo"},

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..clock import Clock
-from ..interfaces import AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
+from ..interfaces import AuditLog, CounterStore, KeyStore, OrganisationStore, Pingable, UsageLog
 from ..settings import Settings
 from .circuit import Circuit
+from .fallback import FallbackCounters
 from .remembered import RememberedKeys
 
+if TYPE_CHECKING:
+    from .redis import RedisCache
+
 RETRY_SECONDS = 1.0
-"""How long look-ups do not ask a store that has failed."""
+"""How long a store that has failed is not asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +26,7 @@ class Stores:
     keys: KeyStore
     organisation: OrganisationStore
     usage_log: UsageLog
+    counters: CounterStore
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
 
@@ -31,18 +37,23 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
     Neither MongoDB nor Redis is asked anything yet: the gateway starts while they are away.
 
     Raises:
-        ConfigurationError: a newer program wrote the embedded database, or MONGO_URL cannot be read.
-        StoreUnavailable: the embedded database cannot be opened.
+        ConfigurationError: a newer program wrote an embedded database, or MONGO_URL cannot be read.
+        StoreUnavailable: an embedded database cannot be opened.
     """
-    stores = _mongo(settings.mongo_url, settings, clock) if settings.mongo_url else _sqlite(settings)
-    if settings.redis_url:
-        stores = _with_redis_in_front(stores, settings.redis_url, settings, clock)
+    cache = _redis(settings.redis_url, settings, clock) if settings.redis_url else None
+    counters = _counters(cache, settings, clock)
+    if settings.mongo_url:
+        stores = _mongo(settings.mongo_url, settings, clock, counters)
+    else:
+        stores = _sqlite(settings, counters)
+    if cache is not None:
+        stores = _with_redis_in_front(stores, cache)
         return replace(stores, keys=RememberedKeys(stores.keys, circuit=None))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
     return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit))
 
 
-def _sqlite(settings: Settings) -> Stores:
+def _sqlite(settings: Settings, counters: CounterStore) -> Stores:
     from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
@@ -51,11 +62,12 @@ def _sqlite(settings: Settings) -> Stores:
         organisation=SQLiteOrganisation(database),
         usage_log=SQLiteUsageLog(database),
         audit_log=SQLiteAuditLog(database),
+        counters=counters,
         backends=(database,),
     )
 
 
-def _mongo(url: str, settings: Settings, clock: Clock) -> Stores:
+def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
     from .mongo import MongoDatabase, check_url
     from .mongo_audit import MongoAuditLog
     from .mongo_keys import MongoKeys
@@ -69,18 +81,39 @@ def _mongo(url: str, settings: Settings, clock: Clock) -> Stores:
         organisation=MongoOrganisation(database),
         usage_log=MongoUsageLog(database, clock=clock),
         audit_log=MongoAuditLog(database),
+        counters=counters,
         backends=(database,),
     )
 
 
-def _with_redis_in_front(durable: Stores, url: str, settings: Settings, clock: Clock) -> Stores:
-    from .redis import RedisCache, RedisKeys, RedisOrganisation
+def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
+    from .redis import RedisCache
 
-    cache = RedisCache(url, timeout=settings.store_timeout, clock=clock)
-    return Stores(
+    return RedisCache(url, timeout=settings.store_timeout, clock=clock)
+
+
+def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
+    from .redis import RedisKeys, RedisOrganisation
+
+    return replace(
+        durable,
         keys=RedisKeys(cache, durable.keys),
         organisation=RedisOrganisation(cache, durable.organisation),
-        usage_log=durable.usage_log,
-        audit_log=durable.audit_log,
         backends=(cache, *durable.backends),
     )
+
+
+def _counters(cache: RedisCache | None, settings: Settings, clock: Clock) -> CounterStore:
+    """Redis' for all hosts, or those of this host; in either case this process' own while they are away."""
+    from .sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+
+    own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+    if cache is not None:
+        from .redis_counters import RedisCounters
+
+        return FallbackCounters(RedisCounters(cache.connection), own, circuit=None)
+    database = SQLiteDatabase(
+        settings.instance / "counters.sqlite", timeout=settings.store_timeout, migrations=COUNTERS, durable=False
+    )
+    circuit = Circuit("the counters' file", retry_after=RETRY_SECONDS, clock=clock)
+    return FallbackCounters(SQLiteCounters(database, clock=clock), own, circuit=circuit)

@@ -29,19 +29,17 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from importlib import resources
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import orjson
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore, OrganisationStore
 from llmgateway.records import Group, KeyRecord, Limits, Lookup, Organisation, Prices, Prompt
 
 from .circuit import Circuit
+from .redis_connection import RedisConnection
 
 T = TypeVar("T")
 
@@ -55,18 +53,13 @@ class Look(NamedTuple):
 
 
 class RedisCache:
-    """The connection to Redis, what is kept there, and what still has to be wiped from it.
+    """What is kept in Redis of keys and organisation, and what still has to be wiped from it.
 
-    Connects when first used; its connections are not shared across a fork. Every method but
-    those that say otherwise raises :class:`StoreUnavailable`, at once if Redis failed less
-    than *retry_after* seconds ago.
+    Every method but those that say otherwise raises :class:`StoreUnavailable`, at once if Redis
+    failed less than *retry_after* seconds ago.
 
     Args:
-        server: A ``redis://``, ``rediss://`` or ``unix://`` URL, or a client that is ready (Sentinel).
-        namespace: The hash tag; two gateways that share a Redis need different ones.
-        timeout: Seconds to connect, and for an answer. A Redis that is well answers within a
-            millisecond; half a second outlasts its pauses (a fork for a snapshot, a slow command), and
-            is what the requests of one moment wait when it hangs, before the circuit spares the next.
+        server, namespace, timeout: See :class:`RedisConnection`.
         freshness: Seconds for which an entry is used without asking the durable store.
         ttl: Seconds after which an unused entry is gone, also as a stand-in for the durable store.
         retry_after: Seconds between attempts while Redis, or the durable store, is away.
@@ -90,14 +83,16 @@ class RedisCache:
         self.clock = clock
         self.durable = Circuit("the durable store", retry_after=retry_after, clock=clock)
         self._ttl = int(ttl)
-        self._circuit = Circuit("redis", retry_after=retry_after, clock=clock)
-        self._prefix = f"llmgateway:{{{namespace}}}:"
+        self.connection = RedisConnection(
+            server, namespace=namespace, timeout=timeout, retry_after=retry_after, clock=clock
+        )
+        self._redis = self.connection.client
+        self._prefix = self.connection.prefix
         self._generation = self._prefix + "generation"
         self._guard = self._prefix + "guard"
         self._organisation = self._prefix + "organisation"
         self._pending: set[_Wipe] = set()
-        self._redis: Any = _client(server, timeout) if isinstance(server, str) else server
-        self._fill = self._redis.register_script(resources.files(__package__).joinpath("fill.lua").read_text())
+        self._fill = self.connection.script("fill.lua")
 
     def look(self, digest: str) -> Look:
         """The key's entry and both tokens, in one round trip unless a token was missing."""
@@ -139,7 +134,7 @@ class RedisCache:
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
-        self._redis.close()
+        self.connection.close()
 
     def _key(self, digest: str) -> str:
         return f"{self._prefix}key:{digest}"
@@ -173,19 +168,12 @@ class RedisCache:
         self._pending.difference_update(wipes)
 
     def _ask(self, question: Callable[[], T], *, urgent: bool = False) -> T:
-        if not urgent and not self._circuit.allows():
-            raise StoreUnavailable("Redis does not serve. Try again later.")
-        try:
+        def ask() -> T:
             if self._pending:
                 self._deliver()
-            answer = question()
-        except redis.RedisError as error:
-            # The driver's text names hosts, and some servers' errors repeat a password.
-            problem = f"Redis does not serve ({type(error).__name__}). Try again later."
-            self._circuit.failed(type(error).__name__)
-            raise StoreUnavailable(problem) from error
-        self._circuit.succeeded()
-        return answer
+            return question()
+
+        return self.connection.ask(ask, urgent=urgent)
 
     def _try(self, action: Callable[[], object], *, urgent: bool = False) -> None:
         try:
@@ -199,24 +187,6 @@ class _Wipe:
     """Names that have to be deleted; each is itself, even of the same names."""
 
     names: tuple[str, ...]
-
-
-def _client(url: str, timeout: float) -> redis.Redis:
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        socket_keepalive=True,
-        # A connection that was idle for longer may have been dropped on the way without a word.
-        health_check_interval=30,
-        # Once, at once: a pooled connection does not know that the server was restarted. Never
-        # after a time-out, and never with the driver's own pauses: the durable store answers sooner.
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        # The threads are the bound; the driver's own, 100, would fail look-ups at the 101st.
-        max_connections=10_000,
-        # An older server answers RESP3's greeting with an error that repeats the password.
-        protocol=2,
-    )
 
 
 class RedisKeys:

@@ -119,6 +119,6 @@ def test_writes_nothing_but_its_instance_folder(tmp_path):
         gateway.stop()
 
     assert {"instance", "output"} == {path.name for path in tmp_path.iterdir()}
-    assert {"gateway.sqlite", "journal"} >= {
+    assert {"gateway.sqlite", "counters.sqlite", "journal"} >= {
         path.name.removesuffix("-wal").removesuffix("-shm") for path in gateway.instance.iterdir()
     }

@@ -6,9 +6,18 @@ from contextlib import closing
 
 import pytest
 
-from llmgateway.stores.sqlite import MemoryDatabase, SQLiteCounters, SQLiteDatabase
-from llmgateway.stores.sqlite.counters import COUNTERS
+from llmgateway.stores.fallback import FallbackCounters
+from llmgateway.stores.redis_connection import RedisConnection
+from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+from tests.servers import free_port
 from tests.stores.counter_contract import CounterStoreContract
+
+
+@pytest.fixture
+def own(clock):
+    """What one process counts for itself."""
+    return SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
 
 
 class TestSQLiteCounters(CounterStoreContract):
@@ -25,10 +34,49 @@ class TestSQLiteCounters(CounterStoreContract):
 
 class TestCountersInMemory(CounterStoreContract):
     @pytest.fixture
-    def counters(self, clock):
-        return SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+    def counters(self, own):
+        return own
 
     @pytest.fixture
     def elsewhere(self, counters):
         """A process' own counters are nobody else's."""
+        return counters
+
+
+class TestRedisCounters(CounterStoreContract):
+    @pytest.fixture
+    def counters(self, redis_server, namespace, clock):
+        with closing(RedisConnection(redis_server.url, namespace=namespace, timeout=10)) as connection:
+            yield RedisCounters(connection, clock=clock)
+
+    @pytest.fixture
+    def elsewhere(self, redis_server, namespace, clock):
+        with closing(RedisConnection(redis_server.url, namespace=namespace, timeout=10)) as connection:
+            yield RedisCounters(connection, clock=clock)
+
+
+class TestCountersWithAFallback(CounterStoreContract):
+    """The contract while all is well."""
+
+    @pytest.fixture
+    def counters(self, redis_server, namespace, clock, own):
+        with closing(RedisConnection(redis_server.url, namespace=namespace, timeout=10)) as connection:
+            yield FallbackCounters(RedisCounters(connection, clock=clock), own, circuit=None)
+
+    @pytest.fixture
+    def elsewhere(self, redis_server, namespace, clock, own):
+        with closing(RedisConnection(redis_server.url, namespace=namespace, timeout=10)) as connection:
+            yield FallbackCounters(RedisCounters(connection, clock=clock), own, circuit=None)
+
+
+class TestCountersWithoutRedis(CounterStoreContract):
+    """The same contract while Redis is away from the beginning."""
+
+    @pytest.fixture
+    def counters(self, clock, own):
+        connection = RedisConnection(f"redis://127.0.0.1:{free_port()}")
+        return FallbackCounters(RedisCounters(connection, clock=clock), own, circuit=None)
+
+    @pytest.fixture
+    def elsewhere(self, counters):
         return counters

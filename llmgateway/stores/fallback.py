@@ -1,0 +1,140 @@
+"""Counting goes on when the shared counters are away: each process for itself, until they are back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from ..errors import StoreUnavailable
+from ..interfaces import CounterStore
+from ..reservations import Claim, Decision, Kind, Reading, Settlement
+from .circuit import Circuit
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class FallbackCounters:
+    """A :class:`~llmgateway.interfaces.CounterStore`: *shared*, and *own* while that is away. Raises nothing.
+
+    A reservation ends where it was made. What was used of totals without the shared counters
+    knowing makes them forget these totals before they are believed again: they begin anew with
+    what the usage log says.
+
+    Args:
+        own: Of this process alone.
+        circuit: Spares requests the wait for a *shared* that has just failed; None if that does it itself.
+    """
+
+    def __init__(self, shared: CounterStore, own: CounterStore, *, circuit: Circuit | None) -> None:
+        self._shared = shared
+        self._own = own
+        self._circuit = circuit
+        self._lock = threading.Lock()
+        self._alone = False
+        self._made_here: set[str] = set()
+        self._to_forget: dict[str, object] = {}
+
+    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
+        try:
+            return self._ask(lambda: self._shared.reserve(reservation, claims, lease=lease))
+        except StoreUnavailable:
+            decision = self._own.reserve(reservation, claims, lease=lease)
+            if decision.admitted:
+                self._made_here.add(reservation)
+            self._forget_later(_totals(claims))
+            return decision
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        here = [settlement for settlement in settlements if settlement.reservation in self._made_here]
+        elsewhere = [settlement for settlement in settlements if settlement.reservation not in self._made_here]
+        self._own.settle(here)
+        self._made_here.difference_update(settlement.reservation for settlement in here)
+        # A total that was told anew since the shared counters are back does not know what was running here.
+        added = [Settlement(reservation, totals) for reservation, claims in here if (totals := _totals(claims))]
+        if not elsewhere and not added:
+            return
+        try:
+            self._ask(lambda: self._shared.settle([*elsewhere, *added]))
+        except StoreUnavailable:
+            self._own.settle(elsewhere)
+            self._forget_later(claim for settlement in settlements for claim in _totals(settlement.claims))
+
+    def renew(self, reservations: Sequence[str], *, lease: float) -> None:
+        self._own.renew([name for name in reservations if name in self._made_here], lease=lease)
+        elsewhere = [name for name in reservations if name not in self._made_here]
+        if not elsewhere:
+            return
+        try:
+            self._ask(lambda: self._shared.renew(elsewhere, lease=lease))
+        except StoreUnavailable:
+            return  # what runs out meanwhile is added when it is settled
+
+    def look(self, claims: Sequence[Claim]) -> tuple[Reading, ...]:
+        try:
+            return self._ask(lambda: self._shared.look(claims))
+        except StoreUnavailable:
+            return self._own.look(claims)
+
+    def seed(self, counter: str, used: int, *, until: int | None) -> None:
+        try:
+            self._ask(lambda: self._shared.seed(counter, used, until=until))
+        except StoreUnavailable:
+            self._own.seed(counter, used, until=until)
+            self._forget_later_by_name([counter])
+
+    def forget(self, counters: Sequence[str]) -> None:
+        self._own.forget(counters)
+        try:
+            self._ask(lambda: self._shared.forget(counters))
+        except StoreUnavailable:
+            self._forget_later_by_name(counters)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        def ask() -> T:
+            if self._to_forget:
+                self._forget_now()
+            return question()
+
+        try:
+            answer = ask() if self._circuit is None else self._circuit.call(ask)
+        except StoreUnavailable:
+            self._turn(alone=True)
+            raise
+        if self._alone:
+            self._turn(alone=False)
+        return answer
+
+    def _turn(self, *, alone: bool) -> None:
+        with self._lock:
+            turned, self._alone = self._alone != alone, alone
+        if turned and alone:
+            logger.warning("the shared counters are away: this process counts limits for itself")
+        elif turned:
+            logger.warning("the shared counters are back: limits are counted together again")
+
+    def _forget_later(self, totals: Iterable[Claim]) -> None:
+        self._forget_later_by_name(claim.counter for claim in totals)
+
+    def _forget_later_by_name(self, counters: Iterable[str]) -> None:
+        with self._lock:
+            self._to_forget.update((counter, object()) for counter in counters)
+
+    def _forget_now(self) -> None:
+        with self._lock:
+            due = dict(self._to_forget)
+        self._shared.forget([*due])
+        # Here, too: when the shared counters are away again, what was known here is old.
+        self._own.forget([*due])
+        with self._lock:
+            for counter, occasion in due.items():
+                # It may have become due again in the meantime.
+                if self._to_forget.get(counter) is occasion:
+                    del self._to_forget[counter]
+
+
+def _totals(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    return tuple(claim for claim in claims if claim.kind == Kind.TOTAL)

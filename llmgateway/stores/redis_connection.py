@@ -1,0 +1,93 @@
+"""The way to Redis, for everything that is kept there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from llmgateway.errors import StoreUnavailable
+
+from .circuit import Circuit
+
+T = TypeVar("T")
+
+
+class RedisConnection:
+    """Connects when first used; its connections are not shared across a fork.
+
+    Args:
+        server: A ``redis://``, ``rediss://`` or ``unix://`` URL, or a client that is ready (Sentinel).
+        namespace: The hash tag, which all names share; two gateways that share a Redis need different ones.
+        timeout: Seconds to connect, and for an answer. A Redis that is well answers within a
+            millisecond; half a second outlasts its pauses (a fork for a snapshot, a slow command), and
+            is what the requests of one moment wait when it hangs, before the circuit spares the next.
+        retry_after: Seconds between attempts while Redis is away.
+        clock: Seconds since the epoch.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        server: str | redis.Redis,
+        *,
+        namespace: str = "gateway",
+        timeout: float = 0.5,
+        retry_after: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.prefix = f"llmgateway:{{{namespace}}}:"
+        """What every name begins with."""
+        self.client: Any = _client(server, timeout) if isinstance(server, str) else server
+        self._circuit = Circuit("redis", retry_after=retry_after, clock=clock)
+
+    def script(self, *files: str) -> Any:
+        """The script that these files of this folder are together; Redis is asked nothing yet."""
+        folder = resources.files(__package__)
+        return self.client.register_script("\n".join(folder.joinpath(file).read_text() for file in files))
+
+    def ask(self, question: Callable[[], T], *, urgent: bool = False) -> T:
+        """Ask, unless Redis failed less than *retry_after* seconds ago and the question is not *urgent*.
+
+        Raises:
+            StoreUnavailable: it fails, or has just failed.
+        """
+        if not urgent and not self._circuit.allows():
+            raise StoreUnavailable("Redis does not serve. Try again later.")
+        try:
+            answer = question()
+        except redis.RedisError as error:
+            # The driver's text names hosts, and some servers' errors repeat a password.
+            problem = f"Redis does not serve ({type(error).__name__}). Try again later."
+            self._circuit.failed(type(error).__name__)
+            raise StoreUnavailable(problem) from error
+        self._circuit.succeeded()
+        return answer
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        self.client.close()
+
+
+def _client(url: str, timeout: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        socket_keepalive=True,
+        # A connection that was idle for longer may have been dropped on the way without a word.
+        health_check_interval=30,
+        # Once, at once: a pooled connection does not know that the server was restarted. Never
+        # after a time-out, and never with the driver's own pauses: the durable store answers sooner.
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        # The threads are the bound; the driver's own, 100, would fail look-ups at the 101st.
+        max_connections=10_000,
+        # An older server answers RESP3's greeting with an error that repeats the password.
+        protocol=2,
+    )

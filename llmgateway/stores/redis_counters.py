@@ -1,0 +1,98 @@
+"""The counters behind limits in Redis, shared by every host.
+
+Their names begin like those of ``redis.py``:
+
+``llmgateway:{gateway}:count:<counter>``
+    What one counter remembers; ``counters.lua`` says how.
+``llmgateway:{gateway}:leases``, ``llmgateway:{gateway}:ends``
+    What each running request holds, and until when.
+``llmgateway:{gateway}:askers:<counter>``, ``llmgateway:{gateway}:waiting:<counter>``
+    Who shares a window, and who waits for what becomes free in it.
+``llmgateway:{gateway}:settled:<token>``
+    That a call has been done, should the driver repeat it.
+
+All of them disappear when nobody uses them any more.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from llmgateway.clock import Clock
+from llmgateway.reservations import Claim, Decision, Reading, Settlement
+
+from .redis_connection import RedisConnection
+
+SETTLED_AT_ONCE = 100
+"""Settlements of one script: nobody else is served while it runs."""
+
+
+class RedisCounters:
+    """A :class:`~llmgateway.interfaces.CounterStore`: every call is one script, and they take turns.
+
+    Args:
+        clock: Seconds since the epoch; None for Redis' own.
+    """
+
+    def __init__(self, connection: RedisConnection, *, clock: Clock | None = None) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._keys = [connection.prefix + "leases", connection.prefix + "ends"]
+        self._reserve, self._settle, self._renew, self._look, self._seed = (
+            connection.script("counters.lua", f"{name}.lua") for name in ("reserve", "settle", "renew", "look", "seed")
+        )
+
+    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
+        now, verdict, *answer = self._run(self._reserve, reservation, lease, _claims(claims))
+        if verdict < 0:
+            return Decision(admitted=False, readings=(), unknown=tuple(name.decode() for name in answer))
+        return Decision(admitted=verdict == 1, readings=_readings(answer, float(now)))
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        for start in range(0, len(settlements), SETTLED_AT_ONCE):
+            document = [
+                (reservation, [(claim.counter, claim.kind, claim.amount) for claim in claims])
+                for reservation, claims in settlements[start : start + SETTLED_AT_ONCE]
+            ]
+            self._run(self._settle, secrets.token_hex(8), orjson.dumps(document))
+
+    def renew(self, reservations: Sequence[str], *, lease: float) -> None:
+        if reservations:
+            self._run(self._renew, lease, *reservations)
+
+    def look(self, claims: Sequence[Claim]) -> tuple[Reading, ...]:
+        now, *answer = self._run(self._look, _claims(claims))
+        return _readings(answer, float(now))
+
+    def seed(self, counter: str, used: int, *, until: int | None) -> None:
+        self._run(self._seed, counter, used, secrets.randbits(53), until or 0)
+
+    def forget(self, counters: Sequence[str]) -> None:
+        if counters:
+            names = [f"{self._connection.prefix}count:{counter}" for counter in counters]
+            self._connection.ask(lambda: self._connection.client.delete(*names))
+
+    def _run(self, script: Any, *arguments: object) -> Any:
+        now = "" if self._clock is None else f"{self._clock():.6f}"
+        return self._connection.ask(lambda: script(keys=self._keys, args=[self._connection.prefix, now, *arguments]))
+
+
+def _claims(claims: Sequence[Claim]) -> bytes:
+    # false and not null: that is a value of its own to Redis' JSON, which counts as true.
+    return orjson.dumps(
+        [
+            (claim.counter, claim.kind, claim.amount, False if claim.limit is None else claim.limit, claim.own or False)
+            for claim in claims
+        ]
+    )
+
+
+def _readings(numbers: Sequence[int], now: float) -> tuple[Reading, ...]:
+    return tuple(
+        Reading(used, held, bool(fits), max(0.0, fits_at - now), max(0.0, empties_at - now))
+        for used, held, fits, fits_at, empties_at in zip(*(numbers[place::5] for place in range(5)), strict=True)
+    )
