@@ -87,8 +87,8 @@ class KeyStore(Protocol):
         """
         ...
 
-    def revoke_group(self, group: str) -> Sequence[str]:
-        """Make every active key of *group* inactive, and return the digests, retiring ones too, of those that were."""
+    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
+        """Make every active key of *group* inactive, and return those that were active, as they are now."""
         ...
 
     def remove(self, key_id: str) -> bool:

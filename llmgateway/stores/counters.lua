@@ -230,4 +230,27 @@ local function read(claim)
     return { tally.used, tally.held, surplus <= 0 and 1 or 0, fits_at, tally.empties_at and tally:empties_at() or 0 }
 end
 
+-- The answer to claims with totals that nobody has told what was used; nil if there are none.
+local function unknown_of(claims)
+    local unknown = { string.format('%.6f', now), -1 }
+    for _, claim in ipairs(claims) do
+        if claim[2] == 'total' and not tallies[claim[1]].numbers[1] then
+            unknown[#unknown + 1] = claim[1]
+        end
+    end
+    return #unknown > 2 and unknown or nil
+end
+
+-- The answer to claims that were read: whether all of them fit, and each reading.
+local function answer(readings)
+    local decision = { string.format('%.6f', now), 1 }
+    for _, reading in ipairs(readings) do
+        decision[2] = decision[2] * reading[3]
+        for _, number in ipairs(reading) do
+            decision[#decision + 1] = number
+        end
+    end
+    return decision
+end
+
 give_back()

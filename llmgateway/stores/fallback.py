@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ..errors import StoreUnavailable
 from ..interfaces import CounterStore
-from ..reservations import Claim, Decision, Kind, Reading, Settlement
+from ..reservations import Claim, Decision, Kind, Settlement
 from .circuit import Circuit
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class FallbackCounters:
         except StoreUnavailable:
             return  # what runs out meanwhile is added when it is settled
 
-    def look(self, claims: Sequence[Claim]) -> tuple[Reading, ...]:
+    def look(self, claims: Sequence[Claim]) -> Decision:
         try:
             return self._ask(lambda: self._shared.look(claims))
         except StoreUnavailable:

@@ -1,11 +1,13 @@
 -- Read without claiming.
--- ARGV, after those of counters.lua: the claims as JSON, as for reserve.lua. Answer: the time, then each reading.
+-- ARGV, after those of counters.lua: the claims as JSON, as for reserve.lua. Answer: as that of reserve.lua.
 local claims = cjson.decode(ARGV[3])
-local answer = { string.format('%.6f', now) }
 load(claims)
-for _, claim in ipairs(claims) do
-    for _, number in ipairs(read(claim)) do
-        answer[#answer + 1] = number
-    end
+local unknown = unknown_of(claims)
+if unknown then
+    return unknown
 end
-return answer
+local readings = {}
+for position, claim in ipairs(claims) do
+    readings[position] = read(claim)
+end
+return answer(readings)

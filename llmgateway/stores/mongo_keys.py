@@ -132,13 +132,13 @@ class MongoKeys:
             # Somebody else has rotated it in between, or removed it.
         return None
 
-    def revoke_group(self, group: str) -> Sequence[str]:
+    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         mine = secrets.token_hex(8)
         with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
             # With a name for this revocation: it tells exactly those that were active until now.
             keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
             revoked = keys.find({"group": group, "revoked": mine})
-            return [digest for record in map(_key, revoked) if record is not None for digest in record.digests]
+            return [record for record in map(_key, revoked) if record is not None]
 
     def remove(self, key_id: str) -> bool:
         with self._database.collection("keys") as keys:

@@ -29,7 +29,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import redis
@@ -263,11 +263,11 @@ class RedisKeys:
             self._cache.wipe_keys(digests)
         return rotated
 
-    def revoke_group(self, group: str) -> Sequence[str]:
+    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         digests = {digest for record in self._durable.list(group=group) for digest in record.digests}
         try:
             revoked = self._durable.revoke_group(group)
-            digests.update(revoked)
+            digests.update(digest for record in revoked for digest in record.digests)
         finally:
             # Also after an error, as in remove(): when the admin tries again, none is active any more.
             self._cache.wipe_keys(digests)

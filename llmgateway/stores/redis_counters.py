@@ -47,10 +47,7 @@ class RedisCounters:
         )
 
     def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
-        now, verdict, *answer = self._run(self._reserve, reservation, lease, _claims(claims))
-        if verdict < 0:
-            return Decision(admitted=False, readings=(), unknown=tuple(name.decode() for name in answer))
-        return Decision(admitted=verdict == 1, readings=_readings(answer, float(now)))
+        return _decision(self._run(self._reserve, reservation, lease, _claims(claims)))
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         for start in range(0, len(settlements), SETTLED_AT_ONCE):
@@ -64,9 +61,8 @@ class RedisCounters:
         if reservations:
             self._run(self._renew, lease, *reservations)
 
-    def look(self, claims: Sequence[Claim]) -> tuple[Reading, ...]:
-        now, *answer = self._run(self._look, _claims(claims))
-        return _readings(answer, float(now))
+    def look(self, claims: Sequence[Claim]) -> Decision:
+        return _decision(self._run(self._look, _claims(claims)))
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         self._run(self._seed, counter, used, secrets.randbits(53), until or 0)
@@ -89,6 +85,13 @@ def _claims(claims: Sequence[Claim]) -> bytes:
             for claim in claims
         ]
     )
+
+
+def _decision(answer: Sequence[Any]) -> Decision:
+    now, verdict, *rest = answer
+    if verdict < 0:
+        return Decision(admitted=False, readings=(), unknown=tuple(name.decode() for name in rest))
+    return Decision(admitted=verdict == 1, readings=_readings(rest, float(now)))
 
 
 def _readings(numbers: Sequence[int], now: float) -> tuple[Reading, ...]:

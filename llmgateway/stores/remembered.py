@@ -97,10 +97,9 @@ class RememberedKeys:
         self._forget(before, rotated)
         return rotated
 
-    def revoke_group(self, group: str) -> Sequence[str]:
+    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         revoked = self._store.revoke_group(group)
-        for digest in revoked:
-            self._seen.pop(digest, None)
+        self._forget(*revoked)
         return revoked
 
     def remove(self, key_id: str) -> bool:

@@ -16,14 +16,9 @@ if before then
 end
 
 load(claims)
-local unknown = {}
-for _, claim in ipairs(claims) do
-    if claim[2] == 'total' and not tallies[claim[1]].numbers[1] then
-        unknown[#unknown + 1] = claim[1]
-    end
-end
-if #unknown > 0 then
-    return { string.format('%.6f', now), -1, unpack(unknown) }
+local unknown = unknown_of(claims)
+if unknown then
+    return unknown
 end
 
 -- Those who share a window: who asked within the last minute or waits, by when that ends.
@@ -86,16 +81,9 @@ for _, position in ipairs(sharing) do
     judge(claims[position], readings[position], fits_elsewhere)
 end
 
-local admitted, answer = 1, { string.format('%.6f', now), 1 }
-for _, reading in ipairs(readings) do
-    admitted = admitted * reading[3]
-    for _, number in ipairs(reading) do
-        answer[#answer + 1] = number
-    end
-end
-answer[2] = admitted
-if admitted == 0 or #claims == 0 then
-    return answer
+local decision = answer(readings)
+if decision[2] == 0 or #claims == 0 then
+    return decision
 end
 
 local held = {}
@@ -111,4 +99,4 @@ redis.call('ZADD', ends, string.format('%.6f', now + lease), reservation)
 redis.call('EXPIRE', leases, math.ceil(lease) + DAY)
 redis.call('EXPIRE', ends, math.ceil(lease) + DAY)
 store()
-return answer
+return decision

@@ -111,12 +111,13 @@ class SQLiteKeys:
             ).fetchone()
         return _record(row) if row else None
 
-    def revoke_group(self, group: str) -> Sequence[str]:
+    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         with self._database.transaction() as connection:
             revoked = connection.execute(
-                'UPDATE keys SET active = 0 WHERE "group" = ? AND active RETURNING digest, retiring_digest', (group,)
+                f'UPDATE keys SET active = 0 WHERE "group" = ? AND active RETURNING {_COLUMNS}',  # noqa: S608
+                (group,),
             ).fetchall()
-        return [digest for digests in revoked for digest in digests if digest is not None]
+        return [*map(_record, revoked)]
 
     def remove(self, key_id: str) -> bool:
         with self._database.transaction() as connection:
