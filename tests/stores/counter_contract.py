@@ -562,6 +562,31 @@ class CounterStoreContract:
         assert not reserve(counters, *shared("batch", 1)).admitted
         assert reserve(counters, *shared("student 7", 4)).admitted
 
+    def test_nine_students_and_a_batch_job(self, counters, clock):
+        """The job asks again and again; every student gets in when told, and not a place is left empty."""
+        for _ in range(6):
+            assert 10 == sum(reserve(counters, *shared("batch", limit=60)).admitted for _ in range(10))
+            clock.advance(1)
+        returns: dict[str, float] = {}
+        for number in range(9):
+            refused = reserve(counters, *shared(f"student {number}", limit=60))
+            assert not refused.admitted
+            returns[f"student {number}"] = clock.now + refused.readings[0].wait
+            clock.advance(1)
+
+        admitted = []
+        while returns:
+            clock.advance(0.5)
+            for _ in range(20):
+                reserve(counters, *shared("batch", limit=60))
+            for student in [student for student, at in returns.items() if at <= clock.now]:
+                admitted.append(reserve(counters, *shared(student, limit=60)).admitted)
+                del returns[student]
+        reserve(counters, *shared("batch", limit=60))
+
+        assert [True] * 9 == admitted
+        assert 60 == used(counters, window(counter="organisation:tokens"))
+
     # Many at once
 
     @pytest.mark.parametrize("claim", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)])

@@ -1,0 +1,305 @@
+"""Every counter store against a model of it, in any order of events; the model shares no code with the product."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
+from llmgateway.stores.redis_connection import RedisConnection
+from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+from tests.conftest import Clock
+
+PEOPLE = ["ada", "bob", "cyd"]
+TOTALS = ["usd", "requests"]
+
+
+@dataclass
+class Entry:
+    """A claim that was admitted, or the truth of one: one line for each, never summed up."""
+
+    reservation: str
+    counter: str
+    second: int
+    amount: int
+
+
+@dataclass
+class Held:
+    ends_at: float
+    claims: tuple[Claim, ...]
+    epochs: dict[str, int]
+    second: int
+
+
+@dataclass
+class Model:
+    """What the contract says, in the slowest and plainest way."""
+
+    clock: Clock
+    entries: list[Entry] = field(default_factory=list)
+    running: dict[str, Held] = field(default_factory=dict)
+    spent: dict[str, int] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
+    asked: dict[tuple[str, str], int] = field(default_factory=dict)
+    waiting: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def second(self) -> int:
+        return int(self.clock.now)
+
+    def seconds(self, counter: str) -> dict[int, int]:
+        """What each second of a window holds."""
+        sums: dict[int, int] = {}
+        for entry in self.entries:
+            if entry.counter == counter and self.second - entry.second <= 60:
+                sums[entry.second] = sums.get(entry.second, 0) + entry.amount
+        return {second: amount for second, amount in sorted(sums.items()) if amount}
+
+    def held(self, counter: str) -> int:
+        return sum(
+            claim.amount
+            for held in self.running.values()
+            for claim in held.claims
+            if claim.counter == counter and held.epochs.get(counter) == self.epochs.get(counter)
+        )
+
+    def used(self, claim: Claim) -> int:
+        if claim.kind == Kind.WINDOW:
+            return sum(self.seconds(claim.counter).values())
+        return self.spent.get(claim.counter, 0) + self.held(claim.counter)
+
+    def free_at(self, counter: str, used: int, amount: int, limit: int) -> int:
+        free_at = 0
+        for second, left in self.seconds(counter).items():
+            free_at, used = second + 61, used - left
+            if used + amount <= limit:
+                break
+        return free_at
+
+    def read(self, claim: Claim) -> Reading:
+        used = self.used(claim)
+        fits = claim.limit is None or used + claim.amount <= claim.limit
+        if claim.kind != Kind.WINDOW:
+            return Reading(used, self.held(claim.counter), fits, 0, 0)
+        free_at = 0 if fits else self.free_at(claim.counter, used, claim.amount, claim.limit)
+        empty_at = max(self.seconds(claim.counter), default=-61) + 61
+        return Reading(used, 0, fits, max(0, free_at - self.clock.now), max(0, empty_at - self.clock.now))
+
+    def expire(self) -> None:
+        self.running = {name: held for name, held in self.running.items() if held.ends_at > self.clock.now}
+
+    def reserve(self, name: str, claims: tuple[Claim, ...], lease: float) -> Decision:
+        self.expire()
+        unknown = [claim.counter for claim in claims if claim.kind == Kind.TOTAL and claim.counter not in self.spent]
+        if unknown:
+            return Decision(admitted=False, readings=(), unknown=tuple(unknown))
+        plain = [self.read(claim) for claim in claims]
+        readings = []
+        for claim, reading in zip(claims, plain, strict=True):
+            if claim.own and claim.limit is not None:
+                elsewhere = all(
+                    other.fits for at, other in zip(claims, plain, strict=True) if not (at.own and at.limit is not None)
+                )
+                reading = self.shared(claim, reading, elsewhere)
+            readings.append(reading)
+        admitted = all(reading.fits for reading in readings)
+        if admitted:
+            self.running[name] = Held(self.clock.now + lease, claims, dict(self.epochs), self.second)
+            for claim in claims:
+                if claim.kind == Kind.WINDOW:
+                    self.entries.append(Entry(name, claim.counter, self.second, claim.amount))
+                if claim.own:
+                    self.waiting.pop((claim.counter, claim.own), None)
+        return Decision(admitted=admitted, readings=tuple(readings))
+
+    def shared(self, claim: Claim, reading: Reading, fits_elsewhere: bool) -> Reading:
+        me, limit = (claim.counter, claim.own), claim.limit
+        self.asked[me] = max(self.asked.get(me, 0), self.second + 61)
+        others = [
+            waiting
+            for who, waiting in self.waiting.items()
+            if who[0] == claim.counter and who != me and waiting[1] > self.second
+        ]
+        people = sum(who[0] == claim.counter and until > self.second for who, until in self.asked.items())
+        mine = sum(self.seconds(claim.own).values())
+        below = mine < limit / people
+        if not reading.fits:
+            if below and fits_elsewhere:
+                free_at = self.free_at(claim.counter, reading.used, claim.amount, limit)
+                until = max(free_at, self.second) + 5
+                self.waiting[me] = (claim.amount, until)
+                self.asked[me] = max(self.asked[me], until)
+            return reading
+        kept = sum(amount for amount, _ in others)
+        if below or not others or reading.used + claim.amount + kept <= limit:
+            return reading
+        free_at = self.free_at(claim.counter, reading.used + kept, claim.amount, limit)
+        free_at = min(free_at, max(until for _, until in others))
+        return reading._replace(fits=False, wait=max(0, free_at - self.clock.now))
+
+    def settle(self, name: str, claims: tuple[Claim, ...]) -> None:
+        self.expire()
+        held = self.running.pop(name, None)
+        for claim in claims:
+            known = held is not None and claim.counter in {claimed.counter for claimed in held.claims}
+            if claim.kind == Kind.WINDOW and known:
+                for entry in self.entries:
+                    if (entry.reservation, entry.counter) == (name, claim.counter):
+                        entry.amount = claim.amount
+            elif claim.kind == Kind.WINDOW:
+                self.entries.append(Entry(name, claim.counter, self.second, claim.amount))
+            elif claim.kind == Kind.TOTAL and claim.counter in self.spent:
+                self.spent[claim.counter] += claim.amount
+
+    def renew(self, names: list[str], lease: float) -> None:
+        self.expire()
+        for name in names:
+            if name in self.running:
+                self.running[name].ends_at = self.clock.now + lease
+
+    def look(self, claims: tuple[Claim, ...]) -> tuple[Reading, ...]:
+        self.expire()
+        return tuple(self.read(claim) for claim in claims)
+
+    def seed(self, counter: str, used: int) -> None:
+        self.expire()
+        if counter not in self.spent:
+            self.spent[counter] = used
+            self.epochs[counter] = secrets.randbits(53)
+
+    def forget(self, counter: str) -> None:
+        self.spent.pop(counter, None)
+        self.epochs.pop(counter, None)
+
+
+amounts = st.integers(0, 6)
+limits = st.sampled_from([4, 10, 10, 10, None])
+
+
+@st.composite
+def requests(draw: Any) -> tuple[Claim, ...]:
+    """What one of the people wants, of some of the counters."""
+    person = draw(st.sampled_from(PEOPLE))
+    own = Claim(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=draw(amounts), limit=draw(limits))
+    claims = [own]
+    if draw(st.booleans()):
+        claims.append(replace(own, counter="all:tokens", limit=draw(limits), own=own.counter))
+    if draw(st.booleans()):
+        claims.append(replace(own, counter="all:requests", amount=1, limit=draw(limits), own=own.counter))
+    if draw(st.booleans()):
+        claims.append(Claim(counter="all:parallel", kind=Kind.LEVEL, amount=draw(amounts), limit=draw(limits)))
+    if draw(st.booleans()):
+        counter = draw(st.sampled_from(TOTALS))
+        claims.append(Claim(counter=counter, kind=Kind.TOTAL, amount=draw(amounts), limit=draw(limits)))
+    return tuple(draw(st.permutations(claims)))
+
+
+ALL = (
+    *(Claim(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=1, limit=3) for person in PEOPLE),
+    Claim(counter="all:tokens", kind=Kind.WINDOW, amount=2, limit=10),
+    Claim(counter="all:requests", kind=Kind.WINDOW, amount=2, limit=5),
+    Claim(counter="all:parallel", kind=Kind.LEVEL, amount=2, limit=10),
+    *(Claim(counter=counter, kind=Kind.TOTAL, amount=2, limit=10) for counter in TOTALS),
+)
+
+
+class Comparison(RuleBasedStateMachine):
+    """Does everything to the store and to the model; both must say the same."""
+
+    def __init__(self, open_store: Any) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.model = Model(self.clock)
+        self.opened = ExitStack()
+        self.store = open_store(self.opened, self.clock)
+        self.made: dict[str, tuple[Claim, ...]] = {}
+        self.names = itertools.count()
+
+    def teardown(self) -> None:
+        self.opened.close()
+
+    @initialize(used=st.integers(0, 3))
+    def tell(self, used: int) -> None:
+        for counter in TOTALS:
+            self.seed(counter, used)
+
+    @rule(seconds=st.sampled_from([0.25, 0.75, 1, 3, 5, 20, 59.75, 60, 61, 100]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(claims=requests(), lease=st.sampled_from([0.5, 10, 90, 1000]))
+    def reserve(self, claims: tuple[Claim, ...], lease: float) -> None:
+        name = f"request {next(self.names)}"
+        self.made[name] = claims
+
+        assert self.model.reserve(name, claims, lease) == self.store.reserve(name, claims, lease=lease)
+
+    @rule(data=st.data(), amount=amounts)
+    def settle(self, data: Any, amount: int) -> None:
+        if self.made:
+            name = data.draw(st.sampled_from(list(self.made)))
+            claims = tuple(replace(claim, amount=amount) for claim in self.made.pop(name))
+            self.model.settle(name, claims)
+            self.store.settle([Settlement(name, claims)])
+
+    @rule(data=st.data(), lease=st.sampled_from([0.5, 30, 1000]))
+    def renew(self, data: Any, lease: float) -> None:
+        names = data.draw(st.lists(st.sampled_from([*self.made, "unheard of"]), unique=True))
+        self.model.renew(names, lease)
+        self.store.renew(names, lease=lease)
+
+    @rule(counter=st.sampled_from(TOTALS), used=st.integers(0, 5))
+    def seed(self, counter: str, used: int) -> None:
+        self.model.seed(counter, used)
+        self.store.seed(counter, used, until=None)
+
+    @rule(counter=st.sampled_from(TOTALS))
+    def forget(self, counter: str) -> None:
+        self.model.forget(counter)
+        self.store.forget([counter])
+
+    @rule()
+    def look(self) -> None:
+        assert self.model.look(ALL) == self.store.look(ALL)
+
+
+def check(open_store: Any) -> None:
+    run_state_machine_as_test(
+        lambda: Comparison(open_store), settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
+    )
+
+
+def test_sqlite_counts_like_the_model(tmp_path):
+    """In a file."""
+
+    def open_store(opened, clock):
+        path = tmp_path / f"{secrets.token_hex(6)}.sqlite"
+        database = opened.enter_context(closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False)))
+        return SQLiteCounters(database, clock=clock)
+
+    check(open_store)
+
+
+def test_memory_counts_like_the_model():
+    """In the process."""
+    check(lambda _, clock: SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock))
+
+
+def test_redis_counts_like_the_model(redis_server):
+    """In Redis."""
+
+    def open_store(opened, clock):
+        connection = RedisConnection(redis_server.url, namespace=f"test-{secrets.token_hex(6)}", timeout=10)
+        opened.enter_context(closing(connection))
+        return RedisCounters(connection, clock=clock)
+
+    check(open_store)

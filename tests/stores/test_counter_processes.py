@@ -1,0 +1,132 @@
+"""The counters behind limits, shared by processes: crowds at the door, and processes that die holding something."""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from llmgateway.reservations import Claim, Kind
+from llmgateway.stores.redis_connection import RedisConnection
+from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
+from tests.conftest import Clock
+from tests.stores.counter_contract import level, reserve, used
+
+PROCESSES = 4
+CLIENTS = 50
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def open_sqlite(clock, path):
+    database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, timeout=30)
+    return closing(database), SQLiteCounters(database, clock=clock or time.time)
+
+
+def open_redis(clock, url, namespace):
+    connection = RedisConnection(url, namespace=namespace, timeout=30)
+    return closing(connection), RedisCounters(connection, clock=clock)  # Redis' own time unless a test tells it
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory):
+    return open_sqlite, str(tmp_path_factory.mktemp("counters") / "counters.sqlite")
+
+
+@pytest.fixture(scope="module")
+def redis(redis_server):
+    return open_redis, redis_server.url, f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def store(request):
+    """How a process opens the store, and with what."""
+    return request.getfixturevalue(request.param)
+
+
+def serve(store, barrier, orders, clients):
+    """A process of the crowd: whenever it is told a claim, all its clients ask for it at the same moment."""
+    opened, counters = store[0](None, *store[1:])
+
+    def ask(claim):
+        barrier.wait(30)
+        return reserve(counters, claim).admitted
+
+    with opened, ThreadPoolExecutor(clients) as threads:
+        for claim in iter(orders.recv, None):
+            orders.send(sum(threads.map(ask, [claim] * clients)))
+
+
+@pytest.fixture(scope="module")
+def crowd(store):
+    """Let fifty clients in four processes claim at once, and say how many got in."""
+    barrier = SPAWN.Barrier(CLIENTS)
+    pipes = [SPAWN.Pipe() for _ in range(PROCESSES)]
+    shares = [len(range(number, CLIENTS, PROCESSES)) for number in range(PROCESSES)]
+    workers = [
+        SPAWN.Process(target=serve, args=(store, barrier, there, share), daemon=True)
+        for (_, there), share in zip(pipes, shares, strict=True)
+    ]
+    for worker in workers:
+        worker.start()
+
+    def ask(claim):
+        for here, _ in pipes:
+            here.send(claim)
+        return sum(here.recv() for here, _ in pipes)
+
+    yield ask
+    for here, _ in pipes:
+        here.send(None)
+    for worker in workers:
+        worker.join(30)
+    assert [0] * PROCESSES == [worker.exitcode for worker in workers]
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "limit"),
+    [(Kind.WINDOW, 1, 10), (Kind.WINDOW, 950, 9999), (Kind.LEVEL, 1, 10), (Kind.TOTAL, 3_000_000_001, 30_000_000_010)],
+    ids=["requests", "tokens", "parallel", "budget"],
+)
+def test_exactly_ten_of_fifty_get_in(store, crowd, kind, amount, limit):
+    """On every one of many repetitions, for every kind of limit."""
+    opened, counters = store[0](None, *store[1:])
+    with opened:
+        for repetition in range(10):
+            claim = Claim(counter=f"{kind}:{amount}:{repetition}", kind=kind, amount=amount, limit=limit)
+            if kind == Kind.TOTAL:
+                counters.seed(claim.counter, 0, until=None)
+
+            assert 10 == crowd(claim)
+            assert 10 * amount == used(counters, claim)
+
+
+def hold(store, claim, held):
+    """A process that claims and then does nothing any more."""
+    _, counters = store[0](Clock(), *store[1:])
+    assert reserve(counters, claim, lease=30).admitted
+    held.set()
+    time.sleep(600)
+
+
+def test_what_a_killed_process_held_is_free_after_the_lease(store, clock):
+    """Not before, not never."""
+    claim = level(10, counter=secrets.token_hex(8))
+    held = SPAWN.Event()
+    process = SPAWN.Process(target=hold, args=(store, claim, held), daemon=True)
+    process.start()
+    assert held.wait(30)
+    process.kill()
+    process.join(30)
+    opened, counters = store[0](clock, *store[1:])
+
+    with opened:
+        assert not reserve(counters, claim).admitted
+        clock.advance(29.9)
+        assert not reserve(counters, claim).admitted
+        clock.advance(0.1)
+        assert reserve(counters, claim).admitted

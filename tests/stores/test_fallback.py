@@ -1,0 +1,390 @@
+"""Counting when Redis is emptied, breaks off, goes and comes back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+import redis
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.reservations import Reading, Settlement
+from llmgateway.stores.circuit import Circuit
+from llmgateway.stores.fallback import FallbackCounters
+from llmgateway.stores.redis_connection import RedisConnection
+from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+from tests.servers import RedisServer, wait_until
+from tests.stores.counter_contract import level, look, reserve, settle, shared, total, used, window
+
+USD = "key:usd:2026-01"
+
+
+def open_host(server, clock):
+    connection = RedisConnection(server.url, timeout=10, clock=clock)
+    own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+    return FallbackCounters(RedisCounters(connection, clock=clock), own, circuit=None)
+
+
+@pytest.fixture
+def host(own_redis, clock):
+    return open_host(own_redis, clock)
+
+
+@pytest.fixture
+def other_host(own_redis, clock):
+    return open_host(own_redis, clock)
+
+
+@pytest.fixture
+def counters(own_redis, clock):
+    """Redis alone, with nothing to fall back on."""
+    with closing(RedisConnection(own_redis.url, timeout=10, clock=clock)) as connection:
+        yield RedisCounters(connection, clock=clock)
+
+
+@pytest.fixture
+def client(own_redis):
+    with redis.Redis.from_url(own_redis.url) as client:
+        yield client
+
+
+def turns(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "llmgateway.stores.fallback"]
+
+
+class TestEmptied:
+    def test_totals_are_unknown_again(self, counters, client):
+        """An emptied Redis is told anew; what was running then counts when it ends."""
+        counters.seed(USD, 3, until=None)
+        reserve(counters, window(4), level(2), total(5), name="one")
+        client.flushall()
+
+        assert (USD,) == reserve(counters, window(1), total(1)).unknown
+        counters.seed(USD, 4, until=None)
+        settle(counters, "one", window(3), level(), total(2))
+
+        assert [3, 0, 6] == [used(counters, claim) for claim in (window(), level(), total())]
+
+    def test_scripts_are_sent_again(self, counters, client):
+        """A Redis that has forgotten the scripts, as after a restart, gets them once more."""
+        reserve(counters, window(4))
+        client.script_flush()
+
+        reserve(counters, window(4))
+
+        assert 8 == used(counters, window())
+
+
+class TestInRedis:
+    def test_reserves_in_one_round_trip(self, counters, client):
+        """However many claims."""
+        counters.seed(USD, 3, until=None)
+        reserve(counters, window())
+        client.config_resetstat()
+
+        reserve(counters, window(), *shared("ada"), level(), total())
+
+        assert 1 == client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    def test_nothing_is_kept_for_ever(self, counters, client, clock):
+        """Every name disappears some time after its last use."""
+        counters.seed(USD, 3, until=None)
+        counters.seed("with an end", 3, until=int(clock.now) + 1000)
+        for own in ("ada", "bob"):
+            reserve(counters, *shared(own, 10), level(), total(), total(counter="with an end"), name=own)
+        settle(counters, "ada", *shared("ada"))
+        reserve(counters, level(), total(), total(counter="with an end"))
+
+        kept = {name.decode().split(":", 2)[2]: client.ttl(name) for name in client.scan_iter()}
+
+        day = 24 * 3600
+        assert {"count", "leases", "ends", "askers", "waiting", "settled"} == {name.split(":")[0] for name in kept}
+        assert all(0 < seconds <= 40 * day for seconds in kept.values())
+        assert 39 * day < kept[f"count:{USD}"]
+        assert 1000 < kept["count:with an end"] <= 1000 + day
+        assert kept["count:ada"] <= 200
+
+    def test_tells_the_time_itself(self, own_redis):
+        """Hosts whose clocks differ count in the same seconds, for they ask Redis."""
+        with closing(RedisConnection(own_redis.url, timeout=10)) as connection:
+            counters = RedisCounters(connection)
+            reserve(counters, window(10))
+
+            reading = look(counters, window(1))
+
+        assert not reading.fits
+        assert 50 < reading.wait <= reading.empties_in <= 61
+
+    def test_errors_are_the_stores(self, own_redis, counters):
+        """Whatever the driver calls it, it comes out as one error that names no host and no password."""
+        own_redis.kill()
+
+        with pytest.raises(StoreUnavailable, match=r"^Redis does not serve \(ConnectionError\). Try again later.$"):
+            reserve(counters, window())
+
+    def test_a_cluster_will_do(self, clock):
+        """All names share a hash tag, also those that a script finds out by itself."""
+        server = ClusterServer()
+        try:
+            server.start()
+            with closing(RedisConnection(server.url, timeout=10)) as connection:
+                counters = RedisCounters(connection, clock=clock)
+                counters.seed(USD, 0, until=None)
+                reserve(counters, *shared("ada", 10), level(10), total(10), name="one", lease=30)
+                reserve(counters, *shared("bob", 10))
+                counters.renew(["one"], lease=30)
+                clock.advance(30)
+                assert reserve(counters, level(10), total(10), name="two").admitted
+                settle(counters, "two", level(), total(3))
+                assert [0, 3] == [used(counters, claim) for claim in (level(), total())]
+                counters.forget([USD, "another"])
+        finally:
+            server.remove()
+
+
+class ClusterServer(RedisServer):
+    """A cluster of one: it serves every slot, and refuses what does not belong to one slot."""
+
+    def start(self):
+        super().start()
+        with redis.Redis.from_url(self.url) as client:
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+            wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+
+    def _command(self):
+        program, file = super()._command()
+        return [program, file, "--cluster-enabled", "yes"]
+
+
+@contextmanager
+def forgetful_way(port):
+    """A port that leads to *port*; after ``lose.set()`` the next answer does not arrive, and the connection ends."""
+    lose = threading.Event()
+
+    def carry(client):
+        with client, socket.create_connection(("127.0.0.1", port)) as server, suppress(OSError):
+            while question := client.recv(65536):
+                server.sendall(question)
+                answer = server.recv(65536)
+                if lose.is_set():
+                    lose.clear()
+                    return
+                client.sendall(answer)
+
+    def listen():
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=carry, args=(client,)).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=listen)
+        thread.start()
+        yield listener.getsockname()[1], lose
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+class TestLostAnswers:
+    """The driver repeats what it sent if the connection ended before the answer; Redis has done it already."""
+
+    @pytest.fixture
+    def way(self, own_redis, clock):
+        with forgetful_way(own_redis.port) as (port, lose):
+            url = own_redis.url.replace(str(own_redis.port), str(port))
+            with closing(RedisConnection(url, timeout=10)) as connection:
+                yield RedisCounters(connection, clock=clock), lose
+
+    def test_a_reservation_counts_once(self, way):
+        """The repeated one takes the place of the first."""
+        counters, lose = way
+        counters.seed(USD, 0, until=None)
+        reserve(counters, window(0))
+        lose.set()
+
+        assert reserve(counters, window(6), level(6), total(6), name="one").admitted
+
+        assert not lose.is_set()
+        assert [6, 6, 6] == [used(counters, claim) for claim in (window(), level(), total())]
+        settle(counters, "one", window(1), level(), total(1))
+        assert [1, 0, 1] == [used(counters, claim) for claim in (window(), level(), total())]
+
+    def test_a_settlement_counts_once(self, way):
+        """The repeated one finds that it has been done."""
+        counters, lose = way
+        counters.seed(USD, 0, until=None)
+        reserve(counters, window(6), level(6), total(6), name="one")
+        settle(counters, "another", window(0))
+        lose.set()
+
+        settle(counters, "one", window(4), level(), total(4))
+
+        assert not lose.is_set()
+        assert [4, 0, 4] == [used(counters, claim) for claim in (window(), level(), total())]
+
+
+class TestOutage:
+    def test_counting_goes_on(self, host, own_redis, caplog):
+        """Without Redis the limit holds in this process, and the log says so once."""
+        reserve(host, window(4))
+        own_redis.kill()
+
+        assert [True, True, False] == [reserve(host, window(5)).admitted for _ in range(3)]
+        assert [True, False] == [reserve(host, level(6)).admitted for _ in range(2)]
+        assert ["the shared counters are away: this process counts limits for itself"] == turns(caplog)
+
+    def test_nothing_raises(self, host, own_redis):
+        """Whatever is asked while Redis is away is answered."""
+        own_redis.kill()
+
+        assert (USD,) == reserve(host, total()).unknown
+        host.seed(USD, 3, until=None)
+        assert reserve(host, total(), level(), name="one").admitted
+        host.renew(["one", "another"], lease=10)
+        host.settle([Settlement("one", (total(2),)), Settlement("another", (window(2),))])
+        host.forget(["group:usd"])
+        assert [5, 2, 0] == [used(host, claim) for claim in (total(), window(), level())]
+
+    def test_shared_counting_comes_back(self, host, other_host, own_redis, clock, caplog):
+        """When Redis is back everybody counts together again, and the log says so once."""
+        own_redis.kill()
+        reserve(host, window(10))
+        own_redis.start()
+        assert not reserve(host, window(10)).admitted  # it has just failed, and is not asked yet
+
+        clock.advance(1)
+
+        assert reserve(host, window(4)).admitted
+        assert reserve(host, window(4)).admitted
+        assert 8 == used(other_host, window())
+        assert 2 == len(turns(caplog))
+        assert "the shared counters are back: limits are counted together again" == turns(caplog)[-1]
+
+    def test_what_was_used_meanwhile_makes_totals_unknown(self, host, other_host, own_redis, clock):
+        """Redis did not hear of it, so it is told anew what the usage log says."""
+        for counter in (USD, "untouched"):
+            host.seed(counter, 3, until=None)
+        own_redis.kill()
+        assert (USD,) == reserve(host, total()).unknown  # this process never knew
+        host.seed(USD, 3, until=None)
+        reserve(host, total(5), name="one")
+        settle(host, "one", total(4))
+        assert 7 == used(host, total())
+        own_redis.start()
+        clock.advance(1)
+
+        assert (USD,) == reserve(host, total()).unknown
+        host.seed(USD, 7, until=None)
+
+        assert 7 == used(other_host, total())
+        assert 3 == used(other_host, total(counter="untouched"))
+        assert reserve(host, total(1)).admitted  # forgotten once, and not again
+
+    def test_a_second_outage_begins_anew(self, host, own_redis, clock):
+        """What this process knew in the first one is old in the second."""
+        own_redis.kill()
+        host.seed(USD, 3, until=None)
+        own_redis.start()
+        clock.advance(1)
+        used(host, total())
+        own_redis.kill()
+
+        assert (USD,) == reserve(host, total()).unknown
+
+    def test_a_settlement_that_did_not_arrive_makes_totals_unknown(self, host, other_host, own_redis, clock):
+        """What was reserved in Redis and ended without it: the total is told anew, the level comes with the lease."""
+        host.seed(USD, 3, until=None)
+        reserve(host, total(5), level(5), window(5), name="one", lease=30)
+        own_redis.kill()
+        settle(host, "one", total(4), level(), window(4))
+        assert 4 == used(host, window())
+        own_redis.start()
+        clock.advance(1)
+
+        assert (USD,) == reserve(host, total()).unknown
+        assert 5 == used(other_host, level())
+        clock.advance(29)
+        assert 0 == used(other_host, level())
+
+    def test_what_began_here_ends_here(self, host, other_host, own_redis, clock):
+        """A request of the outage gives back what it held in this process, and the shared totals hear of it."""
+        own_redis.kill()
+        host.seed(USD, 3, until=None)
+        reserve(host, total(5), level(5), window(5), name="one", lease=10)
+        host.renew(["one"], lease=1000)
+        own_redis.start()
+        clock.advance(30)
+        host.seed(USD, 3, until=None)
+        host.renew(["one"], lease=1000)
+
+        settle(host, "one", total(4), level(), window(4))
+
+        assert Reading(7, 0, True, 0, 0) == look(other_host, total())
+        assert [0, 0] == [used(other_host, claim) for claim in (level(), window())]
+        own_redis.kill()
+        assert [0, 4] == [used(host, claim) for claim in (level(), window())]
+
+    def test_totals_to_forget_are_kept_in_mind(self, host, other_host, own_redis, clock):
+        """What an admin made unknown while Redis was away is unknown when it is back."""
+        host.seed(USD, 3, until=None)
+        own_redis.kill()
+        host.forget([USD])
+        own_redis.start()
+        clock.advance(1)
+
+        used(host, window())
+
+        assert (USD,) == reserve(other_host, total()).unknown
+
+    def test_asks_a_store_that_failed_once_a_second(self, tmp_path, clock):
+        """A counters' file that cannot be used costs one attempt in a second, not one for every request."""
+        path = tmp_path / "counters.sqlite"
+        database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, timeout=0.01)
+        own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        circuit = Circuit("the counters' file", retry_after=1, clock=clock)
+        host = FallbackCounters(SQLiteCounters(database, clock=clock), own, circuit=circuit)
+        with closing(SQLiteDatabase(path, migrations=COUNTERS)) as other, other.transaction():
+            reserve(host, window(4))
+        reserve(host, window(4))
+        assert 8 == used(own, window())
+
+        clock.advance(1)
+
+        assert reserve(host, window(9)).admitted
+        assert 9 == used(host, window())
+
+
+class TestForks:
+    def test_a_child_counts_for_itself(self, clock):
+        """What a process counts in memory is not its children's, and both go on."""
+        counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        reserve(counters, window(4))
+
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                status = int(not reserve(counters, window(10)).admitted)
+            finally:
+                os._exit(status)
+
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert 4 == used(counters, window())
+
+
+def test_a_process_counts_for_itself_beside_others(own_redis, clock, caplog):
+    """Two hosts without Redis count apart, and together when it is back."""
+    caplog.set_level(logging.WARNING)
+    hosts = [open_host(own_redis, clock), open_host(own_redis, clock)]
+    own_redis.kill()
+    assert [True, True] == [reserve(host, window(10)).admitted for host in hosts]
+    own_redis.start()
+    clock.advance(1)
+
+    assert [True, False] == [reserve(host, window(10)).admitted for host in hosts]
+    assert 4 == len(turns(caplog))
