@@ -678,14 +678,6 @@ class UsageLogContract:
 
         assert next(iter(log.report())).total_tokens == 4 * (2**31 - 1)
 
-
-def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
-    """Every question, and a ping, ends in :class:`StoreUnavailable` with time to try again."""
-    for question in (backend.ping, *questions):
-        with pytest.raises(StoreUnavailable) as caught:
-            question()
-        assert caught.value.retry_after
-
     def test_counts_a_batch_once_however_often_it_comes(self, log, elsewhere):
         """A batch that is known by its name is not looked at again, whoever brings it."""
         batch = Batch("42-a1b2", 7)
@@ -842,3 +834,11 @@ def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
         assert [0] == [step.days for step in log.rebuild()]
         append(log, [usage(1)])
         assert next(iter(log.report())).requests == 1
+
+
+def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:
+    """Every question, and a ping, ends in :class:`StoreUnavailable` with time to try again."""
+    for question in (backend.ping, *questions):
+        with pytest.raises(StoreUnavailable) as caught:
+            question()
+        assert caught.value.retry_after
