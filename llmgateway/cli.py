@@ -157,6 +157,7 @@ def _serve(environ: Mapping[str, str]) -> int:
 
     try:
         settings = Settings.from_env(environ)
+        settings.make_instance_folder()  # before anything says that it listens
     except ConfigurationError as error:
         _fail(error.problems)
     configure_logging(settings.log_level, _secrets_of(settings))

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -98,6 +99,44 @@ def _redis_url(text: str) -> str:
     return url
 
 
+def _mongo_url(text: str) -> str:
+    # As far as it can be seen without the driver, so that it is reported together with all the rest.
+    url = _url("mongodb", "mongodb+srv")(text)
+    authority = re.split("[/?]", url.partition("://")[2], maxsplit=1)[0]
+    login, _, hosts = authority.rpartition("@")
+    if "@" in login or login.count(":") > 1:
+        raise ValueError("has a login that cannot be read: in a password write %2F for /, %3A for :, %40 for @")
+    try:
+        for host in hosts.split(","):
+            _host_and_port(host)
+    except ValueError:
+        raise ValueError(
+            "has a host or a port that is none: it goes USER:PASSWORD@HOST:PORT, in a password write %2F for /, "
+            "%3A for :, %40 for @"
+        ) from None
+    return url
+
+
+def _address(text: str) -> str:
+    if text != "*":
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError(
+                "must be an IP address, or * for any: it is compared with where requests come from"
+            ) from None
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _names(text)
+    for origin in origins:
+        # As browsers send it, RFC 6454 section 7: with a path, or a slash at the end, it would never match.
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+            raise ValueError("must be like https://app.example.org, without a path or a slash at the end")
+    return origins
+
+
 def _header_value(text: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("must be visible ASCII characters without spaces: copy the key again")
@@ -171,7 +210,7 @@ class Settings:
         "MONGO_URL",
         "Full MongoDB URL (TLS, replica sets, Cosmos DB); wins over the three above.",
         None,
-        parse=_url("mongodb", "mongodb+srv"),
+        parse=_mongo_url,
         secret=True,
     )
     redis_host: str | None = _setting(
@@ -274,13 +313,14 @@ class Settings:
         "LLMGATEWAY_TRUSTED_PROXY",
         "Address of our own proxy whose `X-Forwarded-*` are believed; `*` for any (then only the proxy may reach us).",
         None,
+        parse=_address,
         shown="nobody",
     )
     cors_origins: tuple[str, ...] = _setting(
         "LLMGATEWAY_CORS_ORIGINS",
         "Origins whose pages may call the API from a browser, separated by commas.",
         (),
-        parse=_names,
+        parse=_origins,
         shown="none",
     )
     metrics: str = _setting(

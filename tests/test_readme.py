@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import MISSING
 
 import pytest
 
 from llmgateway.cli import main
 from llmgateway.settings import settings_fields
+from llmgateway.simulator import Simulator
 from tests import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -26,11 +29,16 @@ def section(title: str) -> str:
     return match[2]
 
 
+def code(title: str, language: str = "sh") -> str:
+    """The first block of *language* below the heading *title*."""
+    block = re.search(rf"```{language}\n(.*?)```", section(title), re.DOTALL)
+    assert block, f"the section {title!r} has no {language} block"
+    return block[1]
+
+
 def commands(title: str) -> list[str]:
     """The lines of the first shell block below the heading *title*."""
-    block = re.search(r"```sh\n(.*?)```", section(title), re.DOTALL)
-    assert block, f"the section {title!r} has no shell block"
-    return block[1].splitlines()
+    return code(title).splitlines()
 
 
 def settings_table() -> str:
@@ -92,43 +100,79 @@ def test_ci_calls_the_test_command_of_the_readme():
     assert command.endswith("pytest")
 
 
-@pytest.fixture
-def clone(tmp_path):
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
     """The checkout's commit, cloned as a newcomer would."""
     if not (ROOT / ".git").exists():
         pytest.skip("needs a git checkout to clone from")
-    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "llmgateway"], check=True)
-    return tmp_path / "llmgateway"
+    folder = tmp_path_factory.mktemp("newcomer") / "llmgateway"
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    return folder
 
 
-def test_first_command_leads_to_an_answer(clone):
+@pytest.fixture
+def type_in(clone):
+    """Type commands into a shell in the clone that knows none of our settings; a context manager, to read from."""
+
+    @contextmanager
+    def type_in(script):
+        ours = ("LLM", "VIRTUAL_ENV", "PYTHON", "ADMIN", "SECRET", "MONGO", "REDIS")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        with subprocess.Popen(
+            ["bash", "-c", script], cwd=clone, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(timeout=30)
+
+    return type_in
+
+
+def test_first_command_leads_to_an_answer(type_in):
     """The README's first line, typed into a fresh clone, prints commands that work as printed."""
     (command,) = commands("Try it")
-    ours = ("LLM", "VIRTUAL_ENV", "PYTHON")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    with subprocess.Popen(
-        ["bash", "-c", command.replace("llmgateway try", "llmgateway try --port 0")],
-        cwd=clone,
-        env=environ,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            printed = read_welcome(process)
-            assert "You said: Hello" in run(["bash", "-c", indented_block(printed, "With curl:")])
-            assert "You said: Hello" in run([sys.executable, "-c", indented_block(printed, "With Python")])
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+
+    with type_in(command.replace("llmgateway try", "llmgateway try --port 0")) as process:
+        printed = read_up_to(process, "print(")
+        assert "You said: Hello" in run(["bash", "-c", indented_block(printed, "With curl:")])
+        assert "You said: Hello" in run([sys.executable, "-c", indented_block(printed, "With Python")])
 
 
-def read_welcome(process: subprocess.Popen[str]) -> str:
-    """Read what is printed up to the last line of the Python example."""
+def test_further_commands_lead_to_a_user_with_an_answer(clone, type_in):
+    """Run it, hand out a key, ask with it: as the README has it, but for the names that the reader puts in."""
+    install, _, _ = commands("Try it")[0].rpartition(" && ")
+    if not (clone / ".venv").exists():
+        subprocess.run(["bash", "-c", install], cwd=clone, check=True)
+    *settings, serve = commands("Run it")
+    with Simulator(key="azure-key") as azure:
+        azures = {"https://NAME.openai.azure.com": azure.url, "LLM_API_KEY=…": "LLM_API_KEY=azure-key"}
+        script = replaced("\n".join([*settings, "echo $ADMIN_KEY", serve]), azures)
+        with type_in(f"{script} --port 0") as process:
+            admin_key, listens = read_up_to(process, "listens on").splitlines()
+            url = re.search(r"http://[\d.:]+", listens)[0]
+            hand_out = replaced(code("For admins"), {"http://127.0.0.1:8080": url, "$ADMIN_KEY": admin_key})
+            key = json.loads(run(["bash", "-c", hand_out]))["key"]
+            ask = replaced(code("For users", "python"), {"https://gateway.example.org": url, "llmgw-…": key})
+
+            assert "You said: What is a black hole?" in run([sys.executable, "-c", ask])
+
+
+def replaced(text: str, values: dict[str, str]) -> str:
+    """*text* with what the reader has to put in; each of the names must be there."""
+    for name, value in values.items():
+        assert name in text
+        text = text.replace(name, value)
+    return text
+
+
+def read_up_to(process: subprocess.Popen[str], last: str) -> str:
+    """Read what is printed up to the first line that has *last* in it."""
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "print(" in line:
+        if last in line:
             return "".join(lines)
     pytest.fail("the command ended early:\n" + "".join(lines))
 

@@ -57,9 +57,10 @@ def check_url(url: str) -> None:
     try:
         parse_uri(url, warn=False)
     except (PyMongoError, ValueError):
+        # Not in one piece: the log hides what stands between :// and @.
         problem = (
-            "MONGO_URL cannot be read. It must be like mongodb://USER:PASSWORD@HOST:27017/, with %40 for an @ and "
-            "%3A for a : within user and password."
+            "MONGO_URL cannot be read. It must be like mongodb://HOST:27017/, with USER:PASSWORD@ in front of the "
+            "host, and %40 for an @ and %3A for a : within user and password."
         )
         raise ConfigurationError([problem]) from None
 

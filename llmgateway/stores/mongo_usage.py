@@ -89,6 +89,8 @@ class MongoUsageLog:
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         if not records:
             return
+        # With a deadline the driver looks for a server until then: that one is away is seen sooner without.
+        self._database.ping()
         self._complete()
         with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
             source = _announce(database, batch)

@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, fields
 from typing import Any
 
+import orjson
 from flask import Response, current_app, request
 
 from .. import __version__
@@ -341,14 +342,15 @@ def get_status() -> dict[str, Any]:
     example=examples.CSV,
     success=True,
 )
-def report_usage(query: dict[str, Any]) -> dict[str, Any] | Response:
+def report_usage(query: dict[str, Any]) -> Response:
     by = tuple(name.strip() for name in query.get("by", "").split(",") if name.strip())
     found = services().usage_log.report(by=by, first_day=query.get("start"), last_day=query.get("end"))
     rows = [row.by | _sums(row) for row in found]
     if query["format"] == "csv":
         return _csv(rows, (*by, *_SUMS))
     total = {name: sum(row[name] for row in rows) for name in _SUMS}
-    return {"rows": rows if by else [], "total": total}
+    # Of a report with many rows a schema would take most of the time, and there is nothing in it to translate.
+    return Response(orjson.dumps({"rows": rows if by else [], "total": total}), mimetype="application/json")
 
 
 @blp.route("/logs", methods=["GET"])

@@ -135,14 +135,21 @@ data: [DONE]
 """
 
 ALIVE = {"status": "ok"}
-READY = {"status": "ok", "rung": "normal", "checks": {"sqlite": "ok", "azure_key": "ok"}}
+_NOTHING_WAITS = {"records": 0, "oldest_seconds": 0.0, "problem": None}
+READY = {
+    "status": "ok",
+    "rung": "normal",
+    "checks": {"sqlite": "ok", "azure_key": "ok"},
+    "journal": _NOTHING_WAITS,
+}
 _NO_AZURE_KEY = "missing or unreadable: set it with POST /admin/setllmkey"
-DEGRADED = {"status": "degraded", "rung": "normal", "checks": {"sqlite": "ok", "azure_key": _NO_AZURE_KEY}}
+DEGRADED = READY | {"status": "degraded", "checks": {"sqlite": "ok", "azure_key": _NO_AZURE_KEY}}
 _NO_SQLITE = "SQLite does not serve. Try again later."
 UNAVAILABLE = {
     "status": "unavailable",
     "rung": "memory_only",
     "checks": {"sqlite": _NO_SQLITE, "azure_key": "unknown: the store does not answer"},
+    "journal": {"records": 12, "oldest_seconds": 34.5, "problem": f"usage log: {_NO_SQLITE}"},
 }
 
 MODEL_SETTINGS: dict[str, Any] = {"name": MODEL, "prices": {"prompt": 0.12, "cached": 0.06, "completion": 0.48}}

@@ -27,8 +27,8 @@ def get_liveness() -> dict[str, str]:
 @blp.operation(
     "Can it serve?",
     description=(
-        "Names every store and Azure's key as `ok` or says what is wrong. `degraded` still serves, so its status is "
-        "200: it must not be taken out of service."
+        "Names every store and Azure's key as `ok` or says what is wrong, and how many usage records of the process "
+        "that answers wait. `degraded` still serves, so its status is 200: it must not be taken out of service."
     ),
 )
 @blp.response(
@@ -45,9 +45,11 @@ def get_readiness() -> ResponseReturnValue:
     problems = ladder.problems()
     checks = {name: problem or OK for name, problem in problems.items()}
     checks["azure_key"] = services().gateway.credential_problem() or OK
+    journal = services().journal.backlog()
     rung = ladder.rung(problems)
     if rung is Rung.MEMORY_ONLY:
         status = "unavailable"
     else:
-        status = OK if all(check == OK for check in checks.values()) else "degraded"
-    return jsonify(status=status, rung=rung, checks=checks), 503 if status == "unavailable" else 200
+        well = journal.problem is None and all(check == OK for check in checks.values())
+        status = OK if well else "degraded"
+    return jsonify(status=status, rung=rung, checks=checks, journal=journal), 503 if status == "unavailable" else 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 
 import openai
 import pytest
@@ -255,6 +256,20 @@ def test_says_that_a_plain_answer_stalled(hasty, azure, records):
 
     assert (504, "upstream_timeout") == (answer.status, answer.error["code"])
     assert ["timeout"] == [record["outcome"] for record in records(hasty, key)]
+
+
+def test_waits_long_for_the_first_byte_and_not_between_bytes(start_alone, azure):
+    """A model that thinks for a while is no broken connection; one that falls silent in the middle is."""
+    gateway = start_alone(LLMGATEWAY_FIRST_BYTE_TIMEOUT="60", LLMGATEWAY_BETWEEN_BYTES_TIMEOUT="0.3")
+    key = gateway.key()
+    azure.script(Script(delay=0.6))
+    azure.script(Script(stall_after_events=5))
+
+    assert gateway.chat(key, stream=True).body.endswith(b"data: [DONE]\n\n")
+    began = time.monotonic()
+    assert b"upstream_timeout" in gateway.chat(key, stream=True).body
+
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -63,35 +63,92 @@ def test_passes_the_bill_on_to_who_asked(client, azure):
     assert [] == events[-1].choices
 
 
-def test_serves_the_asynchronous_client(gateway, key, azure):
-    """Plain and streamed, several at once."""
+async def ask(client, **asked):
+    """Ask with the asynchronous client, and give the completion, or the events of the stream."""
+    answer = await client.chat.completions.create(**{"model": MODEL, "messages": HELLO} | asked)
+    return [event async for event in answer] if asked.get("stream") else answer
+
+
+def ask_at_once(gateway, key, *questions):
+    """The answers to all *questions*, or the exceptions they end in, of one asynchronous client."""
 
     async def converse():
         async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
+            return await asyncio.gather(*(ask(client, **asked) for asked in questions), return_exceptions=True)
 
-            async def plain():
-                completion = await client.chat.completions.create(model=MODEL, messages=HELLO)
-                return completion.choices[0].message.content
+    return asyncio.run(converse())
 
-            async def streamed():
-                stream = await client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
-                return text_of([event async for event in stream])
 
-            return await asyncio.gather(plain(), streamed(), plain(), streamed())
+def test_serves_the_asynchronous_client(gateway, key, azure):
+    """Plain and streamed, several at once."""
+    plain, streamed = {}, {"stream": True}
 
-    assert [answer_to(HELLO)] * 4 == asyncio.run(converse())
+    first, second, third, fourth = ask_at_once(gateway, key, plain, streamed, plain, streamed)
+
+    assert [answer_to(HELLO)] * 2 == [answer.choices[0].message.content for answer in (first, third)]
+    assert [answer_to(HELLO)] * 2 == [text_of(events) for events in (second, fourth)]
     assert 4 == len(azure.served)
 
 
-def test_gives_the_asynchronous_client_its_exceptions(gateway):
-    """A wrong key is an AuthenticationError there, too."""
+def test_serves_the_asynchronous_client_whatever_it_asks_for(gateway, key, azure):
+    """Tools, images, JSON, several answers and parameters of the future, all at once."""
+    parts = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}},
+    ]
+    json_mode = {
+        "messages": [{"role": "user", "content": "Say it in JSON."}],
+        "response_format": {"type": "json_object"},
+    }
 
-    async def ask():
-        async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="nobodys", max_retries=0) as client:
-            await client.chat.completions.create(model=MODEL, messages=HELLO)
+    called, streamed_call, _, in_json, several, _ = ask_at_once(
+        gateway,
+        key,
+        {"tools": [WEATHER], "tool_choice": "required"},
+        {"tools": [WEATHER], "tool_choice": "required", "stream": True},
+        {"messages": [{"role": "user", "content": parts}]},
+        json_mode,
+        {"n": 2},
+        {"extra_body": {"telepathy": 1}},
+    )
 
-    with pytest.raises(openai.AuthenticationError):
-        asyncio.run(ask())
+    assert "weather" == called.choices[0].message.tool_calls[0].function.name
+    assert "weather" in [
+        call.function.name
+        for event in streamed_call
+        for choice in event.choices
+        for call in choice.delta.tool_calls or []
+    ]
+    assert isinstance(json.loads(in_json.choices[0].message.content), dict)
+    assert [0, 1] == [choice.index for choice in several.choices]
+    bodies = [json.loads(served.body) for served in azure.served]
+    assert parts in [body["messages"][0]["content"] for body in bodies]
+    assert [1] == [body["telepathy"] for body in bodies if "telepathy" in body]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_gives_the_asynchronous_client_its_exceptions(gateway, key, azure, stream):
+    """Of the gateway and of Azure, by status; what the content filter says is whole there, too."""
+
+    def raised(key, **asked):
+        return ask_at_once(gateway, key, {"stream": stream} | asked)[0]
+
+    def raised_by(fault):
+        azure.script(Script(fault=fault))
+        return raised(key)
+
+    filtered = raised(key, messages=[{"role": "user", "content": f"Please {FILTERED_PHRASE}."}])
+    expected = [
+        (openai.AuthenticationError, raised("nobodys")),
+        (openai.BadRequestError, raised(key, messages="Hello")),
+        (openai.BadRequestError, filtered),
+        (openai.NotFoundError, raised_by("deployment_not_found")),
+        (openai.RateLimitError, raised_by("token_rate_limit")),
+        (openai.InternalServerError, raised_by("server_error")),
+    ]
+
+    assert [kind for kind, _ in expected] == [type(found) for _, found in expected]
+    assert "ResponsibleAIPolicyViolation" == filtered.body["innererror"]["code"]
 
 
 def test_calls_tools(client):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import secrets
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from llmgateway.settings import Settings
 from llmgateway.simulator import FILTERED_PHRASE, Script
+from llmgateway.stores import open_stores
 from tests.servers import wait_until
+from tests.stores.contract import append, usage
 
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 FIELDS = {
@@ -394,3 +398,28 @@ def test_refuses_a_page_of_records_that_makes_no_sense(gateway, query):
 
     assert 422 == answer.status
     assert answer.error["errors"].keys() <= {"outcome", "limit", "since", "until"}
+
+
+def test_keeps_single_records_as_long_as_it_is_told(start_gateway, stores):
+    """Older ones go by themselves, in any store; the sums in reports stay."""
+    user, now = f"user-{secrets.token_hex(4)}", datetime.now(UTC)
+    old, young = (
+        usage(id=f"{user}-{days}", user=user, timestamp=now - timedelta(days=days), total_tokens=1) for days in (3, 1)
+    )
+    environ = {"ADMIN_KEY": "unused", "LLM_BASE_URL": "https://unused.invalid/openai/v1", **stores.environ}
+    settings = Settings.from_env(environ)
+    settings.make_instance_folder()
+    opened = open_stores(settings, clock=time.time)
+    append(opened.usage_log, [old, young])
+    for backend in opened.backends:
+        backend.close()
+
+    gateway = start_gateway(LLMGATEWAY_LOG_DAYS="2")
+
+    def listed():
+        return [item["id"] for item in gateway.admin("GET", f"/admin/logs?user={user}").json()["items"]]
+
+    wait_until(lambda: listed() == [young.id], what="the end of the old record")
+    rows = gateway.admin("GET", "/admin/usage?by=user").json()["rows"]
+    assert [2] == [row["requests"] for row in rows if row["user"] == user]
+    gateway.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,10 @@ PATIENCE = 1.0
 TOKENS = 8
 SENT_BEFORE_USAGE = 2 + TOKENS + 1
 """Events of a stream of so many tokens that reach the client: filter results, role, text, finish."""
+
+TEXT_EVENT = 'data: {"choices":[{"delta":{"content":"é"},"index":0}]}\n\n'.encode()
+USAGE_EVENT = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}\n\n'
+SHORT_STREAM = TEXT_EVENT + USAGE_EVENT + b"data: [DONE]\n\n"
 
 LONGEST = 6000
 """Bytes; a little more than such a stream has."""
@@ -189,6 +194,60 @@ def test_every_ending_is_booked_once_and_right(site, start_gateway):
     assert 0 == states[CLOSE_WAIT], "a connection that Azure has closed is still held"
     gateway.stop()
     assert 0 == connections_to(site.azure.port)[ESTABLISHED]
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
+def test_a_client_may_leave_at_any_event(site, start_gateway, reset):
+    """From the head to the last event before the bill: one record each, with the text that had come."""
+    gateway = start_gateway(LLMGATEWAY_THREADS=str(THREADS))
+    key = gateway.key()
+    calls = []
+    for events in range(SENT_BEFORE_USAGE + 1):
+        site.azure.script(Script(tokens=TOKENS, stall_after_events=events))
+        calls.append(Call(gateway, key, stream=True))
+        site.azure.wait_for(lambda served, rank=events: len(served) > rank)
+
+    for events, call in enumerate(calls):
+        leave(call, Leaving(events=events, reset=reset))
+
+    served = site.azure.wait_for(lambda served: all(one.peer_left for one in served))
+    records = site.assert_books_balance(gateway)
+    found = [records[one.client_request_id] for one in served]
+    assert {("client_closed", "estimated")} == {(one["outcome"], one["usage_source"]) for one in found}
+    text = [min(max(0, events - 2), TOKENS) for events in range(len(calls))]  # filter results and role come first
+    assert text == [one["completion_tokens"] for one in found]
+    assert_every_slot_is_free(site, gateway, key)
+    gateway.stop()
+
+
+# Where the end of the connection is the end of the body, [DONE] without its blank line is all there has to be.
+@pytest.mark.parametrize(("framing", "missing"), [("chunked", 0), ("close", len("\n\n"))])
+def test_azure_may_break_off_at_any_byte(site, start_gateway, framing, missing):
+    """One record each, with Azure's own count where that had come; the client is told, unless it has everything."""
+    gateway = start_gateway(LLMGATEWAY_LOG_LEVEL="ERROR")
+    key = gateway.key()
+    raw = Raw(200, {"content-type": "text/event-stream"}, SHORT_STREAM)
+    told = []
+    for cut in range(len(SHORT_STREAM)):
+        site.azure.script(Script(raw=raw, cut_after_bytes=cut, framing=framing))
+        told.append(b'data: {"error"' in Call(gateway, key, stream=True).reading().body)
+
+    served = site.azure.served
+    records = site.records_of(served)
+    assert len(SHORT_STREAM) == len(served) == len(site.records())
+    found = [records[one.client_request_id] for one in served]
+    incomplete = len(SHORT_STREAM) - missing
+    assert [True] * incomplete + [False] * missing == told
+    assert ["broken"] * incomplete + ["ok"] * missing == [record["outcome"] for record in found]
+    # A line that lacks nothing but its end may be counted or not.
+    bill = len(TEXT_EVENT + USAGE_EVENT)
+    sources = [record["usage_source"] for record in found]
+    assert {"estimated"} == {*sources[: bill - 2]}
+    assert {"upstream"} == {*sources[bill:]}
+    texts = [record["completion_tokens"] for record in found]
+    assert {1} == {*texts[len(TEXT_EVENT) :]}
+    assert {0, 1} >= {*texts[: len(TEXT_EVENT)]}
+    gateway.stop()
 
 
 def leave(call: Call, leaving: Leaving) -> None:

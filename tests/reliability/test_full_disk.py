@@ -23,10 +23,11 @@ def limit_files(gateway, size):
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux can limit the files of a running process")
 def test_requests_go_on_and_their_records_arrive(site, start_gateway):
     """With MongoDB away as well they wait in memory; it is reported, and is over when there is room again."""
-    gateway = start_gateway()
+    gateway = start_gateway(LLMGATEWAY_METRICS="open")
     key = gateway.key()
     assert 200 == gateway.chat(key).status
     site.assert_books_balance(gateway)
+    assert b"llmgateway_journal_problem 0.0" in metrics(gateway)
     limit_files(gateway, ROOM)
     site.mongo.kill()
 
@@ -35,6 +36,8 @@ def test_requests_go_on_and_their_records_arrive(site, start_gateway):
         backlog = status_of_journal(gateway)
         assert backlog["records"] > 40
         assert "disk" in backlog["problem"]
+        assert "disk" in gateway.request("GET", "/readyz").json()["journal"]["problem"]
+        wait_until(lambda: b"llmgateway_journal_problem 1.0" in metrics(gateway), what="a metric that says so")
         site.mongo.start()
         load.lasting(0.5)
         limit_files(gateway, resource.RLIM_INFINITY)
@@ -46,6 +49,10 @@ def test_requests_go_on_and_their_records_arrive(site, start_gateway):
     assert "Usage records wait: journal on disk" in gateway.output
     gateway.stop()
     assert [] == [*(gateway.instance / "journal").iterdir()]
+
+
+def metrics(gateway):
+    return gateway.request("GET", "/metrics").body
 
 
 def status_of_journal(gateway):

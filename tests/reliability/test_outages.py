@@ -16,6 +16,8 @@ MARGIN = 1.5
 """What a request takes by itself on a busy machine, and then some."""
 
 STORES = {"redis": ["redis"], "mongo": ["mongo"], "both": ["redis", "mongo"]}
+STORE_NAMES = {"redis": "redis", "mongo": "mongodb"}
+RUNGS = {"redis": "without_redis", "mongo": "without_durable_store", "both": "memory_only"}
 PACE = Script(tokens=10, delay=0.01, gap=0.005)
 
 
@@ -44,6 +46,60 @@ def assert_served_all_the_time(load, *, stores):
     assert {200} == load.statuses
     assert all(reading.complete for reading in load.readings)
     assert load.slowest < STORE_TIMEOUT * stores + MARGIN
+
+
+@pytest.mark.parametrize("away", STORES)
+def test_everybody_who_asks_is_told_what_is_away(site, start_gateway, away):
+    """/readyz, /admin/status and /metrics name the rung, the store and the records that wait, and when it is over."""
+    gateway = start_gateway(LLMGATEWAY_METRICS="open")
+    key = gateway.key()
+    assert 200 == gateway.chat(key).status
+    site.assert_books_balance(gateway)
+    for name in STORES[away]:
+        getattr(site, name).kill()
+    assert [200] * 3 == [gateway.chat(key).status for _ in range(3)]
+    if away == "redis":
+        site.assert_books_balance(gateway)
+    waiting = {"records": 0 if away == "redis" else 3, "problem": away != "redis"}
+    wait_until(lambda: told_of_journal(numbers(gateway)) == waiting, what="what the journal has to say")
+
+    ready = gateway.request("GET", "/readyz")
+    status = gateway.admin("GET", "/admin/status").json()
+    metrics = numbers(gateway)
+
+    expected = (503, "unavailable") if away == "both" else (200, "degraded")
+    assert expected == (ready.status, ready.json()["status"])
+    for told, stores in [(ready.json(), ready.json()["checks"]), (status, status["stores"])]:
+        assert RUNGS[away] == told["rung"]
+        assert STORES[away] == [name for name in ("redis", "mongo") if stores[STORE_NAMES[name]] != "ok"]
+        journal = told["journal"]
+        assert waiting == {"records": journal["records"], "problem": journal["problem"] is not None}
+        assert waiting["problem"] == (journal["oldest_seconds"] > 0)
+    assert [1, 0] == [metrics[f'llmgateway_rung{{rung="{rung}"}}'] for rung in (RUNGS[away], "normal")]
+    up = {name: metrics[f'llmgateway_store_up{{store="{told}"}}'] for name, told in STORE_NAMES.items()}
+    assert STORES[away] == [name for name in up if not up[name]]
+
+    for name in STORES[away]:
+        getattr(site, name).start()
+    wait_until(lambda: is_ready(gateway), what="a gateway that is ready again")
+    site.assert_books_balance(gateway)
+    nothing = {"records": 0, "problem": False}
+    wait_until(lambda: told_of_journal(numbers(gateway)) == nothing, what="an end of the trouble")
+    assert 1 == numbers(gateway)['llmgateway_rung{rung="normal"}']
+    gateway.stop()
+
+
+def numbers(gateway):
+    """What Prometheus is told, by name and labels."""
+    lines = gateway.request("GET", "/metrics").body.decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def told_of_journal(metrics):
+    return {
+        "records": metrics["llmgateway_journal_records"],
+        "problem": metrics["llmgateway_journal_problem"] == 1,
+    }
 
 
 @pytest.mark.parametrize(

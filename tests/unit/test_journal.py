@@ -523,6 +523,21 @@ class TestTheProcessDies:
         assert {f"req-{number + 50_000:05}" for number in said} <= interrupted
         assert len(outcomes) <= 2 * len(said) + 2
 
+    def test_while_others_live_on(self, log, crash, make, clock, monkeypatch):
+        """They look for such journals now and then: nobody has to start anything."""
+        monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
+        monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
+        living = make()
+        living.start()
+        count_turns(living, 2)
+        crash(lambda journal: serve(journal, 1))
+        count_turns(living, 2)
+        assert [] == log.given
+
+        clock.advance(journal_module.ORPHANS_SECONDS)
+
+        wait_until(lambda: log.given == ["req-00001"], what="the dead process' record")
+
     def test_several_find_its_journal(self, log, crash, folder, clock, tmp_path):
         """However many processes start at once, one ships what the dead one left."""
         for start in (0, 100, 200):

@@ -92,18 +92,29 @@ def test_every_setting_says_what_it_is(field):
         ("LLMGATEWAY_PROCESSES", "256", "processes", 256),
         ("LLMGATEWAY_THREADS", "8", "threads", 8),
         ("LLMGATEWAY_MODELS", "gpt-4o, o3 ,,", "models", ("gpt-4o", "o3")),
-        ("LLMGATEWAY_CORS_ORIGINS", "https://a.example,https://b.example", "cors_origins", None),
+        (
+            "LLMGATEWAY_CORS_ORIGINS",
+            "https://a.example,http://b:3000",
+            "cors_origins",
+            ("https://a.example", "http://b:3000"),
+        ),
+        ("LLMGATEWAY_CORS_ORIGINS", "*", "cors_origins", ("*",)),
         ("LLMGATEWAY_CONNECT_TIMEOUT", "0.5", "connect_timeout", 0.5),
         ("LLMGATEWAY_INSTANCE", "/var/lib/gateway", "instance", Path("/var/lib/gateway")),
         ("LLM_API_KEY", "  key ", "api_key", "key"),
         ("MONGOHOST", "[::1]:27018", "mongo_host", "[::1]:27018"),
         ("MONGOHOST", "db.example:65535", "mongo_host", "db.example:65535"),
         ("REDIS_URL", "redis://:p%2Fw@h:1/0", "redis_full_url", "redis://:p%2Fw@h:1/0"),
+        ("MONGO_URL", "mongodb://u:p%2Fw@a:1,[::1]:2,c/db?tls=true", "mongo_full_url", None),
+        ("MONGO_URL", "mongodb://%2Ftmp%2Fmongodb-27017.sock/", "mongo_full_url", None),
+        ("MONGO_URL", "mongodb+srv://u:p@c.example/?retryWrites=true", "mongo_full_url", None),
+        ("LLMGATEWAY_TRUSTED_PROXY", "2001:db8::1", "trusted_proxy", None),
+        ("LLMGATEWAY_TRUSTED_PROXY", "*", "trusted_proxy", None),
     ],
 )
 def test_reads_values(variable, text, field, value):
-    """What operators write is read as they mean it."""
-    expected = ("https://a.example", "https://b.example") if value is None else value
+    """What operators write is read as they mean it; None stands for: as it is."""
+    expected = text if value is None else value
 
     assert expected == getattr(settings(**{variable: text}), field)
 
@@ -125,6 +136,15 @@ def test_reads_values(variable, text, field, value):
         ("REDIS_URL", "redis://:se/cret@host:6379", "has a port that is none"),
         ("LLM_API_KEY", "…", "must be visible ASCII"),
         ("LLM_API_KEY", "two words", "must be visible ASCII"),
+        ("MONGO_URL", "mongodb://ada:se/cret@host:27017/", "a host or a port that is none: it goes USER:PASSWORD@"),
+        ("MONGO_URL", "mongodb://ada:secret@host:99999/", "a host or a port that is none"),
+        ("MONGO_URL", "mongodb://ada:secret@/gateway", "a host or a port that is none"),
+        ("MONGO_URL", "mongodb://ada:p@ssword@host/", "a login that cannot be read: in a password write %2F"),
+        ("MONGO_URL", "mongodb://ada:pass:word@host/", "a login that cannot be read"),
+        ("LLMGATEWAY_TRUSTED_PROXY", "nginx", "must be an IP address, or \\* for any"),
+        ("LLMGATEWAY_TRUSTED_PROXY", "10.0.0.0/8", "must be an IP address"),
+        ("LLMGATEWAY_CORS_ORIGINS", "https://a.example,https://b.example/", "without a path or a slash at the end"),
+        ("LLMGATEWAY_CORS_ORIGINS", "a.example", "must be like https://app.example.org"),
         ("MONGO_URL", "host:27017", r"must begin with mongodb:// or mongodb\+srv://"),
         ("REDIS_URL", "http://host", "must begin with redis:// or rediss:// or unix://"),
         ("REDISPORT", "0", "must be a whole number from 1 to 65535"),

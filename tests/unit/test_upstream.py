@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, contextmanager, suppress
 
@@ -326,11 +327,13 @@ class TestWhatGoesWrong:
             for one in waiting:
                 one.setblocking(False)
                 one.connect_ex(listener.getsockname())
+            began = time.monotonic()
             with (
                 upstream_to(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.2) as upstream,
                 pytest.raises(UpstreamUnreachable),
             ):
                 send(upstream)
+            assert time.monotonic() - began < 5, "the system's own patience is two minutes"
             for one in waiting:
                 one.close()
 

@@ -77,3 +77,24 @@ def test_serves_no_other_files(client, name):
     answer = client.get(f"/docs/assets/{name}")
 
     assert (404, "not_found") == (answer.status_code, answer.json["error"]["code"])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "expected"),
+    [
+        ("", "https://app.example", None),
+        ("https://app.example,http://localhost:3000", "https://app.example", "https://app.example"),
+        ("https://app.example,http://localhost:3000", "http://localhost:3000", "http://localhost:3000"),
+        ("https://app.example", "https://app.example.evil.example", None),
+        ("https://app.example", "http://app.example", None),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_only_pages_of_named_origins_may_call(make_app, method, allowed, origin, expected):
+    """Nobody's unless the operator says so; a browser asks first (OPTIONS), and again with the answer."""
+    client = make_app(LLMGATEWAY_CORS_ORIGINS=allowed).test_client()
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+
+    answer = client.open("/v1/models", method=method, headers={"Origin": origin} | asked)
+
+    assert expected == answer.headers.get("Access-Control-Allow-Origin")

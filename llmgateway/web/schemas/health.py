@@ -25,6 +25,14 @@ _RUNG: dict[str, Any] = {
 }
 
 
+class BacklogSchema(AnswerSchema):
+    records = ma.fields.Integer(metadata={"description": "Usage records not in the usage log yet.", "example": 0})
+    oldest_seconds = ma.fields.Float(metadata={"description": "How long the oldest waits.", "example": 0.0})
+    problem = ma.fields.String(
+        allow_none=True, metadata={"description": "Why they wait, if something is wrong.", "example": None}
+    )
+
+
 class ReadinessSchema(AnswerSchema):
     status = ma.fields.String(
         validate=validate.OneOf(["ok", "degraded", "unavailable"]),
@@ -39,14 +47,7 @@ class ReadinessSchema(AnswerSchema):
             "example": {"sqlite": "ok", "azure_key": "ok"},
         },
     )
-
-
-class BacklogSchema(AnswerSchema):
-    records = ma.fields.Integer(metadata={"description": "Usage records not in the usage log yet.", "example": 0})
-    oldest_seconds = ma.fields.Float(metadata={"description": "How long the oldest waits.", "example": 0.0})
-    problem = ma.fields.String(
-        allow_none=True, metadata={"description": "Why they wait, if something is wrong.", "example": None}
-    )
+    journal = ma.fields.Nested(BacklogSchema)
 
 
 class SlotsSchema(AnswerSchema):
