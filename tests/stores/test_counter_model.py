@@ -99,9 +99,9 @@ class Model:
 
     def reserve(self, name: str, claims: tuple[Claim, ...], lease: float) -> Decision:
         self.expire()
-        unknown = [claim.counter for claim in claims if claim.kind == Kind.TOTAL and claim.counter not in self.spent]
+        unknown = self.unknown(claims)
         if unknown:
-            return Decision(admitted=False, readings=(), unknown=tuple(unknown))
+            return Decision(admitted=False, readings=(), unknown=unknown)
         plain = [self.read(claim) for claim in claims]
         readings = []
         for claim, reading in zip(claims, plain, strict=True):
@@ -166,9 +166,15 @@ class Model:
             if name in self.running:
                 self.running[name].ends_at = self.clock.now + lease
 
-    def look(self, claims: tuple[Claim, ...]) -> tuple[Reading, ...]:
+    def look(self, claims: tuple[Claim, ...]) -> Decision:
         self.expire()
-        return tuple(self.read(claim) for claim in claims)
+        unknown = self.unknown(claims)
+        readings = () if unknown else tuple(self.read(claim) for claim in claims)
+        admitted = not unknown and all(reading.fits for reading in readings)
+        return Decision(admitted=admitted, readings=readings, unknown=unknown)
+
+    def unknown(self, claims: tuple[Claim, ...]) -> tuple[str, ...]:
+        return tuple(claim.counter for claim in claims if claim.kind == Kind.TOTAL and claim.counter not in self.spent)
 
     def seed(self, counter: str, used: int) -> None:
         self.expire()

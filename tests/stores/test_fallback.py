@@ -291,7 +291,7 @@ class TestOutage:
         host.seed(USD, 3, until=None)
         own_redis.start()
         clock.advance(1)
-        used(host, total())
+        host.look([total()])
         own_redis.kill()
 
         assert (USD,) == reserve(host, total()).unknown
