@@ -62,9 +62,12 @@ def admin() -> dict[str, str]:
 
 @pytest.fixture
 def new_key(client, admin) -> Callable[..., dict[str, object]]:
-    """Hand out a key, and return all that the admin is told about it."""
+    """Hand out a key, and return all that the admin is told about it; its group is made if there is none."""
 
     def create(**fields: object) -> dict[str, object]:
+        group = f"/admin/groups/{fields.get('group')}"
+        if "group" in fields and 404 == client.get(group, headers=admin).status_code:
+            assert 200 == client.put(group, json={}, headers=admin).status_code
         answer = client.post("/admin/keys", json={"user": "ada", **fields}, headers=admin)
         assert 201 == answer.status_code
         told: dict[str, object] = answer.json
