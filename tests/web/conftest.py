@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -58,6 +59,18 @@ def client(make_app) -> FlaskClient:
 def admin() -> dict[str, str]:
     """The header of the admin API."""
     return {"AdminKey": ADMIN_KEY}
+
+
+@pytest.fixture
+def call(client, admin) -> Callable[..., Any]:
+    """Call the admin API, and return what it answers, checked for its status."""
+
+    def call(method: str, path: str, *, status: int = 200, **arguments: Any) -> Any:
+        answer = client.open(f"/admin{path}", method=method, headers=admin, **arguments)
+        assert status == answer.status_code, answer.text
+        return answer.json if answer.is_json and answer.text else answer.text
+
+    return call
 
 
 @pytest.fixture

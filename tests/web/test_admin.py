@@ -13,18 +13,6 @@ CHAT = "/v1/chat/completions"
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
 
 
-@pytest.fixture
-def call(client, admin):
-    """Call the admin API, and return what it answers, checked for its status."""
-
-    def call(method: str, path: str, *, status: int = 200, **arguments: object):
-        answer = client.open(f"/admin{path}", method=method, headers=admin, **arguments)
-        assert status == answer.status_code, answer.text
-        return answer.json if answer.is_json else answer.text
-
-    return call
-
-
 def ask(client, key: str, **fields: object):
     return client.post(CHAT, json=HELLO | fields, headers={"Authorization": f"Bearer {key}"})
 
