@@ -16,7 +16,7 @@ class Rung(StrEnum):
 
     NORMAL = "normal"
     WITHOUT_REDIS = "without_redis"
-    """Keys are looked up in the durable store."""
+    """Keys are looked up in the durable store, and each process counts for limits on its own."""
     WITHOUT_DURABLE_STORE = "without_durable_store"
     """Keys are looked up in Redis, usage records wait in the journal, admins cannot change anything."""
     MEMORY_ONLY = "memory_only"

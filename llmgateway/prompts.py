@@ -9,7 +9,7 @@ from .clock import Clock
 from .groups import Groups
 from .interfaces import OrganisationStore
 from .keys import Keys
-from .records import Prompt, moment
+from .records import KeyRecord, Prompt, moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,16 @@ class Prompts:
 
     def in_force(self, scope: Scope) -> Prompt:
         """What goes in front of the conversations of *scope*, whoever it was set for. Raises NotFound."""
-        organisation = self._store.load()
+        return self.caller(scope).prompt
+
+    def caller(self, scope: Scope) -> Caller:
+        """The holder of the key, or somebody of the group, or anybody, with nothing of their own. Raises NotFound."""
         if scope.key_id is not None:
-            return Caller(self._keys.get(scope.key_id), organisation).prompt
-        return self.own(scope) or organisation.prompt
+            key = self._keys.get(scope.key_id)
+        else:
+            group = None if scope.group is None else self._groups.get(scope.group).name
+            key = KeyRecord(id="", digest="", user="", name="", group=group, created_at=moment(self._clock()))
+        return Caller(key, self._store.load())
 
     def set(self, scope: Scope, text: str) -> Prompt:
         """Put *text* in force from the next request on; an empty one means that there is none. Raises NotFound."""

@@ -420,6 +420,11 @@ class Settings:
             found.append(
                 "LLMGATEWAY_TRUSTED_PROXY=* believes everybody's X-Forwarded-For: let only the proxy reach this port."
             )
+        if self.mongo_url and not self.redis_url:
+            found.append(
+                "Limits are per host: MongoDB is configured without Redis, so each host counts in its own instance "
+                "folder. Set REDISHOST for limits of all hosts together."
+            )
         return found
 
 

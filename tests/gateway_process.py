@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.servers import _die_with_parent, wait_until
 
@@ -237,7 +238,10 @@ class GatewayProcess:
         return str(self.new_key(**fields)["key"])
 
     def new_key(self, **fields: Any) -> dict[str, Any]:
-        """Hand out a key, and return all that the admin is told about it."""
+        """Hand out a key, and return all that the admin is told about it; its group is made if there is none."""
+        group = f"/admin/groups/{quote(str(fields.get('group')))}"
+        if fields.get("group") and 404 == self.admin("GET", group).status:
+            assert 200 == self.admin("PUT", group, json={}).status
         answer = self.admin("POST", "/admin/keys", json={"user": "ada", **fields})
         assert 201 == answer.status, answer.body
         told: dict[str, Any] = answer.json()

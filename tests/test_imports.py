@@ -23,7 +23,7 @@ ORDER = """
     services
     web
     app
-    server
+    server client
     cli
     __init__ __main__
 """
@@ -42,6 +42,7 @@ DRIVERS = {
 OWN = {  # what each may have of the drivers; whoever is not here has none
     "app": {"flask", "flask_cors", "waitress"},
     "server": {"flask", "waitress"},
+    "client": {"requests"},
     "upstream": {"requests", "urllib3"},
     "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},

@@ -18,12 +18,23 @@ def check_media_type() -> None:
     Raises:
         UnsupportedMediaType: with the header to send instead.
     """
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'.")
+    _check_encoding()
     kind = request.mimetype
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType("Send the body as JSON, with the header 'Content-Type: application/json'.")
+
+
+def check_media_type_of_table() -> None:
+    """As :func:`check_media_type`, for CSV."""
+    _check_encoding()
+    if request.mimetype not in ("", "text/csv", "application/csv"):
+        raise UnsupportedMediaType("Send the file as CSV, with the header 'Content-Type: text/csv'.")
+
+
+def _check_encoding() -> None:
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'.")
 
 
 class BodyParser(FlaskParser):

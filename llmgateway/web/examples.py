@@ -13,6 +13,33 @@ AZURE_KEY = "paste-the-key-from-the-Azure-portal"
 KEY_ID = "key_019b3f2a7c10d41d8cd98f00b204"
 MODEL = "gpt-4o-mini"
 
+LIMITS: dict[str, Any] = {
+    "requests_per_minute": 30,
+    "tokens_per_minute": 40_000,
+    "parallel_requests": 4,
+    "budget": {"amount": 5, "unit": "usd", "period": "month"},
+}
+NO_LIMITS: dict[str, Any] = dict.fromkeys(LIMITS)
+GROUP: dict[str, Any] = {
+    "name": "ml-2026",
+    "note": "Tuesdays, room 101",
+    "starts_at": "2026-09-30T22:00:00+00:00",
+    "expires_at": "2027-03-31T22:00:00+00:00",
+    "models": [MODEL],
+    "limits": {
+        "requests_per_minute": None,
+        "tokens_per_minute": 200_000,
+        "parallel_requests": None,
+        "budget": {"amount": 150, "unit": "usd", "period": "total"},
+    },
+    "created_at": "2026-09-20T09:00:00+00:00",
+}
+GROUP_REQUEST = {name: GROUP[name] for name in ("note", "starts_at", "expires_at", "models", "limits")}
+ORGANISATION_LIMITS: dict[str, Any] = NO_LIMITS | {
+    "tokens_per_minute": 900_000,
+    "budget": {"amount": 2000, "unit": "usd", "period": "month"},
+}
+
 KEY: dict[str, Any] = {
     "id": KEY_ID,
     "user": "ada",
@@ -24,19 +51,35 @@ KEY: dict[str, Any] = {
     "starts_at": None,
     "expires_at": "2027-03-31T22:00:00+00:00",
     "models": [MODEL],
+    "limits": LIMITS,
+    "retires_at": None,
     "created_at": "2026-10-01T08:15:30.250000+00:00",
 }
 NEW_KEY = {"key": SECRET_KEY, **KEY}
-ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models"))
+ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models")) | {"limits": NO_LIMITS}
 BLOCKED_KEY = KEY | {"active": False, "note": "lost her laptop"}
-KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "email", "expires_at", "models")}
+ROTATED_KEY = NEW_KEY | {"retires_at": "2026-10-31T10:00:00+00:00"}
+KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "email", "expires_at", "models")} | {
+    "limits": {"requests_per_minute": 30, "budget": LIMITS["budget"]}
+}
+KEYS_CSV = """\
+user,name,group,email,requests_per_minute,budget_amount,budget_unit,budget_period
+ada,thesis,ml-2026,ada@example.org,30,5,usd,month
+alan,thesis,ml-2026,alan@example.org,30,5,usd,month
+"""
+NEW_KEYS_CSV = f"""\
+id,user,name,group,email,note,active,starts_at,expires_at,models,requests_per_minute,tokens_per_minute,\
+parallel_requests,budget_amount,budget_unit,budget_period,key
+{KEY_ID},ada,thesis,ml-2026,ada@example.org,,true,,,,30,,,5,usd,month,{SECRET_KEY}
+"""
 
 PROMPT = {
     "version": 3,
+    "scope": "",
     "prompt": "You are the assistant of the Institute of Physics. Answer in the language of the question.",
     "set_at": "2026-10-01T08:00:00+00:00",
 }
-FIRST_PROMPT = {"version": 1, "prompt": "You are a helpful assistant.", "set_at": "2026-09-15T12:30:00+00:00"}
+FIRST_PROMPT = PROMPT | {"version": 1, "prompt": "You are a helpful assistant.", "set_at": "2026-09-15T12:30:00+00:00"}
 
 SUMS = {
     "requests": 12,
@@ -63,10 +106,31 @@ REPORT = {
     "total": {name: round(SUMS[name] + _ALANS[name], 5) for name in SUMS},
 }
 ME = {
-    **{name: KEY[name] for name in ("id", "user", "name", "group", "expires_at", "models")},
-    "limits": {},
-    "remaining": {},
+    **{name: KEY[name] for name in ("id", "user", "name", "group", "expires_at", "models", "limits")},
+    "remaining": {"requests_per_minute": 29, "tokens_per_minute": 38_200, "parallel_requests": 4, "budget": 4.25},
+    "shared": {
+        "group": {
+            "limits": GROUP["limits"],
+            "remaining": {
+                "requests_per_minute": None,
+                "tokens_per_minute": 187_000,
+                "parallel_requests": None,
+                "budget": 112.5,
+            },
+        },
+        "organisation": None,
+    },
     "usage": {"today": _ALANS, "month": SUMS, "total": SUMS},
+}
+AUDIT_ENTRY: dict[str, Any] = {
+    "id": "audit_019b3f2a8d1095c1a7f04be2d6",
+    "timestamp": "2026-10-31T09:10:00.000000+00:00",
+    "address": "192.0.2.17",
+    "admin_key_id": "5f2b8c0d9a41",
+    "action": "key.update",
+    "target": KEY_ID,
+    "before": {"active": True, "note": None},
+    "after": {"active": False, "note": "lost her laptop"},
 }
 REQUEST_ID = "019b3f2a-7c10-7d41-8d98-f00b2042a17e"
 LOG_RECORD = {
@@ -107,7 +171,16 @@ MODELS: dict[str, Any] = {
     "object": "list",
     "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "organisation"}],
 }
-CONVERSATION = {"model": MODEL, "messages": [{"role": "user", "content": "What is a black hole?"}]}
+CONVERSATION: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "What is a black hole?"}]}
+PREVIEW_REQUEST = {"group": GROUP["name"], **CONVERSATION}
+PREVIEW = {
+    "version": PROMPT["version"],
+    "scope": PROMPT["scope"],
+    "sent": {
+        "model": MODEL,
+        "messages": [{"role": "system", "content": PROMPT["prompt"]}, *CONVERSATION["messages"]],
+    },
+}
 STREAMED_CONVERSATION = {**CONVERSATION, "stream": True}
 COMPLETION = {
     "id": "chatcmpl-D0nQ2kVb7Lq0Zl3uYxWc",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import date
 from typing import Any
 
@@ -9,7 +10,8 @@ from flask import Response, request
 
 from ..errors import ModelNotFound
 from ..gateway import CompletionRequest, Reply
-from ..records import KeyRecord, UsageRow, moment
+from ..limits import Allowance
+from ..records import UNLIMITED, KeyRecord, Limits, UsageRow, moment
 from . import examples
 from .blueprint import Blueprint
 from .body import check_media_type
@@ -24,6 +26,7 @@ blp = Blueprint(
     key="userKey",
     refusals=("InvalidKey", "StoreUnavailable"),
 )
+_NO_LIMITS = Allowance(UNLIMITED, {})
 _MODEL_IN_PATH = {"in": "path", "name": "model", "description": "Its id in the list.", "example": examples.MODEL}
 
 
@@ -42,7 +45,7 @@ def _keep_private(response: Response) -> Response:
     "ModelNotFound",
     "BodyTooLarge",
     "UnsupportedMediaType",
-    "UpstreamLimit",
+    "Limited",
     "UpstreamUnusable",
     "Busy",
     "UpstreamTimeout",
@@ -89,24 +92,33 @@ def get_model(model: str) -> dict[str, Any]:
 
 @blp.route("/me", methods=["GET"])
 @blp.operation(
-    "Say whose key this is and what it has used",
-    description="Requests are counted a second or two after their end. The key itself is not in the answer.",
+    "Say whose key this is, and what is left of it",
+    description=(
+        "`remaining` is what is left of the limits now; `usage` counts requests a second or two after their end. The "
+        "key itself is not in the answer."
+    ),
 )
 @blp.response(200, MeSchema, description="Your key.", example=examples.ME)
 def get_me() -> dict[str, Any]:
     caller = services().keys.authenticate(bearer_key())
     key = caller.key
+    left = services().limiter.allowances(caller)
     return {
         "id": key.id,
         "user": key.user,
         "name": key.name,
         "group": key.group,
         "expires_at": key.expires_at,
-        "models": key.models,
-        "limits": {},
-        "remaining": {},
+        "models": caller.models,
+        **_allowance(left.get("key", _NO_LIMITS)),
+        "shared": {scope: _allowance(left[scope]) if scope in left else None for scope in ("group", "organisation")},
         "usage": _usage_so_far(key),
     }
+
+
+def _allowance(allowance: Allowance) -> dict[str, Any]:
+    remaining = {field.name: allowance.remaining.get(field.name) for field in fields(Limits)}
+    return {"limits": allowance.limits, "remaining": remaining}
 
 
 def _response(reply: Reply) -> Response:

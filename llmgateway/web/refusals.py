@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import (
     AdminThrottled,
     BodyTooLarge,
+    BudgetSpent,
     Conflict,
     GatewayError,
     InvalidAdminKey,
+    InvalidFields,
     InvalidKey,
     InvalidRequest,
     ModelNotAllowed,
     ModelNotFound,
     NotFound,
     Overloaded,
+    RateLimited,
     StoreUnavailable,
     UnsupportedMediaType,
     UpstreamCredentials,
@@ -27,6 +30,24 @@ from ..errors import (
 from .errors import ErrorSchema, invalid_fields
 
 _RETRY_AFTER = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}, "example": 5}
+_LIMIT_HEADERS: dict[str, Any] = {
+    "retry-after-ms": {
+        "description": "The same in milliseconds, which OpenAI's clients prefer. Not sent for a spent budget.",
+        "schema": {"type": "integer"},
+        "example": 4200,
+    },
+    "x-llmgateway-limit": {
+        "description": "Whose limit it is, and which: `key.`, `group.` or `organisation.` and its name. Not sent with "
+        "Azure's own refusals.",
+        "schema": {"type": "string"},
+        "example": "key.requests_per_minute",
+    },
+    "x-should-retry": {
+        "description": "`false` if a budget is spent: OpenAI's clients give up at once.",
+        "schema": {"type": "string"},
+        "example": "false",
+    },
+}
 _STORE_AWAY = StoreUnavailable("The durable store does not serve. Try again later.")
 
 
@@ -39,6 +60,8 @@ class Refusal:
     examples: Mapping[str, GatewayError | dict[str, Any]]
     """By what has happened: our own errors, and error objects in Azure's words."""
     retry_after: bool = False
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    """More headers, as OpenAPI describes them."""
 
     def as_component(self) -> dict[str, Any]:
         examples = {
@@ -49,8 +72,9 @@ class Refusal:
             "description": self.description,
             "content": {"application/json": {"schema": ErrorSchema, "examples": examples}},
         }
-        if self.retry_after:
-            component["headers"] = {"Retry-After": _RETRY_AFTER}
+        headers = ({"Retry-After": _RETRY_AFTER} if self.retry_after else {}) | dict(self.headers)
+        if headers:
+            component["headers"] = headers
         return component
 
 
@@ -100,6 +124,35 @@ REFUSALS = {
         {
             "missing": invalid_fields({"user": ["Missing data for required field."]}),
             "unknown": invalid_fields({"usr": ["Unknown field."]}),
+            "no group": invalid_fields(
+                {"group": ["There is no such group. Make it first, with PUT /admin/groups/{name}."]}
+            ),
+        },
+    ),
+    "InvalidLines": Refusal(
+        422,
+        "Lines of the file are not right; `errors` says why, by line. Nothing was stored.",
+        {
+            "lines": InvalidFields(
+                "2 lines (3, 4) are not right; 'errors' says why. Nothing was stored: correct the file and send all "
+                "of it again.",
+                param="file",
+                fields={
+                    "line 3": {"email": ["Not a valid email address."]},
+                    "line 4": {"user": ["Missing data for required field."]},
+                },
+            ),
+            "encoding": invalid_fields(
+                {"file": ["Must be UTF-8. In Excel, save it as 'CSV UTF-8 (comma delimited)'."]}
+            ),
+        },
+    ),
+    "NotCSV": Refusal(
+        415,
+        "The file is compressed, or its `Content-Type` is not CSV.",
+        {
+            "not CSV": UnsupportedMediaType("Send the file as CSV, with the header 'Content-Type: text/csv'."),
+            "compressed": UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'."),
         },
     ),
     "BodyTooLarge": Refusal(
@@ -121,6 +174,33 @@ REFUSALS = {
         404,
         "There is no such key.",
         {"unknown": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")},
+    ),
+    "UnknownGroup": Refusal(
+        404,
+        "There is no such group.",
+        {"unknown": NotFound("There is no such group. GET /admin/groups lists those there are.", param="name")},
+    ),
+    "UnknownKeyOrGroup": Refusal(
+        404,
+        "There is no such key or group.",
+        {
+            "key": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id"),
+            "group": NotFound("There is no such group. GET /admin/groups lists those there are.", param="name"),
+        },
+    ),
+    "NothingToPreview": Refusal(
+        404,
+        "There is no such key, group or model.",
+        {
+            "key": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id"),
+            "group": NotFound("There is no such group. GET /admin/groups lists those there are.", param="name"),
+            "model": ModelNotFound("The model 'gpt-9' does not exist here. GET /v1/models lists yours.", param="model"),
+        },
+    ),
+    "GroupInUse": Refusal(
+        409,
+        "There are keys in the group.",
+        {"in use": Conflict("There are keys in this group. Remove them, or move them to another group, first.")},
     ),
     "KeyExists": Refusal(
         409,
@@ -196,17 +276,24 @@ REFUSALS = {
             },
         },
     ),
-    "UpstreamLimit": Refusal(
+    "Limited": Refusal(
         429,
-        "Azure's limit for the whole organisation is reached, in Azure's own words. OpenAI's clients wait and retry.",
+        "A limit of your key, your group or the organisation is reached, or a budget is spent: the message says which, "
+        "and until when. Or Azure's own limit is, in Azure's own words. OpenAI's clients wait and retry, but for a "
+        "spent budget.",
         {
+            "rate limit": RateLimited("Your key may make 3 requests per minute. Try again in 60 s."),
+            "budget spent": BudgetSpent(
+                "Your key has used its budget of 2 requests per day. It renews at 2026-01-02 00:00:00 UTC."
+            ),
             "Azure: rate limit": {
                 "code": "429",
                 "message": "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 "
                 "have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after 22 seconds.",
-            }
+            },
         },
         retry_after=True,
+        headers=_LIMIT_HEADERS,
     ),
     "UpstreamUnusable": Refusal(
         502,

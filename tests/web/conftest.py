@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -61,10 +62,25 @@ def admin() -> dict[str, str]:
 
 
 @pytest.fixture
+def call(client, admin) -> Callable[..., Any]:
+    """Call the admin API, and return what it answers, checked for its status."""
+
+    def call(method: str, path: str, *, status: int = 200, **arguments: Any) -> Any:
+        answer = client.open(f"/admin{path}", method=method, headers=admin, **arguments)
+        assert status == answer.status_code, answer.text
+        return answer.json if answer.is_json and answer.text else answer.text
+
+    return call
+
+
+@pytest.fixture
 def new_key(client, admin) -> Callable[..., dict[str, object]]:
-    """Hand out a key, and return all that the admin is told about it."""
+    """Hand out a key, and return all that the admin is told about it; its group is made if there is none."""
 
     def create(**fields: object) -> dict[str, object]:
+        group = f"/admin/groups/{fields.get('group')}"
+        if "group" in fields and 404 == client.get(group, headers=admin).status_code:
+            assert 200 == client.put(group, json={}, headers=admin).status_code
         answer = client.post("/admin/keys", json={"user": "ada", **fields}, headers=admin)
         assert 201 == answer.status_code
         told: dict[str, object] = answer.json

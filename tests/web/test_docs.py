@@ -218,7 +218,13 @@ def answers(
     client: FlaskClient, admin: dict[str, str], new_key: Callable[..., Any]
 ) -> Iterator[tuple[str, TestResponse]]:
     """Call every operation once as it should be called."""
-    mine = new_key(group="ml", models=["gpt-4o-mini"], expires_at="2027-03-31", email="ada@example.org")
+    mine = new_key(
+        group="ml",
+        models=["gpt-4o-mini"],
+        expires_at="2027-03-31",
+        email="ada@example.org",
+        limits=examples.LIMITS,
+    )
     user = {"Authorization": f"Bearer {mine['key']}"}
     one = f"/admin/keys/{new_key()['id']}"
     prices = {"prices": {"prompt": 1, "cached": 0.5, "completion": 2}}
@@ -238,6 +244,19 @@ def answers(
     for path, item in client.get("/openapi.json").json["paths"].items():
         if "get" in item and "{" not in path:
             yield call(f"get {path}")
+    yield call("put /admin/groups/{name}", "/admin/groups/seminar", json=examples.GROUP_REQUEST)
+    yield call("get /admin/groups/{name}", "/admin/groups/seminar")
+    yield call("post /admin/groups/{name}/revoke", "/admin/groups/seminar/revoke")
+    yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
+    yield call("put /admin/limits", json=examples.ORGANISATION_LIMITS)
+    yield call("get /v1/me")
+    yield call("put /admin/prompt", "/admin/prompt?group=ml", json={"prompt": "Be kind."})
+    yield call("get /admin/prompt/versions", "/admin/prompt/versions?group=ml")
+    yield call("post /admin/prompt/preview", json=examples.PREVIEW_REQUEST | {"group": "ml"})
+    yield call("delete /admin/prompt", "/admin/prompt?group=ml")
+    yield call("post /admin/keys/import", data="user,group\nada,ml\n", content_type="text/csv")
+    yield call("post /admin/keys/{key_id}/rotate", f"{one}/rotate", json={"overlap_seconds": 60})
+    yield call("get /admin/audit", "/admin/audit?limit=2")
     yield call("get /v1/models/{model}", "/v1/models/gpt-4o-mini")
     yield call("post /admin/addapikey", json={"user": "alan"})
     yield call("get /admin/keys", "/admin/keys?limit=1")

@@ -13,7 +13,9 @@ from .conftest import MAX_BODY_BYTES
 
 CHAT = "/v1/chat/completions"
 ASK = {"method": "POST", "json": examples.CONVERSATION}
+PREVIEW = "/admin/prompt/preview"
 JSON = "application/json"
+CSV = "text/csv"
 
 FROM_AZURE = {example for refusal in REFUSALS.values() for example in refusal.examples if example.startswith("Azure: ")}
 ELSEWHERE = {"too large", "throttled", "store away", "at capacity", "unreachable", "credentials", "silence"}
@@ -49,7 +51,39 @@ ADMIN_MISTAKES = [
     ("InvalidFields", "missing", {"json": {"name": "thesis"}}),
     ("InvalidFields", "unknown", {"json": {"user": "ada", "usr": "ada"}}),
     ("UnknownKey", "unknown", {"path": "/admin/keys/nobody", "method": "GET"}),
-    ("KeyExists", "exists", {"json": {"user": "eve", "key": "ada's-own-key"}}),
+    ("InvalidFields", "no group", {"path": "/admin/keys", "json": {"user": "ada", "group": "nobody's"}}),
+    (
+        "InvalidLines",
+        "lines",
+        {
+            "path": "/admin/keys/import",
+            "data": "user,email\nada,ada@example.org\nalan,nobody\n,eve@example.org\n",
+            "content_type": CSV,
+        },
+    ),
+    (
+        "InvalidLines",
+        "encoding",
+        {"path": "/admin/keys/import", "data": "user\nAndré\n".encode("latin-1"), "content_type": CSV},
+    ),
+    ("NotCSV", "not CSV", {"path": "/admin/keys/import", "data": "x", "content_type": "text/plain"}),
+    (
+        "NotCSV",
+        "compressed",
+        {
+            "path": "/admin/keys/import",
+            "data": "x",
+            "headers": {"Content-Encoding": "gzip", "Content-Type": CSV},
+        },
+    ),
+    ("UnknownGroup", "unknown", {"path": "/admin/groups/nobody's", "method": "GET"}),
+    ("UnknownKeyOrGroup", "key", {"path": "/admin/prompt?key=nobody", "method": "GET"}),
+    ("UnknownKeyOrGroup", "group", {"path": "/admin/prompt?group=nobody's", "method": "GET"}),
+    ("NothingToPreview", "key", {"path": PREVIEW, "json": {"key": "nobody", "messages": []}}),
+    ("NothingToPreview", "group", {"path": PREVIEW, "json": {"group": "nobody's", "messages": []}}),
+    ("NothingToPreview", "model", {"path": PREVIEW, "json": {"model": "gpt-9", "messages": []}}),
+    ("GroupInUse", "in use", {"path": "/admin/groups/physics", "method": "DELETE"}),
+    ("KeyExists", "exists", {"json": {"user": "eve", "key": "ada's-very-own-key-of-old"}}),
     ("ModelWithoutPrices", "none", {"path": "/admin/models/gpt-4o", "method": "DELETE"}),
 ]
 
@@ -67,7 +101,7 @@ def test_users_get_what_is_documented(client, new_key, name, example, request_):
 @pytest.mark.parametrize(("name", "example", "request_"), ADMIN_MISTAKES, ids=str)
 def test_admins_get_what_is_documented(client, admin, new_key, name, example, request_):
     """Status and body of every mistake that the documentation shows."""
-    new_key(key="ada's-own-key")
+    new_key(key="ada's-very-own-key-of-old", group="physics")
     headers = {name: value for name, value in (admin | request_.get("headers", {})).items() if value is not None}
     call = {"path": "/admin/addapikey", "method": "POST", **request_, "headers": headers}
 
@@ -87,10 +121,38 @@ def test_a_key_is_refused_as_documented(client, admin, new_key, clock):
         assert documented("InvalidKey", example) == refused(client, "/v1/me", headers=headers)
 
 
+@pytest.mark.parametrize(
+    ("example", "limits", "limit", "retry_after"),
+    [
+        ("rate limit", {"requests_per_minute": 3}, "key.requests_per_minute", "60"),
+        (
+            "budget spent",
+            {"budget": {"amount": 2, "unit": "requests", "period": "day"}},
+            "key.budget",
+            "86400",
+        ),
+    ],
+)
+def test_limits_refuse_as_documented(client, new_key, example, limits, limit, retry_after):
+    """Whose limit it was and when to come back, in headers that the official clients and others understand."""
+    headers = {"Authorization": f"Bearer {new_key(limits=limits)['key']}"}
+    for _ in range(limits.get("requests_per_minute", 2)):
+        assert 200 == client.open(CHAT, **ASK, headers=headers).status_code
+
+    answer = client.open(CHAT, **ASK, headers=headers)
+
+    assert documented("Limited", example) == (answer.status_code, answer.json)
+    assert (limit, retry_after) == (answer.headers["x-llmgateway-limit"], answer.headers["Retry-After"])
+    told = {name.lower() for name, _ in answer.headers} & REFUSALS["Limited"].headers.keys()
+    spent = {"x-should-retry"} if example == "budget spent" else {"retry-after-ms"}
+    assert {"x-llmgateway-limit"} | spent == told
+
+
 def test_every_documented_error_is_tested():
     """A new one has to be provoked here, or to be named as somebody else's."""
     here = {(name, example) for name, example, _ in USER_MISTAKES + ADMIN_MISTAKES}
     here |= {("InvalidKey", example) for example in REFUSALS["InvalidKey"].examples}
+    here |= {("Limited", example) for example in ("rate limit", "budget spent")}
     shown = {(name, example) for name, refusal in REFUSALS.items() for example in refusal.examples}
 
     assert FROM_AZURE | ELSEWHERE == {example for name, example in shown - here}

@@ -18,8 +18,9 @@ class LivenessSchema(AnswerSchema):
 _RUNG: dict[str, Any] = {
     "description": (
         "What it does without while a store is away. `normal`; `without_redis`: keys are looked up in the "
-        "durable store; `without_durable_store`: keys are looked up in Redis, usage records wait, nothing can be "
-        "changed; `memory_only`: only keys that this process has seen are known."
+        "durable store, and each process counts for limits on its own; `without_durable_store`: keys are looked up in "
+        "Redis, usage records wait, nothing can be changed, and budgets whose counters are lost are not checked; "
+        "`memory_only`: only keys that this process has seen are known."
     ),
     "example": "normal",
 }

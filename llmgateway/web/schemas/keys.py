@@ -9,8 +9,16 @@ import marshmallow as ma
 from marshmallow import validate
 
 from ...keys import is_usable_key
+from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
+from .limits import LimitsInForceSchema, LimitsSchema
+
+SHORTEST_OWN_KEY = 20
+"""Characters. A made-up key has 49; a short one can be guessed, and whoever guesses it asks at our cost."""
+
+LONGEST_OVERLAP = 30 * 86_400
+"""Seconds in which an old key and the new one both work."""
 
 
 class KeyFieldsSchema(ma.Schema):
@@ -23,7 +31,12 @@ class KeyFieldsSchema(ma.Schema):
         validate=single_line(200), metadata={"description": "Tells a user's keys apart.", "example": "thesis"}
     )
     group = ma.fields.String(
-        allow_none=True, validate=single_line(200), metadata={"description": "A course or team.", "example": "ml-2026"}
+        allow_none=True,
+        validate=single_line(100),
+        metadata={
+            "description": "A course or team: `PUT /admin/groups/{name}` makes one.",
+            "example": "ml-2026",
+        },
     )
     email = ma.fields.Email(allow_none=True, validate=validate.Length(max=254), metadata={"example": "ada@example.org"})
     note = ma.fields.String(
@@ -40,7 +53,7 @@ class KeyFieldsSchema(ma.Schema):
     expires_at = Moment(
         allow_none=True,
         metadata={
-            "description": "Refused from then on. A date alone is its midnight in UTC.",
+            "description": "Refused from then on; must be in the future. A date alone is its midnight in UTC.",
             "example": "2027-04-01T00:00:00+02:00",
         },
     )
@@ -50,12 +63,9 @@ class KeyFieldsSchema(ma.Schema):
         validate=validate.Length(max=100),
         metadata={"description": "Models the key may use; null for every one.", "example": [examples.MODEL]},
     )
-
-    @ma.validates_schema
-    def _season(self, data: dict[str, Any], **_: Any) -> None:
-        starts, expires = data.get("starts_at"), data.get("expires_at")
-        if starts and expires and expires <= starts:
-            raise ma.ValidationError("Must be later than starts_at.", field_name="expires_at")
+    limits = ma.fields.Nested(
+        LimitsSchema, allow_none=True, metadata={"description": "What the key may use; null for no limits."}
+    )
 
     @ma.post_load
     def _as_record_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -65,7 +75,11 @@ class KeyFieldsSchema(ma.Schema):
 
 
 class KeyChangesSchema(KeyFieldsSchema):
-    """The fields to change; the others stay as they are."""
+    """The fields to change; the others stay as they are.
+
+    So do the parts of ``limits`` that are not sent; a part that is null is removed, and with
+    ``"limits": null`` all of them are.
+    """
 
 
 class AddKeySchema(ma.Schema):
@@ -84,7 +98,7 @@ class AddKeySchema(ma.Schema):
     key = ma.fields.String(
         load_only=True,
         metadata={
-            "description": "A key of your own, up to 512 visible ASCII characters. Leave it out to have one made up.",
+            "description": "A key of your own, 20 to 512 visible ASCII characters. Leave it out to have one made up.",
             "example": examples.SECRET_KEY,
         },
     )
@@ -92,13 +106,22 @@ class AddKeySchema(ma.Schema):
     @ma.validates("key")
     def _usable(self, value: str, **_: Any) -> None:
         # The value is not repeated in the error: it may be somebody's key.
-        if not is_usable_key(value):
-            raise ma.ValidationError("Must be 1 to 512 visible ASCII characters without spaces.")
+        if len(value) < SHORTEST_OWN_KEY or not is_usable_key(value):
+            raise ma.ValidationError(
+                f"Must be {SHORTEST_OWN_KEY} to 512 visible ASCII characters without spaces. "
+                "Leave it out to have one made up."
+            )
         _not_from_the_documentation(value)
 
 
 class NewKeySchema(AddKeySchema, KeyFieldsSchema):
     """A key to hand out."""
+
+    @ma.post_load
+    def _with_limits(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if "limits" in data:
+            data["limits"] = Limits(**(data["limits"] or {}))
+        return data
 
 
 class IdentitySchema(AnswerSchema):
@@ -108,6 +131,11 @@ class IdentitySchema(AnswerSchema):
 class KeySchema(KeyFieldsSchema, IdentitySchema):
     """A key as admins see it: everything but the key."""
 
+    limits = ma.fields.Nested(LimitsInForceSchema)
+    retires_at = Moment(
+        allow_none=True,
+        metadata={"description": "Until when the key that this one has replaced opens the same.", "example": None},
+    )
     created_at = Moment(metadata={"example": "2026-10-01T08:15:30.250000+00:00"})
 
 
@@ -149,6 +177,17 @@ class KeyQuerySchema(ma.Schema):
             "description": "`next` of the page before.",
             "choices": {"first page": "", "next page": examples.KEY_ID},
         },
+    )
+
+
+class RotationSchema(ma.Schema):
+    overlap_seconds = ma.fields.Integer(
+        strict=True,
+        load_default=0,
+        validate=validate.Range(
+            min=0, max=LONGEST_OVERLAP, error="Must be from 0 (the old key goes at once) to {max} (30 days)."
+        ),
+        metadata={"description": "How long the old key opens the same; at most 30 days.", "example": 3600},
     )
 
 

@@ -1,6 +1,8 @@
-"""The prompt and the prices."""
+"""Prompts and prices."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import marshmallow as ma
 from marshmallow import validate
@@ -20,12 +22,69 @@ class NewPromptSchema(ma.Schema):
     )
 
 
+class WhosePromptSchema(ma.Schema):
+    """Of a group, of a key, or of the organisation if neither is named."""
+
+    group = ma.fields.String(
+        metadata={
+            "description": "The group of this name.",
+            "choices": {"no group": "", "one group": examples.GROUP["name"]},
+        }
+    )
+    key = ma.fields.String(
+        metadata={"description": "The key with this `id`.", "choices": {"no key": "", "one key": examples.KEY_ID}}
+    )
+
+    @ma.validates_schema
+    def _one_of_them(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("group") and data.get("key"):
+            raise ma.ValidationError("Name either 'group' or 'key', or neither for the organisation.", field_name="key")
+
+
 class PromptSchema(AnswerSchema):
     version = ma.fields.Integer(
-        metadata={"description": "One more with every change; 0 if none was ever set.", "example": 3}
+        metadata={
+            "description": "Higher with every change, counted over the organisation, groups and keys together; "
+            "0 if none was ever set.",
+            "example": 3,
+        }
+    )
+    scope = ma.fields.String(
+        metadata={
+            "description": "Whose it is: empty for the organisation's, `group:NAME` or `key:ID`.",
+            "example": "",
+        }
     )
     prompt = ma.fields.String(attribute="text", metadata={"example": examples.PROMPT["prompt"]})
     set_at = Moment(allow_none=True, metadata={"example": examples.PROMPT["set_at"]})
+
+
+class PreviewRequestSchema(ma.Schema):
+    """A conversation, and whose it would be; nobody's in particular if neither key nor group is named."""
+
+    key = ma.fields.String(metadata={"description": "A key's `id`.", "example": examples.KEY_ID})
+    group = ma.fields.String(metadata={"description": "A group's name.", "example": examples.GROUP["name"]})
+    model = ma.fields.String(metadata={"description": "As a client names it.", "example": examples.MODEL})
+    messages = ma.fields.List(
+        ma.fields.Dict(),
+        required=True,
+        metadata={"description": "As a client sends them.", "example": examples.CONVERSATION["messages"]},
+    )
+
+    @ma.validates_schema
+    def _one_of_them(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("group") and data.get("key"):
+            raise ma.ValidationError("Name either 'group' or 'key', or neither for the organisation.", field_name="key")
+
+
+class PreviewSchema(AnswerSchema):
+    version = ma.fields.Integer(metadata={"description": "Of the prompt; 0: there is none.", "example": 3})
+    scope = ma.fields.String(
+        metadata={"description": "Whose prompt it is, as in the list of versions.", "example": "group:ml-2026"}
+    )
+    sent = ma.fields.Dict(
+        metadata={"description": "The body as Azure would get it.", "example": examples.PREVIEW["sent"]}
+    )
 
 
 class PromptVersionsSchema(AnswerSchema):

@@ -8,6 +8,7 @@ import marshmallow as ma
 
 from .. import examples
 from .fields import AnswerSchema, Moment
+from .limits import LimitsInForceSchema, RemainingSchema, SharedAllowancesSchema
 from .usage import UsageSchema
 
 
@@ -26,10 +27,14 @@ class MeSchema(AnswerSchema):
     models = ma.fields.List(
         ma.fields.String(),
         allow_none=True,
-        metadata={"description": "Models the key may use; null for every one.", "example": [examples.MODEL]},
+        metadata={
+            "description": "Models that key and group allow; null for every one.",
+            "example": [examples.MODEL],
+        },
     )
-    limits = ma.fields.Dict(metadata={"description": "What the key is limited to; empty for nothing.", "example": {}})
-    remaining = ma.fields.Dict(metadata={"description": "What is left of that.", "example": {}})
+    limits = ma.fields.Nested(LimitsInForceSchema, metadata={"description": "Of the key itself."})
+    remaining = ma.fields.Nested(RemainingSchema)
+    shared = ma.fields.Nested(SharedAllowancesSchema)
     usage = ma.fields.Nested(UsageSoFarSchema)
 
 
@@ -75,8 +80,25 @@ CHAT_REQUEST: dict[str, Any] = {
     },
 }
 
+_OF_THE_KEY = "Of the limits of your key, if it has them; Azure's own come as `x-upstream-ratelimit-*`."
+
+
+def _rate_limit(description: str, example: object, kind: str = "integer") -> dict[str, Any]:
+    return {"description": f"{description} {_OF_THE_KEY}", "schema": {"type": kind}, "example": example}
+
+
+RATE_LIMIT_HEADERS: dict[str, Any] = {
+    "x-ratelimit-limit-requests": _rate_limit("Requests per minute.", 30),
+    "x-ratelimit-remaining-requests": _rate_limit("Requests that are left of it now.", 29),
+    "x-ratelimit-reset-requests": _rate_limit("When all of it is free again, if no more is used.", "61s", "string"),
+    "x-ratelimit-limit-tokens": _rate_limit("Tokens per minute.", 40_000),
+    "x-ratelimit-remaining-tokens": _rate_limit("Tokens that are left of it now.", 38_200),
+    "x-ratelimit-reset-tokens": _rate_limit("When all of it is free again, if no more is used.", "61s", "string"),
+}
+
 CHAT_ANSWER: dict[str, Any] = {
     "description": "Azure's answer as it came.",
+    "headers": RATE_LIMIT_HEADERS,
     "content": {
         "application/json": {
             "schema": {"type": "object", "additionalProperties": True},

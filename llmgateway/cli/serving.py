@@ -1,4 +1,4 @@
-"""The command line."""
+"""What runs a gateway, or the stand-in for Azure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
-from . import __version__
-from .errors import ConfigurationError
-from .interfaces import UsageLog
-from .settings import Settings
+from .. import __version__
+from ..errors import ConfigurationError
+from ..interfaces import UsageLog
+from ..settings import Settings
+from .ending import fail
 
 _HOST = "127.0.0.1"
 _SHARED_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp() makes a private folder
@@ -48,13 +48,7 @@ With Python (pip install openai):
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="llmgateway")
-def main() -> None:
-    """Lend one Azure OpenAI subscription to many people."""
-
-
-@main.command()
+@click.command()
 @click.option("--host", help="Address to listen on. [LLMGATEWAY_HOST, 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one. [LLMGATEWAY_PORT, 8080]")
 @click.option("--processes", type=int, help="Serving processes. [LLMGATEWAY_PROCESSES, one per two processors]")
@@ -71,17 +65,17 @@ def serve(host: str | None, port: int | None, processes: int | None, threads: in
     sys.exit(_serve(environ))
 
 
-@main.command("try")
+@click.command("try")
 @click.option(
     "--port", type=int, help="Port of the gateway; 0 takes a free one. [8080, or a free one if that is taken]"
 )
 def try_(port: int | None) -> None:
     """Run everything on this machine: the gateway, and a stand-in for Azure. Nothing else is needed."""
-    from .app import create_app
-    from .logs import configure_logging
-    from .server import Worker
-    from .simulator import DEFAULT_DEPLOYMENTS, Simulator
-    from .web.context import EXTENSION
+    from ..app import create_app
+    from ..logs import configure_logging
+    from ..server import Worker
+    from ..simulator import DEFAULT_DEPLOYMENTS, Simulator
+    from ..web.context import EXTENSION
 
     listener = _listen_somewhere() if port is None else _listen_or_explain(_HOST, port)
     admin_key, azure_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
@@ -108,15 +102,15 @@ def try_(port: int | None) -> None:
         Worker(app, settings, listener).run()
 
 
-@main.command("rebuild-usage")
+@click.command("rebuild-usage")
 def rebuild_usage() -> None:
     """Count the sums in reports again from the usage log.
 
     Safe while gateways run: records that come meanwhile wait, or are counted. Only the settings of
     the stores are needed.
     """
-    from .errors import StoreUnavailable
-    from .stores import open_stores
+    from ..errors import StoreUnavailable
+    from ..stores import open_stores
 
     # What else a gateway needs, whoever repairs its books may not have.
     unused = {"ADMIN_KEY": "unused", "LLM_BASE_URL": "https://unused.invalid/openai/v1"}
@@ -124,22 +118,22 @@ def rebuild_usage() -> None:
     try:
         settings = Settings.from_env(unused | given)
         if not settings.mongo_url and not settings.instance.is_dir():
-            _fail([f"LLMGATEWAY_INSTANCE: there is no folder {settings.instance}."])
+            fail([f"LLMGATEWAY_INSTANCE: there is no folder {settings.instance}."])
         _rebuild_usage(open_stores(settings, clock=time.time).usage_log)
     except ConfigurationError as error:
-        _fail(error.problems)
+        fail(error.problems)
     except StoreUnavailable as error:
-        _fail([str(error)], status=1)
+        fail([str(error)], status=1)
 
 
-@main.command()
+@click.command()
 @click.option("--host", default=_HOST, show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=8081, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--key", envvar="LLM_API_KEY", help="The key that it accepts. [LLM_API_KEY, a fixed one]")
 def simulator(host: str, port: int, key: str | None) -> None:
     """Run the stand-in for Azure alone: for load tests, demos, teaching."""
-    from .simulator import DEFAULT_KEY, Simulator
-    from .simulator import serve as serve_simulator
+    from ..simulator import DEFAULT_KEY, Simulator
+    from ..simulator import serve as serve_simulator
 
     def started(azure: Simulator) -> None:
         click.echo(f"A stand-in for Azure listens on {azure.url}. LLM_BASE_URL={azure.url}/openai/v1")
@@ -149,17 +143,17 @@ def simulator(host: str, port: int, key: str | None) -> None:
     try:
         serve_simulator(host, port, key=key or DEFAULT_KEY, started=started)
     except OSError as error:
-        _fail([f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."])
+        fail([f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."])
 
 
 def _serve(environ: Mapping[str, str]) -> int:
-    from .logs import configure_logging
+    from ..logs import configure_logging
 
     try:
         settings = Settings.from_env(environ)
         settings.make_instance_folder()  # before anything says that it listens
     except ConfigurationError as error:
-        _fail(error.problems)
+        fail(error.problems)
     configure_logging(settings.log_level, _secrets_of(settings))
     for warning in settings.warnings():
         click.secho(f"WARNING: {warning}", err=True, bold=True)
@@ -172,7 +166,7 @@ def _serve(environ: Mapping[str, str]) -> int:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         click.echo(f"LLMGateway {__version__} listens on {url} - API pages: {url}/docs")
-        from .server import serve
+        from ..server import serve
 
         return serve(settings, listener)
 
@@ -205,7 +199,7 @@ def _rebuild_usage(usage_log: UsageLog) -> None:
 
 
 def _listen_somewhere() -> socket.socket:
-    from .server import listen
+    from ..server import listen
 
     try:
         return listen(_HOST, 8080)
@@ -214,22 +208,16 @@ def _listen_somewhere() -> socket.socket:
 
 
 def _listen_or_explain(host: str, port: int) -> socket.socket:
-    from .server import listen
+    from ..server import listen
 
     try:
         return listen(host, port)
     except ConfigurationError as error:
-        _fail(error.problems)
+        fail(error.problems)
 
 
 def _secrets_of(settings: Settings) -> list[str]:
-    from .settings import settings_fields
+    from ..settings import settings_fields
 
     values = [getattr(settings, field.name) for field in settings_fields() if field.metadata["secret"]]
     return [value for value in values if value]
-
-
-def _fail(problems: list[str], *, status: int = 2) -> NoReturn:
-    for problem in problems:
-        click.echo(f"llmgateway: {problem}", err=True)
-    sys.exit(status)

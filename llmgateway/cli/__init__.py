@@ -1,0 +1,25 @@
+"""The command line: what runs a gateway, and what asks one that runs."""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from .groups import groups
+from .keys import keys
+from .organisation import limits, llm_key, models
+from .prompts import prompt
+from .reports import audit, logs, status, usage
+from .serving import rebuild_usage, serve, simulator, try_
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="llmgateway")
+def main() -> None:
+    """Lend one Azure OpenAI subscription to many people."""
+
+
+for _command in (serve, try_, rebuild_usage, simulator):
+    main.add_command(_command)
+for _command in (keys, groups, limits, prompt, llm_key, models, usage, logs, audit, status):
+    main.add_command(_command)

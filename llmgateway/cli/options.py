@@ -1,0 +1,77 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+NONE = "none"
+
+
+def whole_number(value: str) -> int | str:
+    """For click: a whole number, or ``none``."""
+    if value != NONE and not re.fullmatch(r"\d+", value, re.ASCII):
+        raise click.BadParameter(f"{value!r} is neither a whole number nor 'none'.")
+    return value if value == NONE else int(value)
+
+
+def budget(value: str) -> dict[str, Any] | str:
+    """For click: an amount, its unit and its period, or ``none``."""
+    if value == NONE:
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(usd|tokens|requests)/(day|month|total)", value, re.ASCII)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is no budget. Write one like 5usd/month, 100000tokens/day, 50requests/total, or 'none'."
+        )
+    return {"amount": float(match[1]), "unit": match[2], "period": match[3]}
+
+
+_LIMITS = {
+    "requests_per_minute": (whole_number, "Requests within any minute."),
+    "tokens_per_minute": (whole_number, "Tokens within any minute."),
+    "parallel_requests": (whole_number, "Requests at the same time."),
+    "budget": (budget, "Like 5usd/month, 100000tokens/day, 50requests/total."),
+}
+_FIELDS = {
+    "user": "Who holds it.",
+    "name": "Tells a user's keys apart.",
+    "group": "Its course or team.",
+    "email": "Of its user.",
+    "note": "For admins only.",
+    "starts_at": "Refused before: 2026-10-01, or a time with its zone.",
+    "expires_at": "Refused from then on.",
+}
+
+
+def limit_options(command: Command) -> Command:
+    for name, (kind, meaning) in reversed(_LIMITS.items()):
+        command = click.option(f"--{name.replace('_', '-')}", type=kind, metavar="N|none", help=meaning)(command)
+    return command
+
+
+def field_options(*names: str) -> Callable[[Command], Command]:
+    """Options for fields that are text; one that is set to nothing is cleared."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option("--model", "models", multiple=True, help="A model it may use; repeatable.")(command)
+        for name in reversed(names):
+            command = click.option(f"--{name.replace('_', '-')}", help=_FIELDS[name])(command)
+        return command
+
+    return decorate
+
+
+def sent(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a body that *options* set; what was not given is not in it."""
+    limits = {name: options.pop(name) for name in _LIMITS}
+    body = {name: value or None for name, value in options.items() if value is not None and name != "models"}
+    if options.get("models"):
+        body["models"] = [name for name in options["models"] if name] or None
+    parts = {name: None if value == NONE else value for name, value in limits.items() if value is not None}
+    return body | ({"limits": parts} if parts else {})

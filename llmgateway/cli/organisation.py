@@ -1,0 +1,84 @@
+"""What is set for everybody, from a terminal: limits, prices, Azure's key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import limit_options, sent
+from .remote import Remote, remote, secret_from_terminal
+
+
+@click.group()
+def limits() -> None:
+    """Limits of everybody together."""
+
+
+@limits.command("show")
+@remote
+def show_limits(gateway: Remote) -> None:
+    """Show the organisation's limits."""
+    gateway.show(gateway.call("GET", "/limits"))
+
+
+@limits.command("set")
+@limit_options
+@remote
+def set_limits(gateway: Remote, **options: Any) -> None:
+    """Change what is given, and leave the rest; 'none' lifts a limit."""
+    present = gateway.call("GET", "/limits")
+    gateway.show(gateway.call("PUT", "/limits", body={**present, **sent(options).get("limits", {})}))
+
+
+@click.group("llm-key")
+def llm_key() -> None:
+    """Azure's key."""
+
+
+@llm_key.command("set")
+@remote
+def set_llm_key(gateway: Remote) -> None:
+    """Store Azure's key, which is asked for, or read from standard input. It can never be read again."""
+    told = gateway.call("POST", "/setllmkey", body={"key": secret_from_terminal("Azure's key")})
+    gateway.done("Azure's key is stored, and in force.", told)
+
+
+@click.group()
+def models() -> None:
+    """Models with prices of your own; every other one costs its list price."""
+
+
+@models.command("list")
+@remote
+def list_models(gateway: Remote) -> None:
+    """List them, in US dollars per million tokens."""
+    found = [{"name": model["name"], **model["prices"]} for model in gateway.call("GET", "/models")["items"]]
+    gateway.show_all(found, "name", "prompt", "cached", "completion")
+
+
+@models.command("set")
+@click.argument("name")
+@click.option("--prompt", type=float, required=True, help="US dollars per million prompt tokens.")
+@click.option("--cached", type=float, help="The same for those that Azure had in its cache. [as --prompt]")
+@click.option("--completion", type=float, required=True, help="The same for completion tokens.")
+@remote
+def set_model(gateway: Remote, name: str, prompt: float, cached: float | None, completion: float) -> None:
+    """Set what a model costs from now on."""
+    prices = {"prompt": prompt, "cached": prompt if cached is None else cached, "completion": completion}
+    gateway.show(gateway.call("PUT", _path(name), body={"prices": prices}))
+
+
+@models.command("remove")
+@click.argument("name")
+@remote
+def remove_model(gateway: Remote, name: str) -> None:
+    """Go back to a model's list price."""
+    gateway.call("DELETE", _path(name))
+    gateway.done(f"{name} costs its list price from now on.", {"name": name, "removed": True})
+
+
+def _path(name: str) -> str:
+    from ..client import part
+
+    return f"/models/{part(name)}"

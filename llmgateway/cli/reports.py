@@ -1,0 +1,61 @@
+"""Reports, from a terminal."""
+
+from __future__ import annotations
+
+import click
+
+from .remote import Remote, remote
+
+_MOST = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The most to show.")
+
+
+@click.command()
+@click.option("--by", default="month,user", show_default=True, help="Any of day, month, user, key, group, model.")
+@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--end", help="The last day; it is included.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
+@remote
+def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: bool) -> None:
+    """Report who used what."""
+    query = {"by": by, "start": start, "end": end}
+    if as_csv:
+        click.echo(gateway.client.table("GET", "/usage", params={**query, "format": "csv"}), nl=False)
+        return
+    report = gateway.call("GET", "/usage", query=query)
+    if gateway.as_json:
+        gateway.show(report)
+        return
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    total = {**dict.fromkeys(names[1:], ""), **({names[0]: "total"} if names else {}), **report["total"]}
+    gateway.show_all([*report["rows"], total], *names, "requests", "total_tokens", "cost_usd", "errors")
+
+
+@click.command()
+@click.option("--key", metavar="ID", help="Only the key with this id.")
+@click.option("--user", help="Only this user's.")
+@click.option("--outcome", help="Only what ended like this: ok, upstream_error, client_closed, …")
+@click.option("--since", help="Only what was asked from here on.")
+@click.option("--until", help="Only what was asked before.")
+@_MOST
+@remote
+def logs(gateway: Remote, limit: int, **query: str | None) -> None:
+    """Show single usage records, newest first."""
+    found = [*gateway.client.pages("/logs", query=query, most=limit)]
+    gateway.show_all(found, "timestamp", "user", "model", "outcome", "status", "total_tokens", "cost_usd", "id")
+
+
+@click.command()
+@click.option("--target", help="Only changes of this: a key's id, the name of a group or a model.")
+@_MOST
+@remote
+def audit(gateway: Remote, limit: int, target: str | None) -> None:
+    """Show who changed what, newest first."""
+    found = [*gateway.client.pages("/audit", query={"target": target}, most=limit)]
+    gateway.show_all(found, "timestamp", "address", "admin_key_id", "action", "target", "before", "after")
+
+
+@click.command()
+@remote
+def status(gateway: Remote) -> None:
+    """Show how the gateway is doing."""
+    gateway.show(gateway.call("GET", "/status"))

@@ -1,0 +1,71 @@
+"""Answers as people read them in a terminal."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(\.\d+)?\+00:00")
+_LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget")
+_NOTHING = "-"
+
+
+def plain(text: str) -> str:
+    """*text* without what a terminal would obey: names and notes are chosen by people."""
+    return _CONTROL.sub("?", text)
+
+
+def table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A line for each of *items* below a line with the names of *columns*; nothing but these if there are none."""
+    lines = [[name.upper() for name in columns]]
+    lines += [[cell(item.get(name)).replace("\n", " ") for name in columns] for item in items]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
+
+
+def record(document: Mapping[str, Any]) -> str:
+    """A line for each field."""
+    width = max(map(len, document), default=0)
+    indent = "\n" + " " * (width + 2)
+    return "\n".join(f"{name:<{width}}  {cell(value).replace(chr(10), indent)}" for name, value in document.items())
+
+
+def cell(value: Any) -> str:
+    """*value* in as few words as it takes."""
+    if value is None or value in ("", [], {}):
+        return _NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    if isinstance(value, Mapping):
+        return _limits(value) if value.keys() == set(_LIMITS) else _pairs(value)
+    if isinstance(value, list):
+        return ", ".join(map(cell, value))
+    return plain(_TIME.sub(r"\1 \2 UTC", str(value)))
+
+
+def _pairs(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {cell(part)}" for name, part in value.items())
+
+
+def _limits(limits: Mapping[str, Any]) -> str:
+    words = (" requests/min", " tokens/min", " at once")
+    parts = [f"{limits[name]}{word}" for name, word in zip(_LIMITS, words, strict=False) if limits[name] is not None]
+    budget = limits["budget"]
+    if isinstance(budget, Mapping):
+        parts.append(f"{cell(budget['amount'])} {budget['unit']}/{budget['period']}")
+    elif budget is not None:
+        parts.append(f"{cell(budget)} of the budget")
+    return ", ".join(parts) or _NOTHING
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))

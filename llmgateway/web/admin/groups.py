@@ -1,0 +1,111 @@
+"""Groups: courses and teams, with common limits, models and dates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+
+from ...records import Group
+from .. import examples
+from ..context import services
+from ..errors import invalid_fields
+from ..schemas.fields import single_line
+from ..schemas.groups import GroupFieldsSchema, GroupListSchema, GroupSchema, RevokedSchema
+from .blueprint import blp
+from .changes import changed
+from .seasons import refuse_bad_season
+
+_NAME_IN_PATH = {
+    "in": "path",
+    "name": "name",
+    "description": "1 to 100 characters on one line, without `/`.",
+    "example": examples.GROUP["name"],
+}
+_TO_END_NOW = "To refuse its keys from now on, call POST /admin/groups/{name}/revoke."
+
+_schema = GroupSchema()
+
+
+@blp.route("/groups", methods=["GET"])
+@blp.operation("List the groups", description="Who is in one says `GET /admin/keys?group=NAME`.")
+@blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP], "next": None})
+def list_groups() -> dict[str, Any]:
+    return {"items": services().groups.list(), "next": None}
+
+
+@blp.route("/groups/<name>", methods=["GET"], parameters=[_NAME_IN_PATH])
+@blp.operation("Look a group up", "UnknownGroup", description="By its name.")
+@blp.response(200, GroupSchema, description="All that is set for it.", example=examples.GROUP)
+def get_group(name: str) -> Group:
+    return services().groups.get(name)
+
+
+@blp.route("/groups/<name>", methods=["PUT"], parameters=[_NAME_IN_PATH])
+@blp.operation(
+    "Make a group, or replace what is set for it",
+    description=(
+        "All of it is replaced: what is not sent is nothing afterwards. Its keys and its prompt stay. Its limits hold "
+        "for all its keys together, beside those of each."
+    ),
+)
+@blp.arguments(
+    GroupFieldsSchema,
+    examples={
+        "course": {"summary": "A course with dates, models and a budget", "value": examples.GROUP_REQUEST},
+        "label": {"summary": "A name for reports, and nothing else", "value": {}},
+    },
+)
+@blp.response(200, GroupSchema, description="The group as it is now.", example=examples.GROUP)
+def put_group(fields: dict[str, Any], name: str) -> Group:
+    _refuse_bad_name(name)
+    groups = services().groups
+    before = groups.find(name)
+    refuse_bad_season(fields, before=before, instead=_TO_END_NOW)
+    after = groups.put(name, **fields)
+    changed("group.set", name, before=_shown(before), after=_shown(after))
+    return after
+
+
+@blp.route("/groups/<name>", methods=["DELETE"], parameters=[_NAME_IN_PATH])
+@blp.operation(
+    "Remove a group",
+    "UnknownGroup",
+    "GroupInUse",
+    description="One that no key is in any more. What it used stays in the reports.",
+)
+@blp.response(204, description="The group is gone.")
+def delete_group(name: str) -> None:
+    groups = services().groups
+    before = groups.get(name)
+    groups.remove(name)
+    changed("group.remove", name, before=_shown(before))
+
+
+@blp.route("/groups/<name>/revoke", methods=["POST"], parameters=[_NAME_IN_PATH])
+@blp.operation(
+    "Block every key of a group",
+    "UnknownGroup",
+    description="Their next requests are refused, on every host. `PATCH /admin/keys/{key_id}` lets one in again.",
+)
+@blp.response(200, RevokedSchema, description="None of its keys opens anything.", example={"revoked": 28})
+def revoke_group(name: str) -> dict[str, int]:
+    services().groups.get(name)
+    told = {"revoked": services().keys.revoke_group(name)}
+    changed("group.revoke", name, after=told)
+    return told
+
+
+def _refuse_bad_name(name: str) -> None:
+    try:
+        for check in single_line(100):
+            check(name)
+    except ma.ValidationError as error:
+        raise invalid_fields({"name": error.messages}) from None
+    if name != name.strip():
+        raise invalid_fields({"name": ["Must not begin or end with a space."]})
+
+
+def _shown(group: Group | None) -> dict[str, Any] | None:
+    shown: dict[str, Any] | None = None if group is None else _schema.dump(group)
+    return shown

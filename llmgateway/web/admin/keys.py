@@ -1,0 +1,138 @@
+"""Keys: handed out, listed, changed, replaced, taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from ...records import UNLIMITED, KeyRecord
+from .. import examples
+from ..context import services
+from ..schemas.keys import (
+    KeyChangesSchema,
+    KeyPageSchema,
+    KeyQuerySchema,
+    KeySchema,
+    KeyWithSecretSchema,
+    NewKeySchema,
+    RotationSchema,
+)
+from .blueprint import KEY_ID_IN_PATH, blp
+from .changes import SHOWN_ONCE, TO_END_NOW, changed, hand_out, refuse_unknown_group, take_back
+from .seasons import refuse_bad_season
+
+_schema = KeySchema()
+
+
+@blp.route("/keys", methods=["GET"])
+@blp.operation("List keys page by page", description="Without the keys themselves, which nobody can read any more.")
+@blp.arguments(KeyQuerySchema, location="query")
+@blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY], "next": None})
+def list_keys(query: dict[str, Any]) -> dict[str, Any]:
+    limit = query.pop("limit")
+    records = services().keys.list(after=query.pop("cursor", ""), limit=limit + 1, **query)
+    more = len(records) > limit
+    page = records[:limit]
+    return {"items": page, "next": page[-1].id if more else None}
+
+
+@blp.route("/keys", methods=["POST"])
+@blp.operation(
+    "Hand out a key with all its fields",
+    "KeyExists",
+    description="Give the `key` of the answer to its user: it is shown this once. Only `user` is needed.",
+)
+@blp.arguments(NewKeySchema, example=examples.KEY_REQUEST)
+@blp.response(201, KeyWithSecretSchema, description=SHOWN_ONCE, example=examples.NEW_KEY)
+def create_key(new: dict[str, Any]) -> dict[str, Any]:
+    return hand_out(new)
+
+
+@blp.route("/keys/<key_id>", methods=["GET"], parameters=[KEY_ID_IN_PATH])
+@blp.operation("Look a key up", "UnknownKey", description="By its `id`, as `GET /admin/keys` lists it.")
+@blp.response(200, KeySchema, description="All that is known of it.", example=examples.KEY)
+def get_key(key_id: str) -> KeyRecord:
+    return services().keys.get(key_id)
+
+
+@blp.route("/keys/<key_id>", methods=["PATCH"], parameters=[KEY_ID_IN_PATH])
+@blp.operation(
+    "Change a key",
+    "UnknownKey",
+    description=(
+        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`. "
+        "`active: false` blocks the key, `active: true` lets it in again."
+    ),
+)
+@blp.arguments(
+    KeyChangesSchema,
+    examples={
+        "block": {"summary": "Block it", "value": {"active": False, "note": "lost her laptop"}},
+        "prolong": {"summary": "Prolong it", "value": {"expires_at": "2027-10-01T00:00:00+02:00"}},
+        "every model": {"summary": "Let it use every model", "value": {"models": None}},
+        "limit": {
+            "summary": "Set its budget, and lift its limit of parallel requests",
+            "value": {"limits": {"budget": examples.LIMITS["budget"], "parallel_requests": None}},
+        },
+        "no limits": {"summary": "Lift all its limits", "value": {"limits": None}},
+    },
+)
+@blp.response(200, KeySchema, description="The key as it is now.", example=examples.BLOCKED_KEY)
+def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
+    keys = services().keys
+    before = keys.get(key_id)
+    if not changes:
+        return before
+    refuse_bad_season(changes, before=before, instead=TO_END_NOW)
+    if changes.get("group") != before.group:
+        refuse_unknown_group(changes)
+    if "limits" in changes:
+        parts = changes["limits"]
+        changes["limits"] = UNLIMITED if parts is None else replace(before.limits, **parts)
+    after = keys.update(key_id, changes)
+    changed("key.update", key_id, before=_fields(before, changes), after=_fields(after, changes))
+    return after
+
+
+@blp.route("/keys/<key_id>/rotate", methods=["POST"], parameters=[KEY_ID_IN_PATH])
+@blp.operation(
+    "Replace a key by a new one",
+    "UnknownKey",
+    description=(
+        "Who holds it, its limits and what it has used stay. With `overlap_seconds` the old key opens the same until "
+        "`retires_at`, so that nothing stands still while the new one is put in its place. The key that an earlier "
+        "rotation left valid goes at once."
+    ),
+)
+@blp.arguments(
+    RotationSchema,
+    examples={
+        "at once": {"summary": "The old one goes at once", "value": {"overlap_seconds": 0}},
+        "overlap": {"summary": "Both work for a day", "value": {"overlap_seconds": 86_400}},
+    },
+)
+@blp.response(200, KeyWithSecretSchema, description=SHOWN_ONCE, example=examples.ROTATED_KEY)
+def rotate_key(rotation: dict[str, int], key_id: str) -> dict[str, Any]:
+    keys = services().keys
+    before = keys.get(key_id)
+    record, key = keys.rotate(key_id, overlap_seconds=rotation["overlap_seconds"])
+    dates = ("retires_at",)
+    changed("key.rotate", key_id, before=_fields(before, dates), after=_fields(record, dates))
+    return asdict(record) | {"key": key}
+
+
+@blp.route("/keys/<key_id>", methods=["DELETE"], parameters=[KEY_ID_IN_PATH])
+@blp.operation(
+    "Take a key back, by its id",
+    "UnknownKey",
+    description="Its next request is refused, on every host. What it used stays in the reports.",
+)
+@blp.response(204, description="The key opens nothing any more.")
+def delete_key(key_id: str) -> None:
+    take_back(key_id)
+
+
+def _fields(record: KeyRecord, names: Mapping[str, Any] | tuple[str, ...]) -> dict[str, Any]:
+    shown = _schema.dump(record)
+    return {name: shown[name] for name in names}

@@ -1,0 +1,48 @@
+"""Limits of everybody together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...records import Limits
+from .. import examples
+from ..context import services
+from ..schemas.limits import LimitsInForceSchema, LimitsSchema
+from .blueprint import blp
+from .changes import changed
+
+_schema = LimitsInForceSchema()
+
+
+@blp.route("/limits", methods=["GET"])
+@blp.operation("Read the organisation's limits", description="Of everybody together, beside those of groups and keys.")
+@blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
+def get_limits() -> Limits:
+    return services().policy.stored().limits
+
+
+@blp.route("/limits", methods=["PUT"])
+@blp.operation(
+    "Set the organisation's limits",
+    description=(
+        "All of them are replaced: a part that is not sent is no limit afterwards. When the tokens per minute run "
+        "short, keys that have used less than an equal share of them are let in first."
+    ),
+)
+@blp.arguments(
+    LimitsSchema,
+    examples={
+        "limits": {
+            "summary": "Azure's quota, and a budget",
+            "value": {name: value for name, value in examples.ORGANISATION_LIMITS.items() if value},
+        },
+        "none": {"summary": "No limits", "value": {}},
+    },
+)
+@blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
+def set_limits(parts: dict[str, Any]) -> Limits:
+    policy, limits = services().policy, Limits(**parts)
+    before = policy.stored().limits
+    policy.set_limits(limits)
+    changed("limits.set", "", before=_schema.dump(before), after=_schema.dump(limits))
+    return limits

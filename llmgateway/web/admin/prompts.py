@@ -1,0 +1,107 @@
+"""System prompts of the organisation, of groups and of keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from ...prompts import Scope
+from ...records import Prompt
+from .. import examples
+from ..context import services
+from ..schemas.organisation import (
+    NewPromptSchema,
+    PreviewRequestSchema,
+    PreviewSchema,
+    PromptSchema,
+    PromptVersionsSchema,
+    WhosePromptSchema,
+)
+from .blueprint import blp
+from .changes import changed, put_in_force, shown_prompt, target_of
+
+_WHOSE = "Of the group or the key that is named; of the organisation if none is."
+
+
+@blp.route("/prompt", methods=["GET"])
+@blp.operation(
+    "Read a prompt",
+    "UnknownKeyOrGroup",
+    description=f"The one in force; `scope` says whose it is: a key's own, else its group's, else the "
+    f"organisation's. Users do not see it. {_WHOSE}",
+)
+@blp.arguments(WhosePromptSchema, location="query")
+@blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
+def get_prompt(whose: dict[str, str]) -> Prompt:
+    return services().prompts.in_force(_scope(whose))
+
+
+@blp.route("/prompt", methods=["PUT"])
+@blp.operation(
+    "Set a prompt",
+    "UnknownKeyOrGroup",
+    description=f"In force with the next request. An empty one means that there is none. {_WHOSE}",
+)
+@blp.arguments(WhosePromptSchema, location="query")
+@blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
+@blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
+def replace_prompt(whose: dict[str, str], new: dict[str, str]) -> Prompt:
+    return put_in_force(_scope(whose), new["prompt"])
+
+
+@blp.route("/prompt", methods=["DELETE"])
+@blp.operation(
+    "Take a prompt away",
+    "UnknownKeyOrGroup",
+    description=f"The one behind it comes into force: the group's or the organisation's, or none. {_WHOSE}",
+)
+@blp.arguments(WhosePromptSchema, location="query")
+@blp.response(200, PromptSchema, description="The prompt in force now.", example=examples.PROMPT)
+def delete_prompt(whose: dict[str, str]) -> Prompt:
+    prompts, scope = services().prompts, _scope(whose)
+    before = prompts.own(scope)
+    prompts.clear(scope)
+    changed("prompt.clear", target_of(scope), before=shown_prompt(before))
+    return prompts.in_force(scope)
+
+
+@blp.route("/prompt/versions", methods=["GET"])
+@blp.operation(
+    "Read every prompt there ever was",
+    description=f"Usage records name the version that was in force. {_WHOSE}",
+)
+@blp.arguments(WhosePromptSchema, location="query")
+@blp.response(
+    200,
+    PromptVersionsSchema,
+    description="Newest first.",
+    example={"items": [examples.PROMPT, examples.FIRST_PROMPT], "next": None},
+)
+def list_prompt_versions(whose: dict[str, str]) -> dict[str, Any]:
+    return {"items": services().prompts.versions(_scope(whose)), "next": None}
+
+
+@blp.route("/prompt/preview", methods=["POST"])
+@blp.operation(
+    "See what would be sent to Azure",
+    "NothingToPreview",
+    "ModelNotAllowed",
+    description=(
+        "If somebody sent this conversation now: the holder of a key, or anybody of a group. Nothing is sent, and "
+        "nothing is counted. What its sender would be refused is refused here, too."
+    ),
+)
+@blp.arguments(PreviewRequestSchema, example=examples.PREVIEW_REQUEST)
+@blp.response(200, PreviewSchema, description="The body for Azure.", example=examples.PREVIEW)
+def preview_prompt(request: dict[str, Any]) -> dict[str, Any]:
+    caller = services().prompts.caller(_scope(request))
+    conversation = {name: request[name] for name in ("model", "messages") if name in request}
+    body = services().gateway.preview(caller, orjson.dumps(conversation))
+    return {"version": caller.prompt.version, "scope": caller.prompt.scope, "sent": json.loads(body)}
+
+
+def _scope(whose: dict[str, str]) -> Scope:
+    # A form sends a field that was left empty, too.
+    return Scope(group=whose.get("group") or None, key_id=whose.get("key") or None)

@@ -1,0 +1,73 @@
+"""Who used what: sums, and single usage records."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import orjson
+from flask import Response
+
+from ...records import Outcome, UsageRow
+from .. import examples
+from ..context import services
+from ..schemas.usage import LogPageSchema, LogQuerySchema, UsageQuerySchema, UsageReportSchema
+from ..tables import csv_table
+from .blueprint import blp
+
+_SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
+
+
+@blp.route("/usage", methods=["GET"])
+@blp.operation(
+    "Report who used what",
+    description="Sums of requests, tokens and cost. A request is in the report a second or two after its end.",
+)
+@blp.arguments(UsageQuerySchema, location="query")
+@blp.response(200, UsageReportSchema, description="The sums.", example=examples.REPORT)
+@blp.alt_response(
+    200,
+    schema={"type": "string"},
+    content_type="text/csv",
+    description="The sums.",
+    example=examples.CSV,
+    success=True,
+)
+def report_usage(query: dict[str, Any]) -> Response:
+    by = tuple(name.strip() for name in query.get("by", "").split(",") if name.strip())
+    found = services().usage_log.report(by=by, first_day=query.get("start"), last_day=query.get("end"))
+    rows = [row.by | _sums(row) for row in found]
+    if query["format"] == "csv":
+        return csv_table(rows, (*by, *_SUMS), name="usage.csv")
+    total = {name: sum(row[name] for row in rows) for name in _SUMS}
+    # Of a report with many rows a schema would take most of the time, and there is nothing in it to translate.
+    return Response(orjson.dumps({"rows": rows if by else [], "total": total}), mimetype="application/json")
+
+
+@blp.route("/logs", methods=["GET"])
+@blp.operation(
+    "Read single usage records",
+    description=(
+        "One for every request that reached Azure; what was said in it is not kept. Records that are older than "
+        "`LLMGATEWAY_LOG_DAYS` are gone, and stay in the sums of `GET /admin/usage`."
+    ),
+)
+@blp.arguments(LogQuerySchema, location="query")
+@blp.response(200, LogPageSchema, description="Newest first.", example=examples.LOG_PAGE)
+def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
+    limit = query["limit"]
+    records = services().usage_log.records(
+        key_id=query.get("key"),
+        user=query.get("user"),
+        since=query.get("since"),
+        until=query.get("until"),
+        outcome=Outcome(query["outcome"]) if "outcome" in query else None,
+        after=query.get("cursor", ""),
+        limit=limit + 1,
+    )
+    page = records[:limit]
+    return {"items": page, "next": page[-1].id if len(records) > limit else None}
+
+
+def _sums(row: UsageRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _SUMS}

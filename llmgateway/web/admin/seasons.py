@@ -1,0 +1,43 @@
+"""Dates that make sense: not over before they begin, and not in the past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ...records import Group, KeyRecord, moment
+from ..context import services
+from ..errors import invalid_fields
+
+Problems = dict[str, list[str]]
+
+
+def refuse_bad_season(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, instead: str) -> None:
+    """Check the dates among *sent*, which change those of *before*.
+
+    Args:
+        instead: What to do to have it end now.
+
+    Raises:
+        InvalidFields: by field.
+    """
+    problems = season_problems(sent, before=before, now=moment(services().clock()), instead=instead)
+    if problems:
+        raise invalid_fields(problems)
+
+
+def season_problems(
+    sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, now: datetime, instead: str
+) -> Problems:
+    """What is wrong with the dates among *sent*, by field; nothing if nothing is."""
+    kept = (before.starts_at, before.expires_at) if before is not None else (None, None)
+    starts, expires = sent.get("starts_at", kept[0]), sent.get("expires_at", kept[1])
+    # What is over already may be sent back as it was read, with a new note.
+    if expires is not None and expires != kept[1] and expires <= now:
+        return {"expires_at": [f"Must be in the future. {instead}"]}
+    if starts is not None and expires is not None and expires <= starts and (starts, expires) != kept:
+        if "expires_at" in sent:
+            return {"expires_at": ["Must be later than starts_at."]}
+        return {"starts_at": ["Must be earlier than expires_at."]}
+    return {}

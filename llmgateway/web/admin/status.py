@@ -1,0 +1,29 @@
+"""How the gateway is doing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ... import __version__
+from .. import examples
+from ..context import services
+from ..schemas.health import StatusSchema
+from .blueprint import blp
+
+
+@blp.route("/status", methods=["GET"])
+@blp.operation("See how the gateway is doing", description="Of the process that answers; others may differ.")
+@blp.response(200, StatusSchema, description="Its state now.", example=examples.STATUS)
+def get_status() -> dict[str, Any]:
+    gateway, settings, ladder = services().gateway, services().settings, services().ladder
+    problems = ladder.problems()
+    return {
+        "version": __version__,
+        "rung": ladder.rung(problems),
+        "stores": {name: problem or "ok" for name, problem in problems.items()},
+        "azure_key": gateway.credential_problem() or "ok",
+        "journal": services().journal.backlog(),
+        "slots": {"capacity": gateway.slots.capacity, "taken": gateway.slots.taken},
+        "process": {"id": os.getpid(), "processes": settings.processes, "threads": settings.threads},
+    }

@@ -1,0 +1,64 @@
+"""Who changed what."""
+
+from __future__ import annotations
+
+import marshmallow as ma
+from marshmallow import validate
+
+from .. import examples
+from .fields import AnswerSchema, Moment
+
+
+class AuditQuerySchema(ma.Schema):
+    target = ma.fields.String(
+        metadata={
+            "description": "Only changes of this: a key's id, or the name of a group or a model.",
+            "choices": {"everything": "", "one key": examples.KEY_ID, "one group": examples.GROUP["name"]},
+        }
+    )
+    limit = ma.fields.Integer(
+        load_default=100,
+        validate=validate.Range(min=1, max=1000),
+        metadata={"description": "The most entries on a page.", "example": 100},
+    )
+    cursor = ma.fields.String(
+        metadata={
+            "description": "`next` of the page before.",
+            "choices": {"first page": "", "next page": examples.AUDIT_ENTRY["id"]},
+        },
+    )
+
+
+class AuditEntrySchema(AnswerSchema):
+    """One change that an admin made. No key is in it, and not Azure's either."""
+
+    id = ma.fields.String(metadata={"example": examples.AUDIT_ENTRY["id"]})
+    timestamp = Moment(metadata={"example": examples.AUDIT_ENTRY["timestamp"]})
+    address = ma.fields.String(
+        allow_none=True, metadata={"description": "Where the request came from.", "example": "192.0.2.17"}
+    )
+    admin_key_id = ma.fields.String(
+        metadata={"description": "The same for the same admin key; opens nothing.", "example": "5f2b8c0d9a41"}
+    )
+    action = ma.fields.String(metadata={"description": "Noun and verb.", "example": "key.update"})
+    target = ma.fields.String(
+        metadata={"description": "What was changed; empty for the organisation.", "example": examples.KEY_ID}
+    )
+    before = ma.fields.Dict(
+        allow_none=True,
+        metadata={
+            "description": "Of a change, the fields that were sent; null where there was nothing.",
+            "example": examples.AUDIT_ENTRY["before"],
+        },
+    )
+    after = ma.fields.Dict(
+        allow_none=True,
+        metadata={"description": "null where there is nothing any more.", "example": examples.AUDIT_ENTRY["after"]},
+    )
+
+
+class AuditPageSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(AuditEntrySchema))
+    next = ma.fields.String(
+        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
+    )

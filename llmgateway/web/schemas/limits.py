@@ -1,0 +1,122 @@
+"""Limits of a key, a group or the organisation, and what is left of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import marshmallow as ma
+from marshmallow import validate
+
+from ...claims import NANODOLLARS
+from ...records import Budget, Period, Unit
+from .fields import AnswerSchema
+
+_MOST = 10**12
+"""Of tokens and requests. Counters are exact up to 2**53 (numbers in Redis' scripts), and no limit needs more."""
+
+_MOST_DOLLARS = 10**6
+"""Counted in billionths, see ``_MOST``."""
+
+_BLOCK = "To let nothing through, block the key ('active': false); for no limit, send null."
+
+
+class Amount(ma.fields.Float):
+    """A number; a whole one is written without a point."""
+
+    def _serialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        number = super()._serialize(value, *args, **kwargs)
+        return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _whole(description: str, example: int) -> ma.fields.Integer:
+    return ma.fields.Integer(
+        strict=True,
+        allow_none=True,
+        validate=validate.Range(min=1, max=_MOST, error="Must be from {min} to {max}. " + _BLOCK),
+        metadata={"description": description, "example": example},
+    )
+
+
+class BudgetSchema(ma.Schema):
+    """What may be used within a period; days and months are the calendar's, in UTC."""
+
+    amount = Amount(
+        required=True,
+        validate=validate.Range(min=0, min_inclusive=False, error="Must be more than 0. " + _BLOCK),
+        metadata={"description": "In the unit below.", "example": 5},
+    )
+    unit = ma.fields.String(
+        required=True,
+        validate=validate.OneOf(list(Unit)),
+        metadata={"description": "`usd`, `tokens` or `requests`.", "example": "usd"},
+    )
+    period = ma.fields.String(
+        required=True,
+        validate=validate.OneOf(list(Period)),
+        metadata={"description": "`day`, `month`, or `total` for one that never renews.", "example": "month"},
+    )
+
+    @ma.validates_schema
+    def _countable(self, data: dict[str, Any], **_: Any) -> None:
+        amount, unit = data["amount"], data["unit"]
+        if unit == Unit.USD and not 1 / NANODOLLARS <= amount <= _MOST_DOLLARS:
+            raise ma.ValidationError(f"Must be more than 0 and at most {_MOST_DOLLARS} dollars.", field_name="amount")
+        if unit != Unit.USD and not (amount.is_integer() and amount <= _MOST):
+            raise ma.ValidationError(f"Must be a whole number of {unit}, at most {_MOST}.", field_name="amount")
+
+    @ma.post_load
+    def _as_budget(self, data: dict[str, Any], **_: Any) -> Budget:
+        return Budget(amount=data["amount"], unit=Unit(data["unit"]), period=Period(data["period"]))
+
+
+class LimitsSchema(ma.Schema):
+    """Each part is a limit of its own; what is left out or null is not limited."""
+
+    requests_per_minute = _whole("Requests within any 60 seconds.", 30)
+    tokens_per_minute = _whole("Tokens of prompts and answers within any 60 seconds.", 40_000)
+    parallel_requests = _whole("Requests that run at the same time.", 4)
+    budget = ma.fields.Nested(BudgetSchema, allow_none=True)
+
+
+class BudgetInForceSchema(AnswerSchema):
+    amount = Amount(metadata={"example": 5})
+    unit = ma.fields.String(metadata={"description": "`usd`, `tokens` or `requests`.", "example": "usd"})
+    period = ma.fields.String(metadata={"description": "`day`, `month` or `total`.", "example": "month"})
+
+
+class LimitsInForceSchema(AnswerSchema):
+    """null is no limit."""
+
+    requests_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 30})
+    tokens_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 40_000})
+    parallel_requests = ma.fields.Integer(allow_none=True, metadata={"example": 4})
+    budget = ma.fields.Nested(BudgetInForceSchema, allow_none=True)
+
+
+class RemainingSchema(AnswerSchema):
+    """What is left of each limit now; null where there is none."""
+
+    requests_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 29})
+    tokens_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 38_200})
+    parallel_requests = ma.fields.Integer(allow_none=True, metadata={"example": 4})
+    budget = Amount(allow_none=True, metadata={"description": "In the budget's own unit.", "example": 4.25})
+
+
+class SharedAllowanceSchema(AnswerSchema):
+    """What is shared with others."""
+
+    limits = ma.fields.Nested(LimitsInForceSchema)
+    remaining = ma.fields.Nested(RemainingSchema)
+
+
+class SharedAllowancesSchema(AnswerSchema):
+    group = ma.fields.Nested(
+        SharedAllowanceSchema,
+        allow_none=True,
+        metadata={"description": "With the others of your group; null if it has no limits."},
+    )
+    organisation = ma.fields.Nested(
+        SharedAllowanceSchema,
+        allow_none=True,
+        metadata={"description": "With everybody; null if there are no limits."},
+    )

@@ -1,0 +1,148 @@
+"""Every change leaves one entry; no secret is in it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from llmgateway.keys import digest
+
+from .conftest import ADMIN_KEY
+
+AZURE_KEY = "canary-azure-key"
+OWN_KEY = "canary-own-key-of-ada"
+CHANGES_NOTHING = {"POST /admin/prompt/preview"}
+PRICES = {"prompt": 1, "cached": 0.5, "completion": 2}
+
+OF_THE_GROUP = {"query_string": {"group": "physics"}}
+
+# Each call, with the action and the target of the entry that it leaves, in an order that works.
+CALLS = [
+    ("POST /admin/setllmkey", {"json": {"key": AZURE_KEY}}, "credential.set", ""),
+    ("PUT /admin/groups/<name>", {"json": {"note": "Tuesdays"}}, "group.set", "physics"),
+    ("POST /admin/addapikey", {"json": {"user": "ada", "key": OWN_KEY}}, "key.create", "NEW"),
+    ("POST /admin/keys", {"json": {"user": "ada", "group": "physics"}}, "key.create", "NEW"),
+    ("POST /admin/keys/import", {"data": "user\nada\nalan\n", "content_type": "text/csv"}, "key.import", ""),
+    ("PATCH /admin/keys/<key_id>", {"json": {"limits": {"parallel_requests": 2}}}, "key.update", "KEY"),
+    ("POST /admin/keys/<key_id>/rotate", {"json": {"overlap_seconds": 60}}, "key.rotate", "KEY"),
+    ("POST /admin/groups/<name>/revoke", {}, "group.revoke", "physics"),
+    ("PUT /admin/limits", {"json": {"requests_per_minute": 5}}, "limits.set", ""),
+    ("POST /admin/setprompt", {"json": {"prompt": "Be brief."}}, "prompt.set", ""),
+    ("PUT /admin/prompt", {"json": {"prompt": "Be kind."}, **OF_THE_GROUP}, "prompt.set", "physics"),
+    ("DELETE /admin/prompt", OF_THE_GROUP, "prompt.clear", "physics"),
+    ("PUT /admin/models/<path:name>", {"json": {"prices": PRICES}}, "prices.set", "physics"),
+    ("DELETE /admin/models/<path:name>", {}, "prices.remove", "physics"),
+    ("POST /admin/removeapikey", {"json": {"key": OWN_KEY}}, "key.remove", "NEW"),
+    ("DELETE /admin/keys/<key_id>", {}, "key.remove", "KEY"),
+    ("DELETE /admin/groups/<name>", {}, "group.remove", "physics"),
+]
+
+
+@pytest.fixture
+def entries(client, admin):
+    """Read the audit log, newest first."""
+
+    def read(query: str = ""):
+        answer = client.get(f"/admin/audit?{query}", headers=admin)
+        assert 200 == answer.status_code
+        return answer.json["items"]
+
+    return read
+
+
+@pytest.fixture
+def everything(client, admin, entries):
+    """Make every change once; returns what each of them left in the log."""
+    left = {}
+    key_id = ""
+    for name, request, _, _ in CALLS:
+        before = len(entries())
+        method, rule = name.split(" ")
+        path = rule.replace("<key_id>", key_id).replace("<path:name>", "physics").replace("<name>", "physics")
+        answer = client.open(path, method=method, headers=admin, **request)
+        assert answer.status_code < 300, (name, answer.text)
+        key_id = answer.json["id"] if name == "POST /admin/keys" else key_id
+        left[name] = entries()[: len(entries()) - before]
+    return left
+
+
+def test_every_changing_call_is_tried(client):
+    """A new one has to be added above, or to be named as one that changes nothing."""
+    calls = {
+        f"{method} {rule.rule}"
+        for rule in client.application.url_map.iter_rules()
+        for method in rule.methods - {"GET", "HEAD", "OPTIONS"}
+        if rule.rule.startswith("/admin")
+    }
+
+    assert calls == {name for name, *_ in CALLS} | CHANGES_NOTHING
+
+
+def test_every_change_leaves_one_entry(everything):
+    """With what was done, to what."""
+    ids = {name: [(entry["action"], entry["target"]) for entry in left] for name, left in everything.items()}
+    for name, _, action, target in CALLS:
+        assert 1 == len(ids[name]), name
+        assert action == ids[name][0][0], name
+        if target.isupper():
+            assert ids[name][0][1].startswith("key_"), name
+        else:
+            assert target == ids[name][0][1], name
+
+
+def test_no_secret_is_in_it(everything, entries):
+    """No key of a user, no digest of one, neither Azure's nor the admin's."""
+    text = str(entries("limit=1000"))
+
+    for secret in (AZURE_KEY, OWN_KEY, digest(OWN_KEY), ADMIN_KEY, hashlib.sha256(ADMIN_KEY.encode()).hexdigest()[:12]):
+        assert secret not in text
+    assert "llmgw-" not in text
+    assert "digest" not in text
+
+
+def test_says_what_was_before_and_after(client, admin, new_key, entries, clock):
+    """The fields that were sent, as the API shows them; from which address, and when."""
+    made = new_key(note="until June")
+    clock.advance(60)
+    client.patch(
+        f"/admin/keys/{made['id']}",
+        json={"note": None, "active": False},
+        headers=admin,
+        environ_base={"REMOTE_ADDR": "192.0.2.17"},
+    )
+
+    change, creation = entries(f"target={made['id']}")
+
+    assert ("key.update", {"note": "until June", "active": True}) == (change["action"], change["before"])
+    assert {"note": None, "active": False} == change["after"]
+    assert ("192.0.2.17", "2026-01-01T00:01:00+00:00") == (change["address"], change["timestamp"])
+    assert (None, made) == (creation["before"], {"key": made["key"]} | creation["after"])
+    assert change["admin_key_id"] == creation["admin_key_id"]
+
+
+def test_what_is_refused_leaves_none(client, admin, new_key, entries):
+    """Nor does a change of nothing."""
+    made = new_key()
+    before = entries()
+    for body in ({"limits": {"requests_per_minute": -1}}, {"expires_at": "2020-01-01"}, {"group": "nobody's"}, {}):
+        client.patch(f"/admin/keys/{made['id']}", json=body, headers=admin)
+    client.delete("/admin/keys/nobody", headers=admin)
+    client.put("/admin/limits", json={"requests_per_hour": 1}, headers=admin)
+    client.post("/admin/keys/import", data="usr\nada\n", headers=admin, content_type="text/csv")
+
+    assert before == entries()
+
+
+def test_pages(client, admin, new_key, entries):
+    """Newest first, every entry once, the last page says so."""
+    for _ in range(5):
+        new_key()
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = client.get(f"/admin/audit?limit=2&cursor={cursor}", headers=admin).json
+        seen += page["items"]
+        cursor = page["next"]
+
+    assert seen == entries()
+    assert 5 == len(seen)
