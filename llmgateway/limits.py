@@ -24,8 +24,8 @@ from .reservations import WINDOW_SECONDS, Claim, Decision, Kind, Reading, Settle
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 60
-"""Seconds; of a longer ``Retry-After`` OpenAI's clients believe nothing, and come back in half a second (openai-python 1
-and 2, ``_calculate_retry_timeout``; version 3 believes two minutes)."""
+"""Seconds; who asks OpenAI's clients to wait longer is not believed, and they are back in half a second (openai-python
+1 and 2, ``_calculate_retry_timeout``; version 3 believes two minutes)."""
 
 BUSY_SECONDS = 1.0
 """When to come back where that depends on requests that are running."""
