@@ -65,13 +65,17 @@ class MongoKeys:
             return twice
         if not records:
             return set()
-        with self._database.collections() as database:
-            documents = [_document(record) for record in records]
-            now, timeout = moment(self._clock()), self._database.report_timeout
-            if import_keys(database, documents, now=now, timeout=timeout):
-                return set()
-            with pymongo.timeout(timeout):
-                return _taken(database["keys"], records)
+        documents = [_document(record) for record in records]
+        timeout = self._database.report_timeout
+        while True:
+            with self._database.collections() as database:
+                if import_keys(database, documents, now=moment(self._clock()), timeout=timeout):
+                    return set()
+                with pymongo.timeout(timeout):
+                    taken = _taken(database["keys"], records)
+            if taken:
+                return taken
+            # What was in the way is gone, say because it was another import's that came to nothing.
 
     def get(self, key_id: str) -> KeyRecord | None:
         with self._database.collection("keys") as keys:

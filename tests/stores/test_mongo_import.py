@@ -196,6 +196,23 @@ def test_an_import_that_was_given_up_stores_nothing(mongo_server, database_name,
     assert 0 == collections["keys"].count_documents({"importing": {"$exists": True}})
 
 
+def test_what_is_gone_when_it_is_looked_for_was_not_in_the_way(mongo_server, database_name, keys, clock, collections):
+    """An import that met another's key, which came to nothing, is not told that all is well: it tries again."""
+    records = [key(number) for number in range(6)]
+    keys.add(key(99, digest=records[3].digest))
+    with closing(FaultyMongo(mongo_server.url, database=database_name, timeout=10)) as faulty:
+        # The fifth step takes back what was inserted, before it is asked whose digests were in the way.
+        faulty.fault.set(5, "before")
+        faulty.fault.action = lambda: collections["keys"].delete_one({"_id": key(99).id})
+        try:
+            assert set() == MongoKeys(faulty, clock=clock).add_all(records)
+        finally:
+            faulty.fault.set(0, "")
+            faulty.fault.action = None
+
+    assert 6 == count(keys, records)
+
+
 @pytest.mark.parametrize("mode", ["before", "half", "after"])
 def test_an_answer_is_true_whatever_fails_once(mongo_server, database_name, keys, clock, mode):
     """Who is told that it was stored finds all of it; who is told of an error finds nothing, already now."""
