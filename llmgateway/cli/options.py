@@ -51,7 +51,12 @@ _FIELDS = {
 
 def limit_options(command: Command) -> Command:
     for name, (kind, meaning) in reversed(_LIMITS.items()):
-        command = click.option(f"--{name.replace('_', '-')}", type=kind, metavar="N|none", help=meaning)(command)
+        command = click.option(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            metavar="BUDGET|none" if name == "budget" else "N|none",
+            help=meaning,
+        )(command)
     return command
 
 

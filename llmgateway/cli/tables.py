@@ -11,6 +11,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(\.\d+)?\+00:00")
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget")
 _NOTHING = "-"
+_LONGEST = 80
+"""Characters of a cell in a table; ``--json`` shows all of it."""
 
 
 def plain(text: str) -> str:
@@ -21,7 +23,7 @@ def plain(text: str) -> str:
 def table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """A line for each of *items* below a line with the names of *columns*; nothing but these if there are none."""
     lines = [[name.upper() for name in columns]]
-    lines += [[cell(item.get(name)).replace("\n", " ") for name in columns] for item in items]
+    lines += [[_short(cell(item.get(name)).replace("\n", " ")) for name in columns] for item in items]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
 
@@ -48,7 +50,13 @@ def cell(value: Any) -> str:
     return plain(_TIME.sub(r"\1 \2 UTC", str(value)))
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
 def _pairs(value: Mapping[str, Any]) -> str:
+    if value.keys() == {"amount", "unit", "period"}:
+        return f"{cell(value['amount'])} {value['unit']}/{value['period']}"
     return ", ".join(f"{name} {cell(part)}" for name, part in value.items())
 
 
@@ -56,10 +64,8 @@ def _limits(limits: Mapping[str, Any]) -> str:
     words = (" requests/min", " tokens/min", " at once")
     parts = [f"{limits[name]}{word}" for name, word in zip(_LIMITS, words, strict=False) if limits[name] is not None]
     budget = limits["budget"]
-    if isinstance(budget, Mapping):
-        parts.append(f"{cell(budget['amount'])} {budget['unit']}/{budget['period']}")
-    elif budget is not None:
-        parts.append(f"{cell(budget)} of the budget")
+    if budget is not None:
+        parts.append(cell(budget))
     return ", ".join(parts) or _NOTHING
 
 

@@ -125,7 +125,11 @@ REFUSALS = {
             "missing": invalid_fields({"user": ["Missing data for required field."]}),
             "unknown": invalid_fields({"usr": ["Unknown field."]}),
             "no group": invalid_fields(
-                {"group": ["There is no such group. Make it first, with PUT /admin/groups/{name}."]}
+                {
+                    "group": [
+                        "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set NAME."
+                    ]
+                }
             ),
         },
     ),

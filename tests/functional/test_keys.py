@@ -207,8 +207,13 @@ REVOCATIONS = {
     "PATCH": lambda pair, made, on: pair.admin(
         "PATCH", f"/admin/keys/{made['id']}", json={"active": False}, connection=on
     ),
-    "expires_at": lambda pair, made, on: pair.admin(
-        "PATCH", f"/admin/keys/{made['id']}", json={"expires_at": "2026-01-01T00:00:00Z"}, connection=on
+    "starts_at": lambda pair, made, on: pair.admin(
+        "PATCH", f"/admin/keys/{made['id']}", json={"starts_at": "2036-01-01T00:00:00Z"}, connection=on
+    ),
+    "rotate": lambda pair, made, on: pair.admin("POST", f"/admin/keys/{made['id']}/rotate", json={}, connection=on),
+    "group": lambda pair, made, on: pair.admin("POST", f"/admin/groups/{made['group']}/revoke", connection=on),
+    "group's dates": lambda pair, made, on: pair.admin(
+        "PUT", f"/admin/groups/{made['group']}", json={"starts_at": "2036-01-01T00:00:00Z"}, connection=on
     ),
     "removeapikey by id": lambda pair, made, on: pair.admin(
         "POST", "/admin/removeapikey", json={"id": made["id"]}, connection=on
@@ -223,7 +228,7 @@ REVOCATIONS = {
 @pytest.mark.parametrize("taker", [0, 1])
 def test_revokes_from_the_next_request_on_in_every_process(pair, sessions, azure, way, taker):
     """Whichever process takes the revocation, each process refuses the key at once."""
-    made = pair.new_key()
+    made = pair.new_key(group=f"group-{secrets.token_hex(4)}")
     assert [200, 200] == [pair.chat(made["key"], connection=session).status for session in sessions]
 
     assert REVOCATIONS[way](pair, made, sessions[taker]).status in (200, 204)

@@ -22,7 +22,8 @@ UNKNOWN_KEY = "canary0unknown0Lw7Tx2"
 ADMIN_KEY = "canary0admin0Hc5Ry64"
 AZURE_CANARY = "canary0azure0Jb9Np30"
 ENVIRONMENT_AZURE_KEY = "canary0environment0Gf2"
-CANARIES = (USER_KEY, UNKNOWN_KEY, ADMIN_KEY, AZURE_CANARY, ENVIRONMENT_AZURE_KEY)
+IMPORTED_KEY = "canary0import0Kd8Wq2s"
+CANARIES = (USER_KEY, UNKNOWN_KEY, IMPORTED_KEY, ADMIN_KEY, AZURE_CANARY, ENVIRONMENT_AZURE_KEY)
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
 CHAT = "/v1/chat/completions"
 
@@ -55,6 +56,10 @@ class Recorder:
     def admin(self, method, path, **arguments):
         return self.ask(method, path, headers={"AdminKey": ADMIN_KEY}, **arguments)
 
+    def roster(self, file):
+        headers = {"AdminKey": ADMIN_KEY, "Content-Type": "text/csv"}
+        return self.ask("POST", "/admin/keys/import", body=file.encode(), headers=headers)
+
     def raw(self, sent):
         received = b""
         with socket.create_connection(("127.0.0.1", self.gateway.port), 5) as connection:
@@ -76,10 +81,22 @@ def go_every_good_way(recorder):
     for stream in (False, True):
         assert 200 == recorder.ask("POST", CHAT, key=USER_KEY, json=HELLO | {"stream": stream}).status
     recorder.ask("POST", CHAT, json=HELLO, headers={"api-key": USER_KEY})
+    assert 201 == recorder.roster(f"user,key\nmarker,{IMPORTED_KEY}\n").status
+    recorder.answers.pop()  # and the other one
+    assert 200 == recorder.ask("POST", CHAT, key=IMPORTED_KEY, json=HELLO).status
     for path in ("/v1/me", "/v1/models", "/v1/models/gpt-4o"):
         recorder.ask("GET", path, key=USER_KEY)
     identifier = created.json()["id"]
-    for path in ("listkeys", "keys", f"keys/{identifier}", "usage?by=key,user", "prompt", "prompt/versions"):
+    for path in (
+        "listkeys",
+        "keys",
+        f"keys/{identifier}",
+        "usage?by=key,user",
+        "prompt",
+        "prompt/versions",
+        "audit",
+        "groups",
+    ):
         assert 200 == recorder.admin("GET", f"/admin/{path}").status
     recorder.admin("PATCH", f"/admin/keys/{identifier}", json={"note": "changed"})
     recorder.admin("POST", "/admin/addapikey", json={"user": "marker", "key": USER_KEY})
@@ -134,6 +151,25 @@ def go_every_wrong_way_as_an_admin(recorder):
     ):
         for path in ("/admin/keys", "/admin/addapikey", "/admin/removeapikey", "/admin/setprompt"):
             assert 400 <= recorder.admin("POST", path, json=body).status < 500
+    for file in (
+        f"{USER_KEY},x\n",
+        f"user,{USER_KEY}\nmarker,x\n",
+        f"user,{USER_KEY},{USER_KEY}\nmarker,x,y\n",
+        f"user,key\nmarker,{USER_KEY}\n",
+        f"user,key\nmarker,{UNKNOWN_KEY}\nmarker,{UNKNOWN_KEY}\n",
+        f"user,key\nmarker,{UNKNOWN_KEY} x\n",
+        f"user,key\nmarker,={UNKNOWN_KEY}\n",
+        f"user,email,group,budget_unit,active\nmarker,{USER_KEY},{USER_KEY},{USER_KEY},{USER_KEY}\n",
+        f'user,key\nmarker,"{UNKNOWN_KEY}\n',
+        f"user\nmarker,{UNKNOWN_KEY}\n",
+    ):
+        assert 422 == recorder.roster(file).status
+    for body in ({"note": USER_KEY * 200}, {"models": USER_KEY}, {"limits": {"budget": USER_KEY}}):
+        assert 422 == recorder.admin("PUT", f"/admin/groups/{USER_KEY}", json=body).status
+    for path in ("keys/x/rotate", "limits", "prompt/preview", f"prompt?key={USER_KEY}", f"groups/{USER_KEY}/revoke"):
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            recorder.admin(method, f"/admin/{path}", json={"key": USER_KEY, "messages": []})
+    recorder.admin("GET", f"/admin/audit?target={USER_KEY}&cursor={USER_KEY}&limit={USER_KEY}")
     for body in (AZURE_CANARY, [AZURE_CANARY], {"kye": AZURE_CANARY}, {"key": [AZURE_CANARY]}):
         recorder.admin("POST", "/admin/setllmkey", json=body)
     for key in (f"{AZURE_CANARY} ", f"{AZURE_CANARY}\n", f"{AZURE_CANARY}é"):

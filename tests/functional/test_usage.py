@@ -206,9 +206,8 @@ def test_tells_users_what_they_used(gateway, key, azure):
     answer = gateway.request("GET", "/v1/me", key=key)
 
     usage = answer.json()["usage"]
-    assert {"id", "user", "name", "group", "expires_at", "models", "limits", "remaining", "usage"} == (
-        answer.json().keys()
-    )
+    whose = {"id", "user", "name", "group", "expires_at", "models"}
+    assert whose | {"limits", "remaining", "shared", "usage"} == answer.json().keys()
     assert summed(azure.served) == counts(usage["total"])
     assert usage["total"] == usage["month"] == usage["today"]
     assert key.encode() not in answer.body

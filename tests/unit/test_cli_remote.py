@@ -128,6 +128,7 @@ def test_limits_of_everybody(run):
     """Change in the parts that are given."""
     run("limits", "set", "--tokens-per-minute", "900000")
     told(run, "limits", "set", "--budget", "2000.5usd/month")
+    assert ["budget", "2000.5", "usd/month"] == run("limits", "show").splitlines()[-1].split()
     shown = told(run, "limits", "show")
     assert (900000, 2000.5) == (shown["tokens_per_minute"], shown["budget"]["amount"])
 
@@ -182,6 +183,7 @@ def test_prices_reports_and_traces(run):
     assert ["gpt-4o", "2", "2", "8"] == run("models", "list").splitlines()[1].split()
     run("models", "remove", "gpt-4o")
     assert "prices.remove" in run("audit", "--target", "gpt-4o").splitlines()[1]
+    assert max(map(len, run("audit").splitlines())) < 300
     assert "total" in run("usage").splitlines()[-1]
     assert run("usage", "--by", "user", "--csv").startswith("user,requests,")
     assert {"rows", "total"} == told(run, "usage").keys()

@@ -248,6 +248,9 @@ def test_shows_no_secret():
         ({"LLM_BASE_URL": "http://127.0.0.1:8081/openai/v1"}, []),
         ({"LLM_BASE_URL": "http://[::1]:8081/openai/v1"}, []),
         ({"LLMGATEWAY_TRUSTED_PROXY": "*"}, ["LLMGATEWAY_TRUSTED_PROXY=*"]),
+        ({"MONGOHOST": "mongo.example"}, ["Limits are per host"]),
+        ({"MONGOHOST": "mongo.example", "REDISHOST": "redis.example"}, []),
+        ({"REDISHOST": "redis.example"}, []),
     ],
 )
 def test_warns_of_what_should_not_stay(variables, warnings):

@@ -136,15 +136,20 @@ def _check_header(number: int, columns: list[str]) -> None:
     if not set(columns) & set(COLUMNS):
         problems.append(f"Must name the columns. There are: {', '.join(COLUMNS)}.")
     elif unknown:
-        names = ", ".join(repr(column[:50]) for column in unknown[:10])
+        names = ", ".join(_named(column, columns) for column in unknown[:10])
         problems.append(f"There is no column {names}. There are: {', '.join(COLUMNS)}.")
     if len(set(columns)) != len(columns):
-        twice = sorted({repr(column[:50]) for column in columns if columns.count(column) > 1})
-        problems.append(f"Names a column twice: {', '.join(twice[:10])}.")
+        twice = dict.fromkeys(_named(column, columns) for column in columns if columns.count(column) > 1)
+        problems.append(f"Names a column twice: {', '.join(list(twice)[:10])}.")
     if "user" not in columns and not problems:
         problems.append("Must have the column 'user'.")
     if problems:
         raise bad_lines({number: {"line": problems}})
+
+
+def _named(column: str, columns: list[str]) -> str:
+    # What does not look like a name may be a cell of the first line, and that a key.
+    return repr(column) if re.fullmatch(r"[a-z_ -]{1,30}", column) else f"number {columns.index(column) + 1}"
 
 
 class _Reader:
