@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import random
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ USER = "gateway"
 PASSWORD = "p@ss/w:rd %41"  # every character that a careless URL breaks on
 
 _START_SECONDS = 20
+_chance = random.SystemRandom()  # of its own in each process, also after a fork
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -40,8 +42,25 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 10, what: st
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port that nobody has, and that no outgoing connection gets while its server is stopped.
+
+    One of those that the system gives away may be gone when the server comes back: clients that try
+    to reach it meanwhile are given it sooner or later, and are then connected to themselves.
+    """
+    while True:
+        port = _chance.randrange(20_000, _lowest_given_away())
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+
+
+def _lowest_given_away() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32_768  # Linux' own default; others begin higher
 
 
 class Server:

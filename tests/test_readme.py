@@ -16,7 +16,6 @@ import pytest
 
 from llmgateway.cli import main
 from llmgateway.settings import settings_fields
-from llmgateway.simulator import Simulator
 from tests import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -146,11 +145,12 @@ def test_further_commands_lead_to_a_user_with_an_answer(clone, type_in):
     if not (clone / ".venv").exists():
         subprocess.run(["bash", "-c", install], cwd=clone, check=True)
     *settings, serve = commands("Run it")
-    with Simulator(key="azure-key") as azure:
-        azures = {"https://NAME.openai.azure.com": azure.url, "LLM_API_KEY=…": "LLM_API_KEY=azure-key"}
+    with type_in(".venv/bin/llmgateway simulator --port 0") as simulator:
+        base_url, api_key = re.findall(r"LLM_(?:BASE_URL|API_KEY)=(\S+)", read_up_to(simulator, "LLM_API_KEY"))
+        azures = {"https://NAME.openai.azure.com/openai/v1": base_url, "LLM_API_KEY=…": f"LLM_API_KEY={api_key}"}
         script = replaced("\n".join([*settings, "echo $ADMIN_KEY", serve]), azures)
-        with type_in(f"{script} --port 0") as process:
-            admin_key, listens = read_up_to(process, "listens on").splitlines()
+        with type_in(f"{script} --port 0") as gateway:
+            admin_key, listens = read_up_to(gateway, "listens on").splitlines()
             url = re.search(r"http://[\d.:]+", listens)[0]
             hand_out = replaced(code("For admins"), {"http://127.0.0.1:8080": url, "$ADMIN_KEY": admin_key})
             key = json.loads(run(["bash", "-c", hand_out]))["key"]

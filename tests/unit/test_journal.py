@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -336,6 +337,42 @@ class TestTheLogIsAway:
         assert 300 == len(log.ids())
         assert [1] * 300 == list(Counter(log.given).values())
         assert [".open", "lock"] == files(folder)
+
+    @pytest.mark.parametrize("dead", [False, True], ids=["of a living process", "of a dead one"])
+    def test_any_number_takes_the_memory_of_a_few(self, make, crash, folder, clock, dead):
+        """However long the outage was, only one batch of what waits is in memory at a time."""
+        sizes: list[int] = []
+
+        class Counting:
+            away = True
+
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+                if self.away:
+                    raise StoreUnavailable("gone fishing")
+                sizes.append(len(records))
+
+        counting = Counting()
+        journal = make(counting)
+        if dead:
+            crash(lambda journal: serve(journal, *range(5000)), counting)
+        else:
+            serve(journal, *range(5000))
+        waiting = sum(path.stat().st_size for path in folder.glob("*/*"))
+        counting.away = False
+
+        tracemalloc.start()
+        try:
+            if dead:
+                journal._ship_orphans()
+            else:
+                wait_until(journal.flush, what="a log that takes them")
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert 5000 == sum(sizes)
+        assert max(sizes) <= journal_module.BATCH_RECORDS
+        assert most < waiting / 2
 
     def test_says_so_once_in_the_log(self, make, log, caplog):
         """The operator reads one line when it begins and one when it is over."""
