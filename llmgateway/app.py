@@ -85,9 +85,9 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     metrics = Metrics()
     limiter = Limiter(
         stores.counters,
-        stores.usage_log,
+        stores.spending,
         leases=Leases(stores.counters),
-        ship=lambda: journal.flush(),
+        ship=lambda: journal.hurry(),
         clock=clock,
     )
     journal = Journal(

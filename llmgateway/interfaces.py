@@ -168,8 +168,11 @@ class UsageLog(Protocol):
         last_day: date | None = None,
         key_id: str | None = None,
         group: str | None = None,
+        promptly: bool = False,
     ) -> Iterable[UsageRow]:
         """Sum whole UTC days, both included, grouped by any of ``GROUPINGS``. Reads no record.
+
+        With *promptly* it gives up after a few seconds, because a request waits for it.
 
         Rows come in ascending order of the groupings as given (a missing value first).
         Without groupings there is exactly one row, all zeros if nothing matches.
@@ -202,6 +205,17 @@ class UsageLog(Protocol):
         """Count the sums again from the records, day by day, while everything else goes on.
 
         Days of which records were purged are kept. To stop in the middle does no harm.
+        """
+        ...
+
+
+class Spending(Protocol):
+    """What was used in a period, for budgets whose counters do not know."""
+
+    def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
+        """Sum what the usage log has from *first_day* on: of one key, of one group, or of everybody.
+
+        Somebody waits for the answer: after a failure, StoreUnavailable comes at once for a while.
         """
         ...
 

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 SHIP_SECONDS = 0.25
 """How long records gather before they are shipped together."""
 
+HURRY_SECONDS = 1.0
+"""How long a request waits for a shipment that is under way, before it ships what has ended since."""
+
 SYNC_SECONDS = 1.0
 """The most that a loss of power can take: segments are synced to disk this often."""
 
@@ -162,6 +165,15 @@ class Journal:
         """Ship everything that has ended so far; False if the usage log did not take it."""
         with self._shipping:
             return self._ship_own()
+
+    def hurry(self) -> None:
+        """Ship what has ended, if nothing is in the way; a request waits."""
+        if _USAGE_LOG in self._problems or not self._shipping.acquire(timeout=HURRY_SECONDS):
+            return
+        try:
+            self._ship_own()
+        finally:
+            self._shipping.release()
 
     def close(self) -> None:
         """Stop the thread and ship what has ended; what cannot be shipped is left to whoever comes next."""

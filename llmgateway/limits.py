@@ -16,7 +16,7 @@ from .caller import Caller
 from .claims import NANODOLLARS, Estimate, Limit, first_day, limits_of, nanodollars, scopes_of, totals_of, used_by
 from .clock import Clock
 from .errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
-from .interfaces import CounterStore, UsageLog
+from .interfaces import CounterStore, Spending
 from .leases import LEASE_SECONDS, Leases
 from .records import Budget, Limits, Period, Unit, UsageRecord, moment
 from .reservations import WINDOW_SECONDS, Claim, Decision, Kind, Reading, Settlement
@@ -72,21 +72,21 @@ class Limiter:
     """Admits requests. Thread-safe.
 
     Args:
-        usage_log: Says what was used of a budget whose counter is new, or was lost.
-        ship: Gets the records of what has ended in this process into the usage log.
+        spending: Says what was used of a budget whose counter is new, or was lost.
+        ship: Gets the records of what has ended in this process into the usage log, if that takes no time.
     """
 
     def __init__(
         self,
         counters: CounterStore,
-        usage_log: UsageLog,
+        spending: Spending,
         *,
         leases: Leases,
         ship: Callable[[], object],
         clock: Clock,
     ) -> None:
         self._counters = counters
-        self._usage_log = usage_log
+        self._spending = spending
         self._leases = leases
         self._ship = ship
         self._clock = clock
@@ -162,7 +162,7 @@ class Limiter:
 
     def _used_so_far(self, limit: Limit, budget: Budget) -> int:
         self._ship()
-        (row,) = self._usage_log.report(
+        row = self._spending.so_far(
             first_day=first_day(budget.period, moment(self._clock())),
             key_id=limit.scope.name if limit.scope.kind == "key" else None,
             group=limit.scope.name if limit.scope.kind == "group" else None,

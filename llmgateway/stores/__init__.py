@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
-from ..interfaces import AuditLog, CounterStore, KeyStore, OrganisationStore, Pingable, UsageLog
+from ..interfaces import AuditLog, CounterStore, KeyStore, OrganisationStore, Pingable, Spending, UsageLog
 from ..settings import Settings
 from .circuit import Circuit
 from .fallback import FallbackCounters
 from .remembered import RememberedKeys
+from .spending import LoggedSpending
 
 if TYPE_CHECKING:
     from .redis import RedisCache
@@ -26,6 +27,7 @@ class Stores:
     keys: KeyStore
     organisation: OrganisationStore
     usage_log: UsageLog
+    spending: Spending
     counters: CounterStore
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
@@ -45,7 +47,7 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
     if settings.mongo_url:
         stores = _mongo(settings.mongo_url, settings, clock, counters)
     else:
-        stores = _sqlite(settings, counters)
+        stores = _sqlite(settings, clock, counters)
     if cache is not None:
         stores = _with_redis_in_front(stores, cache)
         return replace(stores, keys=RememberedKeys(stores.keys, circuit=None))
@@ -53,14 +55,16 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
     return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit))
 
 
-def _sqlite(settings: Settings, counters: CounterStore) -> Stores:
+def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
     from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
+    usage_log = SQLiteUsageLog(database)
     return Stores(
         keys=SQLiteKeys(database),
         organisation=SQLiteOrganisation(database),
-        usage_log=SQLiteUsageLog(database),
+        usage_log=usage_log,
+        spending=_spending(usage_log, clock),
         audit_log=SQLiteAuditLog(database),
         counters=counters,
         backends=(database,),
@@ -76,14 +80,20 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -
 
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
+    usage_log = MongoUsageLog(database, clock=clock)
     return Stores(
         keys=MongoKeys(database, clock=clock),
         organisation=MongoOrganisation(database),
-        usage_log=MongoUsageLog(database, clock=clock),
+        usage_log=usage_log,
+        spending=_spending(usage_log, clock),
         audit_log=MongoAuditLog(database),
         counters=counters,
         backends=(database,),
     )
+
+
+def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
+    return LoggedSpending(usage_log, circuit=Circuit("the usage log", retry_after=RETRY_SECONDS, clock=clock))
 
 
 def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:

@@ -53,6 +53,7 @@ _DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-co
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id")
 _STATE = "usage"
+_PROMPT_SECONDS = 5.0  # a million sums are added up in two
 _BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
 _GROUPINGS: dict[str, object] = {
     "day": "$day",
@@ -109,6 +110,7 @@ class MongoUsageLog:
         last_day: date | None = None,
         key_id: str | None = None,
         group: str | None = None,
+        promptly: bool = False,
     ) -> list[UsageRow]:
         pipeline: list[Document] = [
             {"$match": _wanted(first_day, last_day, {"key_id": key_id, "group": group})},
@@ -116,7 +118,8 @@ class MongoUsageLog:
         ]
         if by:
             pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
-        with self._database.collection("usage_daily") as daily, pymongo.timeout(self._database.report_timeout):
+        seconds = _PROMPT_SECONDS if promptly else self._database.report_timeout
+        with self._database.collection("usage_daily") as daily, pymongo.timeout(seconds):
             rows = [_row(document) for document in daily.aggregate(pipeline, allowDiskUse=True)]
         return rows if rows or by else [UsageRow(by={})]
 

@@ -34,6 +34,8 @@ from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, U
 from llmgateway.relay import Drain
 from llmgateway.simulator import Script, Simulator
 from llmgateway.slots import Slots
+from llmgateway.stores.circuit import Circuit
+from llmgateway.stores.spending import LoggedSpending
 from llmgateway.stores.sqlite import (
     COUNTERS,
     MemoryDatabase,
@@ -77,7 +79,7 @@ class House:
         self.counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
         self.limiter = Limiter(
             self.counters,
-            SQLiteUsageLog(database),
+            LoggedSpending(SQLiteUsageLog(database), circuit=Circuit("log", retry_after=1, clock=clock)),
             leases=Leases(self.counters),
             ship=lambda: None,
             clock=clock,

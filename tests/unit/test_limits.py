@@ -61,10 +61,11 @@ class Desk:
         self.renewed: list[list[str]] = []
         self.limiter = Limiter(self.counters, self, leases=self.leases, ship=self._ship, clock=clock)
 
-    def report(self, **filters):
+    def so_far(self, **filters):
         if self.log_is_away:
             raise StoreUnavailable("away")
-        return self.log.report(**filters)
+        (row,) = self.log.report(**filters)
+        return row
 
     def renew(self, reservations, *, lease: float) -> None:
         self.renewed.append(reservations)

@@ -65,6 +65,7 @@ class SQLiteUsageLog:
         last_day: date | None = None,
         key_id: str | None = None,
         group: str | None = None,
+        promptly: bool = False,  # noqa: ARG002 - a file of this host is prompt, or busy for its time-out
     ) -> list[UsageRow]:
         filters = {
             "day >= ?": None if first_day is None else _number(first_day),

@@ -1,0 +1,24 @@
+"""What was used so far, out of the usage log."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from llmgateway.interfaces import UsageLog
+from llmgateway.records import UsageRow
+
+from .circuit import Circuit
+
+
+class LoggedSpending:
+    """A :class:`~llmgateway.interfaces.Spending`: the sums of *usage_log*, which is not asked while it is away."""
+
+    def __init__(self, usage_log: UsageLog, *, circuit: Circuit) -> None:
+        self._usage_log = usage_log
+        self._circuit = circuit
+
+    def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
+        (row,) = self._circuit.call(
+            lambda: self._usage_log.report(first_day=first_day, key_id=key_id, group=group, promptly=True)
+        )
+        return row
