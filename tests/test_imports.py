@@ -14,7 +14,7 @@ PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
     clock credential errors records endpoint transmission http1
-    connections slots watch interfaces prices prepare usage settings segments
+    connections loop slots watch interfaces prices prepare usage settings segments
     keys organisation exchange ladder stores simulator
     journal relay upstream logs
     gateway metrics
@@ -40,6 +40,7 @@ DRIVERS = {
 OWN = {  # what each may have of the drivers; whoever is not here has none
     "app": {"flask", "flask_cors", "waitress"},
     "server": {"flask", "waitress"},
+    "loop": {"waitress"},
     "connections": {"requests", "urllib3"},
     "upstream": {"urllib3"},
     "metrics": {"prometheus_client"},
