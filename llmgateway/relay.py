@@ -144,7 +144,8 @@ class EventStream:
         """End whatever has not ended; the server calls this when the client is gone, too."""
         if self._ended:
             return
-        self._left = not self._meter.done
+        # What has been asked for may not have been sent: a whole stream can come in one piece.
+        self._left = not self._meter.done or self._exchange.transmission.abandoned()
         try:
             if self._left:
                 self._drain.read_on(self)

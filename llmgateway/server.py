@@ -134,13 +134,16 @@ class Worker:
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
         )
+        self._server.client_timeout = settings.client_timeout
+        # It warns whenever a request finds no thread at once. Slots see to it that none waits for long.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
     def run(self) -> int:
         for number in _STOPS:
             signal.signal(number, self._on_signal)
         self._services.journal.start()
         while not self._signals and os.getppid() == self._parent:
-            self._loop.turn(1.0)
+            self._turn(1.0)
         self._drain()
         self._dispatcher.shutdown(timeout=1)
         self._services.journal.close()
@@ -149,6 +152,10 @@ class Worker:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
         self._server.pull_trigger()
+
+    def _turn(self, seconds: float) -> None:
+        self._loop.turn(seconds)
+        self._server.part_with_the_slow(time.time())
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._drain_seconds
@@ -161,7 +168,7 @@ class Worker:
                     self._loop.look_at(channel)
             if not self._channels():
                 return
-            self._loop.turn(0.1)
+            self._turn(0.1)
         if self._channels():
             log.warning("%d connections were cut at the end of the time to stop.", len(self._channels()))
 
@@ -328,12 +335,49 @@ class _Task(WSGITask):
         super().write(data)
 
 
+SLOWEST_SENDER = 4096
+"""Bytes of a request in a second, above which it may take longer than the time-out for clients."""
+
+
 class _Channel(HTTPChannel):
+    server: _Server
     task_class = _Task
     error_task_class = _ErrorTask
     parser_class = _Parser
     held = b""
     """What goes out in front of the next write."""
+
+    _begun = 0.0
+    _begun_bytes = 0
+    _blocked: float | None = None
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self._begun, self._begun_bytes = time.time(), 0
+        self._begun_bytes += len(data)
+        return super().received(data)
+
+    def is_too_slow(self, now: float) -> bool:
+        """Whether the client takes longer than is good for the others.
+
+        A request that has not come in full holds no thread, but memory and one of the connections. An answer
+        that nobody takes holds its thread as soon as its buffer is full.
+        """
+        patience = self.server.client_timeout
+        silent = self.last_activity < now - patience
+        if self.total_outbufs_len:
+            # Whoever takes a byte now and then is not silent, but does not get on.
+            return silent or (self._blocked is not None and self._blocked < now - patience)
+        if self.request is not None and not self.requests:
+            return silent or self._begun + self._begun_bytes / SLOWEST_SENDER < now - patience
+        return False
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        self._blocked = time.time()
+        try:
+            super()._flush_outbufs_below_high_watermark()  # type: ignore[misc]
+        finally:
+            self._blocked = None
 
     def service(self) -> None:
         _serving.channel = self
@@ -348,6 +392,19 @@ class _Channel(HTTPChannel):
 class _Server(TcpWSGIServer):
     channel_class = _Channel
     _map: Loop
+    client_timeout: float
+
+    _next_look = 0.0
+
+    def part_with_the_slow(self, now: float) -> None:
+        """Close the connections of clients that are too slow; looks once a second, however often it is called."""
+        if now < self._next_look:
+            return
+        self._next_look = now + 1
+        for channel in list(cast("dict[int, _Channel]", self.active_channels).values()):
+            if channel.is_too_slow(now):
+                # Not "will_close": that waits until something can be written, which for them is never.
+                channel.handle_close()
 
     def pull_trigger(self) -> None:
         """Tell the main thread what has changed; a request's thread can do that without waking it."""

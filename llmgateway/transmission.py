@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 
 class Transmission:
@@ -21,6 +22,8 @@ class Transmission:
         self.sent = False
         """Whether Azure may have all of it, so that it may be billed."""
         self.was_cut = False
+        self.abandoned: Callable[[], bool] = lambda: False
+        """Whether its client has gone, where somebody can tell."""
 
     def carry_over(self, wire: socket.socket, *, complete: bool = True) -> None:
         """Take note that *wire* is about to carry it.

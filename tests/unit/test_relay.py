@@ -275,6 +275,22 @@ def test_a_client_that_has_everything_may_leave():
     assert (Outcome.OK, 10) == (record.outcome, record.total_tokens)
 
 
+def test_a_client_that_was_gone_before_the_end_was_sent_has_left():
+    """A whole stream may come in one piece; that it was read does not mean that anybody got it."""
+    relay = Relay(b"".join(stream("a")))
+    relay.transmission.abandoned = lambda: True
+    assert next(relay.body).endswith(DONE)
+
+    relay.body.close()
+
+    record = relay.entries.only
+    assert (Outcome.CLIENT_CLOSED, UsageSource.UPSTREAM, 10) == (
+        record.outcome,
+        record.usage_source,
+        record.total_tokens,
+    )
+
+
 def test_a_client_found_gone_ends_the_stream():
     """A transmission that was cut under the reader leaves no error event: nobody would read it."""
     relay = Relay(chunk("a"), ClientGone("gone"))
