@@ -108,6 +108,8 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         between_bytes_timeout=settings.between_bytes_timeout,
         connections=settings.threads,
     )
+    slots = Slots(settings.threads - RESERVED_THREADS)
+    metrics.can_hold(slots.capacity)
     drains = settings.on_disconnect == "drain"
     gateway = Gateway(
         keys=keys,
@@ -116,7 +118,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         upstream=upstream,
         endpoint=endpoint,
         books=MeteredBooks(journal, metrics),
-        slots=Slots(settings.threads - RESERVED_THREADS),
+        slots=slots,
         drain=Drain(
             seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
         ),

@@ -28,7 +28,7 @@ from .organisation import OrganisationPolicy
 from .prepare import Chat, prepare
 from .prices import cost_usd
 from .records import KeyRecord, Outcome, Usage, UsageRecord, UsageSource, moment
-from .relay import Drain, EventStream, finish_plain, read_plain
+from .relay import Drain, EventStream, Pace, finish_plain, read_plain
 from .slots import Slot, Slots
 from .transmission import Transmission
 from .usage import estimate_completion_tokens, estimate_prompt_tokens
@@ -83,11 +83,13 @@ class Gateway:
         offered: tuple[str, ...],
         clock: Clock,
         timer: Timer,
+        pace: Pace | None = None,
     ) -> None:
         self.keys = keys
         self._limiter = limiter
         self.policy = policy
         self.slots = slots
+        self.pace = pace or Pace()
         self._upstream = upstream
         self._endpoint = endpoint
         self._books = books
@@ -188,7 +190,9 @@ class Gateway:
         try:
             answer = self._send(exchange, chat, credential)
             if answer.is_event_stream:
-                body = EventStream(answer, exchange, withhold_usage=chat.withhold_usage, drain=self._drain)
+                body = EventStream(
+                    answer, exchange, withhold_usage=chat.withhold_usage, drain=self._drain, pace=self.pace
+                )
                 return Reply(status=answer.status, headers=answer.headers, body=body)
             return self._plain(exchange, chat, credential, answer)
         except UpstreamUnreachable:

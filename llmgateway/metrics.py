@@ -76,6 +76,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._slots = Gauge(
+            "llmgateway_slots",
+            "Requests that can be at Azure at once; what comes beyond is refused as overloaded.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self._waiting = Gauge(
             "llmgateway_journal_records",
             "Usage records that wait for the usage log.",
@@ -94,6 +100,10 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+
+    def can_hold(self, requests: int) -> None:
+        """Take note of how many requests this process relays at once."""
+        self._slots.set(requests)
 
     def refused(self, code: str | None) -> None:
         """Count an error that the gateway has answered with."""

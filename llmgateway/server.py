@@ -5,10 +5,13 @@ it forks that many workers, which all accept from the same socket, and does noth
 another one where one has died and pass signals on. A worker makes the application after the
 fork, so nothing is shared but the socket.
 
-In a worker, waitress' main thread moves bytes between sockets and buffers, and each request runs
-in a thread of its own pool. At SIGTERM or SIGINT a worker stops accepting, closes the connections that are
-idle, lets running answers end for as long as the settings allow, ships the journal, and exits with
-status 0. At a second signal it does not wait for the answers.
+In a worker, waitress' main thread accepts connections, reads requests, and writes what their threads could
+not; which connections have something for it to do it learns from our :class:`~llmgateway.loop.Loop`. Each
+request runs in a thread of waitress' pool, which writes its answer itself for as long as the client takes it.
+
+At SIGTERM or SIGINT a worker stops accepting, closes the connections that are idle, lets running answers
+end for as long as the settings allow, ships the journal, and exits with status 0. At a second signal it
+does not wait for the answers.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -31,10 +35,11 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from .app import create_app
 from .errors import ConfigurationError, GatewayError, StoreUnavailable
+from .loop import Loop
 from .metrics import forget_process
 from .relay import LARGEST_PLAIN_ANSWER
 from .services import Services
@@ -117,25 +122,28 @@ class Worker:
         self._parent = os.getppid() if parent is None else parent
         self._signals = 0
         adjustments = _adjustments(settings, listener)
-        self._map: dict[int, Any] = {}
+        self._loop = Loop()
         self._dispatcher = ThreadedTaskDispatcher()
         self._dispatcher.set_thread_count(settings.threads)
         self._server = _Server(
             app,
-            self._map,
+            cast("Any", self._loop),  # the stubs are mistaken
             _sock=listener,
             dispatcher=self._dispatcher,
             adj=adjustments,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
         )
+        self._server.client_timeout = settings.client_timeout
+        # It warns whenever a request finds no thread at once. Slots see to it that none waits for long.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
     def run(self) -> int:
         for number in _STOPS:
             signal.signal(number, self._on_signal)
         self._services.journal.start()
         while not self._signals and os.getppid() == self._parent:
-            self._turn()
+            self._turn(1.0)
         self._drain()
         self._dispatcher.shutdown(timeout=1)
         self._services.journal.close()
@@ -145,8 +153,9 @@ class Worker:
         self._signals += 1
         self._server.pull_trigger()
 
-    def _turn(self, seconds: float = 1.0) -> None:
-        wasyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
+    def _turn(self, seconds: float) -> None:
+        self._loop.turn(seconds)
+        self._server.part_with_the_slow(time.time())
 
     def _drain(self) -> None:
         deadline = time.monotonic() + self._drain_seconds
@@ -156,6 +165,7 @@ class Worker:
             for channel in self._channels():
                 if not channel.requests and not channel.total_outbufs_len:
                     channel.will_close = True
+                    self._loop.look_at(channel)
             if not self._channels():
                 return
             self._turn(0.1)
@@ -260,8 +270,6 @@ def _adjustments(settings: Settings, listener: socket.socket) -> Adjustments:
         ident="llmgateway",
         threads=settings.threads,
         connection_limit=connections,
-        # select() fails at descriptor 1024.
-        asyncore_use_poll=True,
         # Keeps reading while a request runs, and so sees that the client has gone.
         channel_request_lookahead=1,
         # create_app() decides whose X-Forwarded-* headers are believed, on any host.
@@ -313,10 +321,95 @@ class _Parser(HTTPRequestParser):
             raise ParsingError("Bad URI") from error
 
 
+_serving = threading.local()
+
+
+class _Task(WSGITask):
+    channel: _Channel
+
+    def write(self, data: bytes) -> None:
+        # The head goes with the beginning of the body: one system call and one packet instead of two.
+        if data and not self.wrote_header and self.has_body:
+            self.channel.held = self.build_response_header()
+            self.wrote_header = True
+        super().write(data)
+
+
+SLOWEST_SENDER = 4096
+"""Bytes of a request in a second, above which it may take longer than the time-out for clients."""
+
+
 class _Channel(HTTPChannel):
+    server: _Server
+    task_class = _Task
     error_task_class = _ErrorTask
     parser_class = _Parser
+    held = b""
+    """What goes out in front of the next write."""
+
+    _begun = 0.0
+    _begun_bytes = 0
+    _blocked: float | None = None
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self._begun, self._begun_bytes = time.time(), 0
+        self._begun_bytes += len(data)
+        return super().received(data)
+
+    def is_too_slow(self, now: float) -> bool:
+        """Whether the client takes longer than is good for the others.
+
+        A request that has not come in full holds no thread, but memory and one of the connections. An answer
+        that nobody takes holds its thread as soon as its buffer is full.
+        """
+        patience = self.server.client_timeout
+        silent = self.last_activity < now - patience
+        if self.total_outbufs_len:
+            # Whoever takes a byte now and then is not silent, but does not get on.
+            return silent or (self._blocked is not None and self._blocked < now - patience)
+        if self.request is not None and not self.requests:
+            return silent or self._begun + self._begun_bytes / SLOWEST_SENDER < now - patience
+        return False
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        self._blocked = time.time()
+        try:
+            super()._flush_outbufs_below_high_watermark()  # type: ignore[misc]
+        finally:
+            self._blocked = None
+
+    def service(self) -> None:
+        _serving.channel = self
+        super().service()
+
+    def write_soon(self, data: bytes) -> int:
+        if self.held:
+            data, self.held = self.held + data, b""
+        return super().write_soon(data)
 
 
 class _Server(TcpWSGIServer):
     channel_class = _Channel
+    _map: Loop
+    client_timeout: float
+
+    _next_look = 0.0
+
+    def part_with_the_slow(self, now: float) -> None:
+        """Close the connections of clients that are too slow; looks once a second, however often it is called."""
+        if now < self._next_look:
+            return
+        self._next_look = now + 1
+        for channel in list(cast("dict[int, _Channel]", self.active_channels).values()):
+            if channel.is_too_slow(now):
+                # Not "will_close": that waits until something can be written, which for them is never.
+                channel.handle_close()
+
+    def pull_trigger(self) -> None:
+        """Tell the main thread what has changed; a request's thread can do that without waking it."""
+        channel = getattr(_serving, "channel", None)
+        if channel is None:
+            super().pull_trigger()
+        else:
+            self._map.look_at(channel)

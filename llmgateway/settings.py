@@ -284,6 +284,12 @@ class Settings:
         120.0,
         parse=_number(0.1, 3600),
     )
+    client_timeout: float = _setting(
+        "LLMGATEWAY_CLIENT_TIMEOUT",
+        "Seconds that a client may take for sending a request (a large one longer) or take nothing of its answer.",
+        60.0,
+        parse=_number(1, 3600),
+    )
     max_body_bytes: int = _setting(
         "LLMGATEWAY_MAX_BODY_BYTES",
         "Largest body of a request; more is 413.",

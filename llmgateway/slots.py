@@ -18,6 +18,8 @@ class Slots:
         self.capacity = capacity
         self._lock = threading.Lock()
         self._taken = 0
+        self.refused = 0
+        """How often there was no place."""
 
     @property
     def taken(self) -> int:
@@ -27,6 +29,7 @@ class Slots:
         """Raises Overloaded if every place is taken."""
         with self._lock:
             if self._taken >= self.capacity:
+                self.refused += 1
                 raise Overloaded("The gateway is working at its full capacity. Try again in a moment.", retry_after=1)
             self._taken += 1
         return Slot(self)

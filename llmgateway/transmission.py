@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 
 class Transmission:
@@ -14,9 +15,15 @@ class Transmission:
         self._lock = threading.Lock()
         self._wire: socket.socket | None = None
         self._wire_was_cut = False
+        self._uncut = (
+            threading.Lock()
+        )  # held until it is cut: to wait for a lock is the cheapest sleep that can be ended
+        self._uncut.acquire()
         self.sent = False
         """Whether Azure may have all of it, so that it may be billed."""
         self.was_cut = False
+        self.abandoned: Callable[[], bool] = lambda: False
+        """Whether its client has gone, where somebody can tell."""
 
     def carry_over(self, wire: socket.socket, *, complete: bool = True) -> None:
         """Take note that *wire* is about to carry it.
@@ -33,6 +40,12 @@ class Transmission:
             self._wire = wire
             self.sent = self.sent or complete
 
+    def recall(self) -> None:
+        """Take note that what was sent cannot have been seen."""
+        with self._lock:
+            self._wire = None
+            self.sent = False
+
     def set_timeout(self, seconds: float) -> None:
         """How long a read may wait from now on."""
         with self._lock:
@@ -45,11 +58,18 @@ class Transmission:
         ``shutdown`` wakes a thread that is blocked in ``recv``, ``close`` does not.
         """
         with self._lock:
+            if not self.was_cut:
+                self._uncut.release()
             self.was_cut = True
             if self._wire is not None:
                 self._wire_was_cut = True
                 with contextlib.suppress(OSError):  # it is closed already
                     self._wire.shutdown(socket.SHUT_RDWR)
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for *seconds*, or until it is cut."""
+        if self._uncut.acquire(timeout=seconds):
+            self._uncut.release()
 
     def arrive(self) -> bool:
         """Take note that nothing more travels; return whether the wire may carry another request now."""

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Mapping
-from typing import Any
+import socket
+from collections.abc import Iterable
+from http.client import HTTPException
+from urllib.parse import urlsplit
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection
 
+from .connections import READ_BYTES, Connections, acknowledged, receive
 from .endpoint import Endpoint
 from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from .http1 import Head, Malformed, split_head
 from .transmission import Transmission
 
 log = logging.getLogger(__name__)
 
-READ_BYTES = 64 * 1024
+MOST_HEADS = 1000
+"""Addresses for which the beginning of a request is remembered; where they name the model, clients choose it."""
 
 # What the client may see of Azure's answer. Anything else describes the connection between Azure
 # and us, or the organisation's affairs.
@@ -39,110 +40,71 @@ _PASSED_BACK = frozenset(
 )
 
 
-_carried = threading.local()
-
-
-class _Noting:
-    """A connection that notes what it sends in the transmission of its thread."""
-
-    sock: Any
-    _connecting = False
-    _carrying: Transmission | None = None
-
-    def connect(self) -> None:
-        self._connecting = True
-        try:
-            super().connect()  # type: ignore[misc]
-        finally:
-            self._connecting = False
-
-    def send(self, data: Any) -> None:
-        if self._connecting:
-            # What asks a proxy for a tunnel is none of the request, and Azure does not see it.
-            super().send(data)  # type: ignore[misc]
-            return
-        transmission: Transmission = _carried.transmission
-        if self._carrying is not transmission:
-            self._take_over_from(self._carrying)
-            self._carrying = transmission
-        if self.sock is None:
-            self.connect()
-        transmission.carry_over(self.sock, complete=not _is_head_alone(data))
-        # urllib3 leaves the time-out for connecting in force, which limits the whole of a sendall():
-        # a picture on a slow line takes longer.
-        self.sock.settimeout(_carried.timeout)
-        super().send(data)  # type: ignore[misc]
-
-    def _take_over_from(self, before: Transmission | None) -> None:
-        # urllib3 puts a connection back while the last bytes of its answer are being read: the client of
-        # that answer may be found gone now, which must not cut the request of another.
-        if self.sock is not None and before is not None and not before.arrive():
-            self.sock.close()
-            self.sock = None
-
-
-def _is_head_alone(data: bytes) -> bool:
-    # Nobody works on a head without its body, nor bills it. JSON does not begin like this, and in
-    # doubt something was sent.
-    return data.startswith(b"POST ") and data.find(b"\r\n\r\n") == len(data) - 4
-
-
-class _NotingHTTPConnection(_Noting, HTTPConnection):
-    pass
-
-
-class _NotingHTTPSConnection(_Noting, HTTPSConnection):
-    pass
-
-
-class _NotingHTTPPool(HTTPConnectionPool):
-    ConnectionCls = _NotingHTTPConnection
-
-
-class _NotingHTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _NotingHTTPSConnection
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self._use_noting_connections(self.poolmanager)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        self._use_noting_connections(manager)
-        return manager
-
-    def _use_noting_connections(self, manager: Any) -> None:
-        manager.pool_classes_by_scheme = {"http": _NotingHTTPPool, "https": _NotingHTTPSPool}
-
-
 class AzureAnswer:
-    """An :class:`~llmgateway.interfaces.Answer` over a connection of the pool."""
+    """An :class:`~llmgateway.interfaces.Answer` over a connection.
 
-    def __init__(self, raw: urllib3.BaseHTTPResponse, transmission: Transmission) -> None:
-        self._raw = raw
+    Args:
+        begun: What has come of the body together with the head.
+        connections: Where this one goes if it can be used again.
+    """
+
+    def __init__(
+        self,
+        connection: HTTPConnection,
+        head: Head,
+        begun: bytes,
+        *,
+        transmission: Transmission,
+        connections: Connections,
+    ) -> None:
+        self._connection: HTTPConnection | None = connection
+        self._begun = begun
+        self._keeps_alive = head.keeps_alive
+        self._body = head.body()
         self._transmission = transmission
-        self.status = raw.status
-        self.headers = [*_headers_for_client(raw.headers)]
-        self.region = raw.headers.get("x-ms-region")
-        self.upstream_request_id = raw.headers.get("apim-request-id") or raw.headers.get("x-request-id")
-        self.is_event_stream = raw.headers.get("content-type", "").lower().startswith("text/event-stream")
+        self._connections = connections
+        self.status = head.status
+        self.headers = [*_headers_for_client(head.fields)]
+        self.region = head.get("x-ms-region") or None
+        self.upstream_request_id = head.get("apim-request-id") or head.get("x-request-id") or None
+        self.is_event_stream = head.get("content-type").lower().startswith("text/event-stream")
 
     def read(self) -> bytes:
         try:
-            # Bytes as they are on the wire: what is compressed goes on compressed.
-            chunk = self._raw.read1(READ_BYTES, decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            # ValueError: a chunk's size that is no number, from http.client.
+            chunk = self._read()
+        except (OSError, Malformed) as error:
             raise _translated(error, self._transmission) from error
         if self._transmission.was_cut:
             raise _client_gone()  # where the end of the connection is the end of the body, this looks complete
         return chunk
 
     def close(self) -> None:
-        self._transmission.arrive()
-        self._raw.close()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        # Whoever cuts the transmission from now on hits nobody else: the wire is not its any more.
+        untouched = self._transmission.arrive()
+        if untouched and self._keeps_alive and self._body.complete and not (self._begun or self._body.surplus):
+            self._connections.keep(connection)
+        else:
+            connection.close()
+
+    def _read(self) -> bytes:
+        while self._connection is not None:
+            if self._body.complete:
+                self.close()
+                break
+            data, self._begun = self._begun or receive(self._connection.sock), b""
+            if not data:
+                self._keeps_alive = False
+                self._body.end()
+            elif chunk := self._body.feed(data):
+                return chunk
+        return b""
+
+
+class _NeverSeen(Exception):
+    """The request went into a connection that Azure had closed before."""
 
 
 class AzureUpstream:
@@ -168,57 +130,148 @@ class AzureUpstream:
     ) -> None:
         self.endpoint = endpoint
         self._key_header = key_header
-        self._key_format = "Bearer {}" if key_header == "Authorization" else "{}"
-        self._timeout = urllib3.Timeout(connect=connect_timeout, read=first_byte_timeout)
+        self._key_prefix = "Bearer " if key_header == "Authorization" else ""
+        self._first_byte_timeout = first_byte_timeout
         self._between_bytes_timeout = between_bytes_timeout
-        self._adapter = _Adapter(pool_maxsize=connections)
-        with requests.Session() as session:
-            self._environment = session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
-        self._prepared: dict[str, requests.PreparedRequest] = {}
+        self._connections = Connections(endpoint.url("model"), connect_timeout=connect_timeout, most=connections)
+        self._heads: dict[str, str] = {}
 
     def send(
         self, body: bytes, *, deployment: str, credential: str, request_id: str, transmission: Transmission
     ) -> AzureAnswer:
-        request = self._template(deployment).copy()
-        request.body = body
-        request.headers["Content-Length"] = str(len(body))
-        request.headers[self._key_header] = self._key_format.format(credential)
-        request.headers["x-ms-client-request-id"] = request_id
-        _carried.transmission, _carried.timeout = transmission, self._timeout.read_timeout
+        head = self._head(deployment, credential, request_id, len(body))
         try:
-            response = self._adapter.send(request, timeout=self._timeout, **self._environment)  # type: ignore[arg-type]
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            answer = self._exchange(head, body, transmission)
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError, Malformed) as error:
             raise _translated(error, transmission) from error
-        finally:
-            del _carried.transmission, _carried.timeout
         transmission.set_timeout(self._between_bytes_timeout)
-        return AzureAnswer(response.raw, transmission)
+        return answer
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        self._adapter.close()
+        self._connections.close()
 
-    def _template(self, deployment: str) -> requests.PreparedRequest:
+    def _head(self, deployment: str, credential: str, request_id: str, length: int) -> bytes:
         url = self.endpoint.url(deployment)
-        if url not in self._prepared:
-            self._prepared[url] = requests.Request(
-                "POST",
-                url,
-                headers={
-                    "Accept": "application/json, text/event-stream",
-                    # What passes through must be readable for the meter.
-                    "Accept-Encoding": "identity",
-                    "Content-Type": "application/json",
-                    "User-Agent": "llmgateway",
-                },
-            ).prepare()
-        return self._prepared[url]
+        same_for_all = self._heads.get(url)
+        if same_for_all is None:
+            if len(self._heads) >= MOST_HEADS:
+                self._heads.clear()
+            same_for_all = self._heads[url] = self._beginning(url)
+        if not credential.isprintable():  # settings and the admin API take none that is not
+            raise ValueError("Azure's key has characters that no header can carry")
+        return (
+            f"{same_for_all}{self._key_header}: {self._key_prefix}{credential}\r\n"
+            f"x-ms-client-request-id: {request_id}\r\nContent-Length: {length}\r\n\r\n"
+        ).encode("ascii")
+
+    def _beginning(self, url: str) -> str:
+        fields = {
+            "Host": urlsplit(url).netloc,
+            "Accept": "application/json, text/event-stream",
+            # What passes through must be readable for the meter.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "llmgateway",
+            **self._connections.proxy_fields(url),
+        }
+        lines = [f"POST {self._connections.target(url)} HTTP/1.1", *(f"{name}: {fields[name]}" for name in fields)]
+        return "".join(f"{line}\r\n" for line in lines)
+
+    def _exchange(self, head: bytes, body: bytes, transmission: Transmission) -> AzureAnswer:
+        connection = self._connections.take()
+        if connection is not None:
+            try:
+                return self._over(connection, head, body, transmission, kept=True)
+            except _NeverSeen:
+                # Once, with the same identifier: the next connection is new.
+                transmission.recall()
+        return self._over(self._connections.open(), head, body, transmission, kept=False)
+
+    def _over(
+        self, connection: HTTPConnection, head: bytes, body: bytes, transmission: Transmission, *, kept: bool
+    ) -> AzureAnswer:
+        """Send the request over *connection* and read the head of its answer.
+
+        Raises:
+            _NeverSeen: Azure cannot have had the whole request.
+        """
+        wire = connection.sock
+        try:
+            transmission.carry_over(wire, complete=False)
+            # Not the time-out for connecting, which would limit the whole of a sendall(): a picture on a
+            # slow line takes longer.
+            wire.settimeout(self._first_byte_timeout)
+            before = acknowledged(wire) if kept else None
+            transmission.carry_over(wire)
+            broken = _send(wire, head, body)
+            # Also if that broke: a server that refuses what is too large may answer and close in the middle of it.
+            data = _first_bytes(wire, broken)
+            if data:
+                return self._answer(connection, data, transmission)
+            if kept and not transmission.was_cut and (broken or _is_lost(wire, before, len(head) + len(body))):
+                raise _NeverSeen
+            raise broken or Malformed("it closed without an answer")
+        except BaseException:
+            connection.close()
+            raise
+
+    def _answer(self, connection: HTTPConnection, data: bytes, transmission: Transmission) -> AzureAnswer:
+        while True:
+            parted = split_head(data)
+            if parted is not None:
+                head, data = Head.parse(parted[0]), parted[1]
+                if head.status >= 200:
+                    return AzureAnswer(connection, head, data, transmission=transmission, connections=self._connections)
+                continue  # "100 Continue" and its like come before the answer
+            more = receive(connection.sock)
+            if not more:
+                raise Malformed("it closed in the middle of a head")
+            data += more
 
 
-def _headers_for_client(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+def _send(wire: socket.socket, head: bytes, body: bytes) -> OSError | None:
+    """Send all of it; return what went wrong where the other side has closed."""
+    try:
+        if len(body) < READ_BYTES:
+            wire.sendall(head + body)  # one packet
+        else:
+            wire.sendall(head)
+            wire.sendall(body)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        return error
+    return None
+
+
+def _first_bytes(wire: socket.socket, broken: OSError | None) -> bytes:
+    try:
+        return receive(wire)
+    except TimeoutError:
+        raise
+    except OSError:
+        if broken is None:
+            raise
+        return b""
+
+
+def _is_lost(wire: socket.socket, before: int | None, size: int) -> bool:
+    """Whether Azure cannot have had a request of *size* bytes, though all of it was sent.
+
+    A connection that was idle may be closed by the other side at the very moment in which it is used again.
+    Its end looks like that of a server that took the request, maybe began to work on it, and died; sent again,
+    that one would be paid for twice. What tells them apart is whether the other side's TCP has acknowledged the
+    request: the end of a connection acknowledges everything that came before it was closed. A reset does not,
+    so after one nobody can say, and nothing is sent again.
+    """
+    now = acknowledged(wire)
+    return before is not None and now is not None and now - before < size
+
+
+def _headers_for_client(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     passed = []
-    for name, value in headers.items():
-        name = name.lower()
+    for name, value in fields:
         if name in _PASSED_BACK:
             passed.append((name, value))
         elif name.startswith("x-ratelimit-"):
@@ -238,7 +291,7 @@ def _translated(error: Exception, transmission: Transmission) -> GatewayError:
     if not transmission.sent:
         log.warning("Azure cannot be reached: %s", error)
         return UpstreamUnreachable("The model's provider cannot be reached. Try again in a moment.", retry_after=5)
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
+    if isinstance(error, TimeoutError):
         log.warning("Azure was silent for too long: %s", error)
         return UpstreamTimeout("The model's provider took the request and was silent for too long.")
     log.warning("The connection to Azure broke: %s", error)

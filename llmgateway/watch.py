@@ -36,6 +36,7 @@ class Watch:
 
     def add(self, transmission: Transmission, gone: Callable[[], bool]) -> None:
         """Cut *transmission* once *gone* has said yes for the time of grace."""
+        transmission.abandoned = gone
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()

@@ -13,8 +13,8 @@ from tests import ROOT
 PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
-    clock credential errors records reservations endpoint transmission
-    slots watch interfaces prices prepare usage settings segments caller
+    clock credential errors records reservations endpoint transmission http1
+    connections loop slots watch interfaces prices prepare usage settings segments caller
     leases organisation ladder audit claims stores simulator
     keys limits
     groups exchange journal upstream logs
@@ -43,7 +43,9 @@ OWN = {  # what each may have of the drivers; whoever is not here has none
     "app": {"flask", "flask_cors", "waitress"},
     "server": {"flask", "waitress"},
     "client": {"requests"},
-    "upstream": {"requests", "urllib3"},
+    "loop": {"waitress"},
+    "connections": {"requests", "urllib3"},
+    "upstream": {"urllib3"},
     "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},
     "stores/redis_connection": {"redis"},

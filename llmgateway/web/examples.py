@@ -232,6 +232,6 @@ STATUS = {
     "stores": {"redis": "ok", "mongodb": "ok"},
     "azure_key": "ok",
     "journal": {"records": 2, "oldest_seconds": 0.21, "problem": None},
-    "slots": {"capacity": 124, "taken": 3},
+    "slots": {"capacity": 124, "taken": 3, "streams": 2, "refused": 0},
     "process": {"id": 17, "processes": 2, "threads": 128},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 
 from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout
 from llmgateway.records import Outcome, Usage, UsageSource
-from llmgateway.relay import LARGEST_EVENT, LARGEST_PLAIN_ANSWER, Drain, EventStream, finish_plain, read_plain
+from llmgateway.relay import (
+    LARGEST_EVENT,
+    LARGEST_PLAIN_ANSWER,
+    PLENTY,
+    Drain,
+    EventStream,
+    Pace,
+    finish_plain,
+    read_plain,
+)
 from llmgateway.usage import StreamMeter
 from tests.stores.contract import at_once
 from tests.unit.parts import (
@@ -38,16 +48,25 @@ USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
 class Relay:
     """An event stream with a scripted answer, and books to look into."""
 
-    def __init__(self, *script: bytes | Exception, withhold: bool = False, drain: Drain | None = None) -> None:
+    def __init__(
+        self,
+        *script: bytes | Exception,
+        withhold: bool = False,
+        drain: Drain | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self.timer = Stopwatch()
         self.freed = 0
         self.entries = Entries()
         self.answer = ScriptedAnswer(*script)
+        made = exchange(self.entries, self.timer, on_end=self._free)
+        self.transmission = made.transmission
         self.body = EventStream(
             self.answer,
-            exchange(self.entries, self.timer, on_end=self._free),
+            made,
             withhold_usage=withhold,
             drain=drain or Drain(seconds=0, at_once=0, timer=self.timer),
+            pace=pace,
         )
 
     def _free(self) -> None:
@@ -256,6 +275,22 @@ def test_a_client_that_has_everything_may_leave():
     assert (Outcome.OK, 10) == (record.outcome, record.total_tokens)
 
 
+def test_a_client_that_was_gone_before_the_end_was_sent_has_left():
+    """A whole stream may come in one piece; that it was read does not mean that anybody got it."""
+    relay = Relay(b"".join(stream("a")))
+    relay.transmission.abandoned = lambda: True
+    assert next(relay.body).endswith(DONE)
+
+    relay.body.close()
+
+    record = relay.entries.only
+    assert (Outcome.CLIENT_CLOSED, UsageSource.UPSTREAM, 10) == (
+        record.outcome,
+        record.usage_source,
+        record.total_tokens,
+    )
+
+
 def test_a_client_found_gone_ends_the_stream():
     """A transmission that was cut under the reader leaves no error event: nobody would read it."""
     relay = Relay(chunk("a"), ClientGone("gone"))
@@ -300,6 +335,88 @@ def test_gives_its_slot_back_if_closing_the_answer_fails():
         relay.body.close()
 
     assert relay.ended_once()
+
+
+class Sleeps(Pace):
+    """A pace that writes down where streams would have waited, and for how long."""
+
+    def __init__(self, streams: int) -> None:
+        super().__init__(sleep=lambda _, seconds: self.slept.append(seconds))
+        self.slept: list[float] = []
+        for _ in range(streams):
+            self.begin()
+
+
+@pytest.mark.parametrize(
+    ("others", "seconds"), [(0, 0), (29, 0), (30, 0.0155), (99, 0.05), (299, 0.15), (599, 0.15), (5000, 0.15)]
+)
+def test_the_more_streams_the_longer_each_waits(others, seconds):
+    """Half a millisecond for each, nothing where there are few, and never so long that a reader sees it."""
+    pace = Sleeps(others)
+    relay = Relay(chunk("a"), chunk("b") + usage_event() + DONE, pace=pace)
+
+    assert chunk("a") + chunk("b") + usage_event() + DONE == passed(relay)
+
+    assert ([seconds] if seconds else []) == pytest.approx(pace.slept)
+
+
+def test_a_new_stream_does_not_wait():
+    """Whatever comes before the first text, and this itself, is passed on as soon as it is there."""
+    pace = Sleeps(100)
+    relay = Relay(FIRST, chunk(""), chunk("a"), chunk("b"), DONE, pace=pace)
+
+    assert [FIRST, chunk(""), chunk("a")] == [next(relay.body) for _ in range(3)]
+    assert [] == pace.slept
+    next(relay.body)
+    assert 1 == len(pace.slept)
+
+
+def test_nothing_waits_for_the_end_of_a_stream():
+    """Once [DONE] has come, what remains is the end of the answer."""
+    pace = Sleeps(100)
+    relay = Relay(chunk("a"), DONE, pace=pace)
+
+    passed(relay)
+
+    assert 1 == len(pace.slept)  # before [DONE], not behind it
+
+
+def test_a_stream_that_comes_in_large_pieces_does_not_wait():
+    """A read that brings plenty needs no gathering."""
+    pace = Sleeps(100)
+    relay = Relay(chunk("a"), *[chunk("x" * PLENTY)] * 5, DONE, pace=pace)
+
+    passed(relay)
+
+    assert 1 == len(pace.slept)  # before the first of them
+
+
+def test_only_streams_under_way_count():
+    """One that has ended, however it did, makes nobody wait."""
+    pace = Pace()
+    relays = [Relay(*stream("a"), pace=pace), Relay(UpstreamBroken("x"), pace=pace), Relay(FIRST, pace=pace)]
+    assert 3 == pace.streams
+
+    passed(relays[0])
+    passed(relays[1])
+    relays[2].body.close()
+    for relay in relays:
+        relay.body.close()
+
+    assert 0 == pace.streams
+
+
+def test_a_cut_ends_the_wait():
+    """A client that leaves is not waited for."""
+    relay = Relay(chunk("a"), ClientGone("gone"))
+    relay.body._pace = pace = Pace()
+    pace.SECONDS_FOR_EACH, pace.MOST_SECONDS, pace.FEW_STREAMS = 60.0, 60.0, 0
+    pace.begin()
+    next(relay.body)
+    threading.Timer(0.05, relay.transmission.cut).start()
+
+    assert [] == list(relay.body)
+    assert Outcome.CLIENT_CLOSED == relay.entries.only.outcome
 
 
 def drained(*script: bytes | Exception, seconds: float = 60, at_once: int = 1, tick: float = 0) -> Relay:

@@ -21,7 +21,7 @@ def test_refuses_the_one_too_many_at_once():
         slots.take()
 
     assert (503, 1) == (refused.value.status, refused.value.retry_after)
-    assert 2 == slots.taken
+    assert (2, 1) == (slots.taken, slots.refused)
 
 
 def test_a_freed_place_can_be_taken_again():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -102,3 +103,32 @@ def test_sets_how_long_a_read_may_wait(wires):
     transmission.set_timeout(0.5)
 
     assert 0.5 == wires[0].gettimeout()
+
+
+def test_a_rest_ends_when_it_is_cut():
+    """Whoever waits for nothing in particular is woken, too; what was cut does not rest at all."""
+    transmission = Transmission()
+    transmission.rest(0.001)
+    threading.Timer(0.05, transmission.cut).start()
+    began = time.monotonic()
+
+    transmission.rest(60)
+    transmission.rest(60)
+    transmission.cut()
+
+    assert time.monotonic() - began < 30
+
+
+def test_what_was_recalled_was_not_sent(wires):
+    """It can be sent again, and cut then."""
+    ours, theirs = wires
+    transmission = Transmission()
+    transmission.carry_over(ours)
+    transmission.recall()
+    assert not transmission.sent
+
+    transmission.cut()
+    ours.sendall(b"x")  # another's by now
+    assert b"x" == theirs.recv(1)
+    with pytest.raises(ConnectionAbortedError):
+        transmission.carry_over(ours)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
+import select
 import socket
 import ssl
 import sys
@@ -77,6 +79,16 @@ def send(upstream: AzureUpstream, body: bytes = BODY, **fields: object) -> Azure
 def read(answer: AzureAnswer) -> bytes:
     with closing(answer):
         return b"".join(iter(answer.read, b""))
+
+
+def status(answer: AzureAnswer) -> int:
+    with closing(answer):
+        return answer.status
+
+
+def wait_for_the_end_of_what_is_kept(upstream: AzureUpstream) -> None:
+    [(connection, _)] = upstream._connections._idle
+    assert [connection.sock] == select.select([connection.sock], [], [], 5)[0]
 
 
 def encrypted(peer: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
@@ -298,7 +310,54 @@ class TestTheConnection:
         port = azure.port
         azure.stop()
         with Simulator(key=KEY, port=port):
-            assert 200 == send(upstream).status
+            assert 200 == status(send(upstream))
+
+    @pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "TLS"])
+    def test_closed_by_azure_at_the_same_moment_is_replaced(self, certificate, monkeypatch, encrypt):
+        """A request that went into a connection closed before goes out again, once, under its own name."""
+        pem, tls = certificate
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        monkeypatch.setattr("llmgateway.connections.wait_for_read", lambda *_: False)  # nobody has noticed yet
+        transmission = Transmission()
+        with raw_server(OK, OK, tls=tls if encrypt else None) as (port, got):
+            url = f"http{'s' if encrypt else ''}://localhost:{port}"
+            with upstream_to(url) as upstream:
+                read(send(upstream))
+                wait_for_the_end_of_what_is_kept(upstream)
+                assert b"{}" == read(send(upstream, request_id="req-2", transmission=transmission))
+
+        assert transmission.sent
+        assert [b"req-1", b"req-2"] == [re.findall(rb"x-ms-client-request-id: (.*)\r\n", one)[0] for one in got]
+
+    @pytest.mark.parametrize("reset", [False, True])
+    def test_closed_by_azure_when_it_had_the_request_is_not_tried_again(self, upstream, azure, reset):
+        """It may have worked on it: sent again, it would be paid for twice."""
+        read(send(upstream))
+        azure.script(Script(refuse=True, reset=reset))
+        transmission = Transmission()
+
+        with pytest.raises(UpstreamBroken):
+            send(upstream, transmission=transmission)
+
+        assert transmission.sent
+        assert [1, 1] == [served.connection for served in azure.served]
+
+    def test_what_is_refused_in_the_middle_of_a_request_is_an_answer(self):
+        """A server that says that a body is too large need not read all of it."""
+
+        def refuse() -> None:
+            wire, _ = listener.accept()
+            with wire:
+                wire.recv(1000)
+                wire.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}")
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=refuse)
+            thread.start()
+            with upstream_to(f"http://127.0.0.1:{listener.getsockname()[1]}") as upstream:
+                answer = send(upstream, b"{" + b" " * (32 * 1024 * 1024))
+                assert (413, b"{}") == (answer.status, read(answer))
+            thread.join()
 
 
 class TestWhatGoesWrong:
@@ -363,7 +422,7 @@ class TestWhatGoesWrong:
             read(send(upstream))
             azure.script(Script(delay=0.5))
 
-            assert 200 == send(upstream).status
+            assert 200 == status(send(upstream))
 
         assert [1, 1] == [served.connection for served in azure.served]
 
@@ -599,7 +658,7 @@ class TestProxies:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with upstream_to(f"{azure.url}/openai/v1") as upstream:
-            assert 200 == send(upstream).status
+            assert 200 == status(send(upstream))
 
     @pytest.mark.parametrize("refusal", [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"garbage\r\n\r\n"])
     def test_that_open_no_tunnel(self, monkeypatch, refusal):
@@ -665,7 +724,7 @@ def test_a_large_body_may_take_longer_than_connecting():
         reader = threading.Thread(target=read_slowly)
         reader.start()
         with upstream_to(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", connect_timeout=0.2) as upstream:
-            assert 200 == send(upstream, body).status
+            assert 200 == status(send(upstream, body))
         reader.join()
     assert received[0] >= len(body)
 
@@ -689,18 +748,18 @@ def test_a_cut_that_comes_late_hits_nobody_else(upstream):
     while answer.read():
         pass
 
-    assert 200 == send(upstream, transmission=CutsAnother(first)).status
+    assert 200 == status(send(upstream, transmission=CutsAnother(first)))
     assert first.was_cut
 
 
-def test_a_connection_that_was_cut_in_the_pool_is_not_used(upstream, azure, monkeypatch):
-    """Not even when nobody has noticed yet that it leads nowhere."""
+def test_an_answer_that_has_arrived_cannot_be_cut(upstream, azure):
+    """Whoever cuts it too late does not touch the connection, which others may use by then."""
     first = Transmission()
     answer = send(upstream, transmission=first)
     while answer.read():
         pass
     first.cut()
-    monkeypatch.setattr("urllib3.connectionpool.is_connection_dropped", lambda _: False)
+    answer.close()
 
-    assert 200 == send(upstream).status
-    assert [1, 2] == [served.connection for served in azure.served]
+    assert 200 == status(send(upstream))
+    assert [1, 1] == [served.connection for served in azure.served]

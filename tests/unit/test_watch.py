@@ -27,6 +27,18 @@ def test_cuts_those_whose_clients_have_gone_and_no_others():
     watch.remove(there)
 
 
+def test_lets_others_ask_too():
+    """Whoever has the transmission can find out whether its client is still there."""
+    watch = Watch()
+    transmission = Transmission()
+    assert not transmission.abandoned()
+
+    watch.add(transmission, lambda: True)
+
+    assert transmission.abandoned()
+    watch.remove(transmission)
+
+
 def test_asks_no_more_for_what_has_ended():
     """What is removed is forgotten, and removing it again is harmless."""
     watch = Watch()

@@ -122,7 +122,7 @@ def test_status_tells_how_it_is_doing(client):
         "stores": {"sqlite": "ok"},
         "azure_key": "ok",
         "journal": {"records": 0, "oldest_seconds": 0.0, "problem": None},
-        "slots": {"capacity": 4, "taken": 0},
+        "slots": {"capacity": 4, "taken": 0, "streams": 0, "refused": 0},
         "process": {"id": os.getpid(), "processes": 1, "threads": 8},
     }
 

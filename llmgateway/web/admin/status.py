@@ -24,6 +24,11 @@ def get_status() -> dict[str, Any]:
         "stores": {name: problem or "ok" for name, problem in problems.items()},
         "azure_key": gateway.credential_problem() or "ok",
         "journal": services().journal.backlog(),
-        "slots": {"capacity": gateway.slots.capacity, "taken": gateway.slots.taken},
+        "slots": {
+            "capacity": gateway.slots.capacity,
+            "taken": gateway.slots.taken,
+            "streams": gateway.pace.streams,
+            "refused": gateway.slots.refused,
+        },
         "process": {"id": os.getpid(), "processes": settings.processes, "threads": settings.threads},
     }

@@ -54,6 +54,10 @@ class ReadinessSchema(AnswerSchema):
 class SlotsSchema(AnswerSchema):
     capacity = ma.fields.Integer(metadata={"description": "Requests this process relays at once.", "example": 124})
     taken = ma.fields.Integer(metadata={"description": "Requests it relays now.", "example": 3})
+    streams = ma.fields.Integer(metadata={"description": "How many of these are streams.", "example": 2})
+    refused = ma.fields.Integer(
+        metadata={"description": "Requests answered with `overloaded` since it started.", "example": 0}
+    )
 
 
 class ProcessSchema(AnswerSchema):
