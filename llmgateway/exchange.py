@@ -49,6 +49,7 @@ class Exchange:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._ended = False
+        self._settled = False
         self._ttft_ms: float | None = None
         self._status: int | None = None
         self._region: str | None = None
@@ -69,6 +70,15 @@ class Exchange:
         """Take note that the first text of a stream has come; later calls change nothing."""
         if self._ttft_ms is None:
             self._ttft_ms = self._elapsed_ms()
+
+    def settle(self, *, usage: Usage | None, estimated_completion_tokens: int = 0, model: str | None = None) -> None:
+        """Settle what was claimed for it, as all that it used is known; its end may still take a while.
+
+        Before its last bytes leave: a client that asks again as soon as it has them must not be refused
+        for a request that is over.
+        """
+        counted, source = self._count(Outcome.OK, usage, estimated_completion_tokens)
+        self._settle(self._record(Outcome.OK, counted, source, model))
 
     def finish(
         self,
@@ -91,25 +101,8 @@ class Exchange:
             return
         try:
             counted, source = self._count(outcome, usage, estimated_completion_tokens)
-            self._end(
-                replace(
-                    self._draft,
-                    status=self._status,
-                    outcome=outcome,
-                    prompt_tokens=counted.prompt_tokens,
-                    completion_tokens=counted.completion_tokens,
-                    total_tokens=counted.total_tokens,
-                    cached_tokens=counted.cached_tokens,
-                    reasoning_tokens=counted.reasoning_tokens,
-                    usage_source=source,
-                    cost_usd=cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices),
-                    content_filter=tuple(sorted(content_filter)),
-                    ttft_ms=self._ttft_ms,
-                    duration_ms=self._elapsed_ms(),
-                    upstream_request_id=self._upstream_request_id,
-                    region=self._region,
-                )
-            )
+            record = self._record(outcome, counted, source, model)
+            self._end(replace(record, content_filter=tuple(sorted(content_filter))))
         finally:
             self._on_end()
 
@@ -124,13 +117,36 @@ class Exchange:
                 finally:
                     self._on_end()
 
+    def _record(self, outcome: Outcome, counted: Usage, source: UsageSource, model: str | None) -> UsageRecord:
+        return replace(
+            self._draft,
+            status=self._status,
+            outcome=outcome,
+            prompt_tokens=counted.prompt_tokens,
+            completion_tokens=counted.completion_tokens,
+            total_tokens=counted.total_tokens,
+            cached_tokens=counted.cached_tokens,
+            reasoning_tokens=counted.reasoning_tokens,
+            usage_source=source,
+            cost_usd=cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices),
+            ttft_ms=self._ttft_ms,
+            duration_ms=self._elapsed_ms(),
+            upstream_request_id=self._upstream_request_id,
+            region=self._region,
+        )
+
     def _end(self, record: UsageRecord) -> None:
         # In this order: what the usage log has must be in the counters, or a budget that is counted from the
         # log anew would count it twice.
         try:
-            self._admission.settle(record)
+            self._settle(record)
         finally:
             self._books.end(record)
+
+    def _settle(self, record: UsageRecord) -> None:
+        if not self._settled:
+            self._settled = True
+            self._admission.settle(record)
 
     def _take_end(self) -> bool:
         with self._lock:

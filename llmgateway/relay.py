@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 
@@ -17,7 +17,7 @@ from .clock import Timer
 from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
 from .exchange import Exchange
 from .interfaces import Answer
-from .records import Outcome
+from .records import Outcome, Usage
 from .transmission import Transmission
 from .usage import BLANK_LINES, StreamMeter, fired_filters, model_name, parse_usage
 
@@ -174,6 +174,8 @@ class EventStream:
         usage_event = self._meter.feed(events)
         if self._meter.pieces:
             self._exchange.first_text()
+        if self._meter.done:
+            self._exchange.settle(**self._counted())
         if usage_event and self._withhold_usage:
             events = events.replace(usage_event, b"", 1)
         return events
@@ -203,14 +205,19 @@ class EventStream:
         try:
             self._answer.close()
         finally:
-            meter = self._meter
-            self._exchange.finish(
-                outcome,
-                usage=meter.usage,
-                estimated_completion_tokens=meter.pieces,
-                model=meter.model,
-                content_filter=meter.content_filter,
-            )
+            self._exchange.finish(outcome, content_filter=self._meter.content_filter, **self._counted())
+
+    def _counted(self) -> _Counted:
+        meter = self._meter
+        return {"usage": meter.usage, "estimated_completion_tokens": meter.pieces, "model": meter.model}
+
+
+class _Counted(TypedDict):
+    """What the meter has counted, as an exchange takes it."""
+
+    usage: Usage | None
+    estimated_completion_tokens: int
+    model: str | None
 
 
 def _end_of_last(blank_line: bytes, data: bytes) -> int:

@@ -175,3 +175,17 @@ def test_a_failing_counter_loses_no_record():
         going.finish(Outcome.OK)
 
     assert (1, [True]) == (len(entries.ended), freed)
+
+
+def test_can_be_settled_before_it_ends():
+    """What is known to have been used is settled once, however much later the end comes."""
+    entries, admission = Entries(), Claimed()
+    going = exchange(entries, admission=admission)
+
+    going.settle(usage=Usage(total_tokens=9))
+    assert [] == entries.ended
+    going.settle(usage=Usage(total_tokens=9))
+    going.finish(Outcome.CLIENT_CLOSED, usage=Usage(total_tokens=9))
+
+    assert [9] == [record.total_tokens for record in admission.settled]
+    assert Outcome.CLIENT_CLOSED is entries.only.outcome

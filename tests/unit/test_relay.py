@@ -26,6 +26,7 @@ from tests.stores.contract import at_once
 from tests.unit.parts import (
     DONE,
     FIRST,
+    Claimed,
     Entries,
     ScriptedAnswer,
     Stopwatch,
@@ -572,3 +573,18 @@ def test_agrees_with_the_meter():
         reasoning_tokens=record.reasoning_tokens,
     )
     assert draft().id == record.id
+
+
+def test_is_settled_before_its_end_leaves():
+    """Who has read [DONE] and asks again at once finds that the request before is no longer in the way."""
+    entries, admission = Entries(), Claimed()
+    going = exchange(entries, admission=admission)
+    drain = Drain(seconds=0, at_once=0, timer=Stopwatch())
+    body = EventStream(ScriptedAnswer(b"".join(stream("Hi"))), going, withhold_usage=True, drain=drain)
+
+    assert next(body).endswith(DONE)
+
+    assert [10] == [record.total_tokens for record in admission.settled]
+    assert [] == entries.ended
+    body.close()
+    assert (1, 1) == (len(admission.settled), len(entries.ended))
