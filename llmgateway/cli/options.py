@@ -33,10 +33,10 @@ def budget(value: str) -> dict[str, Any] | str:
 
 
 _LIMITS = {
-    "requests_per_minute": (whole_number, "Requests within any minute."),
-    "tokens_per_minute": (whole_number, "Tokens within any minute."),
-    "parallel_requests": (whole_number, "Requests at the same time."),
-    "budget": (budget, "Like 5usd/month, 100000tokens/day, 50requests/total."),
+    "requests_per_minute": (whole_number, "N|none", "Requests within any minute."),
+    "tokens_per_minute": (whole_number, "N|none", "Tokens within any minute."),
+    "parallel_requests": (whole_number, "N|none", "Requests at the same time."),
+    "budget": (budget, "BUDGET|none", "Like 5usd/month, 100000tokens/day, 50requests/total."),
 }
 _FIELDS = {
     "user": "Who holds it.",
@@ -50,13 +50,9 @@ _FIELDS = {
 
 
 def limit_options(command: Command) -> Command:
-    for name, (kind, meaning) in reversed(_LIMITS.items()):
-        command = click.option(
-            f"--{name.replace('_', '-')}",
-            type=kind,
-            metavar="BUDGET|none" if name == "budget" else "N|none",
-            help=meaning,
-        )(command)
+    for name, (kind, metavar, meaning) in reversed(_LIMITS.items()):
+        option = f"--{name.replace('_', '-')}"
+        command = click.option(option, type=kind, metavar=metavar, help=meaning)(command)
     return command
 
 

@@ -127,10 +127,7 @@ REFUSALS = {
             "no group": invalid_fields(
                 {
                     "group": [
-                        (
-                            "There is no such group. Make it first: PUT /admin/groups/{name}, "
-                            "or llmgateway groups set NAME."
-                        )
+                        "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set."
                     ]
                 }
             ),

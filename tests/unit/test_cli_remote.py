@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import stat
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from click.testing import CliRunner
@@ -32,11 +34,32 @@ def run(gateway):
 
     def run(*arguments: str, status: int = 0, stdin: str | bytes = "", **environ: str) -> str:
         asked = {"ADMIN_KEY": gateway.admin_key, "LLMGATEWAY_URL": gateway.url} | environ
-        run.result = CliRunner().invoke(main, arguments, input=stdin, env=asked)
+        run.result = CliRunner().invoke(main, arguments, input=stdin, env=asked, color=True)
         assert status == run.result.exit_code, run.result.output
         return run.result.stdout
 
     return run
+
+
+@pytest.fixture
+def moved(gateway):
+    """The address of a server that sends everybody on to the gateway."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(307)
+            self.send_header("Location", f"{gateway.url}{self.path.partition('?')[0]}")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def told(run, *arguments: str, **options: str):
@@ -256,6 +279,12 @@ class TestTroubles:
             run("keys", "list", "--url", azure.url, status=1)
 
         assert "is no LLMGateway" in run.result.stderr
+
+    def test_a_server_that_sends_us_on(self, gateway, run, moved):
+        """The admin key does not go along; its owner says where to send it."""
+        run("keys", "list", "--url", moved, status=1)
+
+        assert f"has moved to {gateway.url}/admin/keys" in run.result.stderr
 
     def test_fields_that_are_wrong(self, run):
         """By name, with the reason."""

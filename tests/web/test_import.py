@@ -146,6 +146,7 @@ def test_names_columns_where_the_api_has_parts(send, columns, cells, column):
     [
         ("ada,thesis\nalan,x\n", "Must name the columns"),
         ("user,usr\nada,x\n", "There is no column 'usr'"),
+        ("user,hunter2-hunter2-hunter2\nada,x\n", "There is no column number 2."),
         ("user,user\nada,x\n", "twice: 'user'"),
         ("name,email\nx,ada@example.org\n", "Must have the column 'user'"),
         ("user,id\nada,key_1\n", "no column 'id'"),

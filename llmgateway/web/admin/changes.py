@@ -17,7 +17,7 @@ from ..schemas.organisation import PromptSchema
 from .seasons import refuse_bad_season
 
 SHOWN_ONCE = "The new key. `key` stands in this answer and nowhere else: only its digest is stored."
-NO_SUCH_GROUP = "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set NAME."
+NO_SUCH_GROUP = "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set."
 TO_END_NOW = "To refuse the key from now on, send 'active': false."
 
 _key_schema = KeySchema()
