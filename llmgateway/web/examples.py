@@ -35,6 +35,7 @@ GROUP: dict[str, Any] = {
     "created_at": "2026-09-20T09:00:00+00:00",
 }
 GROUP_REQUEST = {name: GROUP[name] for name in ("note", "starts_at", "expires_at", "models", "limits")}
+DATELESS_GROUP_REQUEST = {name: GROUP_REQUEST[name] for name in ("note", "models", "limits")}
 ORGANISATION_LIMITS: dict[str, Any] = NO_LIMITS | {
     "tokens_per_minute": 900_000,
     "budget": {"amount": 2000, "unit": "usd", "period": "month"},
@@ -59,18 +60,20 @@ NEW_KEY = {"key": SECRET_KEY, **KEY}
 ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models")) | {"limits": NO_LIMITS}
 BLOCKED_KEY = KEY | {"active": False, "note": "lost her laptop"}
 ROTATED_KEY = NEW_KEY | {"retires_at": "2026-10-31T10:00:00+00:00"}
-KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "email", "expires_at", "models")} | {
+KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "email", "models")} | {
     "limits": {"requests_per_minute": 30, "budget": LIMITS["budget"]}
 }
+"""What is tried out first must succeed on a new gateway, and in later years: no group, no date."""
+MEMBER_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "expires_at")}
 KEYS_CSV = """\
-user,name,group,email,requests_per_minute,budget_amount,budget_unit,budget_period
-ada,thesis,ml-2026,ada@example.org,30,5,usd,month
-alan,thesis,ml-2026,alan@example.org,30,5,usd,month
+user,name,email,requests_per_minute,budget_amount,budget_unit,budget_period
+ada,thesis,ada@example.org,30,5,usd,month
+alan,thesis,alan@example.org,30,5,usd,month
 """
 NEW_KEYS_CSV = f"""\
 id,user,name,group,email,note,active,starts_at,expires_at,models,requests_per_minute,tokens_per_minute,\
 parallel_requests,budget_amount,budget_unit,budget_period,key
-{KEY_ID},ada,thesis,ml-2026,ada@example.org,,true,,,,30,,,5,usd,month,{SECRET_KEY}
+{KEY_ID},ada,thesis,,ada@example.org,,true,,,,30,,,5,usd,month,{SECRET_KEY}
 """
 
 PROMPT = {

@@ -52,7 +52,8 @@ def get_group(name: str) -> Group:
 @blp.arguments(
     GroupFieldsSchema,
     examples={
-        "course": {"summary": "A course with dates, models and a budget", "value": examples.GROUP_REQUEST},
+        "team": {"summary": "A team with models and a budget", "value": examples.DATELESS_GROUP_REQUEST},
+        "course": {"summary": "A course with dates as well", "value": examples.GROUP_REQUEST},
         "label": {"summary": "A name for reports, and nothing else", "value": {}},
     },
 )

@@ -43,7 +43,13 @@ def list_keys(query: dict[str, Any]) -> dict[str, Any]:
     "KeyExists",
     description="Give the `key` of the answer to its user: it is shown this once. Only `user` is needed.",
 )
-@blp.arguments(NewKeySchema, example=examples.KEY_REQUEST)
+@blp.arguments(
+    NewKeySchema,
+    examples={
+        "limits": {"summary": "With models and limits", "value": examples.KEY_REQUEST},
+        "member": {"summary": "In a group, until a day", "value": examples.MEMBER_REQUEST},
+    },
+)
 @blp.response(201, KeyWithSecretSchema, description=SHOWN_ONCE, example=examples.NEW_KEY)
 def create_key(new: dict[str, Any]) -> dict[str, Any]:
     return hand_out(new)

@@ -93,7 +93,13 @@ def list_prompt_versions(whose: dict[str, str]) -> dict[str, Any]:
         "nothing is counted. What its sender would be refused is refused here, too."
     ),
 )
-@blp.arguments(PreviewRequestSchema, example=examples.PREVIEW_REQUEST)
+@blp.arguments(
+    PreviewRequestSchema,
+    examples={
+        "everybody": {"summary": "Anybody's conversation", "value": examples.CONVERSATION},
+        "group": {"summary": "One in a group", "value": examples.PREVIEW_REQUEST},
+    },
+)
 @blp.response(200, PreviewSchema, description="The body for Azure.", example=examples.PREVIEW)
 def preview_prompt(request: dict[str, Any]) -> dict[str, Any]:
     caller = services().prompts.caller(_scope(request))
