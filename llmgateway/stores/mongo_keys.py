@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -94,7 +95,9 @@ class MongoKeys:
             return []
         filters = {"user": user, "group": group, "active": active}
         wanted = {name: value for name, value in filters.items() if value is not None}
-        with self._database.collection("keys") as keys:
+        # All of them may be a class, or several, and take longer than a page: as long as revoking them may.
+        whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
+        with self._database.collection("keys") as keys, whole:
             found = keys.find({"_id": {"$gt": after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
             return [key for key in map(_key, found) if key is not None]
 

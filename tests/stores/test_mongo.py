@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 import traceback
 from contextlib import closing
@@ -361,6 +362,20 @@ class TestAway:
             wait_until(lambda: serves(database), what="the server's return")
             assert keys.find(key().digest).record == key()
             assert next(iter(log.report())).requests == 1
+
+    def test_a_whole_list_may_take_longer_than_a_page(self, own_mongo, database_name):
+        """A group of thousands is read before it is revoked: a server that takes its time does not stop that."""
+        with closing(MongoDatabase(own_mongo.url, database=database_name, timeout=0.5)) as database:
+            keys = MongoKeys(database)
+            wait_until(lambda: serves(database), what="the server")
+            keys.add(key())
+            own_mongo.pause()
+            later = threading.Timer(2, own_mongo.resume)
+            later.start()
+            try:
+                assert [key()] == keys.list()
+            finally:
+                later.join()
 
     def test_a_server_that_comes_late(self, own_mongo, database_name):
         """Indexes are made when the server is there at last: no digest is stored twice even then."""

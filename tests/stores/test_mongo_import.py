@@ -155,6 +155,23 @@ def test_of_an_import_that_died_nothing_is_in_force(keys, dying, clock, collecti
     assert records == [record for record in keys.list() if record.group == "physics"]
 
 
+def test_marked_keys_take_no_place_on_a_page(keys, dying, clock):
+    """A page is as long as was asked, whatever is marked in between."""
+    keys.add_all([key(1), key(9)])
+    assert die(dying, clock, [key(number) for number in range(2, 8)], 3)
+
+    assert [key(1), key(9)] == keys.list(limit=2)
+
+
+def test_the_lowest_digests_are_stored_first(dying, clock, collections):
+    """Whatever the order of the rows: of two imports that share keys one has them all, and neither stops the other."""
+    records = [key(number) for number in (5, 2, 4, 1, 3, 6)]
+
+    assert die(dying, clock, records, 3, half=True)
+
+    assert [1, 2, 3] == sorted(int(document["digest"], 16) for document in collections["keys"].find())
+
+
 def test_an_import_that_lives_is_left_alone(keys, dying, clock):
     """Another one does not take it for dead before an hour is over."""
     records = [key(number) for number in range(6)]
