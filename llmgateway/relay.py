@@ -250,7 +250,8 @@ def finish_plain(exchange: Exchange, status: int, body: bytes) -> None:
         Outcome.OK if status < 400 else Outcome.UPSTREAM_ERROR,
         usage=usage,
         model=model_name(document),
-        content_filter=fired_filters(document),
+        # A verdict that fired says so with a "true", which most answers have nowhere.
+        content_filter=fired_filters(document) if b"true" in body else (),
     )
 
 

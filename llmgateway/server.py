@@ -9,6 +9,11 @@ In a worker, waitress' main thread accepts connections, reads requests, and writ
 not; which connections have something for it to do it learns from our :class:`~llmgateway.loop.Loop`. Each
 request runs in a thread of waitress' pool, which writes its answer itself for as long as the client takes it.
 
+A thread is a request's until its end, so there are fewer slots for relaying than threads
+(:data:`~llmgateway.app.RESERVED_THREADS`), and clients that do not get on with their request or their answer
+are parted with: see :meth:`_Channel.is_too_slow`. What waitress has settings for follows ours, see
+:func:`_adjustments`.
+
 At SIGTERM or SIGINT a worker stops accepting, closes the connections that are idle, lets running answers
 end for as long as the settings allow, ships the journal, and exits with status 0. At a second signal it
 does not wait for the answers.
