@@ -75,7 +75,7 @@ def test_full_it_says_so_at_once_and_stays_reachable(gateway, azure):
     assert 200 == gateway.chat(key).status
 
 
-@pytest.mark.parametrize("taking", [0, 1], ids=["nothing", "a byte now and then"])
+@pytest.mark.parametrize("taking", [0, 300], ids=["nothing", "a little now and then"])
 def test_who_does_not_take_the_answer_is_parted_with(gateway, azure, taking):
     """A stalled reader's slot is free again after a while, Azure is left, and the record is written."""
     key = gateway.key()

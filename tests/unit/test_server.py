@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from waitress.adjustments import Adjustments
 
 from llmgateway.errors import ConfigurationError
-from llmgateway.server import BAD_CONFIGURATION, Supervisor, listen, run_worker
+from llmgateway.server import BAD_CONFIGURATION, SLOWEST_SENDER, Supervisor, _Channel, listen, run_worker
 from llmgateway.settings import Settings
 from tests.servers import wait_until
 
@@ -271,3 +273,58 @@ def test_what_cannot_be_read_is_refused_in_openais_shape(worker, request_, statu
     assert "application/json" == headers["content-type"]
     assert headers["x-request-id"]
     assert b"hunter2" not in body
+
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def channel():
+    """A connection to a client, as a worker has it, without the worker."""
+    ours, theirs = socket.socketpair()
+    server = SimpleNamespace(active_channels={}, client_timeout=PATIENCE)
+    made = _Channel(server, ours, ("127.0.0.1", 1), Adjustments(), map={})
+    with theirs:
+        yield made
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "silent", "blocked", "too_slow"),
+    [
+        (0, 1000, None, False),  # an idle connection is waitress' business
+        (1, 9, None, False),
+        (1, 11, None, True),
+        (1, 0, 9, False),
+        (1, 0, 11, True),  # it takes a little now and then
+    ],
+)
+def test_who_takes_too_long_for_an_answer(channel, waiting, silent, blocked, too_slow):
+    """A client has to take something, and enough of it for its thread to go on."""
+    now = time.time()
+    channel.total_outbufs_len = waiting
+    channel.last_activity = now - silent
+    channel._blocked = None if blocked is None else now - blocked
+
+    assert too_slow is channel.is_too_slow(now)
+
+
+@pytest.mark.parametrize(
+    ("body_bytes", "silent", "after", "too_slow"),
+    [
+        (0, 0, 9, False),
+        (0, 0, 11, True),
+        (100 * SLOWEST_SENDER, 0, 109, False),  # a picture on a slow line
+        (100 * SLOWEST_SENDER, 0, 111, True),
+        (100 * SLOWEST_SENDER, 11, 50, True),
+    ],
+)
+def test_who_takes_too_long_for_a_request(channel, body_bytes, silent, after, too_slow):
+    """What is large may take longer, as long as it goes on."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    channel.received(head)
+    channel.received(b"x" * body_bytes)
+    now = channel._begun + after
+    channel.last_activity = now - silent
+
+    assert too_slow is channel.is_too_slow(now)
