@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import signal
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,6 +32,8 @@ def main() -> None:
     if arguments.seconds:
         scale = replace(scale, seconds=arguments.seconds)
     _allow_descriptors()
+    # Not at once: a million keys in a temporary folder are to be removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     others = busy_processors()
     with ExitStack() as stack:
         bench, sites = _sites(stack, arguments, scale)
