@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sqlite3
 import threading
@@ -10,7 +11,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Any
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
@@ -19,13 +19,17 @@ from .schema import MIGRATIONS
 
 _MAPPED_BYTES = 256 * 1024 * 1024
 
+CONNECTIONS = 8
+"""Of one process to one file. A look-up takes microseconds, so hundreds of threads get along with few; with one for
+each, 300 threads would have 42 MB of them."""
+
 
 class SQLiteDatabase:
     """One file in WAL mode, shared by the threads and processes of one host.
 
-    Each thread has a connection of its own, made when it first asks. The constructor brings
-    the file to the present shape and leaves no connection open. Connections are closed around
-    ``os.fork()`` and come back by themselves on both sides.
+    Threads share a few connections, each of which is made when it is first needed; a thread that uses
+    one must not ask for another. The constructor brings the file to the present shape and leaves no
+    connection open. Connections are closed around ``os.fork()`` and come back by themselves on both sides.
 
     Args:
         path: The file; made with mode 0600 if it is not there. Its folder must exist, on a local disk.
@@ -54,10 +58,10 @@ class SQLiteDatabase:
         # FULL syncs the WAL at every commit, NORMAL at every checkpoint
         # (https://www.sqlite.org/pragma.html#pragma_synchronous).
         self._synchronous = "FULL" if durable else "NORMAL"
-        self._local = threading.local()
-        self._guard = threading.Lock()
-        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
-        self._held: list[_Connection] = []
+        self._connections = [_Connection(self._connect) for _ in range(CONNECTIONS)]
+        self._next = itertools.count()
+        # Those of one process take turns: SQLite lets a writer sleep and look again, for longer and longer.
+        self._writing = threading.Lock()
         _watch_forks()
         _databases.add(self)
         with translated():
@@ -68,53 +72,65 @@ class SQLiteDatabase:
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         """Every row of one reading statement, from one snapshot."""
         # Spelled out and not a context manager of a generator: this is the look-up of every request.
+        connection = self._take()
         try:
-            with self._connection() as connection:
-                return connection.execute(statement, parameters).fetchall()
+            return connection.opened().execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
             raise _unavailable(error) from error
+        finally:
+            connection.release()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Do what is inside as one step; once the block is left without an error a durable file has it for good."""
-        with translated(), self._connection() as connection, begun(connection):
-            yield connection
+        if not self._writing.acquire(timeout=self._timeout):
+            raise _unavailable(TimeoutError())
+        try:
+            with translated(), self._connection() as connection, begun(connection):
+                yield connection
+        finally:
+            self._writing.release()
 
     def ping(self) -> None:
         self.rows("PRAGMA user_version")
 
     def close(self) -> None:
-        """Close every thread's connection; the next use opens a new one."""
-        with self._guard:
-            for connection in self._connections:
-                connection.hold()
-                connection.release()
+        """Close every connection; the next use opens a new one."""
+        for connection in self._connections:
+            connection.hold()
+            connection.release()
 
     def hold_for_fork(self) -> None:
         """Wait until no thread is at work, and let none begin; :meth:`release_after_fork` lets them go on."""
-        self._guard.acquire()
-        self._held = list(self._connections)
-        for connection in self._held:
+        self._writing.acquire()
+        for connection in self._connections:
             connection.hold()
 
     def release_after_fork(self) -> None:
-        held, self._held = self._held, []
-        for connection in held:
+        for connection in self._connections:
             connection.release()
-        self._guard.release()
+        self._writing.release()
 
-    def _connection(self) -> _Connection:
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        connection = self._take()
         try:
-            return self._local.connection  # type: ignore[no-any-return]
-        except AttributeError:
-            connection = self._local.connection = _Connection(self._connect)
-            with self._guard:
-                self._connections.add(connection)
-            return connection
+            yield connection.opened()
+        finally:
+            connection.release()
+
+    def _take(self) -> _Connection:
+        """The first that is idle, so that few are ever opened; if none is, wait for one of them."""
+        for connection in self._connections:
+            if connection.take(wait=False):
+                return connection
+        connection = self._connections[next(self._next) % CONNECTIONS]
+        connection.take(wait=True)
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
-        # check_same_thread is off because close() and a fork close what other threads have opened,
-        # under the connection's lock. Transactions are ours: isolation_level None.
+        # check_same_thread is off because threads share it, one at a time, under the connection's lock.
+        # Transactions are ours: isolation_level None.
         connection = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -173,30 +189,24 @@ class SQLiteDatabase:
 
 
 class _Connection:
-    """One thread's connection: opened by its use, and again after it was closed."""
+    """One thread's at a time: opened by its use, and again after it was closed."""
 
-    __slots__ = ("__weakref__", "_connect", "_lock", "_open")
+    __slots__ = ("_connect", "_lock", "_open")
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
         self._open: sqlite3.Connection | None = None
 
-    def __enter__(self) -> sqlite3.Connection:
-        self._lock.acquire()
-        try:
-            connection = self._open
-            if connection is None:
-                connection = self._open = self._connect()
-        except BaseException:
-            self._lock.release()
-            raise
-        return connection
+    def take(self, *, wait: bool) -> bool:
+        """Whether it is the caller's now, until :meth:`release`."""
+        return self._lock.acquire(blocking=wait)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._lock.release()
+    def opened(self) -> sqlite3.Connection:
+        """For the one whose it is."""
+        if self._open is None:
+            self._open = self._connect()
+        return self._open
 
     def __del__(self) -> None:
         if self._open is not None:
