@@ -305,7 +305,7 @@ class _ErrorTask(ErrorTask):
     def execute(self) -> None:
         error = cast(Any, self.request).error
         # error.body says more, and quotes the request, in which a key may stand anywhere.
-        refusal = GatewayError(f"The request cannot be read: {error.reason}.")
+        refusal = GatewayError(_unreadable(error.code, error.reason, self.channel.adj.max_request_body_size - 1))
         refusal.type = "invalid_request_error" if error.code < 500 else "server_error"
         refusal.code = "body_too_large" if error.code == 413 else refusal.type
         body = orjson.dumps(refusal.as_json())
@@ -314,6 +314,15 @@ class _ErrorTask(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
+
+
+def _unreadable(code: int, reason: str, largest: int) -> str:
+    if code == 413:
+        return (
+            f"The body is larger than this gateway takes: {largest} bytes. Send less of the conversation, or smaller "
+            "images; the admin can raise the limit with LLMGATEWAY_MAX_BODY_BYTES."
+        )
+    return f"The request cannot be read: {reason}."
 
 
 class _Parser(HTTPRequestParser):

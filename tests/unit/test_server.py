@@ -275,6 +275,15 @@ def test_what_cannot_be_read_is_refused_in_openais_shape(worker, request_, statu
     assert b"hunter2" not in body
 
 
+def test_a_body_that_is_too_large_is_told_how_large_it_may_be(worker):
+    """The user reads the limit, and whom to ask for more."""
+    _, _, body = said(worker, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2001\r\n\r\n")
+
+    message = json.loads(body)["error"]["message"]
+    assert "larger than this gateway takes: 2000 bytes" in message
+    assert "LLMGATEWAY_MAX_BODY_BYTES" in message
+
+
 PATIENCE = 10.0
 
 
