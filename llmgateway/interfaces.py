@@ -231,6 +231,7 @@ class CounterStore(Protocol):
 
         Args:
             reservation: The request's identifier, new.
+            claims: Each of another counter.
             lease: Seconds until what it holds of levels and totals comes back if it is neither settled nor
                 renewed. Windows forget by themselves.
         """

@@ -42,8 +42,8 @@ class Claim:
     own: str | None = None
     """Of a window that is shared fairly: the window of the one who asks, which must be among the claims, too.
 
-    Whoever has more than an equal share of the limit (among all who asked within the last minute) does not fit
-    while somebody with less waits for what has become free.
+    Whoever has used an equal share of the limit (among all who asked within the last minute, or wait) does not
+    fit while somebody who has used less waits for what has become free.
     """
 
 
@@ -79,4 +79,5 @@ class Settlement(NamedTuple):
 
     reservation: str
     claims: tuple[Claim, ...]
-    """As they were reserved, with the true amounts in place of the estimates; those of levels do not matter."""
+    """As they were reserved, with the true amounts in place of the estimates; those of levels do not matter. What
+    was reserved and is not among them was not used."""

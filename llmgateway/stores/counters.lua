@@ -27,16 +27,22 @@ local Window = {}
 Window.__index = Window
 
 function Window.new(numbers)
-    local used, current = 0, {}
+    local used, count = 0, #numbers
     -- Those from further ahead than a window is long were claimed before the clock was put back.
-    for position = 1, #numbers, 2 do
-        if math.abs(second - numbers[position]) <= WINDOW then
-            used = used + numbers[position + 1]
-            current[#current + 1] = numbers[position]
-            current[#current + 1] = numbers[position + 1]
+    if count > 0 and (numbers[1] < second - WINDOW or numbers[count - 1] > second + WINDOW) then
+        local current = {}
+        for position = 1, count, 2 do
+            if math.abs(second - numbers[position]) <= WINDOW then
+                current[#current + 1] = numbers[position]
+                current[#current + 1] = numbers[position + 1]
+            end
         end
+        numbers, count = current, #current
     end
-    return setmetatable({ numbers = current, used = used, held = 0 }, Window)
+    for position = 2, count, 2 do
+        used = used + numbers[position]
+    end
+    return setmetatable({ numbers = numbers, used = used, held = 0 }, Window)
 end
 
 function Window:change(mark, difference)

@@ -45,7 +45,6 @@ class FallbackCounters:
             decision = self._own.reserve(reservation, claims, lease=lease)
             if decision.admitted:
                 self._made_here.add(reservation)
-            self._forget_later(_totals(claims))
             return decision
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
@@ -61,7 +60,7 @@ class FallbackCounters:
             self._ask(lambda: self._shared.settle([*elsewhere, *added]))
         except StoreUnavailable:
             self._own.settle(elsewhere)
-            self._forget_later(claim for settlement in settlements for claim in _totals(settlement.claims))
+            self._forget_later(total.counter for settlement in settlements for total in _totals(settlement.claims))
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
         self._own.renew([name for name in reservations if name in self._made_here], lease=lease)
@@ -83,15 +82,16 @@ class FallbackCounters:
         try:
             self._ask(lambda: self._shared.seed(counter, used, until=until))
         except StoreUnavailable:
+            # The only way in which a total becomes known here.
             self._own.seed(counter, used, until=until)
-            self._forget_later_by_name([counter])
+            self._forget_later([counter])
 
     def forget(self, counters: Sequence[str]) -> None:
         self._own.forget(counters)
         try:
             self._ask(lambda: self._shared.forget(counters))
         except StoreUnavailable:
-            self._forget_later_by_name(counters)
+            self._forget_later(counters)
 
     def _ask(self, question: Callable[[], T]) -> T:
         def ask() -> T:
@@ -116,10 +116,7 @@ class FallbackCounters:
         elif turned:
             logger.warning("the shared counters are back: limits are counted together again")
 
-    def _forget_later(self, totals: Iterable[Claim]) -> None:
-        self._forget_later_by_name(claim.counter for claim in totals)
-
-    def _forget_later_by_name(self, counters: Iterable[str]) -> None:
+    def _forget_later(self, counters: Iterable[str]) -> None:
         with self._lock:
             self._to_forget.update((counter, object()) for counter in counters)
 

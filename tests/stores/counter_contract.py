@@ -198,6 +198,15 @@ class CounterStoreContract:
         clock.advance(31)
         assert 0 == used(counters, window())
 
+    def test_a_window_is_settled_as_long_as_it_counts(self, counters, clock):
+        """Up to the last moment of the claim's second."""
+        reserve(counters, window(8), name="one")
+        clock.advance(60.9)
+
+        settle(counters, "one", window(3))
+
+        assert 3 == used(counters, window())
+
     def test_a_window_may_be_settled_with_more(self, counters):
         """An estimate that was too low is put right, above the limit too."""
         reserve(counters, window(8), name="one")

@@ -71,8 +71,9 @@ def crowd(store):
         SPAWN.Process(target=serve, args=(store, barrier, there, share), daemon=True)
         for (_, there), share in zip(pipes, shares, strict=True)
     ]
-    for worker in workers:
+    for worker, (_, there) in zip(workers, pipes, strict=True):
         worker.start()
+        there.close()  # so that a worker that has failed is noticed
 
     def ask(claim):
         for here, _ in pipes:

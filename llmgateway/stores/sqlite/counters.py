@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -86,10 +86,11 @@ class SQLiteCounters:
             unknown = turn.unknown(claims)
             if unknown:
                 return Decision(admitted=False, readings=(), unknown=unknown)
-            readings = turn.judge(claims)
+            shares = turn.shares(claims)
+            readings = turn.judge(claims, shares)
             admitted = all(reading.fits for reading in readings)
             if admitted and claims:
-                turn.claim(reservation, claims, expires_at=turn.now + lease)
+                turn.claim(reservation, claims, shares, expires_at=turn.now + lease)
         return Decision(admitted=admitted, readings=tuple(readings))
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
@@ -150,8 +151,10 @@ class _Turn:
         self.second = int(now)
         self.tallies: dict[str, Tally] = {}
 
-    def load(self, counters: Iterable[tuple[str, Kind]]) -> None:
+    def load(self, counters: Iterable[tuple[str, str]]) -> None:
         kinds = {name: kind for name, kind in counters if name not in self.tallies}
+        if not kinds:
+            return
         found = dict(
             self._connection.execute(
                 f"SELECT name, numbers FROM counters WHERE name IN ({', '.join('?' * len(kinds))}) AND expires_at > ?",  # noqa: S608
@@ -180,20 +183,25 @@ class _Turn:
     def read(self, claims: Sequence[Claim]) -> list[Reading]:
         return [self.tallies[claim.counter].read(claim, self.now) for claim in claims]
 
-    def judge(self, claims: Sequence[Claim]) -> list[Reading]:
-        """Say of each claim whether it fits, with regard to those who share a window."""
+    def shares(self, claims: Sequence[Claim]) -> dict[int, FairShare]:
+        """The sharing of each claimed window that is shared, by the place of the claim."""
+        return {
+            place: FairShare(self._connection, claim, self.now)
+            for place, claim in enumerate(claims)
+            if claim.own is not None and claim.limit is not None
+        }
+
+    def judge(self, claims: Sequence[Claim], shares: Mapping[int, FairShare]) -> list[Reading]:
+        """Say of each claim whether it fits, with regard to those who share."""
         readings = self.read(claims)
-        shares = self._shares(claims)
-        if shares:
-            fits_elsewhere = all(reading.fits for position, reading in enumerate(readings) if position not in shares)
-            for position, share in shares.items():
-                share.ask()
-                readings[position] = share.judge(
-                    readings[position],
-                    self._window(claims[position].counter),
-                    self._window(claims[position].own),
-                    fits_elsewhere=fits_elsewhere,
-                )
+        fits_elsewhere = all(reading.fits for place, reading in enumerate(readings) if place not in shares)
+        for place, share in shares.items():
+            readings[place] = share.judge(
+                readings[place],
+                self._window(claims[place].counter),
+                self._window(claims[place].own),
+                fits_elsewhere=fits_elsewhere,
+            )
         return readings
 
     def _window(self, name: str | None) -> Window:
@@ -202,17 +210,12 @@ class _Turn:
             raise TypeError(f"{name!r} is no window among the claims")
         return window
 
-    def _shares(self, claims: Sequence[Claim]) -> dict[int, FairShare]:
-        return {
-            position: FairShare(self._connection, claim, self.now)
-            for position, claim in enumerate(claims)
-            if claim.own is not None and claim.limit is not None
-        }
-
-    def claim(self, reservation: str, claims: Sequence[Claim], *, expires_at: float) -> None:
+    def claim(
+        self, reservation: str, claims: Sequence[Claim], shares: Mapping[int, FairShare], *, expires_at: float
+    ) -> None:
         held = [(claim.counter, claim.kind, claim.amount, self.tallies[claim.counter].claim(claim)) for claim in claims]
         self._connection.execute("INSERT INTO leases VALUES (?, ?, ?)", (reservation, expires_at, orjson.dumps(held)))
-        for share in self._shares(claims).values():
+        for share in shares.values():
             share.admit()
         self.store()
 
@@ -223,7 +226,7 @@ class _Turn:
         held = orjson.loads(found[0]) if found else []
         true_amounts = {claim.counter: claim.amount for claim in settlement.claims}
         self.load((claim.counter, claim.kind) for claim in settlement.claims)
-        self.load((counter, Kind(kind)) for counter, kind, _, _ in held)
+        self.load((counter, kind) for counter, kind, _, _ in held)
         for counter, _, amount, mark in held:
             self.tallies[counter].settle(amount, mark, true_amounts.pop(counter, 0))
         for counter, amount in true_amounts.items():
@@ -239,7 +242,7 @@ class _Turn:
         self._connection.executemany("DELETE FROM leases WHERE reservation = ?", [(row[0],) for row in expired])
         claims = [claim for _, held in expired for claim in orjson.loads(held)]
         returning = [claim for claim in claims if claim[1] != Kind.WINDOW]
-        self.load((counter, Kind(kind)) for counter, kind, _, _ in returning)
+        self.load((counter, kind) for counter, kind, _, _ in returning)
         for counter, _, amount, mark in returning:
             self.tallies[counter].settle(amount, mark, 0)
         self.store()

@@ -24,13 +24,11 @@ class FairShare:
         self._claim = claim
         self._now = now
         self._second = int(now)
-
-    def ask(self) -> None:
-        """Let the one who asks be counted among those who share."""
-        self._count(until=self._second + WINDOW_SECONDS + 1)
+        self._waits = False
 
     def judge(self, reading: Reading, shared: Window, own: Window, *, fits_elsewhere: bool) -> Reading:
         """What the claim gets to hear, which without the others would be *reading*."""
+        self._count(until=self._second + WINDOW_SECONDS + 1)
         waiting = self._others_waiting()
         if reading.fits and not waiting:
             return reading  # nearly always
@@ -49,9 +47,10 @@ class FairShare:
 
     def admit(self) -> None:
         """Let the one who asked wait no more."""
-        self._connection.execute(
-            "DELETE FROM waiting WHERE counter = ? AND own = ?", (self._claim.counter, self._claim.own)
-        )
+        if self._waits:
+            self._connection.execute(
+                "DELETE FROM waiting WHERE counter = ? AND own = ?", (self._claim.counter, self._claim.own)
+            )
 
     def _count(self, *, until: int) -> None:
         self._connection.execute(
@@ -67,10 +66,11 @@ class FairShare:
         return int(found[0])
 
     def _others_waiting(self) -> list[tuple[int, int]]:
-        return self._connection.execute(
-            "SELECT amount, until FROM waiting WHERE counter = ? AND own <> ? AND until > ?",
-            (self._claim.counter, self._claim.own, self._second),
+        waiting = self._connection.execute(
+            "SELECT own, amount, until FROM waiting WHERE counter = ?", (self._claim.counter,)
         ).fetchall()
+        self._waits = any(own == self._claim.own for own, _, _ in waiting)
+        return [(amount, until) for own, amount, until in waiting if own != self._claim.own and until > self._second]
 
     def _wait(self, *, until: int) -> None:
         self._count(until=until)

@@ -164,7 +164,7 @@ class Total(_Held):
 
 Tally: TypeAlias = Window | Level | Total
 
-TALLIES: dict[Kind, type[Window] | type[Level] | type[Total]] = {
+TALLIES: dict[str, type[Window] | type[Level] | type[Total]] = {
     Kind.WINDOW: Window,
     Kind.LEVEL: Level,
     Kind.TOTAL: Total,
