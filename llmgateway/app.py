@@ -26,6 +26,7 @@ from .prompts import Prompts
 from .relay import Drain
 from .services import Services
 from .settings import Settings
+from .settlements import Settlements
 from .slots import Slots
 from .stores import open_stores
 from .upstream import AzureUpstream
@@ -87,6 +88,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         stores.counters,
         stores.spending,
         leases=Leases(stores.counters),
+        settlements=Settlements(stores.counters),
         ship=lambda: journal.hurry(),
         clock=clock,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+from .background import Background
 from .interfaces import CounterStore
 
 LEASE_SECONDS = 30.0
@@ -15,47 +16,33 @@ RENEW_SECONDS = LEASE_SECONDS / 3
 
 
 class Leases:
-    """One thread that renews the reservations of this process. Thread-safe.
-
-    The thread starts with the first request and sleeps while there is none, so leases may be made
-    before a fork.
-    """
+    """Renews the reservations of this process in the background. Thread-safe."""
 
     def __init__(self, counters: CounterStore, *, renew_seconds: float = RENEW_SECONDS) -> None:
         self._counters = counters
-        self._renew_seconds = renew_seconds
         self._lock = threading.Lock()
         self._running: set[str] = set()
-        self._some = threading.Event()
         self._pid = 0
+        self._background = Background("leases", self.renew, seconds=renew_seconds)
 
     def add(self, reservation: str) -> None:
         """Keep *reservation* until it is removed."""
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._running.clear()
-                threading.Thread(target=self._run, name="leases", daemon=True).start()
+                self._running.clear()  # those that the parent runs
             self._running.add(reservation)
-        self._some.set()
+        self._background.need()
 
     def remove(self, reservation: str) -> None:
         """Harmless if it is not kept."""
         with self._lock:
             self._running.discard(reservation)
 
-    def renew(self) -> None:
-        """Renew all of them now."""
+    def renew(self) -> bool:
+        """Renew all of them now; False if there is none."""
         with self._lock:
             running = list(self._running)
-            if not running:
-                self._some.clear()
         if running:
             self._counters.renew(running, lease=LEASE_SECONDS)
-
-    def _run(self) -> None:
-        pause = threading.Event()
-        while True:
-            self._some.wait()
-            pause.wait(self._renew_seconds)
-            self.renew()
+        return bool(running)

@@ -20,6 +20,7 @@ from .interfaces import CounterStore, Spending
 from .leases import LEASE_SECONDS, Leases
 from .records import Budget, Limits, Period, Unit, UsageRecord, moment
 from .reservations import WINDOW_SECONDS, Claim, Decision, Kind, Reading, Settlement
+from .settlements import Settlements
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,19 @@ _NOTHING = Estimate(tokens=0, cost_usd=0.0)
 class Admission:
     """A request that was let in, until it has ended. Whoever ends it does so once."""
 
-    def __init__(self, limiter: Limiter, reservation: str, limits: Sequence[Limit], headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        reservation: str,
+        limits: Sequence[Limit],
+        headers: dict[str, str],
+        *,
+        is_awaited: bool = False,
+    ) -> None:
         self._limiter = limiter
         self._reservation = reservation
         self._limits = limits
+        self._is_awaited = is_awaited
         self.headers = headers
         """``x-ratelimit-*`` of the key."""
 
@@ -56,7 +66,9 @@ class Admission:
 
     def _end(self, used: Mapping[Unit, int]) -> None:
         claims = [replace(limit.claim, amount=used.get(limit.unit, 0) if limit.unit else 0) for limit in self._limits]
-        self._limiter.settle(Settlement(self._reservation, tuple(claims)))
+        # What was more than estimated would let others in who find no room.
+        exceeds = any(claim.amount > limit.claim.amount for claim, limit in zip(claims, self._limits, strict=True))
+        self._limiter.settle(Settlement(self._reservation, tuple(claims)), is_awaited=self._is_awaited or exceeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +94,14 @@ class Limiter:
         spending: Spending,
         *,
         leases: Leases,
+        settlements: Settlements,
         ship: Callable[[], object],
         clock: Clock,
     ) -> None:
         self._counters = counters
         self._spending = spending
         self._leases = leases
+        self._settlements = settlements
         self._ship = ship
         self._clock = clock
 
@@ -104,27 +118,36 @@ class Limiter:
         limits = limits_of(caller, estimate, moment(self._clock()))
         if not limits:
             return Admission(self, reservation, (), {})
-        limits, decision = self._ask(
-            limits, lambda claims: self._counters.reserve(reservation, claims, lease=LEASE_SECONDS)
-        )
+        limits, decision = self._reserve(reservation, limits)
+        if not decision.admitted and self._settlements.flush():
+            # What has ended in this process, and was not settled yet, refuses nobody.
+            limits, decision = self._reserve(reservation, limits)
         headers = _headers(limits, decision)
         if not decision.admitted:
             raise self._refusal(limits, decision.readings, headers)
         self._leases.add(reservation)
-        return Admission(self, reservation, limits, headers)
+        return Admission(self, reservation, limits, headers, is_awaited=_is_awaited(limits, decision))
 
-    def settle(self, settlement: Settlement) -> None:
-        """End what :meth:`admit` began."""
+    def settle(self, settlement: Settlement, *, is_awaited: bool) -> None:
+        """End what :meth:`admit` began: before it returns, or soon."""
         self._leases.remove(settlement.reservation)
-        self._counters.settle([settlement])
+        if is_awaited:
+            self._settlements.at_once(settlement)
+        else:
+            self._settlements.soon(settlement)
+
+    def close(self) -> None:
+        """Settle what has ended."""
+        self._settlements.flush()
 
     def book(self, record: UsageRecord) -> None:
         """End what a process that died had begun, of which *record* is left."""
-        self._counters.settle([Settlement(record.id, totals_of(record))])
+        self._settlements.at_once(Settlement(record.id, totals_of(record)))
 
     def allowances(self, caller: Caller) -> dict[str, Allowance]:
         """What is left for *caller*, by ``key``, ``group`` and ``organisation``; those without limits are not there."""
         limits = limits_of(caller, _NOTHING, moment(self._clock()), requests=0)
+        self._settlements.flush()
         limits, decision = self._ask(limits, self._counters.look)
         left: dict[str, dict[str, float]] = {}
         for limit, reading in zip(limits, decision.readings, strict=True):
@@ -133,6 +156,9 @@ class Limiter:
                 in_dollars = limit.part == "budget" and limit.unit is Unit.USD
                 left.setdefault(limit.scope.kind, {})[limit.part] = amount / NANODOLLARS if in_dollars else amount
         return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(caller)}
+
+    def _reserve(self, reservation: str, limits: list[Limit]) -> tuple[list[Limit], Decision]:
+        return self._ask(limits, lambda claims: self._counters.reserve(reservation, claims, lease=LEASE_SECONDS))
 
     def _ask(
         self, limits: list[Limit], question: Callable[[Sequence[Claim]], Decision]
@@ -161,6 +187,7 @@ class Limiter:
         return True
 
     def _used_so_far(self, limit: Limit, budget: Budget) -> int:
+        self._settlements.flush()  # or the counters would add what the log has, too
         self._ship()
         row = self._spending.so_far(
             first_day=first_day(budget.period, moment(self._clock())),
@@ -179,6 +206,19 @@ class Limiter:
                 *max(spent, key=lambda pair: pair[0].claim.until or math.inf), headers, now=self._clock()
             )
         return _rate_limited(*max(refused, key=lambda pair: pair[1].wait), headers)
+
+
+def _is_awaited(limits: Sequence[Limit], decision: Decision) -> bool:
+    """Whether somebody may be refused for what this request holds, until it is settled.
+
+    Slots are what the same client waits for; where more than half is used, requests in other processes may be
+    near the limit.
+    """
+    return any(
+        limit.claim.kind is Kind.LEVEL
+        or (limit.claim.limit is not None and 2 * (reading.used + limit.claim.amount) > limit.claim.limit)
+        for limit, reading in zip(limits, decision.readings, strict=True)
+    )
 
 
 def _is_spent(limit: Limit, reading: Reading) -> bool:

@@ -151,6 +151,7 @@ class Worker:
             self._turn(1.0)
         self._drain()
         self._dispatcher.shutdown(timeout=1)
+        self._services.limiter.close()
         self._services.journal.close()
         return 0
 

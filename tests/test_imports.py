@@ -14,8 +14,8 @@ PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
     clock credential errors records reservations endpoint transmission http1
-    connections loop slots watch interfaces prices prepare usage settings segments caller
-    leases organisation ladder audit claims stores simulator
+    background connections loop slots interfaces prices prepare usage settings segments caller
+    watch leases settlements organisation ladder audit claims stores simulator
     keys limits
     groups exchange journal upstream logs
     prompts relay

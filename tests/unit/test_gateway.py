@@ -32,6 +32,7 @@ from llmgateway.limits import Limiter
 from llmgateway.organisation import OrganisationPolicy
 from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
 from llmgateway.relay import Drain
+from llmgateway.settlements import Settlements
 from llmgateway.simulator import Script, Simulator
 from llmgateway.slots import Slots
 from llmgateway.stores.circuit import Circuit
@@ -81,6 +82,7 @@ class House:
             self.counters,
             LoggedSpending(SQLiteUsageLog(database), circuit=Circuit("log", retry_after=1, clock=clock)),
             leases=Leases(self.counters),
+            settlements=Settlements(self.counters),
             ship=lambda: None,
             clock=clock,
         )

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from llmgateway.caller import Caller
-from llmgateway.claims import Estimate
+from llmgateway.claims import Estimate, limits_of
 from llmgateway.errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from llmgateway.leases import LEASE_SECONDS, Leases
 from llmgateway.limits import Limiter
@@ -28,6 +28,7 @@ from llmgateway.records import (
     UsageSource,
     moment,
 )
+from llmgateway.settlements import Settlements
 from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
 from tests.unit.parts import NEW_YEAR, draft
 
@@ -59,7 +60,10 @@ class Desk:
         self._requests = 0
         self.leases = Leases(self)
         self.renewed: list[list[str]] = []
-        self.limiter = Limiter(self.counters, self, leases=self.leases, ship=self._ship, clock=clock)
+        self.settlements = Settlements(self.counters, gather_seconds=3600)
+        self.limiter = Limiter(
+            self.counters, self, leases=self.leases, settlements=self.settlements, ship=self._ship, clock=clock
+        )
 
     def so_far(self, **filters):
         if self.log_is_away:
@@ -100,6 +104,39 @@ class Desk:
 def desk(tmp_path, clock):
     with closing(SQLiteDatabase(tmp_path / "gateway.sqlite")) as database:
         yield Desk(database, clock)
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "awaited"),
+    [
+        (Limits(tokens_per_minute=1000), 100, False),
+        (Limits(tokens_per_minute=1000), 101, True),
+        (Limits(tokens_per_minute=150), 1, True),
+        (Limits(parallel_requests=100), 1, True),
+        (Limits(tokens_per_minute=1000, requests_per_minute=1), 1, True),
+    ],
+)
+def test_settles_before_it_returns_where_somebody_may_wait(desk, limits, tokens, awaited):
+    """Slots, limits of which more than half is used, and what was underestimated are right at once; the rest soon."""
+    admission = desk.admit(caller(limits))
+    desk.settlements.at_once = lambda settlement: settled.append("at once")
+    desk.settlements.soon = lambda settlement: settled.append("soon")
+    settled: list[str] = []
+
+    admission.settle(draft(total_tokens=tokens))
+
+    assert ["at once" if awaited else "soon"] == settled
+
+
+def test_settles_what_waits_when_it_closes(desk):
+    """A process that stops leaves nothing to its leases."""
+    who = caller(Limits(tokens_per_minute=1000))
+    desk.admit(who).settle(draft(total_tokens=1))
+
+    desk.limiter.close()
+
+    (reading,) = desk.counters.look([limit.claim for limit in limits_of(who, HUNDRED, NEW_YEAR)]).readings
+    assert 1 == reading.used
 
 
 def test_who_has_no_limits_is_admitted_without_a_question(desk):
@@ -316,18 +353,12 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
     who = caller(budget(300, Unit.TOKENS))
     running = desk.admit(who)
     desk.admit(who).settle(desk.record(tokens=150))
-    desk.counters.forget([limit.claim.counter for limit in _limits(who)])
+    desk.counters.forget([limit.claim.counter for limit in limits_of(who, HUNDRED, NEW_YEAR)])
 
     desk.admit(who)  # 150 are known, and 100 may be needed
     desk.refusal(who)
     running.settle(desk.record(tokens=40))
     assert {"budget": 10} == desk.limiter.allowances(who)["key"].remaining
-
-
-def _limits(who: Caller):
-    from llmgateway.claims import limits_of
-
-    return limits_of(who, HUNDRED, NEW_YEAR)
 
 
 def test_while_the_usage_log_is_away_nobody_is_refused_for_an_unknown_budget(desk):
