@@ -135,7 +135,7 @@ def _share_fairly(limits: list[Limit], caller: Caller, estimate: Estimate) -> li
     """Let the organisation's tokens per minute know the key's own, by which an equal share of them is measured."""
     own = f"key:{caller.key.id}:tokens"
     shared = [
-        replace(limit, claim=replace(limit.claim, own=own))
+        replace(limit, claim=limit.claim._replace(own=own))
         if limit.scope.kind == _ORGANISATION and limit.part == "tokens_per_minute"
         else limit
         for limit in limits

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from .caller import Caller
@@ -65,7 +65,7 @@ class Admission:
             self._end({})
 
     def _end(self, used: Mapping[Unit, int]) -> None:
-        claims = [replace(limit.claim, amount=used.get(limit.unit, 0) if limit.unit else 0) for limit in self._limits]
+        claims = [limit.claim._replace(amount=used.get(limit.unit, 0) if limit.unit else 0) for limit in self._limits]
         # What was more than estimated would let others in who find no room.
         exceeds = any(claim.amount > limit.claim.amount for claim, limit in zip(claims, self._limits, strict=True))
         self._limiter.settle(Settlement(self._reservation, tuple(claims)), is_awaited=self._is_awaited or exceeds)

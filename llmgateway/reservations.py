@@ -27,9 +27,8 @@ class Kind(StrEnum):
     """What was used in a period. It begins with what the usage log says, and is unknown until it is told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What a request wants of one counter."""
+class Claim(NamedTuple):
+    """What a request wants of one counter. A tuple, since each request makes some dozen of them."""
 
     counter: str
     """Its name; the same counter is always claimed with the same kind."""

@@ -71,8 +71,10 @@ def test_is_told_by_every_process(pair, sessions):
     listed = [pair.admin("GET", "/admin/prompt/versions", connection=session).json() for session in sessions]
     assert listed[0] == listed[1]
     assert ["two", "one"] == [version["prompt"] for version in listed[0]["items"][:2]]
+    # Those of groups and keys have numbers of the same count.
     versions = [version["version"] for version in listed[0]["items"]]
-    assert list(range(versions[0], 0, -1)) == versions
+    assert sorted(versions, reverse=True) == versions
+    assert len({*versions}) == len(versions)
 
 
 def test_survives_a_restart(start_gateway, azure):

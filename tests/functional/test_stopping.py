@@ -148,7 +148,7 @@ def test_replaces_a_worker_that_died(start_gateway, azure, stream, records):
     azure.script(Script(stall_after_events=3))
     connection = gateway.connect_to(victim)
     connection.request("POST", "/v1/chat/completions", HELLO, {"Authorization": f"Bearer {key}"})
-    connection.getresponse().close()
+    answer = connection.getresponse()  # not closed yet: a client that leaves is another matter
 
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: victim not in gateway.workers(), what="the end of the worker")
@@ -160,7 +160,7 @@ def test_replaces_a_worker_that_died(start_gateway, azure, stream, records):
     assert ["interrupted", "ok"] == [record["outcome"] for record in booked]
     replacement = gateway.connect_to(*({*gateway.workers()} - {survivor}))
     assert 200 == gateway.chat(key, connection=replacement).status
-    for used in (connection, replacement):
+    for used in (answer, connection, replacement):
         used.close()
     gateway.stop()
 

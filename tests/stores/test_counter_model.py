@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import Phase, settings
@@ -289,7 +289,7 @@ class Comparison(RuleBasedStateMachine):
             names = [name for name in self.made if not running or name in self.model.running]
             if names:
                 name = data.draw(st.sampled_from(names))
-                claims = tuple(replace(claim, amount=amount) for claim in self.made.pop(name))
+                claims = tuple(claim._replace(amount=amount) for claim in self.made.pop(name))
                 self.model.settle(name, claims)
                 self.store.settle([Settlement(name, claims)])
         self.look()

@@ -21,6 +21,8 @@ RETURNED_AT_ONCE = 50
 """Leases that ran out and are cleared away by one call: dead processes are paid for in small coins."""
 SWEPT_AT_ONCE = 100
 """Counters that are looked at once a second, for whether anybody has used them lately."""
+STORED_AT_ONCE = 100
+"""Counters of one statement; a request has twelve at most."""
 SETTLED_AT_ONCE = 100
 """Settlements of one transaction, so that those who reserve do not wait long."""
 
@@ -96,7 +98,8 @@ class SQLiteCounters:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         for start in range(0, len(settlements), SETTLED_AT_ONCE):
             with self._database.transaction() as connection:
-                turn = self._turn(connection)
+                # Not those that ran out: that is for whoever reserves.
+                turn = _Turn(connection, self._clock())
                 for settlement in settlements[start : start + SETTLED_AT_ONCE]:
                     turn.settle(settlement)
                 turn.store()
@@ -165,15 +168,19 @@ class _Turn:
             self.tallies[name] = TALLIES[kind](array("q", found.get(name, b"")), self.second)
 
     def store(self) -> None:
-        self._connection.executemany(
-            "INSERT INTO counters VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, numbers = excluded.numbers",
-            [
-                (name, tally.expires_at(), tally.numbers.tobytes())
-                for name, tally in self.tallies.items()
-                if tally.numbers or not isinstance(tally, Total)
-            ],
-        )
+        rows = [
+            (name, tally.expires_at(), tally.numbers.tobytes())
+            for name, tally in self.tallies.items()
+            if tally.numbers or not isinstance(tally, Total)
+        ]
+        # Many in one statement: each lets go of Python's lock, and a busy process waits for that again.
+        for start in range(0, len(rows), STORED_AT_ONCE):
+            some = rows[start : start + STORED_AT_ONCE]
+            self._connection.execute(
+                f"INSERT INTO counters VALUES {', '.join(['(?, ?, ?)'] * len(some))} "  # noqa: S608
+                "ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, numbers = excluded.numbers",
+                [value for row in some for value in row],
+            )
 
     def unknown(self, claims: Sequence[Claim]) -> tuple[str, ...]:
         return tuple(
@@ -221,7 +228,8 @@ class _Turn:
 
     def settle(self, settlement: Settlement) -> None:
         found = self._connection.execute(
-            "DELETE FROM leases WHERE reservation = ? RETURNING claims", (settlement.reservation,)
+            "DELETE FROM leases WHERE reservation = ? AND expires_at > ? RETURNING claims",
+            (settlement.reservation, self.now),
         ).fetchone()
         held = orjson.loads(found[0]) if found else []
         true_amounts = {claim.counter: claim.amount for claim in settlement.claims}
