@@ -32,6 +32,10 @@ BUSY_SECONDS = 1.0
 """When to come back where that depends on requests that are running."""
 
 _ATTEMPTS = 3  # to tell what totals begin with, where somebody empties the store at the same time
+_FAR = {Kind.WINDOW: 2, Kind.TOTAL: 2, Kind.LEVEL: 8}
+"""How many times what is used a limit has to be, for nobody to reach it in the moment in which settlements gather:
+short requests one after the other take and leave many slots in that time."""
+
 _NOTHING = Estimate(tokens=0, cost_usd=0.0)
 
 
@@ -43,14 +47,13 @@ class Admission:
         limiter: Limiter,
         reservation: str,
         limits: Sequence[Limit],
+        readings: Sequence[Reading],
         headers: dict[str, str],
-        *,
-        is_awaited: bool = False,
     ) -> None:
         self._limiter = limiter
         self._reservation = reservation
         self._limits = limits
-        self._is_awaited = is_awaited
+        self._readings = readings
         self.headers = headers
         """``x-ratelimit-*`` of the key."""
 
@@ -65,10 +68,12 @@ class Admission:
             self._end({})
 
     def _end(self, used: Mapping[Unit, int]) -> None:
-        claims = [limit.claim._replace(amount=used.get(limit.unit, 0) if limit.unit else 0) for limit in self._limits]
-        # What was more than estimated would let others in who find no room.
-        exceeds = any(claim.amount > limit.claim.amount for claim, limit in zip(claims, self._limits, strict=True))
-        self._limiter.settle(Settlement(self._reservation, tuple(claims)), is_awaited=self._is_awaited or exceeds)
+        amounts = [used.get(limit.unit, 0) if limit.unit else 0 for limit in self._limits]
+        claims = [limit.claim._replace(amount=amount) for limit, amount in zip(self._limits, amounts, strict=True)]
+        self._limiter.settle(
+            Settlement(self._reservation, tuple(claims)),
+            is_awaited=any(map(_is_awaited, self._limits, self._readings, amounts)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class Limiter:
         """
         limits = limits_of(caller, estimate, moment(self._clock()))
         if not limits:
-            return Admission(self, reservation, (), {})
+            return Admission(self, reservation, (), (), {})
         limits, decision = self._reserve(reservation, limits)
         if not decision.admitted and self._settlements.flush():
             # What has ended in this process, and was not settled yet, refuses nobody.
@@ -126,7 +131,7 @@ class Limiter:
         if not decision.admitted:
             raise self._refusal(limits, decision.readings, headers)
         self._leases.add(reservation)
-        return Admission(self, reservation, limits, headers, is_awaited=_is_awaited(limits, decision))
+        return Admission(self, reservation, limits, decision.readings, headers)
 
     def settle(self, settlement: Settlement, *, is_awaited: bool) -> None:
         """End what :meth:`admit` began: before it returns, or soon."""
@@ -208,17 +213,10 @@ class Limiter:
         return _rate_limited(*max(refused, key=lambda pair: pair[1].wait), headers)
 
 
-def _is_awaited(limits: Sequence[Limit], decision: Decision) -> bool:
-    """Whether somebody may be refused for what this request holds, until it is settled.
-
-    Slots are what the same client waits for; where more than half is used, requests in other processes may be
-    near the limit.
-    """
-    return any(
-        limit.claim.kind is Kind.LEVEL
-        or (limit.claim.limit is not None and 2 * (reading.used + limit.claim.amount) > limit.claim.limit)
-        for limit, reading in zip(limits, decision.readings, strict=True)
-    )
+def _is_awaited(limit: Limit, reading: Reading, used: int) -> bool:
+    """Whether another process may judge somebody wrongly by what this request held, until it is settled."""
+    claim = limit.claim
+    return claim.limit is not None and _FAR[claim.kind] * (reading.used + max(claim.amount, used)) > claim.limit
 
 
 def _is_spent(limit: Limit, reading: Reading) -> bool:

@@ -110,9 +110,11 @@ def desk(tmp_path, clock):
     ("limits", "tokens", "awaited"),
     [
         (Limits(tokens_per_minute=1000), 100, False),
-        (Limits(tokens_per_minute=1000), 101, True),
+        (Limits(tokens_per_minute=1000), 500, False),
+        (Limits(tokens_per_minute=1000), 501, True),
         (Limits(tokens_per_minute=150), 1, True),
-        (Limits(parallel_requests=100), 1, True),
+        (Limits(parallel_requests=7), 1, True),
+        (Limits(parallel_requests=8), 1, False),
         (Limits(tokens_per_minute=1000, requests_per_minute=1), 1, True),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
+import threading
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import orjson
 
@@ -17,14 +20,18 @@ from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
 from .fair_share import FairShare
 from .tallies import TALLIES, Tally, Total, Window
 
+T = TypeVar("T")
+
 RETURNED_AT_ONCE = 50
-"""Leases that ran out and are cleared away by one call: dead processes are paid for in small coins."""
+"""Leases that ran out and are cleared away by one turn: dead processes are paid for in small coins."""
 SWEPT_AT_ONCE = 100
 """Counters that are looked at once a second, for whether anybody has used them lately."""
-STORED_AT_ONCE = 100
-"""Counters of one statement; a request has twelve at most."""
 SETTLED_AT_ONCE = 100
-"""Settlements of one transaction, so that those who reserve do not wait long."""
+"""Settlements of one turn, so that those who reserve do not wait long."""
+JOBS_AT_ONCE = 100
+"""What one turn does for the threads that wait for it."""
+SIZES = (64, 16, 4, 1)
+"""So many rows are written, and names looked up, by one statement: few statements, and few different ones."""
 
 COUNTERS: tuple[tuple[str, ...], ...] = (
     (
@@ -70,6 +77,10 @@ class Database(Protocol):
 class SQLiteCounters:
     """A :class:`~llmgateway.interfaces.CounterStore`: every call is one transaction, and they take turns.
 
+    What several threads want at the same time is done in one: each statement lets go of Python's lock, and
+    in a busy process getting it back takes longer than the statement. Whoever comes first does the work of
+    those who have come meanwhile.
+
     Args:
         database: Of the shape ``COUNTERS``.
         clock: Seconds since the epoch, the same for everybody who shares the database.
@@ -78,167 +89,206 @@ class SQLiteCounters:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._jobs: deque[_Job[object]] = deque()
+        self._working = threading.Lock()
+        self._pid = os.getpid()
         self._swept_at = 0
         self._swept_to = ""
+        self._asked: dict[tuple[str, str], int] = {}
 
     def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
-        with self._database.transaction() as connection:
-            turn = self._turn(connection)
-            turn.load((claim.counter, claim.kind) for claim in claims)
-            unknown = turn.unknown(claims)
-            if unknown:
-                return Decision(admitted=False, readings=(), unknown=unknown)
-            shares = turn.shares(claims)
-            readings = turn.judge(claims, shares)
-            admitted = all(reading.fits for reading in readings)
-            if admitted and claims:
-                turn.claim(reservation, claims, shares, expires_at=turn.now + lease)
-        return Decision(admitted=admitted, readings=tuple(readings))
+        return self._do(lambda turn: turn.reserve(reservation, claims, lease=lease), _named(claims))
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         for start in range(0, len(settlements), SETTLED_AT_ONCE):
-            with self._database.transaction() as connection:
-                # Not those that ran out: that is for whoever reserves.
-                turn = _Turn(connection, self._clock())
-                for settlement in settlements[start : start + SETTLED_AT_ONCE]:
-                    turn.settle(settlement)
-                turn.store()
+            self._settle(settlements[start : start + SETTLED_AT_ONCE])
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
-        with self._database.transaction() as connection:
-            expires_at = self._turn(connection).now + lease
-            connection.executemany(
-                "UPDATE leases SET expires_at = ? WHERE reservation = ?",
-                [(expires_at, reservation) for reservation in reservations],
-            )
+        self._do(lambda turn: turn.renew(reservations, lease=lease))
 
     def look(self, claims: Sequence[Claim]) -> Decision:
-        with self._database.transaction() as connection:
-            turn = self._turn(connection)
-            turn.load((claim.counter, claim.kind) for claim in claims)
-            unknown = turn.unknown(claims)
-            readings = () if unknown else tuple(turn.read(claims))
-        return Decision(
-            admitted=not unknown and all(reading.fits for reading in readings), readings=readings, unknown=unknown
-        )
+        return self._do(lambda turn: turn.look(claims), _named(claims))
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        with self._database.transaction() as connection:
-            turn = self._turn(connection)
-            turn.load([(counter, Kind.TOTAL)])
-            total = turn.tallies[counter]
-            if isinstance(total, Total) and not total.numbers:
-                total.seed(used, epoch=secrets.randbits(53), until=until)
-                turn.store()
+        self._do(lambda turn: turn.seed(counter, used, until=until), [(counter, Kind.TOTAL)])
 
     def forget(self, counters: Sequence[str]) -> None:
-        with self._database.transaction() as connection:
-            connection.executemany("DELETE FROM counters WHERE name = ?", [(counter,) for counter in counters])
+        self._do(lambda turn: turn.forget(counters))
+
+    def _settle(self, settlements: Sequence[Settlement]) -> None:
+        self._do(
+            lambda turn: turn.settle(settlements),
+            _named(claim for settlement in settlements for claim in settlement.claims),
+            ending=[settlement.reservation for settlement in settlements],
+        )
+
+    def _do(
+        self,
+        work: Callable[[_Turn], T],
+        counters: Sequence[tuple[str, str]] = (),
+        *,
+        ending: Sequence[str] = (),
+    ) -> T:
+        if self._pid != os.getpid():  # a lock that was held when the parent forked is never let go of here
+            self._pid, self._jobs, self._working = os.getpid(), deque(), threading.Lock()
+        job = _Job(work, counters, ending)
+        self._jobs.append(job)  # type: ignore[arg-type]
+        with self._working:
+            while not job.is_done:
+                self._work()
+        return job.result()
+
+    def _work(self) -> None:
+        jobs = [self._jobs.popleft() for _ in range(min(len(self._jobs), JOBS_AT_ONCE))]
+        try:
+            with self._database.transaction() as connection:
+                turn = self._turn(connection)
+                turn.take([reservation for job in jobs for reservation in job.ending])
+                turn.load({counter: kind for job in jobs for counter, kind in job.counters}.items())
+                for job in jobs:
+                    job.do(turn)
+                turn.store()
+        except Exception as error:  # noqa: BLE001 - each of the threads raises it
+            # Nothing of it is done, and nobody was counted.
+            self._asked.clear()
+            for job in jobs:
+                job.error = error
+        finally:
+            for job in jobs:
+                job.is_done = True
 
     def _turn(self, connection: sqlite3.Connection) -> _Turn:
         # The time is asked when the transaction has begun: then it goes the way of the transactions.
-        turn = _Turn(connection, self._clock())
+        turn = _Turn(connection, self._clock(), self._asked)
         turn.give_back()
         if turn.second != self._swept_at:
             self._swept_at = turn.second
             self._swept_to = turn.sweep(self._swept_to)
+            self._asked.clear()
         return turn
+
+
+class _Job(Generic[T]):
+    """What one thread wants done, and what came of it."""
+
+    __slots__ = ("_result", "_work", "counters", "ending", "error", "is_done")
+
+    def __init__(self, work: Callable[[_Turn], T], counters: Sequence[tuple[str, str]], ending: Sequence[str]) -> None:
+        self._work = work
+        self._result: T | None = None
+        self.counters = counters
+        self.ending = ending
+        self.error: Exception | None = None
+        self.is_done = False
+
+    def do(self, turn: _Turn) -> None:
+        self._result = self._work(turn)
+
+    def result(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self._result  # type: ignore[return-value]
 
 
 class _Turn:
     """What one transaction knows of the counters: read when first needed, written at its end."""
 
-    def __init__(self, connection: sqlite3.Connection, now: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: float, asked: dict[tuple[str, str], int]) -> None:
         self._connection = connection
         self.now = now
         self.second = int(now)
-        self.tallies: dict[str, Tally] = {}
+        self._asked = asked
+        self._tallies: dict[str, Tally] = {}
+        self._changed: set[str] = set()
+        self._taken: dict[str, bytes] = {}
+        self._leases: list[tuple[str, float, bytes]] = []
+        self._shares: dict[str, FairShare] = {}
+
+    # What the counters are asked
+
+    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
+        decision = self._judge(claims)
+        if decision.admitted and claims:
+            held = [
+                (claim.counter, claim.kind, claim.amount, self._to_change(claim.counter).claim(claim))
+                for claim in claims
+            ]
+            self._leases.append((reservation, self.now + lease, orjson.dumps(held)))
+            for _, claim in _shared(claims):
+                self._share(claim).admit(claim)
+        return decision
+
+    def look(self, claims: Sequence[Claim]) -> Decision:
+        unknown = self._unknown(claims)
+        readings = () if unknown else tuple(self._read(claims))
+        return _decision(readings, unknown)
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        for settlement in settlements:
+            self._settle(settlement)
+
+    def renew(self, reservations: Sequence[str], *, lease: float) -> None:
+        self._connection.executemany(
+            "UPDATE leases SET expires_at = ? WHERE reservation = ?",
+            [(self.now + lease, reservation) for reservation in reservations],
+        )
+
+    def seed(self, counter: str, used: int, *, until: int | None) -> None:
+        total = self._tallies[counter]
+        if isinstance(total, Total) and not total.numbers:
+            total.seed(used, epoch=secrets.randbits(53), until=until)
+            self._changed.add(counter)
+
+    def forget(self, counters: Sequence[str]) -> None:
+        self._connection.executemany("DELETE FROM counters WHERE name = ?", [(counter,) for counter in counters])
+        for counter in counters:
+            if counter in self._tallies:
+                self._tallies[counter] = Total(array("q"), self.second)
+            self._changed.discard(counter)
+
+    # What they remember
 
     def load(self, counters: Iterable[tuple[str, str]]) -> None:
-        kinds = {name: kind for name, kind in counters if name not in self.tallies}
-        if not kinds:
-            return
-        found = dict(
-            self._connection.execute(
-                f"SELECT name, numbers FROM counters WHERE name IN ({', '.join('?' * len(kinds))}) AND expires_at > ?",  # noqa: S608
-                (*kinds, self.second),
+        kinds = {name: kind for name, kind in counters if name not in self._tallies}
+        for names in _in_sizes(list(kinds)):
+            found = dict(
+                self._connection.execute(
+                    f"SELECT name, numbers FROM counters WHERE name IN ({_places(names)}) AND expires_at > ?",  # noqa: S608
+                    (*names, self.second),
+                )
             )
-        )
-        for name, kind in kinds.items():
-            self.tallies[name] = TALLIES[kind](array("q", found.get(name, b"")), self.second)
+            for name in names:
+                self._tallies[name] = TALLIES[kinds[name]](array("q", found.get(name, b"")), self.second)
+
+    def take(self, reservations: Sequence[str]) -> None:
+        """Take the leases that are about to end; those that ran out have been given back."""
+        for some in _in_sizes(reservations):
+            self._taken.update(
+                self._connection.execute(
+                    f"DELETE FROM leases WHERE reservation IN ({_places(some)}) RETURNING reservation, claims",  # noqa: S608
+                    some,
+                ).fetchall()
+            )
 
     def store(self) -> None:
-        rows = [
+        rows = [(name, self._tallies[name]) for name in self._changed]
+        written = [
             (name, tally.expires_at(), tally.numbers.tobytes())
-            for name, tally in self.tallies.items()
+            for name, tally in rows
             if tally.numbers or not isinstance(tally, Total)
         ]
-        # Many in one statement: each lets go of Python's lock, and a busy process waits for that again.
-        for start in range(0, len(rows), STORED_AT_ONCE):
-            some = rows[start : start + STORED_AT_ONCE]
-            self._connection.execute(
-                f"INSERT INTO counters VALUES {', '.join(['(?, ?, ?)'] * len(some))} "  # noqa: S608
-                "ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, numbers = excluded.numbers",
-                [value for row in some for value in row],
-            )
-
-    def unknown(self, claims: Sequence[Claim]) -> tuple[str, ...]:
-        return tuple(
-            claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self.tallies[claim.counter].numbers
+        self._write(
+            "INSERT INTO counters VALUES {} "
+            "ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, numbers = excluded.numbers",
+            written,
         )
+        self._write("INSERT INTO leases VALUES {}", self._leases)
 
-    def read(self, claims: Sequence[Claim]) -> list[Reading]:
-        return [self.tallies[claim.counter].read(claim, self.now) for claim in claims]
-
-    def shares(self, claims: Sequence[Claim]) -> dict[int, FairShare]:
-        """The sharing of each claimed window that is shared, by the place of the claim."""
-        return {
-            place: FairShare(self._connection, claim, self.now)
-            for place, claim in enumerate(claims)
-            if claim.own is not None and claim.limit is not None
-        }
-
-    def judge(self, claims: Sequence[Claim], shares: Mapping[int, FairShare]) -> list[Reading]:
-        """Say of each claim whether it fits, with regard to those who share."""
-        readings = self.read(claims)
-        fits_elsewhere = all(reading.fits for place, reading in enumerate(readings) if place not in shares)
-        for place, share in shares.items():
-            readings[place] = share.judge(
-                readings[place],
-                self._window(claims[place].counter),
-                self._window(claims[place].own),
-                fits_elsewhere=fits_elsewhere,
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        for some in _in_sizes(rows):
+            self._connection.execute(
+                statement.format(", ".join(["(?, ?, ?)"] * len(some))), [value for row in some for value in row]
             )
-        return readings
-
-    def _window(self, name: str | None) -> Window:
-        window = self.tallies.get(name or "")
-        if not isinstance(window, Window):
-            raise TypeError(f"{name!r} is no window among the claims")
-        return window
-
-    def claim(
-        self, reservation: str, claims: Sequence[Claim], shares: Mapping[int, FairShare], *, expires_at: float
-    ) -> None:
-        held = [(claim.counter, claim.kind, claim.amount, self.tallies[claim.counter].claim(claim)) for claim in claims]
-        self._connection.execute("INSERT INTO leases VALUES (?, ?, ?)", (reservation, expires_at, orjson.dumps(held)))
-        for share in shares.values():
-            share.admit()
-        self.store()
-
-    def settle(self, settlement: Settlement) -> None:
-        found = self._connection.execute(
-            "DELETE FROM leases WHERE reservation = ? AND expires_at > ? RETURNING claims",
-            (settlement.reservation, self.now),
-        ).fetchone()
-        held = orjson.loads(found[0]) if found else []
-        true_amounts = {claim.counter: claim.amount for claim in settlement.claims}
-        self.load((claim.counter, claim.kind) for claim in settlement.claims)
-        self.load((counter, kind) for counter, kind, _, _ in held)
-        for counter, _, amount, mark in held:
-            self.tallies[counter].settle(amount, mark, true_amounts.pop(counter, 0))
-        for counter, amount in true_amounts.items():
-            self.tallies[counter].add(amount)
 
     def give_back(self) -> None:
         """Let levels and totals have again what is held by leases that ran out."""
@@ -252,8 +302,7 @@ class _Turn:
         returning = [claim for claim in claims if claim[1] != Kind.WINDOW]
         self.load((counter, kind) for counter, kind, _, _ in returning)
         for counter, _, amount, mark in returning:
-            self.tallies[counter].settle(amount, mark, 0)
-        self.store()
+            self._to_change(counter).settle(amount, mark, 0)
 
     def sweep(self, after: str) -> str:
         """Forget some of what nobody uses any more, behind *after* in the order of names; return where to go on."""
@@ -269,3 +318,82 @@ class _Turn:
         self._connection.execute("DELETE FROM askers WHERE until <= ?", (self.second,))
         self._connection.execute("DELETE FROM waiting WHERE until <= ?", (self.second,))
         return ""
+
+    def _settle(self, settlement: Settlement) -> None:
+        found = self._taken.pop(settlement.reservation, None)
+        held = orjson.loads(found) if found else []
+        true_amounts = {claim.counter: claim.amount for claim in settlement.claims}
+        self.load((counter, kind) for counter, kind, _, _ in held)
+        for counter, _, amount, mark in held:
+            self._to_change(counter).settle(amount, mark, true_amounts.pop(counter, 0))
+        for counter, amount in true_amounts.items():
+            self._to_change(counter).add(amount)
+
+    def _to_change(self, counter: str) -> Tally:
+        self._changed.add(counter)
+        return self._tallies[counter]
+
+    def _judge(self, claims: Sequence[Claim]) -> Decision:
+        """Say of each claim whether it fits, with regard to those who share a window."""
+        unknown = self._unknown(claims)
+        if unknown:
+            return _decision((), unknown)
+        readings = self._read(claims)
+        shared = _shared(claims)
+        if shared:
+            places = {place for place, _ in shared}
+            fits_elsewhere = all(reading.fits for place, reading in enumerate(readings) if place not in places)
+            for place, claim in shared:
+                windows = self._window(claim.counter), self._window(claim.own)
+                readings[place] = self._share(claim).judge(
+                    claim, readings[place], *windows, fits_elsewhere=fits_elsewhere
+                )
+        return _decision(tuple(readings), ())
+
+    def _unknown(self, claims: Sequence[Claim]) -> tuple[str, ...]:
+        return tuple(
+            claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self._tallies[claim.counter].numbers
+        )
+
+    def _read(self, claims: Sequence[Claim]) -> list[Reading]:
+        return [self._tallies[claim.counter].read(claim, self.now) for claim in claims]
+
+    def _window(self, name: str | None) -> Window:
+        window = self._tallies.get(name or "")
+        if not isinstance(window, Window):
+            raise TypeError(f"{name!r} is no window among the claims")
+        return window
+
+    def _share(self, claim: Claim) -> FairShare:
+        share = self._shares.get(claim.counter)
+        if share is None:
+            share = self._shares[claim.counter] = FairShare(
+                self._connection, claim.counter, self.now, asked=self._asked
+            )
+        return share
+
+
+def _named(claims: Iterable[Claim]) -> list[tuple[str, str]]:
+    return [(claim.counter, claim.kind) for claim in claims]
+
+
+def _shared(claims: Sequence[Claim]) -> list[tuple[int, Claim]]:
+    """The claims of windows that are shared fairly, with their places."""
+    return [(place, claim) for place, claim in enumerate(claims) if claim.own is not None and claim.limit is not None]
+
+
+def _decision(readings: tuple[Reading, ...], unknown: tuple[str, ...]) -> Decision:
+    admitted = not unknown and all(reading.fits for reading in readings)
+    return Decision(admitted=admitted, readings=readings, unknown=unknown)
+
+
+def _in_sizes(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    place = 0
+    for size in SIZES:
+        while len(rows) - place >= size:
+            yield rows[place : place + size]
+            place += size
+
+
+def _places(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

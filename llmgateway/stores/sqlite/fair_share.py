@@ -13,31 +13,42 @@ PATIENCE = 5
 
 
 class FairShare:
-    """The sharing of one window, as it concerns one claim, inside one transaction.
+    """The sharing of one window, inside one transaction.
 
     Who has used less than an equal share is below it. What one of those wanted and did not get is
     kept for it: those who are not below do not get it.
+
+    Args:
+        asked: Who is known to be counted, until when; for all transactions of one second.
     """
 
-    def __init__(self, connection: sqlite3.Connection, claim: Claim, now: float) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, counter: str, now: float, *, asked: dict[tuple[str, str], int]
+    ) -> None:
         self._connection = connection
-        self._claim = claim
+        self._counter = counter
         self._now = now
         self._second = int(now)
-        self._waits = False
+        self._asked = asked
+        self._waiting: dict[str, tuple[int, int]] = {
+            own: (amount, until)
+            for own, amount, until in connection.execute(
+                "SELECT own, amount, until FROM waiting WHERE counter = ?", (counter,)
+            )
+        }
 
-    def judge(self, reading: Reading, shared: Window, own: Window, *, fits_elsewhere: bool) -> Reading:
-        """What the claim gets to hear, which without the others would be *reading*."""
-        self._count(until=self._second + WINDOW_SECONDS + 1)
-        waiting = self._others_waiting()
+    def judge(self, claim: Claim, reading: Reading, shared: Window, own: Window, *, fits_elsewhere: bool) -> Reading:
+        """What *claim* gets to hear, which without the others would be *reading*."""
+        self._count(claim, until=self._second + WINDOW_SECONDS + 1)
+        waiting = self._others_waiting(claim)
         if reading.fits and not waiting:
             return reading  # nearly always
-        limit = self._claim.limit or 0
+        limit = claim.limit or 0
         below = own.used * self._sharing() < limit
-        surplus = shared.used + self._claim.amount - limit
+        surplus = shared.used + claim.amount - limit
         if not reading.fits:
             if below and fits_elsewhere:
-                self._wait(until=max(shared.leaves_at(surplus), self._second) + PATIENCE)
+                self._wait(claim, until=max(shared.leaves_at(surplus), self._second) + PATIENCE)
             return reading
         surplus += sum(amount for amount, _ in waiting)
         if below or surplus <= 0:
@@ -45,37 +56,36 @@ class FairShare:
         free_at = min(shared.leaves_at(surplus), max(until for _, until in waiting))
         return reading._replace(fits=False, wait=max(0.0, free_at - self._now))
 
-    def admit(self) -> None:
+    def admit(self, claim: Claim) -> None:
         """Let the one who asked wait no more."""
-        if self._waits:
-            self._connection.execute(
-                "DELETE FROM waiting WHERE counter = ? AND own = ?", (self._claim.counter, self._claim.own)
-            )
+        if self._waiting.pop(claim.own or "", None):
+            self._connection.execute("DELETE FROM waiting WHERE counter = ? AND own = ?", (self._counter, claim.own))
 
-    def _count(self, *, until: int) -> None:
+    def _count(self, claim: Claim, *, until: int) -> None:
+        who = (self._counter, claim.own or "")
+        if self._asked.get(who, 0) >= until:
+            return
         self._connection.execute(
             "INSERT INTO askers VALUES (?, ?, ?) "
             "ON CONFLICT DO UPDATE SET until = excluded.until WHERE until < excluded.until",
-            (self._claim.counter, self._claim.own, until),
+            (*who, until),
         )
+        self._asked[who] = until
 
     def _sharing(self) -> int:
         found = self._connection.execute(
-            "SELECT count(*) FROM askers WHERE counter = ? AND until > ?", (self._claim.counter, self._second)
+            "SELECT count(*) FROM askers WHERE counter = ? AND until > ?", (self._counter, self._second)
         ).fetchone()
         return int(found[0])
 
-    def _others_waiting(self) -> list[tuple[int, int]]:
-        waiting = self._connection.execute(
-            "SELECT own, amount, until FROM waiting WHERE counter = ?", (self._claim.counter,)
-        ).fetchall()
-        self._waits = any(own == self._claim.own for own, _, _ in waiting)
-        return [(amount, until) for own, amount, until in waiting if own != self._claim.own and until > self._second]
+    def _others_waiting(self, claim: Claim) -> list[tuple[int, int]]:
+        return [entry for own, entry in self._waiting.items() if own != claim.own and entry[1] > self._second]
 
-    def _wait(self, *, until: int) -> None:
-        self._count(until=until)
+    def _wait(self, claim: Claim, *, until: int) -> None:
+        self._count(claim, until=until)
         self._connection.execute(
             "INSERT INTO waiting VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET amount = excluded.amount, until = excluded.until",
-            (self._claim.counter, self._claim.own, self._claim.amount, until),
+            (self._counter, claim.own, claim.amount, until),
         )
+        self._waiting[claim.own or ""] = (claim.amount, until)
