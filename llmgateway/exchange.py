@@ -101,8 +101,7 @@ class Exchange:
             return
         try:
             counted, source = self._count(outcome, usage, estimated_completion_tokens)
-            record = self._record(outcome, counted, source, model)
-            self._end(replace(record, content_filter=tuple(sorted(content_filter))))
+            self._end(self._record(outcome, counted, source, model, content_filter))
         finally:
             self._on_end()
 
@@ -117,7 +116,14 @@ class Exchange:
                 finally:
                     self._on_end()
 
-    def _record(self, outcome: Outcome, counted: Usage, source: UsageSource, model: str | None) -> UsageRecord:
+    def _record(
+        self,
+        outcome: Outcome,
+        counted: Usage,
+        source: UsageSource,
+        model: str | None,
+        content_filter: Iterable[str] = (),
+    ) -> UsageRecord:
         return replace(
             self._draft,
             status=self._status,
@@ -129,6 +135,7 @@ class Exchange:
             reasoning_tokens=counted.reasoning_tokens,
             usage_source=source,
             cost_usd=cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices),
+            content_filter=tuple(sorted(content_filter)),
             ttft_ms=self._ttft_ms,
             duration_ms=self._elapsed_ms(),
             upstream_request_id=self._upstream_request_id,

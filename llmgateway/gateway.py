@@ -121,6 +121,8 @@ class Gateway:
         except GatewayError as error:
             error.headers.update(admission.headers)
             raise
+        if not admission.headers:
+            return reply
         return replace(reply, headers=[*reply.headers, *admission.headers.items()])
 
     def preview(self, caller: Caller, body: bytes) -> bytes:

@@ -17,12 +17,13 @@ from prometheus_client.registry import Collector
 from .interfaces import Books
 from .journal import Backlog
 from .ladder import Ladder, Rung
-from .records import UsageRecord
+from .records import Outcome, UsageRecord
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 # A plain answer takes from half a second to minutes, a first token from 0.1 s to as long as a
 # reasoning model thinks.
+_KINDS = ("prompt", "completion", "cached", "reasoning")
 _DURATIONS = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _FIRST_TEXTS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
@@ -101,6 +102,15 @@ class Metrics:
             registry=registry,
         )
 
+        # To look a label up takes as long as to count, and each request has six.
+        self._tokens_of = {kind: self._tokens.labels(kind) for kind in _KINDS}
+        self._duration_of = {stream: self._duration.labels(str(stream).lower()) for stream in (False, True)}
+        self._requests_of = {
+            (outcome, stream): self._requests.labels(outcome, str(stream).lower())
+            for outcome in Outcome
+            for stream in (False, True)
+        }
+
     def can_hold(self, requests: int) -> None:
         """Take note of how many requests this process relays at once."""
         self._slots.set(requests)
@@ -117,12 +127,11 @@ class Metrics:
         self._in_flight.dec()
         if record is None:
             return
-        stream = str(record.stream).lower()
-        self._requests.labels(record.outcome, stream).inc()
-        for kind in ("prompt", "completion", "cached", "reasoning"):
-            self._tokens.labels(kind).inc(getattr(record, f"{kind}_tokens"))
+        self._requests_of[record.outcome, record.stream].inc()
+        for kind, counter in self._tokens_of.items():
+            counter.inc(getattr(record, f"{kind}_tokens"))
         self._cost.inc(record.cost_usd or 0.0)
-        self._duration.labels(stream).observe(record.duration_ms / 1000)
+        self._duration_of[record.stream].observe(record.duration_ms / 1000)
         if record.ttft_ms is not None:
             self._first_text.observe(record.ttft_ms / 1000)
 

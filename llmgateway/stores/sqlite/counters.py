@@ -30,8 +30,8 @@ SETTLED_AT_ONCE = 100
 """Settlements of one turn, so that those who reserve do not wait long."""
 JOBS_AT_ONCE = 100
 """What one turn does for the threads that wait for it."""
-SIZES = (64, 16, 4, 1)
-"""So many rows are written, and names looked up, by one statement: few statements, and few different ones."""
+ROWS_AT_ONCE = 16
+"""So many rows are written, and names looked up, by one statement: few statements, and not many different ones."""
 
 COUNTERS: tuple[tuple[str, ...], ...] = (
     (
@@ -250,7 +250,7 @@ class _Turn:
 
     def load(self, counters: Iterable[tuple[str, str]]) -> None:
         kinds = {name: kind for name, kind in counters if name not in self._tallies}
-        for names in _in_sizes(list(kinds)):
+        for names in _some_at_once(list(kinds)):
             found = dict(
                 self._connection.execute(
                     f"SELECT name, numbers FROM counters WHERE name IN ({_places(names)}) AND expires_at > ?",  # noqa: S608
@@ -262,7 +262,7 @@ class _Turn:
 
     def take(self, reservations: Sequence[str]) -> None:
         """Take the leases that are about to end; those that ran out have been given back."""
-        for some in _in_sizes(reservations):
+        for some in _some_at_once(reservations):
             self._taken.update(
                 self._connection.execute(
                     f"DELETE FROM leases WHERE reservation IN ({_places(some)}) RETURNING reservation, claims",  # noqa: S608
@@ -285,7 +285,7 @@ class _Turn:
         self._write("INSERT INTO leases VALUES {}", self._leases)
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        for some in _in_sizes(rows):
+        for some in _some_at_once(rows):
             self._connection.execute(
                 statement.format(", ".join(["(?, ?, ?)"] * len(some))), [value for row in some for value in row]
             )
@@ -387,12 +387,9 @@ def _decision(readings: tuple[Reading, ...], unknown: tuple[str, ...]) -> Decisi
     return Decision(admitted=admitted, readings=readings, unknown=unknown)
 
 
-def _in_sizes(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    place = 0
-    for size in SIZES:
-        while len(rows) - place >= size:
-            yield rows[place : place + size]
-            place += size
+def _some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield rows[start : start + ROWS_AT_ONCE]
 
 
 def _places(values: Sequence[object]) -> str:
