@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -19,7 +19,6 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.wait import wait_for_read
 
 from .clock import Timer
@@ -50,12 +49,14 @@ class Connections:
         self._proxies = environment["proxies"]
         self._proxy = select_proxy(url, self._proxies)
         self._adapter = HTTPAdapter()
-        self._pool = _pool(self._adapter, url, self._proxy, _trusting(environment["verify"]))
+        self._tls = _trusting(environment["verify"])
+        self._pool = _pool(self._adapter, url, self._proxy, self._tls)
         self._connect_timeout = connect_timeout
         self._most = most
         self._timer = timer
         self._idle: deque[tuple[HTTPConnection, float]] = deque()
         self._closed = False
+        self._new: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
         # For those who forget to close it, as urllib3's pools do.
         weakref.finalize(self, _close_all, self._idle)
 
@@ -94,6 +95,7 @@ class Connections:
             if connection.is_closed:
                 connection.connect()
             _make_prompt_and_lasting(connection.sock)
+            self._new.add(connection)
         except BaseException:
             connection.close()
             raise
@@ -101,6 +103,11 @@ class Connections:
 
     def keep(self, connection: HTTPConnection) -> None:
         """Take back one that can be used again."""
+        if connection in self._new:
+            # Only now: what resumes a session comes with the first bytes of an answer (RFC 8446, section 4.6.1).
+            self._new.discard(connection)
+            if isinstance(connection.sock, ssl.SSLSocket):
+                self._tls.session = connection.sock.session
         if self._closed or len(self._idle) >= self._most:
             connection.close()
         else:
@@ -125,9 +132,22 @@ def _pool(adapter: HTTPAdapter, url: str, proxy: str | None, trusted: ssl.SSLCon
     return manager.connection_from_url(url)
 
 
-def _trusting(bundle: str | bool | None) -> ssl.SSLContext:
+class _TLS(ssl.SSLContext):
+    """Offers the other side the session of an earlier connection, which spares both the certificates.
+
+    urllib3's own context asks for no session that could be resumed.
+    """
+
+    session: ssl.SSLSession | None = None
+
+    def wrap_socket(self, sock: socket.socket, **kwargs: Any) -> ssl.SSLSocket:  # type: ignore[override]
+        return super().wrap_socket(sock, **{"session": self.session, **kwargs})
+
+
+def _trusting(bundle: str | bool | None) -> _TLS:
     """Make the one context for all connections: to read the certificates takes longer than a hundred requests."""
-    context = create_urllib3_context()
+    context = _TLS(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if bundle is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -641,6 +641,27 @@ class TestTLS:
 
         assert got[0].startswith(b"POST /chat/completions HTTP/1.1\r\n")
 
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_a_new_connection_resumes_the_session_of_an_earlier_one(self, certificate, monkeypatch, version):
+        """A connection that Azure has closed is replaced without the certificates' work, and in the same trust."""
+        pem, _ = certificate
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(pem)
+        tls.maximum_version = version
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        resumed = []
+
+        def answer(wire: ssl.SSLSocket) -> None:
+            resumed.append(wire.session_reused)
+            wire.sendall(OK)
+
+        with raw_server(answer, answer, tls=tls) as (port, _), upstream_to(f"https://localhost:{port}") as upstream:
+            read(send(upstream))
+            wait_for_the_end_of_what_is_kept(upstream)
+            read(send(upstream))
+
+        assert [False, True] == resumed
+
 
 class TestProxies:
     def test_come_from_the_environment_once(self, monkeypatch):
