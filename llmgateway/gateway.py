@@ -157,8 +157,12 @@ class Gateway:
         """Let the request in: know whose it is, what goes to Azure, and that its limits allow it."""
         arrived, now = self._timer(), self._clock()
         caller = self.keys.authenticate(request.key)
-        chat = self._prepare(caller, request.body)
-        credential = self.policy.credential(caller.organisation)
+        try:
+            chat = self._prepare(caller, request.body)
+            credential = self.policy.credential(caller.organisation)
+        except GatewayError as error:
+            error.headers.update(self._limiter.headers(caller))
+            raise
         draft = _draft(request, caller.key, chat, now)
         admission = self._limiter.admit(request.id, caller, _estimate(draft, chat, caller))
         transmission = Transmission()

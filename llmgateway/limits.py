@@ -162,6 +162,12 @@ class Limiter:
                 left.setdefault(limit.scope.kind, {})[limit.part] = amount / NANODOLLARS if in_dollars else amount
         return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(caller)}
 
+    def headers(self, caller: Caller) -> dict[str, str]:
+        """``x-ratelimit-*`` for an answer to a request that claims nothing."""
+        limits = limits_of(caller, _NOTHING, moment(self._clock()), requests=0)
+        windows = [limit for limit in limits if limit.scope.kind == "key" and limit.claim.kind is Kind.WINDOW]
+        return _headers(windows, self._counters.look([limit.claim for limit in windows])) if windows else {}
+
     def _reserve(self, reservation: str, limits: list[Limit]) -> tuple[list[Limit], Decision]:
         return self._ask(limits, lambda claims: self._counters.reserve(reservation, claims, lease=LEASE_SECONDS))
 
@@ -270,8 +276,9 @@ def _headers(limits: Sequence[Limit], decision: Decision) -> dict[str, str]:
     for limit, reading in zip(limits, decision.readings, strict=True):
         claim = limit.claim
         if limit.scope.kind == "key" and claim.kind is Kind.WINDOW and claim.limit is not None:
-            used = reading.used + (claim.amount if decision.admitted else 0)
-            full_in = WINDOW_SECONDS + 1 if decision.admitted else math.ceil(reading.empties_in)
+            claimed = claim.amount if decision.admitted else 0
+            used = reading.used + claimed
+            full_in = WINDOW_SECONDS + 1 if claimed else math.ceil(reading.empties_in)
             headers[f"x-ratelimit-limit-{limit.unit}"] = str(claim.limit)
             headers[f"x-ratelimit-remaining-{limit.unit}"] = str(max(0, claim.limit - used))
             headers[f"x-ratelimit-reset-{limit.unit}"] = f"{full_in}s"

@@ -296,6 +296,22 @@ def test_an_error_after_admission_has_the_headers_too(house):
     assert {"requests_per_minute": 5} == allowance.remaining
 
 
+@pytest.mark.parametrize("change", [{"body": b"{"}, {"model": "o3"}])
+def test_an_error_before_admission_has_the_headers_too(house, azure, change):
+    """What is refused for its body or its model takes nothing, and still says what is left."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5), "models": ("gpt-4o-mini",)})
+    gateway = house.gateway()
+    read(gateway.complete(house.request()))
+
+    with pytest.raises(GatewayError) as refused:
+        gateway.complete(house.request(name="req-2", **change))
+
+    assert ("5", "4", "61s") == tuple(
+        refused.value.headers[f"x-ratelimit-{what}-requests"] for what in ("limit", "remaining", "reset")
+    )
+    assert 1 == len(azure.served)
+
+
 def test_the_groups_prompt_and_models_hold(house, azure):
     """A group's prompt takes the place of the organisation's, and what it leaves out nobody in it may use."""
     house.set_prompt("Be brief.")
