@@ -95,6 +95,12 @@ class Conflict(GatewayError):
     status, type, code = 409, "invalid_request_error", "already_exists"
 
 
+class InUse(GatewayError):
+    """What should be removed is needed by something else."""
+
+    status, type, code = 409, "invalid_request_error", "in_use"
+
+
 class InvalidRequest(GatewayError):
     """The body of a completion is not what the API takes."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from .clock import Timer
 from .interfaces import Books
@@ -12,6 +14,8 @@ from .limits import Admission
 from .prices import cost_usd
 from .records import Outcome, Prices, Usage, UsageRecord, UsageSource
 from .transmission import Transmission
+
+log = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -124,6 +128,9 @@ class Exchange:
         model: str | None,
         content_filter: Iterable[str] = (),
     ) -> UsageRecord:
+        cost = cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices)
+        if cost is None and counted.total_tokens:
+            _say_that_no_price_is_known(self._draft.deployment)
         return replace(
             self._draft,
             status=self._status,
@@ -134,7 +141,7 @@ class Exchange:
             cached_tokens=counted.cached_tokens,
             reasoning_tokens=counted.reasoning_tokens,
             usage_source=source,
-            cost_usd=cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices),
+            cost_usd=cost,
             content_filter=tuple(sorted(content_filter)),
             ttft_ms=self._ttft_ms,
             duration_ms=self._elapsed_ms(),
@@ -175,3 +182,13 @@ class Exchange:
 
     def _elapsed_ms(self) -> float:
         return round((self._timer() - self._arrived) * 1000, 3)
+
+
+@lru_cache(maxsize=1000)
+def _say_that_no_price_is_known(deployment: str) -> None:
+    # Once: what keeps this from happening again is up to the admin.
+    log.warning(
+        "No price is known for %r: it costs nothing in reports and of budgets in dollars. Set one with "
+        "PUT /admin/models/{name} or llmgateway models set.",
+        deployment,
+    )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from .clock import Clock
-from .errors import Conflict, NotFound
+from .errors import InUse, NotFound
 from .interfaces import KeyStore, OrganisationStore
 from .records import Group, Prompt, moment
 
@@ -56,9 +56,9 @@ class Groups:
 
         Raises:
             NotFound: there is no such group.
-            Conflict: keys are in it, which would have no limits of the group any more.
+            InUse: keys are in it, which would have no limits of the group any more.
         """
         self.get(name)
         if self._keys.list(group=name, limit=1):
-            raise Conflict("There are keys in this group. Remove them, or move them to another group, first.")
+            raise InUse("There are keys in this group. Remove them, or move them to another group, first.")
         self._store.remove_group(name)

@@ -19,8 +19,9 @@ COMPLETION_TOKENS = 256
 """Assumed of an answer where the client sets no bound: a chat's answer has some hundred, and what it really
 had is settled at its end."""
 
-LARGEST_ESTIMATE = 2**31
-"""Tokens; no model has a longer answer, and budgets in nanodollars stay whole numbers below it."""
+LARGEST_COUNT = 2**31
+"""Tokens of one request, estimated or reported; no model takes or gives more, and in nanodollars they are whole numbers
+that every counter holds."""
 
 DONE = b"data: [DONE]"
 
@@ -109,7 +110,7 @@ def parse_usage(document: Any) -> Usage | None:
 
 def _count(counts: Any, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and 0 <= value < 2**53 else 0
+    return value if isinstance(value, int) and 0 <= value <= LARGEST_COUNT else 0
 
 
 def model_name(document: dict[str, Any]) -> str | None:
@@ -156,19 +157,32 @@ def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "") -> int:
                 text = part.get("text")
                 if isinstance(text, str):
                     characters += len(text)
-                elif part.get("type") == "image_url":
+                if part.get("type") == "image_url":
                     images += 1
+        characters += _characters_of_calls(message.get("tool_calls"))
     return -(-characters // CHARACTERS_PER_TOKEN) + images * TOKENS_PER_IMAGE
 
 
 def estimate_completion_tokens(document: Mapping[str, Any]) -> int:
     """The most that the answer may have, as Azure counts it on arrival: the client's bound, for each choice.
 
-    What is no number is Azure's to refuse and counts as not given.
+    Of two bounds the larger: which of them holds is the model's to say. What is no number is Azure's to refuse
+    and counts as not given.
     """
-    bound = _bound(document.get("max_completion_tokens")) or _bound(document.get("max_tokens")) or COMPLETION_TOKENS
-    return min(bound * (_bound(document.get("n")) or 1), LARGEST_ESTIMATE)
+    bound = max(_bound(document.get("max_completion_tokens")), _bound(document.get("max_tokens"))) or COMPLETION_TOKENS
+    return min(bound * max(_bound(document.get("n")), 1), LARGEST_COUNT)
 
 
-def _bound(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+def _characters_of_calls(calls: Any) -> int:
+    """What an earlier answer called, which is a part of the prompt now."""
+    characters = 0
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            texts = (function.get("name"), function.get("arguments"))
+            characters += sum(len(text) for text in texts if isinstance(text, str))
+    return characters
+
+
+def _bound(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -12,6 +12,7 @@ from ..errors import (
     BudgetSpent,
     Conflict,
     GatewayError,
+    InUse,
     InvalidAdminKey,
     InvalidFields,
     InvalidKey,
@@ -204,7 +205,7 @@ REFUSALS = {
     "GroupInUse": Refusal(
         409,
         "There are keys in the group.",
-        {"in use": Conflict("There are keys in this group. Remove them, or move them to another group, first.")},
+        {"in use": InUse("There are keys in this group. Remove them, or move them to another group, first.")},
     ),
     "KeyExists": Refusal(
         409,

@@ -140,6 +140,20 @@ def test_an_unknown_model_has_no_price(entries):
     assert (None, 120) == (entries.only.cost_usd, entries.only.total_tokens)
 
 
+def test_says_once_that_no_price_is_known(entries, caplog):
+    """A budget in dollars does not see such a model: the admin is told, and not by every request."""
+    for _ in range(3):
+        made = exchange(entries, model="house", deployment="our-own-model")
+        made.settle(usage=USAGE)
+        made.finish(Outcome.OK, usage=USAGE)
+    exchange(entries, deployment="cheap").finish(Outcome.UPSTREAM_ERROR)
+    exchange(entries, deployment="ours").finish(Outcome.OK, usage=USAGE, model="gpt-4o-mini")
+
+    (told,) = caplog.messages
+    assert "'our-own-model'" in told
+    assert "PUT /admin/models" in told
+
+
 def test_is_settled_before_it_is_written_down():
     """A budget that is counted anew from the usage log, which may have the record by then, counts it once."""
     entries, admission = Entries(), Claimed()

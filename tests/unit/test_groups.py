@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from llmgateway.credential import CredentialCipher
-from llmgateway.errors import Conflict, NotFound
+from llmgateway.errors import InUse, NotFound
 from llmgateway.groups import Groups
 from llmgateway.keys import Keys
 from llmgateway.organisation import OrganisationPolicy
@@ -67,7 +67,7 @@ def test_a_group_with_keys_in_it_stays(groups, keys):
     groups.put("ml")
     record, _ = keys.create(user="ada", name="x", group="ml", active=False)
 
-    with pytest.raises(Conflict):
+    with pytest.raises(InUse):
         groups.remove("ml")
 
     keys.update(record.id, {"group": None})

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from llmgateway.records import Usage
 from llmgateway.usage import (
+    COMPLETION_TOKENS,
+    LARGEST_COUNT,
     TOKENS_PER_IMAGE,
     StreamMeter,
+    estimate_completion_tokens,
     estimate_prompt_tokens,
     fired_filters,
     model_name,
@@ -200,7 +203,7 @@ def test_no_bytes_make_it_fail(noise, bait):
         ),
         ({"usage": {"prompt_tokens": 1, "prompt_tokens_details": None}}, (1, 0, 1, 0, 0)),
         ({"usage": {"prompt_tokens": "9", "completion_tokens": -1, "total_tokens": 1.5}}, (0, 0, 0, 0, 0)),
-        ({"usage": {"prompt_tokens": 2**53, "completion_tokens": 2**53 - 1}}, (0, 2**53 - 1, 2**53 - 1, 0, 0)),
+        ({"usage": {"prompt_tokens": 2**31 + 1, "completion_tokens": 2**31}}, (0, 2**31, 2**31, 0, 0)),
         ({"usage": {"prompt_tokens": 1, "prompt_tokens_details": [], "completion_tokens": None}}, (1, 0, 1, 0, 0)),
     ],
 )
@@ -279,8 +282,33 @@ def test_finds_filters_at_any_depth():
             "p",
             2 * TOKENS_PER_IMAGE + 2,
         ),
+        ([{"content": [{"type": "image_url", "text": ""}]}], "", TOKENS_PER_IMAGE),
+        ([{"content": None, "tool_calls": [{"function": {"name": "add", "arguments": "[1,2]"}}]}], "", 2),
+        ([{"tool_calls": ["x", {}, {"function": 1}, {"function": {"name": 4}}]}, {"tool_calls": {}}], "", 0),
     ],
 )
 def test_estimates_prompts(messages, prompt, tokens):
     """Four characters are a token, an image is a fixed amount, and its base64 counts for nothing."""
     assert tokens == estimate_prompt_tokens(messages, prompt)
+
+
+@pytest.mark.parametrize(
+    ("document", "tokens"),
+    [
+        ({}, COMPLETION_TOKENS),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 5}, 5),
+        ({"max_completion_tokens": 1, "max_tokens": 4000}, 4000),
+        ({"max_completion_tokens": 4000, "max_tokens": 1}, 4000),
+        ({"max_tokens": 5, "n": 3}, 15),
+        ({"n": 2}, 2 * COMPLETION_TOKENS),
+        ({"max_tokens": 10**30, "n": 10**30}, LARGEST_COUNT),
+        ({"max_tokens": -5, "n": -5}, COMPLETION_TOKENS),
+        ({"max_tokens": 0, "n": 0}, COMPLETION_TOKENS),
+        ({"max_tokens": True, "n": True}, COMPLETION_TOKENS),
+        ({"max_tokens": 7.5, "n": "3", "max_completion_tokens": [1]}, COMPLETION_TOKENS),
+    ],
+)
+def test_estimates_answers(document, tokens):
+    """By what the client bounds, for each choice; by a modest default where it bounds nothing that makes sense."""
+    assert tokens == estimate_completion_tokens(document)

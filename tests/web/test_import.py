@@ -131,6 +131,7 @@ def test_names_the_line_and_the_column(make_app, admin, line, column, word):
         ("budget_amount,budget_unit,budget_period", "-5,usd,month", "budget_amount"),
         ("budget_amount,budget_unit,budget_period", "5,eur,month", "budget_unit"),
         ("models", "x" * 200, "models"),
+        ("models", "; ;", "models"),
         ("active", "wahr", "active"),
     ],
 )
@@ -147,6 +148,7 @@ def test_names_columns_where_the_api_has_parts(send, columns, cells, column):
         ("ada,thesis\nalan,x\n", "Must name the columns"),
         ("user,usr\nada,x\n", "There is no column 'usr'"),
         ("user,hunter2-hunter2-hunter2\nada,x\n", "There is no column number 2."),
+        ("user,correct-horse-battery\nada,x\n", "There is no column number 2."),
         ("user,user\nada,x\n", "twice: 'user'"),
         ("name,email\nx,ada@example.org\n", "Must have the column 'user'"),
         ("user,id\nada,key_1\n", "no column 'id'"),

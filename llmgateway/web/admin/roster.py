@@ -15,7 +15,7 @@ from ...errors import InvalidFields
 from ...records import moment
 from ..context import services
 from ..errors import invalid_fields
-from ..schemas.keys import NewKeySchema
+from ..schemas.keys import SHORTEST_OWN_KEY, NewKeySchema
 from ..tables import FORMULA_STARTS
 from .changes import NO_SUCH_GROUP
 from .seasons import season_problems
@@ -149,7 +149,8 @@ def _check_header(number: int, columns: list[str]) -> None:
 
 def _named(column: str, columns: list[str]) -> str:
     # What does not look like a name may be a cell of the first line, and that a key.
-    return repr(column) if re.fullmatch(r"[a-z_ -]{1,30}", column) else f"number {columns.index(column) + 1}"
+    is_name = re.fullmatch(r"[a-z_ -]+", column) and len(column) < SHORTEST_OWN_KEY
+    return repr(column) if is_name else f"number {columns.index(column) + 1}"
 
 
 class _Reader:
@@ -170,6 +171,8 @@ class _Reader:
             fields: dict[str, Any] = _schema.load(_document(filled))
         except ma.ValidationError as error:
             raise ma.ValidationError(_by_column(error.messages_dict)) from None
+        if fields.get("models") == ():
+            raise ma.ValidationError({"models": ["Names no model. Leave it empty for every one."]})
         problems: dict[str, Any] = dict(season_problems(fields, now=self._now, instead="Leave it empty for never."))
         if fields.get("group") is not None and fields["group"] not in self._groups:
             problems["group"] = [NO_SUCH_GROUP]
