@@ -28,6 +28,7 @@ class Exchange:
         prices: The organisation's own, by model.
         transmission: How it travels; can be cut while the exchange goes on.
         admission: What was claimed for it, settled before its end is written down.
+        on_model: Told the name that Azure gave the model, which may not be the deployment's.
         on_end: Called after the one ending, however it came.
     """
 
@@ -42,6 +43,7 @@ class Exchange:
         timer: Timer,
         arrived: float,
         on_end: Callable[[], None],
+        on_model: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.transmission = transmission
         self._admission = admission
@@ -51,6 +53,7 @@ class Exchange:
         self._timer = timer
         self._arrived = arrived
         self._on_end = on_end
+        self._on_model = on_model
         self._lock = threading.Lock()
         self._ended = False
         self._settled = False
@@ -128,6 +131,8 @@ class Exchange:
         model: str | None,
         content_filter: Iterable[str] = (),
     ) -> UsageRecord:
+        if model is not None:
+            self._on_model(model)
         cost = cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices)
         if cost is None and counted.total_tokens:
             _say_that_no_price_is_known(self._draft.deployment)

@@ -36,6 +36,9 @@ from .watch import Watch
 
 log = logging.getLogger(__name__)
 
+_DEFINITIONS = ("tools", "functions", "response_format")
+"""Parts of a body that the model reads beside the messages."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
@@ -99,6 +102,7 @@ class Gateway:
         self._clock = clock
         self._timer = timer
         self._without_usage: set[str] = set()  # deployments that refused stream_options
+        self._azures_names: dict[str, str] = {}  # of the models behind deployments, as they have answered
         self.credential_refused = False
         """Whether Azure's last word on our credential was no."""
 
@@ -164,7 +168,8 @@ class Gateway:
             error.headers.update(self._limiter.headers(caller))
             raise
         draft = _draft(request, caller.key, chat, now)
-        admission = self._limiter.admit(request.id, caller, _estimate(draft, chat, caller))
+        estimate = _estimate(draft, chat, caller, self._azures_names.get(chat.deployment))
+        admission = self._limiter.admit(request.id, caller, estimate)
         transmission = Transmission()
         try:
             exchange = Exchange(
@@ -175,6 +180,7 @@ class Gateway:
                 prices=caller.organisation.prices,
                 timer=self._timer,
                 arrived=arrived,
+                on_model=partial(self._azures_names.__setitem__, chat.deployment),
                 on_end=partial(self._ended, transmission, slot),
             )
         except BaseException:
@@ -191,16 +197,19 @@ class Gateway:
         self._watch.remove(transmission)
         slot.free()
 
-    def _relay(self, exchange: Exchange, chat: Chat, credential: str) -> Reply:
+    def _relay(self, exchange: Exchange, chat: Chat, credential: str, *, without_usage: bool = False) -> Reply:
         """Send, and answer with what comes; the exchange ends here unless a stream takes it along."""
+        without_usage = without_usage or chat.deployment in self._without_usage
         try:
-            answer = self._send(exchange, chat, credential)
+            answer = self._send(exchange, chat, credential, include_usage=not without_usage)
+            if without_usage and answer.status < 400:
+                self._remember_without_usage(chat.deployment)
             if answer.is_event_stream:
                 body = EventStream(
                     answer, exchange, withhold_usage=chat.withhold_usage, drain=self._drain, pace=self.pace
                 )
                 return Reply(status=answer.status, headers=answer.headers, body=body)
-            return self._plain(exchange, chat, credential, answer)
+            return self._plain(exchange, chat, credential, answer, without_usage=without_usage)
         except UpstreamUnreachable:
             exchange.cancel()
             raise
@@ -227,8 +236,7 @@ class Gateway:
                 exchange.cancel()
             raise
 
-    def _send(self, exchange: Exchange, chat: Chat, credential: str) -> Answer:
-        include_usage = chat.deployment not in self._without_usage
+    def _send(self, exchange: Exchange, chat: Chat, credential: str, *, include_usage: bool) -> Answer:
         answer = self._upstream.send(
             chat.body(include_usage=include_usage),
             deployment=chat.deployment,
@@ -255,26 +263,30 @@ class Gateway:
                 "The model's provider refused the gateway's own key. Your key is fine: tell the admin."
             )
 
-    def _plain(self, exchange: Exchange, chat: Chat, credential: str, answer: Answer) -> Reply:
+    def _plain(self, exchange: Exchange, chat: Chat, credential: str, answer: Answer, *, without_usage: bool) -> Reply:
         try:
             body = read_plain(answer)
         finally:
             answer.close()
-        if self._refuses_usage(chat, answer.status, body):
-            log.info("The deployment %s takes no stream_options; its streams are estimated.", chat.deployment)
-            self._without_usage.add(chat.deployment)
-            return self._relay(exchange, chat, credential)
+        if not without_usage and self._may_refuse_usage(chat, answer.status, body):
+            return self._relay(exchange, chat, credential, without_usage=True)
         finish_plain(exchange, answer.status, body)
         return Reply(status=answer.status, headers=answer.headers, body=body)
 
-    def _refuses_usage(self, chat: Chat, status: int, body: bytes) -> bool:
-        """Whether Azure objects to the ``stream_options`` that we put in, not the client."""
+    def _remember_without_usage(self, deployment: str) -> None:
+        # Not before it has answered without: Azure repeats names of the client's own, so an objection
+        # that names stream_options need not be one to ours.
+        if deployment not in self._without_usage:
+            log.info("The deployment %s takes no stream_options; its streams are estimated.", deployment)
+            self._without_usage.add(deployment)
+
+    def _may_refuse_usage(self, chat: Chat, status: int, body: bytes) -> bool:
+        """Whether Azure may object to the ``stream_options`` that we put in, not the client."""
         # Older versions answer "Unrecognized request argument supplied: stream_options", newer ones
         # unknown_parameter; both name it.
         return (
             status == 400
             and chat.withhold_usage
-            and chat.deployment not in self._without_usage
             and "stream_options" not in chat.document
             and b"stream_options" in body
         )
@@ -282,7 +294,8 @@ class Gateway:
 
 def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -> UsageRecord:
     """The record that this request leaves if our process dies before it has ended."""
-    estimate = estimate_prompt_tokens(chat.document["messages"], chat.prompt.text)
+    definitions = [chat.document[name] for name in _DEFINITIONS if chat.document.get(name)]
+    estimate = estimate_prompt_tokens(chat.document["messages"], chat.prompt.text, definitions=definitions)
     return UsageRecord(
         id=request.id,
         timestamp=moment(now),
@@ -303,9 +316,9 @@ def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -
     )
 
 
-def _estimate(draft: UsageRecord, chat: Chat, caller: Caller) -> Estimate:
+def _estimate(draft: UsageRecord, chat: Chat, caller: Caller, azures_name: str | None) -> Estimate:
     """What the request may use at most: the prompt, and as long an answer as it asks for."""
     completion = estimate_completion_tokens(chat.document)
     usage = Usage(prompt_tokens=draft.prompt_tokens, completion_tokens=completion)
-    cost = cost_usd(usage, chat.deployment, chat.model, own=caller.organisation.prices)
+    cost = cost_usd(usage, azures_name, chat.deployment, chat.model, own=caller.organisation.prices)
     return Estimate(tokens=draft.prompt_tokens + completion, cost_usd=cost or 0.0)

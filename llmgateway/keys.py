@@ -123,9 +123,9 @@ class Keys:
             raise _unknown()
         return record, key
 
-    def revoke_group(self, group: str) -> int:
-        """Block every key of *group*; return how many were not blocked before."""
-        return len(self._store.revoke_group(group))
+    def revoke_group(self, group: str) -> list[str]:
+        """Block every key of *group*; return the identifiers of those that were not blocked before."""
+        return [record.id for record in self._store.revoke_group(group)]
 
     def _made(self, key: str | None, **fields: Any) -> tuple[KeyRecord, str]:
         key = key or _made_up()

@@ -192,7 +192,8 @@ class Limiter:
             used = self._used_so_far(limit, budget)
         except StoreUnavailable:
             # Nobody is refused because something of ours is down. As it is not told, the next one asks again.
-            log.warning("The usage log is away: %s cannot be checked.", limit.name)
+            # The log says once that the usage log is away.
+            log.debug("The usage log is away: %s is not checked.", limit.name)
             return False
         self._counters.seed(limit.claim.counter, used, until=limit.claim.until)
         return True

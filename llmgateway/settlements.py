@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from .background import Background
 from .interfaces import CounterStore
 from .reservations import Settlement
+
+log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.05
 """How long they gather; at twenty or more at once each costs a fifth of one alone, or less (2026)."""
@@ -38,5 +41,16 @@ class Settlements:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         if waiting:
-            self._counters.settle(waiting)
+            self._settle(waiting)
         return bool(waiting)
+
+    def _settle(self, waiting: list[Settlement]) -> None:
+        try:
+            self._counters.settle(waiting)
+        except Exception:
+            # A bug; it must not take those along that have nothing to do with it.
+            if len(waiting) == 1:
+                log.exception("The request %s could not be settled.", waiting[0].reservation)
+                return
+            for settlement in waiting:
+                self._settle([settlement])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ had is settled at its end."""
 LARGEST_COUNT = 2**31
 """Tokens of one request, estimated or reported; no model takes or gives more, and in nanodollars they are whole numbers
 that every counter holds."""
+
+_ENCODED = ("image_url", "input_audio", "file")
 
 DONE = b"data: [DONE]"
 
@@ -139,12 +142,13 @@ def fired_filters(document: Any) -> set[str]:
     return found
 
 
-def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "") -> int:
+def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "", *, definitions: Iterable[Any] = ()) -> int:
     """Estimate what Azure will bill for *messages* with the organisation's *prompt* in front.
 
-    Text counts by its characters, an image by a fixed amount: its base64 says nothing about it.
+    Text counts by its characters, an image (a recording, a file) by a fixed amount: its base64 says nothing
+    about it. *definitions* of tools and the like count as the JSON that they are.
     """
-    characters = len(prompt)
+    characters = len(prompt) + sum(map(_length, definitions))
     images = 0
     for message in messages:
         content = message.get("content")
@@ -157,7 +161,7 @@ def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "") -> int:
                 text = part.get("text")
                 if isinstance(text, str):
                     characters += len(text)
-                if part.get("type") == "image_url":
+                if part.get("type") in _ENCODED:
                     images += 1
         characters += _characters_of_calls(message.get("tool_calls"))
     return -(-characters // CHARACTERS_PER_TOKEN) + images * TOKENS_PER_IMAGE
@@ -171,6 +175,13 @@ def estimate_completion_tokens(document: Mapping[str, Any]) -> int:
     """
     bound = max(_bound(document.get("max_completion_tokens")), _bound(document.get("max_tokens"))) or COMPLETION_TOKENS
     return min(bound * max(_bound(document.get("n")), 1), LARGEST_COUNT)
+
+
+def _length(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:  # an integer beyond 64 bits, half of a surrogate pair
+        return len(json.dumps(value))
 
 
 def _characters_of_calls(calls: Any) -> int:

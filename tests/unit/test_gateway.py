@@ -284,6 +284,35 @@ def test_money_is_reserved_at_the_organisations_price(house):
         house.gateway().complete(house.request(max_tokens=100, name="req-2"))
 
 
+def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, azure):
+    """Azure's answer says which model a deployment with a name of its own is; the next estimate knows."""
+    house.policy.set_prices("gpt-4o-mini-2024-07-18", Prices(prompt=0, cached=0, completion=10_000))
+    house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
+    caller = house.keys.authenticate(house.key)
+    gateway = house.gateway()
+    claimed = []
+    admit = house.limiter.admit
+    house.limiter.admit = lambda name, who, estimate: claimed.append(estimate.cost_usd) or admit(name, who, estimate)
+    reply = gateway.complete(house.request(model="gpt-4o-mini", max_tokens=10))
+
+    gateway.complete(house.request(name="req-2", max_tokens=10))
+
+    assert json.loads(reply.body)["model"].startswith("gpt-4o-mini-")
+    assert claimed[0] < 0.01
+    assert 0.1 == pytest.approx(claimed[1])
+    assert house.limiter.allowances(caller)["key"].remaining["budget"] < 1
+
+
+def test_definitions_of_tools_are_a_part_of_the_prompt(house):
+    """What the model reads beside the messages is claimed as well."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "x" * 4000, "parameters": {}}}]
+    house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=100_000)})
+
+    headers = dict(house.gateway().complete(house.request(tools=tools, max_tokens=10)).headers)
+
+    assert 1000 < 100_000 - int(headers["x-ratelimit-remaining-tokens"]) < 1100
+
+
 def test_an_error_after_admission_has_the_headers_too(house):
     """A client that meets trouble with Azure still reads how much is left."""
     house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5)})
@@ -504,8 +533,13 @@ class TestADeploymentWithoutStreamOptions:
         """Whatever goes wrong, one request is at most two."""
         azure.script(Script(fault="unknown_parameter"), times=2)
 
-        assert 400 == house.gateway().complete(house.request(stream=True)).status
+        gateway = house.gateway()
+        assert 400 == gateway.complete(house.request(stream=True)).status
         assert (2, 1) == (len(azure.served), len(house.entries.ended))
+
+        # The objection was to something of the client's that names it: nobody else's count suffers from that.
+        read(gateway.complete(house.request(name="req-2", stream=True)))
+        assert UsageSource.UPSTREAM == house.entries.ended[-1].usage_source
 
     def test_that_is_gone_at_the_second_try_is_booked(self, house, azure):
         """The first try has reached Azure: one record stays, whatever becomes of the second."""

@@ -50,3 +50,23 @@ def test_settles_what_waits_when_told():
     assert not settlements.flush()
 
     assert [["a"]] == store.settled
+
+
+def test_one_that_fails_takes_no_other_along(caplog):
+    """A bug with one settlement is told, and the others are settled."""
+
+    class Picky(Calls):
+        def settle(self, settlements) -> None:
+            if any(settlement.reservation == "bad" for settlement in settlements):
+                raise OverflowError("bad")
+            super().settle(settlements)
+
+    store = Picky()
+    settlements = Settlements(store, gather_seconds=3600)
+    for name in ("a", "bad", "b"):
+        settlements.soon(Settlement(name, ()))
+
+    settlements.flush()
+
+    assert [["a"], ["b"]] == store.settled
+    assert "The request bad could not be settled." in caplog.text

@@ -92,8 +92,9 @@ def delete_group(name: str) -> None:
 @blp.response(200, RevokedSchema, description="None of its keys opens anything.", example={"revoked": 28})
 def revoke_group(name: str) -> dict[str, int]:
     services().groups.get(name)
-    told = {"revoked": services().keys.revoke_group(name)}
-    changed("group.revoke", name, after=told)
+    revoked = services().keys.revoke_group(name)
+    told = {"revoked": len(revoked)}
+    changed("group.revoke", name, after={**told, "ids": revoked})
     return told
 
 
