@@ -89,7 +89,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     stores = open_stores(settings, clock=clock)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
-    keys = Keys(stores.keys, policy, clock=clock)
+    keys = Keys(stores.keys, policy, clock=clock, recollections=stores.recollections)
     groups = Groups(stores.organisation, stores.keys, clock=clock)
     metrics = Metrics()
     limiter = Limiter(

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from .caller import Caller
-from .claims import Estimate
+from .claims import Estimate, scopes_of
 from .clock import Clock, Timer
 from .endpoint import Endpoint
 from .errors import (
+    BudgetSpent,
     ClientGone,
     GatewayError,
+    Outdated,
+    RateLimited,
     StoreUnavailable,
     UpstreamBroken,
     UpstreamCredentials,
@@ -29,6 +32,7 @@ from .prepare import Chat, prepare
 from .prices import cost_usd
 from .records import KeyRecord, Outcome, Usage, UsageRecord, UsageSource, moment
 from .relay import Drain, EventStream, Pace, finish_plain, read_plain
+from .reservations import Proof
 from .slots import Slot, Slots
 from .transmission import Transmission
 from .usage import estimate_completion_tokens, estimate_prompt_tokens
@@ -160,33 +164,54 @@ class Gateway:
     def _begin(self, request: CompletionRequest, slot: Slot) -> tuple[Exchange, Admission, Chat, str]:
         """Let the request in: know whose it is, what goes to Azure, and that its limits allow it."""
         arrived, now = self._timer(), self._clock()
-        caller = self.keys.authenticate(request.key)
+        entry = self._recalled_entry(request, now) or self._entry(request, self.keys.authenticate(request.key), now)
+        transmission = Transmission()
+        try:
+            exchange = Exchange(
+                entry.draft,
+                self._books,
+                transmission=transmission,
+                admission=entry.admission,
+                prices=entry.caller.organisation.prices,
+                timer=self._timer,
+                arrived=arrived,
+                on_model=partial(self._azures_names.__setitem__, entry.chat.deployment),
+                on_end=partial(self._ended, transmission, slot),
+            )
+        except BaseException:
+            entry.admission.refund()
+            raise
+        return exchange, entry.admission, entry.chat, entry.credential
+
+    def _recalled_entry(self, request: CompletionRequest, now: float) -> _Entry | None:
+        """Let it in by what is remembered of the key, which its admission proves: one round trip instead of two.
+
+        None where nothing can be proved, or something is wrong: that is for what holds now to say.
+        """
+        recalled = self.keys.recall(request.key)
+        if recalled is None:
+            return None
+        caller, proof = recalled
+        if next(scopes_of(caller), None) is None:
+            return None  # no limits, and so no admission that could prove it
+        try:
+            return self._entry(request, caller, now, proof=proof)
+        except (RateLimited, BudgetSpent):
+            raise
+        except (Outdated, GatewayError):
+            return None
+
+    def _entry(self, request: CompletionRequest, caller: Caller, now: float, *, proof: Proof | None = None) -> _Entry:
         try:
             chat = self._prepare(caller, request.body)
             credential = self.policy.credential(caller.organisation)
         except GatewayError as error:
-            error.headers.update(self._limiter.headers(caller))
+            if proof is None:
+                error.headers.update(self._limiter.headers(caller))
             raise
         draft = _draft(request, caller.key, chat, now)
         estimate = _estimate(draft, chat, caller, self._azures_names.get(chat.deployment))
-        admission = self._limiter.admit(request.id, caller, estimate)
-        transmission = Transmission()
-        try:
-            exchange = Exchange(
-                draft,
-                self._books,
-                transmission=transmission,
-                admission=admission,
-                prices=caller.organisation.prices,
-                timer=self._timer,
-                arrived=arrived,
-                on_model=partial(self._azures_names.__setitem__, chat.deployment),
-                on_end=partial(self._ended, transmission, slot),
-            )
-        except BaseException:
-            admission.refund()
-            raise
-        return exchange, admission, chat, credential
+        return _Entry(caller, chat, credential, draft, self._limiter.admit(request.id, caller, estimate, proof=proof))
 
     def _prepare(self, caller: Caller, body: bytes) -> Chat:
         return prepare(
@@ -290,6 +315,17 @@ class Gateway:
             and "stream_options" not in chat.document
             and b"stream_options" in body
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A request that was let in."""
+
+    caller: Caller
+    chat: Chat
+    credential: str = field(repr=False)
+    draft: UsageRecord
+    admission: Admission
 
 
 def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -> UsageRecord:

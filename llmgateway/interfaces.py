@@ -26,7 +26,7 @@ from .records import (
     UsageRecord,
     UsageRow,
 )
-from .reservations import Claim, Decision, Settlement
+from .reservations import Claim, Decision, Proof, Settlement
 from .transmission import Transmission
 
 
@@ -93,6 +93,14 @@ class KeyStore(Protocol):
 
     def remove(self, key_id: str) -> bool:
         """Forget a key; False if there was none."""
+        ...
+
+
+class Recollections(Protocol):
+    """What this process remembers of keys, where admission can prove in its own round trip that it still holds."""
+
+    def recall(self, digest: str) -> tuple[Lookup, Proof] | None:
+        """Return what :meth:`KeyStore.find` said last, and the proof of it; asks nobody."""
         ...
 
 
@@ -226,7 +234,9 @@ class CounterStore(Protocol):
     Time is the store's own where it has one. Counters that nobody uses disappear.
     """
 
-    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
+    def reserve(
+        self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
+    ) -> Decision:
         """Claim all of *claims*, or none. Atomic, and one round trip.
 
         Args:
@@ -234,6 +244,7 @@ class CounterStore(Protocol):
             claims: Each of another counter.
             lease: Seconds until what it holds of levels and totals comes back if it is neither settled nor
                 renewed. Windows forget by themselves.
+            proof: Claim only if this is what holds now; a store that cannot tell says that it does not.
         """
         ...
 

@@ -13,9 +13,10 @@ from typing import Any
 from .caller import Caller
 from .clock import Clock
 from .errors import Conflict, InvalidKey, NotFound
-from .interfaces import KeyStore
+from .interfaces import KeyStore, Recollections
 from .organisation import OrganisationPolicy
 from .records import Group, KeyRecord, Lookup, moment, new_id
+from .reservations import Proof
 
 PREFIX = "llmgw-"
 """What every made-up key begins with, so that secret scanners can find one that got out."""
@@ -37,8 +38,16 @@ class KeysExist(Conflict):
 class Keys:
     """The keys of the organisation's people. Thread-safe."""
 
-    def __init__(self, store: KeyStore, policy: OrganisationPolicy, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        policy: OrganisationPolicy,
+        *,
+        clock: Clock,
+        recollections: Recollections | None = None,
+    ) -> None:
         self._store = store
+        self._recollections = recollections
         self._policy = policy
         self._clock = clock
 
@@ -54,7 +63,29 @@ class Keys:
         if not _KEY.match(key):
             raise InvalidKey("The API key is malformed. Copy it again, without spaces or quotes.")
         sent = digest(key)
-        record, generation = self._store.find(sent)
+        return self._checked(sent, self._store.find(sent))
+
+    def recall(self, key: str | None) -> tuple[Caller, Proof] | None:
+        """Return what :meth:`authenticate` would, as far as this process remembers, for admission to prove.
+
+        None if it remembers nothing, or nothing good: what is refused has to be so now.
+        """
+        if self._recollections is None or not key or not _KEY.match(key):
+            return None
+        sent = digest(key)
+        recalled = self._recollections.recall(sent)
+        if recalled is None:
+            return None
+        lookup, proof = recalled
+        if not self._policy.is_current(lookup.generation):
+            return None
+        try:
+            return self._checked(sent, lookup), proof
+        except InvalidKey:
+            return None
+
+    def _checked(self, sent: str, lookup: Lookup) -> Caller:
+        record, generation = lookup
         if record is None:
             raise InvalidKey("The API key is not known here. Ask the admin of this gateway for one.")
         if not record.active:

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from .caller import Caller
 from .claims import NANODOLLARS, Estimate, Limit, first_day, limits_of, nanodollars, scopes_of, totals_of, used_by
 from .clock import Clock
-from .errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
+from .errors import BudgetSpent, GatewayError, Outdated, RateLimited, StoreUnavailable
 from .interfaces import CounterStore, Spending
 from .leases import LEASE_SECONDS, Leases
 from .records import Budget, Limits, Period, Unit, UsageRecord, moment
-from .reservations import WINDOW_SECONDS, Claim, Decision, Kind, Reading, Settlement
+from .reservations import WINDOW_SECONDS, Claim, Decision, Kind, Proof, Reading, Settlement
 from .settlements import Settlements
 
 log = logging.getLogger(__name__)
@@ -110,23 +110,25 @@ class Limiter:
         self._ship = ship
         self._clock = clock
 
-    def admit(self, reservation: str, caller: Caller, estimate: Estimate) -> Admission:
+    def admit(self, reservation: str, caller: Caller, estimate: Estimate, *, proof: Proof | None = None) -> Admission:
         """Claim what the request may use, for as long as it runs.
 
         Args:
             reservation: The request's identifier.
+            proof: Of *caller*, who has limits: that it holds is seen in the same step.
 
         Raises:
+            Outdated: the proof does not hold; nothing was claimed.
             RateLimited: it would be too much now.
             BudgetSpent: it would be too much for the rest of a budget's period.
         """
         limits = limits_of(caller, estimate, moment(self._clock()))
         if not limits:
             return Admission(self, reservation, (), (), {})
-        limits, decision = self._reserve(reservation, limits)
+        limits, decision = self._reserve(reservation, limits, proof)
         if not decision.admitted and self._settlements.flush():
             # What has ended in this process, and was not settled yet, refuses nobody.
-            limits, decision = self._reserve(reservation, limits)
+            limits, decision = self._reserve(reservation, limits, proof)
         headers = _headers(limits, decision)
         if not decision.admitted:
             raise self._refusal(limits, decision.readings, headers)
@@ -168,8 +170,13 @@ class Limiter:
         windows = [limit for limit in limits if limit.scope.kind == "key" and limit.claim.kind is Kind.WINDOW]
         return _headers(windows, self._counters.look([limit.claim for limit in windows])) if windows else {}
 
-    def _reserve(self, reservation: str, limits: list[Limit]) -> tuple[list[Limit], Decision]:
-        return self._ask(limits, lambda claims: self._counters.reserve(reservation, claims, lease=LEASE_SECONDS))
+    def _reserve(self, reservation: str, limits: list[Limit], proof: Proof | None) -> tuple[list[Limit], Decision]:
+        limits, decision = self._ask(
+            limits, lambda claims: self._counters.reserve(reservation, claims, lease=LEASE_SECONDS, proof=proof)
+        )
+        if not decision.proven:
+            raise Outdated
+        return limits, decision
 
     def _ask(
         self, limits: list[Limit], question: Callable[[Sequence[Claim]], Decision]

@@ -57,6 +57,10 @@ class OrganisationPolicy:
                 self._load(generation)
             return self._current
 
+    def is_current(self, generation: str) -> bool:
+        """Whether :meth:`at` would ask nobody."""
+        return generation == self._seen
+
     def credential(self, organisation: Organisation) -> str:
         """Return Azure's key in the clear.
 

@@ -46,6 +46,15 @@ class Claim(NamedTuple):
     """
 
 
+class Proof(NamedTuple):
+    """What a process remembers of a key, for the counters to compare with what holds now."""
+
+    digest: str
+    entry: str
+    """SHA-1, in hex, of what was kept under the digest."""
+    generation: str
+
+
 class Reading(NamedTuple):
     """One counter, as it was before the claim."""
 
@@ -71,6 +80,8 @@ class Decision:
     """One for each claim, in their order; empty if ``unknown`` is not."""
     unknown: tuple[str, ...] = ()
     """Totals that nobody has told what was used; nothing was claimed."""
+    proven: bool = True
+    """Whether the proof holds that came with the claims; if not, nothing was claimed."""
 
 
 class Settlement(NamedTuple):

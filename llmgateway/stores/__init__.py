@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
-from ..interfaces import AuditLog, CounterStore, KeyStore, OrganisationStore, Pingable, Spending, UsageLog
+from ..interfaces import (
+    AuditLog,
+    CounterStore,
+    KeyStore,
+    OrganisationStore,
+    Pingable,
+    Recollections,
+    Spending,
+    UsageLog,
+)
 from ..settings import Settings
 from .circuit import Circuit
 from .fallback import FallbackCounters
@@ -31,6 +40,7 @@ class Stores:
     counters: CounterStore
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
+    recollections: Recollections | None = None
 
 
 def open_stores(settings: Settings, *, clock: Clock) -> Stores:
@@ -105,9 +115,11 @@ def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
 def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
     from .redis import RedisKeys, RedisOrganisation
 
+    keys = RedisKeys(cache, durable.keys)
     return replace(
         durable,
-        keys=RedisKeys(cache, durable.keys),
+        keys=keys,
+        recollections=keys,
         organisation=RedisOrganisation(cache, durable.organisation),
         backends=(cache, *durable.backends),
     )

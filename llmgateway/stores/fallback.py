@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ..errors import StoreUnavailable
 from ..interfaces import CounterStore
-from ..reservations import Claim, Decision, Kind, Settlement
+from ..reservations import Claim, Decision, Kind, Proof, Settlement
 from .circuit import Circuit
 
 T = TypeVar("T")
@@ -38,11 +38,13 @@ class FallbackCounters:
         self._made_here: set[str] = set()
         self._to_forget: dict[str, object] = {}
 
-    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
+    def reserve(
+        self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
+    ) -> Decision:
         try:
-            return self._ask(lambda: self._shared.reserve(reservation, claims, lease=lease))
+            return self._ask(lambda: self._shared.reserve(reservation, claims, lease=lease, proof=proof))
         except StoreUnavailable:
-            decision = self._own.reserve(reservation, claims, lease=lease)
+            decision = self._own.reserve(reservation, claims, lease=lease, proof=proof)
             if decision.admitted:
                 self._made_here.add(reservation)
             return decision

@@ -23,10 +23,13 @@ earlier day, others believe what they find there for *freshness* seconds at most
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -37,11 +40,15 @@ import redis
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore, OrganisationStore
 from llmgateway.records import Group, KeyRecord, Limits, Lookup, Organisation, Prices, Prompt
+from llmgateway.reservations import Proof
 
 from .circuit import Circuit
 from .redis_connection import RedisConnection
 
 T = TypeVar("T")
+
+RECALLED_KEYS = 10_000
+"""Of which a request is admitted with one round trip; the latest, some 10 MB."""
 
 
 class Look(NamedTuple):
@@ -93,6 +100,11 @@ class RedisCache:
         self._organisation = self._prefix + "organisation"
         self._pending: set[_Wipe] = set()
         self._fill = self.connection.script("fill.lua")
+
+    @property
+    def owes(self) -> bool:
+        """Whether something has to be wiped before what is there may be believed."""
+        return bool(self._pending)
 
     def look(self, digest: str) -> Look:
         """The key's entry and both tokens, in one round trip unless a token was missing."""
@@ -199,6 +211,15 @@ class RedisKeys:
     def __init__(self, cache: RedisCache, durable: KeyStore) -> None:
         self._cache = cache
         self._durable = durable
+        self._recalled: OrderedDict[str, tuple[float, Lookup, Proof]] = OrderedDict()
+
+    def recall(self, digest: str) -> tuple[Lookup, Proof] | None:
+        """As :meth:`~llmgateway.interfaces.Recollections.recall`: of entries that would be believed if looked at."""
+        recalled = self._recalled.get(digest)
+        if recalled is None or self._cache.owes:
+            return None
+        fresh_until, lookup, proof = recalled
+        return (lookup, proof) if self._is_fresh(fresh_until) else None
 
     def find(self, digest: str) -> Lookup:
         try:
@@ -207,8 +228,10 @@ class RedisKeys:
             record, generation = self._cache.durable.call(lambda: self._durable.find(digest))
             return Lookup(record, _durable_generation(generation))
         cached = _decode(look.entry)
-        if cached is not None and 0 <= cached.fresh_until - self._cache.clock() <= self._cache.freshness:
-            return Lookup(cached.record, look.generation)
+        if cached is not None and self._is_fresh(cached.fresh_until):
+            lookup = Lookup(cached.record, look.generation)
+            self._remember(digest, look, cached.fresh_until, lookup)
+            return lookup
         try:
             record, _ = self._cache.durable.call(lambda: self._durable.find(digest))
         except StoreUnavailable:
@@ -220,6 +243,16 @@ class RedisKeys:
         elif cached is not None:
             self._cache.wipe_keys([digest])
         return Lookup(record, look.generation)
+
+    def _is_fresh(self, fresh_until: float) -> bool:
+        return 0 <= fresh_until - self._cache.clock() <= self._cache.freshness
+
+    def _remember(self, digest: str, look: Look, fresh_until: float, lookup: Lookup) -> None:
+        entry = hashlib.sha1(look.entry or b"", usedforsecurity=False).hexdigest()
+        self._recalled[digest] = fresh_until, lookup, Proof(digest, entry, look.generation)
+        if len(self._recalled) > RECALLED_KEYS:
+            with suppress(KeyError):  # another thread was quicker
+                self._recalled.popitem(last=False)
 
     def add(self, record: KeyRecord) -> bool:
         added = self._durable.add(record)

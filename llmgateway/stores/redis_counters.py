@@ -23,10 +23,11 @@ from typing import Any
 import orjson
 
 from llmgateway.clock import Clock
-from llmgateway.reservations import Claim, Decision, Reading, Settlement
+from llmgateway.reservations import Claim, Decision, Proof, Reading, Settlement
 
 from .redis_connection import RedisConnection
 
+_DISPROVED = -2
 SETTLED_AT_ONCE = 100
 """Settlements of one script: nobody else is served while it runs."""
 
@@ -46,8 +47,10 @@ class RedisCounters:
             connection.script("counters.lua", f"{name}.lua") for name in ("reserve", "settle", "renew", "look", "seed")
         )
 
-    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
-        return _decision(self._run(self._reserve, reservation, lease, _claims(claims)))
+    def reserve(
+        self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
+    ) -> Decision:
+        return _decision(self._run(self._reserve, reservation, lease, _claims(claims), *(proof or ())))
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         for start in range(0, len(settlements), SETTLED_AT_ONCE):
@@ -89,6 +92,8 @@ def _claims(claims: Sequence[Claim]) -> bytes:
 
 def _decision(answer: Sequence[Any]) -> Decision:
     now, verdict, *rest = answer
+    if verdict == _DISPROVED:
+        return Decision(admitted=False, readings=(), proven=False)
     if verdict < 0:
         return Decision(admitted=False, readings=(), unknown=tuple(name.decode() for name in rest))
     return Decision(admitted=verdict == 1, readings=_readings(rest, float(now)))

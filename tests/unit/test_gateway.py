@@ -292,7 +292,12 @@ def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, 
     gateway = house.gateway()
     claimed = []
     admit = house.limiter.admit
-    house.limiter.admit = lambda name, who, estimate: claimed.append(estimate.cost_usd) or admit(name, who, estimate)
+
+    def admit_and_note(name, who, estimate, **proof):
+        claimed.append(estimate.cost_usd)
+        return admit(name, who, estimate, **proof)
+
+    house.limiter.admit = admit_and_note
     reply = gateway.complete(house.request(model="gpt-4o-mini", max_tokens=10))
 
     gateway.complete(house.request(name="req-2", max_tokens=10))

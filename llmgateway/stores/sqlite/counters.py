@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 import orjson
 
 from llmgateway.clock import Clock
-from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
+from llmgateway.reservations import Claim, Decision, Kind, Proof, Reading, Settlement
 
 from .fair_share import FairShare
 from .tallies import TALLIES, Tally, Total, Window
@@ -96,7 +96,11 @@ class SQLiteCounters:
         self._swept_to = ""
         self._asked: dict[tuple[str, str], int] = {}
 
-    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
+    def reserve(
+        self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
+    ) -> Decision:
+        if proof is not None:  # keys are not kept here
+            return Decision(admitted=False, readings=(), proven=False)
         return self._do(lambda turn: turn.reserve(reservation, claims, lease=lease), _named(claims))
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
