@@ -256,7 +256,12 @@ class CounterStore(Protocol):
         ...
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        """Tell what was *used* of a total so far, if nobody has yet."""
+        """Tell what was *used* of a total so far, if nobody has lately; else nothing happens.
+
+        One that was told more than ``RETOLD_SECONDS`` ago and of which nothing is held, or more than
+        ``RETOLD_AT_LAST_SECONDS`` ago, is unknown again: :meth:`reserve` and :meth:`look` say so, and what
+        is told takes its place. What running requests hold of the one before is added when these are settled.
+        """
         ...
 
     def forget(self, counters: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import threading
 from array import array
@@ -235,8 +234,8 @@ class _Turn:
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         total = self._tallies[counter]
-        if isinstance(total, Total) and not total.numbers:
-            total.seed(used, epoch=secrets.randbits(53), until=until)
+        if isinstance(total, Total) and not total.is_known:
+            total.seed(used, until=until)
             self._changed.add(counter)
 
     def forget(self, counters: Sequence[str]) -> None:
@@ -352,8 +351,12 @@ class _Turn:
 
     def _unknown(self, claims: Sequence[Claim]) -> tuple[str, ...]:
         return tuple(
-            claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self._tallies[claim.counter].numbers
+            claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self._is_known(claim.counter)
         )
+
+    def _is_known(self, counter: str) -> bool:
+        total = self._tallies[counter]
+        return isinstance(total, Total) and total.is_known
 
     def _read(self, claims: Sequence[Claim]) -> list[Reading]:
         return [self._tallies[claim.counter].read(claim, self.now) for claim in claims]
