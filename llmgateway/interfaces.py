@@ -240,6 +240,7 @@ class CounterStore(Protocol):
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Put the true amounts in place of the claimed ones, in the second in which they were claimed; levels go back.
 
+        If that second has left the window, what exceeds the claim is added now: the claim has been counted.
         Of a reservation that is not there any more (the lease ran out, the store was emptied) the true
         amounts are added: a caller settles once. A total that is not there is left alone: it begins
         with what the usage log says. What was claimed and is not settled goes back, but for windows, which

@@ -76,6 +76,10 @@ end
 function Window:settle(claimed, mark, amount)
     if mark >= second - WINDOW then
         self:change(mark, amount - claimed)
+    else
+        -- What was claimed has left. An answer that takes longer than a minute used the rest all the same,
+        -- and would never be counted.
+        self:add(math.max(0, amount - claimed))
     end
 end
 

@@ -215,14 +215,31 @@ class CounterStoreContract:
 
         assert 20 == used(counters, window())
 
-    def test_a_window_gets_nothing_for_what_has_left(self, counters, clock):
-        """Who settles after more than a minute changes nothing any more."""
+    def test_a_window_gets_the_rest_of_what_has_left(self, counters, clock):
+        """Of an answer that took longer than a minute, what it used beyond its claim counts when it ends."""
         reserve(counters, window(8), name="one", lease=100)
-        clock.advance(61)
+        clock.advance(60)
+        reserve(counters, window(1))
+        clock.advance(1)
 
         settle(counters, "one", window(20))
 
+        assert 13 == used(counters, window())
+        clock.advance(60)
+        assert 12 == used(counters, window())
+        clock.advance(1)
         assert 0 == used(counters, window())
+
+    @pytest.mark.parametrize("amount", [0, 3, 8])
+    def test_a_window_gives_nothing_back_of_what_has_left(self, counters, clock, amount):
+        """What was claimed and not used is not taken from what others use now."""
+        reserve(counters, window(8), name="one", lease=100)
+        clock.advance(61)
+        reserve(counters, window(5))
+
+        settle(counters, "one", window(amount))
+
+        assert 5 == used(counters, window())
 
     def test_a_refund_leaves_nothing_behind(self, counters):
         """What was not used at all is as if it had never been there."""

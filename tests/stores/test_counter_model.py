@@ -153,9 +153,14 @@ class Model:
         for claim in claims:
             known = held is not None and claim.counter in {claimed.counter for claimed in held.claims}
             if claim.kind == Kind.WINDOW and known:
-                for entry in self.entries:
-                    if (entry.reservation, entry.counter) == (name, claim.counter):
-                        entry.amount = claim.amount
+                (entry,) = (
+                    entry for entry in self.entries if (entry.reservation, entry.counter) == (name, claim.counter)
+                )
+                if self.second - entry.second <= 60:
+                    entry.amount = claim.amount
+                else:
+                    rest = max(0, claim.amount - entry.amount)
+                    self.entries.append(Entry(name, claim.counter, self.second, rest))
             elif claim.kind == Kind.WINDOW:
                 self.entries.append(Entry(name, claim.counter, self.second, claim.amount))
             elif claim.kind == Kind.TOTAL and claim.counter in self.spent:

@@ -38,6 +38,10 @@ class Window:
     def settle(self, claimed: int, mark: int, amount: int) -> None:
         if mark >= self._second - WINDOW_SECONDS:
             self._change(mark, amount - claimed)
+        else:
+            # What was claimed has left. An answer that takes longer than a minute used the rest all the same,
+            # and would never be counted.
+            self.add(max(0, amount - claimed))
 
     def add(self, amount: int) -> None:
         self._change(self._second, amount)
