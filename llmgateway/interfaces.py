@@ -251,6 +251,7 @@ class CounterStore(Protocol):
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Put the true amounts in place of the claimed ones, in the second in which they were claimed; levels go back.
 
+        If that second has left the window, what exceeds the claim is added now: the claim has been counted.
         Of a reservation that is not there any more (the lease ran out, the store was emptied) the true
         amounts are added: a caller settles once. A total that is not there is left alone: it begins
         with what the usage log says. What was claimed and is not settled goes back, but for windows, which
@@ -267,7 +268,12 @@ class CounterStore(Protocol):
         ...
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        """Tell what was *used* of a total so far, if nobody has yet."""
+        """Tell what was *used* of a total so far, if nobody has lately; else nothing happens.
+
+        One that was told more than ``RETOLD_SECONDS`` ago and of which nothing is held, or more than
+        ``RETOLD_AT_LAST_SECONDS`` ago, is unknown again: :meth:`reserve` and :meth:`look` say so, and what
+        is told takes its place. What running requests hold of the one before is added when these are settled.
+        """
         ...
 
     def forget(self, counters: Sequence[str]) -> None:

@@ -14,6 +14,12 @@ from typing import NamedTuple
 WINDOW_SECONDS = 60
 """Windows slide in steps of a second, and an amount leaves when it is older than this and its own second is
 over: no 60 seconds, wherever they begin, see more than the limit."""
+RETOLD_SECONDS = 600
+"""A total of which nothing is held is unknown again when it was told longer ago than this. What counts may be
+wrong without knowing: a Redis that was restarted from an old snapshot, a file after loss of power, a process that
+was killed before it settled. The usage log has the truth, and is asked often enough for an error to end soon."""
+RETOLD_AT_LAST_SECONDS = 3600
+"""So is one of which something is always held, this long after it was told."""
 
 
 class Kind(StrEnum):
@@ -24,7 +30,9 @@ class Kind(StrEnum):
     LEVEL = "level"
     """What is held now; it comes back when the request ends."""
     TOTAL = "total"
-    """What was used in a period. It begins with what the usage log says, and is unknown until it is told."""
+    """What was used in a period. It begins with what the usage log says, is unknown until it is told, and unknown
+    again some time later, since the usage log is right in the end: after ``RETOLD_SECONDS`` as soon as nothing is
+    held of it, after ``RETOLD_AT_LAST_SECONDS`` in any case."""
 
 
 class Claim(NamedTuple):
@@ -79,7 +87,7 @@ class Decision:
     readings: tuple[Reading, ...]
     """One for each claim, in their order; empty if ``unknown`` is not."""
     unknown: tuple[str, ...] = ()
-    """Totals that nobody has told what was used; nothing was claimed."""
+    """Totals that nobody has told what was used, or not lately; nothing was claimed."""
     proven: bool = True
     """Whether the proof holds that came with the claims; if not, nothing was claimed."""
 

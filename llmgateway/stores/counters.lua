@@ -5,11 +5,13 @@
 -- second, amount, second, amount, …, oldest first. Of a level: what is held. Of a total: what was
 -- spent, what is held, the epoch, when the period ends (0: never); nothing while that is unknown.
 -- The mark that is kept with a claim is its second in a window, and the epoch of a total. The epoch is
--- another one whenever a total was told anew: it does not hold what was claimed before.
+-- another one whenever a total was told anew: it does not hold what was claimed before. It begins with
+-- the second in which that was, and 20 random bits follow.
 --
 -- Names are made here and are not all among KEYS: what a lease that ran out held is not known
 -- before. On a cluster they are at the same place all the same, as all of them share a hash tag.
 local WINDOW, DAY, IDLE_TOTAL = 60, 24 * 3600, 40 * 24 * 3600
+local RETOLD, RETOLD_AT_LAST = 600, 3600
 local RETURNED_AT_ONCE = 50
 local leases, ends, prefix, now = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
 if not now then
@@ -74,6 +76,10 @@ end
 function Window:settle(claimed, mark, amount)
     if mark >= second - WINDOW then
         self:change(mark, amount - claimed)
+    else
+        -- What was claimed has left. An answer that takes longer than a minute used the rest all the same,
+        -- and would never be counted.
+        self:add(math.max(0, amount - claimed))
     end
 end
 
@@ -151,6 +157,17 @@ function Total:add(amount)
     if self.numbers[1] then
         self.numbers[1] = self.numbers[1] + amount
     end
+end
+
+-- Whether somebody has told what was spent, not too long ago to be believed: a Redis that was restarted from
+-- an old snapshot, or a process that was killed before it settled, has made it wrong without a trace.
+function Total:is_known()
+    if not self.numbers[1] then
+        return false
+    end
+    -- One from far ahead was told before the clock was put back.
+    local age = math.abs(second - math.floor(self.numbers[3] / 2 ^ 20))
+    return age <= (self.held == 0 and RETOLD or RETOLD_AT_LAST)
 end
 
 -- A request that began within the period may end after it, and is then added.
@@ -236,11 +253,11 @@ local function read(claim)
     return { tally.used, tally.held, surplus <= 0 and 1 or 0, fits_at, tally.empties_at and tally:empties_at() or 0 }
 end
 
--- The answer to claims with totals that nobody has told what was used; nil if there are none.
+-- The answer to claims with totals that nobody has told, or not lately, what was used; nil if there are none.
 local function unknown_of(claims)
     local unknown = { string.format('%.6f', now), -1 }
     for _, claim in ipairs(claims) do
-        if claim[2] == 'total' and not tallies[claim[1]].numbers[1] then
+        if claim[2] == 'total' and not tallies[claim[1]]:is_known() then
             unknown[#unknown + 1] = claim[1]
         end
     end

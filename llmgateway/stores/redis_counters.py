@@ -68,7 +68,7 @@ class RedisCounters:
         return _decision(self._run(self._look, _claims(claims)))
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        self._run(self._seed, counter, used, secrets.randbits(53), until or 0)
+        self._run(self._seed, counter, used, secrets.randbits(20), until or 0)
 
     def forget(self, counters: Sequence[str]) -> None:
         if counters:

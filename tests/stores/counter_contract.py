@@ -215,14 +215,31 @@ class CounterStoreContract:
 
         assert 20 == used(counters, window())
 
-    def test_a_window_gets_nothing_for_what_has_left(self, counters, clock):
-        """Who settles after more than a minute changes nothing any more."""
+    def test_a_window_gets_the_rest_of_what_has_left(self, counters, clock):
+        """Of an answer that took longer than a minute, what it used beyond its claim counts when it ends."""
         reserve(counters, window(8), name="one", lease=100)
-        clock.advance(61)
+        clock.advance(60)
+        reserve(counters, window(1))
+        clock.advance(1)
 
         settle(counters, "one", window(20))
 
+        assert 13 == used(counters, window())
+        clock.advance(60)
+        assert 12 == used(counters, window())
+        clock.advance(1)
         assert 0 == used(counters, window())
+
+    @pytest.mark.parametrize("amount", [0, 3, 8])
+    def test_a_window_gives_nothing_back_of_what_has_left(self, counters, clock, amount):
+        """What was claimed and not used is not taken from what others use now."""
+        reserve(counters, window(8), name="one", lease=100)
+        clock.advance(61)
+        reserve(counters, window(5))
+
+        settle(counters, "one", window(amount))
+
+        assert 5 == used(counters, window())
 
     def test_a_refund_leaves_nothing_behind(self, counters):
         """What was not used at all is as if it had never been there."""
@@ -429,6 +446,71 @@ class CounterStoreContract:
         counters.seed("key:usd:2026-01", 1, until=until)
 
         assert reserve(counters, total(5, until=until)).admitted
+
+    def test_a_total_is_unknown_when_it_has_grown_old(self, counters, elsewhere, clock):
+        """Whatever made it wrong, the usage log is asked again, and what it says takes its place."""
+        counters.seed("key:usd:2026-01", 4, until=None)
+        clock.advance(600)
+        counters.seed("key:usd:2026-01", 7, until=None)
+        assert 4 == used(counters, total())
+        clock.advance(1)
+
+        decision = reserve(counters, window(), total())
+
+        assert decision == Decision(admitted=False, readings=(), unknown=("key:usd:2026-01",))
+        assert ("key:usd:2026-01",) == elsewhere.look([total()]).unknown
+        assert 0 == used(counters, window())
+        elsewhere.seed("key:usd:2026-01", 7, until=None)
+        clock.advance(600)
+        assert Reading(7, 0, True, 0, 0) == look(counters, total())
+
+    def test_a_total_that_is_held_grows_older(self, counters, clock):
+        """What runs is not counted anew while it runs: the usage log does not know it yet."""
+        counters.seed("key:usd:2026-01", 4, until=None)
+        reserve(counters, total(2), name="one", lease=10_000)
+        clock.advance(3600)
+        counters.seed("key:usd:2026-01", 7, until=None)
+        assert Reading(6, 2, True, 0, 0) == look(counters, total())
+
+        settle(counters, "one", total(1))
+
+        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        counters.seed("key:usd:2026-01", 7, until=None)
+        assert Reading(7, 0, True, 0, 0) == look(counters, total())
+
+    def test_a_total_is_told_anew_while_it_is_held(self, counters, clock):
+        """Of one that is in use day and night the truth is asked once an hour; what runs is added when it ends."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, total(5), name="old", lease=10_000)
+        clock.advance(3601)
+
+        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        counters.seed("key:usd:2026-01", 3, until=None)
+
+        assert Reading(3, 0, True, 0, 0) == look(counters, total())
+        reserve(counters, total(2), name="new")
+        settle(counters, "old", total(4))
+        assert Reading(9, 2, True, 0, 0) == look(counters, total())
+
+    def test_an_old_total_is_settled(self, counters, clock):
+        """Until somebody tells it anew nothing of it is lost."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+        reserve(counters, total(5), name="one", lease=10_000)
+        clock.advance(3601)
+
+        settle(counters, "one", total(2))
+        settle(counters, "unheard of", total(3))
+
+        clock.advance(-3601)
+        assert Reading(6, 0, True, 0, 0) == look(counters, total())
+
+    def test_a_total_from_far_ahead_is_unknown(self, counters, clock):
+        """It was told before the clock was put back, and would not grow old for long."""
+        counters.seed("key:usd:2026-01", 1, until=None)
+
+        clock.advance(-601)
+
+        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
 
     # Settling
 

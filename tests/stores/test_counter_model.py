@@ -49,6 +49,7 @@ class Model:
     running: dict[str, Held] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
+    told_at: dict[str, int] = field(default_factory=dict)
     asked: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
@@ -152,9 +153,14 @@ class Model:
         for claim in claims:
             known = held is not None and claim.counter in {claimed.counter for claimed in held.claims}
             if claim.kind == Kind.WINDOW and known:
-                for entry in self.entries:
-                    if (entry.reservation, entry.counter) == (name, claim.counter):
-                        entry.amount = claim.amount
+                (entry,) = (
+                    entry for entry in self.entries if (entry.reservation, entry.counter) == (name, claim.counter)
+                )
+                if self.second - entry.second <= 60:
+                    entry.amount = claim.amount
+                else:
+                    rest = max(0, claim.amount - entry.amount)
+                    self.entries.append(Entry(name, claim.counter, self.second, rest))
             elif claim.kind == Kind.WINDOW:
                 self.entries.append(Entry(name, claim.counter, self.second, claim.amount))
             elif claim.kind == Kind.TOTAL and claim.counter in self.spent:
@@ -174,12 +180,19 @@ class Model:
         return Decision(admitted=admitted, readings=readings, unknown=unknown)
 
     def unknown(self, claims: tuple[Claim, ...]) -> tuple[str, ...]:
-        return tuple(claim.counter for claim in claims if claim.kind == Kind.TOTAL and claim.counter not in self.spent)
+        return tuple(claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self.knows(claim.counter))
+
+    def knows(self, counter: str) -> bool:
+        if counter not in self.spent:
+            return False
+        age = self.second - self.told_at[counter]
+        return age <= 600 or (age <= 3600 and self.held(counter) > 0)
 
     def seed(self, counter: str, used: int) -> None:
         self.expire()
-        if counter not in self.spent:
+        if not self.knows(counter):
             self.spent[counter] = used
+            self.told_at[counter] = self.second
             self.epochs[counter] = secrets.randbits(53)
 
     def forget(self, counter: str) -> None:
@@ -255,6 +268,21 @@ class Comparison(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.25, 0.75, 1, 3, 5, 20, 59.75, 60, 61, 100]))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+    @rule(
+        seconds=st.sampled_from([480, 541, 600, 601, 3540, 3600, 3601]),
+        held=st.integers(0, 3),
+        used=st.none() | st.integers(0, 5),
+    )
+    def grow_old(self, seconds: int, held: int, used: int | None) -> None:
+        """Nothing happens for long, with a request that holds something meanwhile, and totals are told anew."""
+        lease = 10_000 if held else 10
+        self.reserve([(request("ada", held, [None, None, None], {"usd"}), 0)], lease)
+        self.clock.advance(seconds)
+        if used is not None:
+            for counter in TOTALS:
+                self.seed(counter, used)
+        self.look()
 
     @rule(
         several=st.lists(st.tuples(REQUESTS, st.sampled_from([0, 0, 0.25, 5])), min_size=1, max_size=8),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
 from contextlib import closing, contextmanager, suppress
 
@@ -187,7 +188,7 @@ def forgetful_way(port):
         thread.start()
         yield listener.getsockname()[1], lose
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(2)
 
 
 class TestLostAnswers:
@@ -375,6 +376,47 @@ class TestForks:
 
         assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         assert 4 == used(counters, window())
+
+    def test_a_child_does_not_wait_for_its_parents_threads(self, clock):
+        """It is forked while somebody counts, and its own threads all begin at the same moment."""
+        forked: list[int] = []
+
+        def fork_when_asked() -> float:
+            if not forked:
+                forked.append(os.fork())
+                if forked == [0]:
+                    status = 1
+                    try:
+                        status = count_in_threads()
+                    finally:
+                        os._exit(status)
+            return clock.now
+
+        def count_in_threads() -> int:
+            sys.setswitchinterval(1e-6)
+            decisions: list[bool] = []
+            start = threading.Event()
+
+            def count() -> None:
+                start.wait()
+                decisions.append(reserve(counters, window(1)).admitted)
+
+            threads = [threading.Thread(target=count, daemon=True) for _ in range(20)]
+            for thread in threads:
+                thread.start()
+            start.set()
+            for thread in threads:
+                thread.join(2)
+            return int(sorted(decisions) != [False] * 10 + [True] * 10)
+
+        statuses = []
+        for _ in range(20):
+            forked.clear()
+            counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=fork_when_asked)
+            reserve(counters, window(4))
+            statuses.append(os.waitstatus_to_exitcode(os.waitpid(forked[0], 0)[1]))
+
+        assert [0] * 20 == statuses
 
 
 def test_a_process_counts_for_itself_beside_others(own_redis, clock, caplog):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import threading
 from array import array
@@ -15,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import orjson
 
 from llmgateway.clock import Clock
+from llmgateway.errors import StoreUnavailable
 from llmgateway.reservations import Claim, Decision, Kind, Proof, Reading, Settlement
 
 from .fair_share import FairShare
@@ -89,12 +89,7 @@ class SQLiteCounters:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._jobs: deque[_Job[object]] = deque()
-        self._working = threading.Lock()
-        self._pid = os.getpid()
-        self._swept_at = 0
-        self._swept_to = ""
-        self._asked: dict[tuple[str, str], int] = {}
+        self._by_process: dict[int, _Queue] = {}
 
     def reserve(
         self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
@@ -133,43 +128,72 @@ class SQLiteCounters:
         *,
         ending: Sequence[str] = (),
     ) -> T:
-        if self._pid != os.getpid():  # a lock that was held when the parent forked is never let go of here
-            self._pid, self._jobs, self._working = os.getpid(), deque(), threading.Lock()
+        queue = self._queue()
         job = _Job(work, counters, ending)
-        self._jobs.append(job)  # type: ignore[arg-type]
-        with self._working:
+        queue.jobs.append(job)  # type: ignore[arg-type]
+        with queue.working:
             while not job.is_done:
-                self._work()
+                self._work(queue)
         return job.result()
 
-    def _work(self) -> None:
-        jobs = [self._jobs.popleft() for _ in range(min(len(self._jobs), JOBS_AT_ONCE))]
+    def _queue(self) -> _Queue:
+        # By process: a child never touches its parent's, whose lock may have been held when it forked.
+        queue = self._by_process.get(os.getpid())
+        return queue or self._by_process.setdefault(os.getpid(), _Queue())
+
+    def _work(self, queue: _Queue) -> None:
+        jobs = [queue.jobs.popleft() for _ in range(min(len(queue.jobs), JOBS_AT_ONCE))]
         try:
-            with self._database.transaction() as connection:
-                turn = self._turn(connection)
-                turn.take([reservation for job in jobs for reservation in job.ending])
-                turn.load({counter: kind for job in jobs for counter, kind in job.counters}.items())
-                for job in jobs:
-                    job.do(turn)
-                turn.store()
-        except Exception as error:  # noqa: BLE001 - each of the threads raises it
-            # Nothing of it is done, and nobody was counted.
-            self._asked.clear()
-            for job in jobs:
-                job.error = error
+            self._try(jobs, queue)
         finally:
             for job in jobs:
                 job.is_done = True
 
-    def _turn(self, connection: sqlite3.Connection) -> _Turn:
+    def _try(self, jobs: Sequence[_Job[object]], queue: _Queue) -> None:
+        """Do *jobs* in one transaction. If it is one of them that fails, only that one does."""
+        try:
+            self._do_all(jobs, queue)
+        except Exception as error:  # noqa: BLE001 - the threads raise it
+            # Nothing of it is done, and nobody was counted.
+            queue.asked.clear()
+            if len(jobs) > 1 and not isinstance(error, StoreUnavailable):
+                for job in jobs:
+                    self._try([job], queue)
+                return
+            for job in jobs:
+                job.error = error
+
+    def _do_all(self, jobs: Sequence[_Job[object]], queue: _Queue) -> None:
+        with self._database.transaction() as connection:
+            turn = self._turn(connection, queue)
+            turn.take([reservation for job in jobs for reservation in job.ending])
+            turn.load({counter: kind for job in jobs for counter, kind in job.counters}.items())
+            for job in jobs:
+                job.do(turn)
+            turn.store()
+
+    def _turn(self, connection: sqlite3.Connection, queue: _Queue) -> _Turn:
         # The time is asked when the transaction has begun: then it goes the way of the transactions.
-        turn = _Turn(connection, self._clock(), self._asked)
+        turn = _Turn(connection, self._clock(), queue.asked)
         turn.give_back()
-        if turn.second != self._swept_at:
-            self._swept_at = turn.second
-            self._swept_to = turn.sweep(self._swept_to)
-            self._asked.clear()
+        if turn.second != queue.swept_at:
+            queue.swept_at = turn.second
+            queue.swept_to = turn.sweep(queue.swept_to)
+            queue.asked.clear()
         return turn
+
+
+class _Queue:
+    """What the threads of one process want done, who does it, and what that one remembers from turn to turn."""
+
+    __slots__ = ("asked", "jobs", "swept_at", "swept_to", "working")
+
+    def __init__(self) -> None:
+        self.jobs: deque[_Job[object]] = deque()
+        self.working = threading.Lock()
+        self.swept_at = 0
+        self.swept_to = ""
+        self.asked: dict[tuple[str, str], int] = {}
 
 
 class _Job(Generic[T]):
@@ -239,8 +263,8 @@ class _Turn:
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         total = self._tallies[counter]
-        if isinstance(total, Total) and not total.numbers:
-            total.seed(used, epoch=secrets.randbits(53), until=until)
+        if isinstance(total, Total) and not total.is_known:
+            total.seed(used, until=until)
             self._changed.add(counter)
 
     def forget(self, counters: Sequence[str]) -> None:
@@ -356,8 +380,12 @@ class _Turn:
 
     def _unknown(self, claims: Sequence[Claim]) -> tuple[str, ...]:
         return tuple(
-            claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self._tallies[claim.counter].numbers
+            claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self._is_known(claim.counter)
         )
+
+    def _is_known(self, counter: str) -> bool:
+        total = self._tallies[counter]
+        return isinstance(total, Total) and total.is_known
 
     def _read(self, claims: Sequence[Claim]) -> list[Reading]:
         return [self._tallies[claim.counter].read(claim, self.now) for claim in claims]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from array import array
 from typing import TypeAlias
 
-from llmgateway.reservations import WINDOW_SECONDS, Claim, Kind, Reading
+from llmgateway.reservations import RETOLD_AT_LAST_SECONDS, RETOLD_SECONDS, WINDOW_SECONDS, Claim, Kind, Reading
 
 _DAY = 24 * 3600
 _IDLE_TOTAL = 40 * _DAY
 """How long a total without an end is kept unused."""
+_RANDOM_BITS = 20
+"""Of an epoch, below the second in which the total was told: together less than the 53 that Lua counts exactly."""
 
 
 class Window:
@@ -35,6 +38,10 @@ class Window:
     def settle(self, claimed: int, mark: int, amount: int) -> None:
         if mark >= self._second - WINDOW_SECONDS:
             self._change(mark, amount - claimed)
+        else:
+            # What was claimed has left. An answer that takes longer than a minute used the rest all the same,
+            # and would never be counted.
+            self.add(max(0, amount - claimed))
 
     def add(self, amount: int) -> None:
         self._change(self._second, amount)
@@ -127,13 +134,23 @@ class Total(_Held):
     """``spent, held, epoch, until``; empty while nobody has told what was spent.
 
     A claim's mark is the epoch, which is another one whenever the total was told anew: it does not
-    hold what was claimed before.
+    hold what was claimed before. It begins with the second in which that was.
     """
 
     __slots__ = ()
 
-    def seed(self, used: int, *, epoch: int, until: int | None) -> None:
+    def seed(self, used: int, *, until: int | None) -> None:
+        epoch = (self._second << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
         self.numbers = array("q", [used, 0, epoch, until or 0])
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody has told what was spent, and that is not too long ago to be believed."""
+        if not self.numbers:
+            return False
+        # One from far ahead was told before the clock was put back.
+        age = abs(self._second - (self.numbers[2] >> _RANDOM_BITS))
+        return age <= (RETOLD_AT_LAST_SECONDS if self.held else RETOLD_SECONDS)
 
     @property
     def spent(self) -> int:
