@@ -276,6 +276,13 @@ class CounterStore(Protocol):
         """
         ...
 
+    def confirm(self, counter: str) -> bool:
+        """Let a total that was told long ago be believed for longer; False if nobody has told it.
+
+        For when the usage log, which would tell it anew, is away.
+        """
+        ...
+
     def forget(self, counters: Sequence[str]) -> None:
         """Make totals unknown again. What running requests hold of them is added when these are settled."""
         ...

@@ -198,10 +198,9 @@ class Limiter:
         try:
             used = self._used_so_far(limit, budget)
         except StoreUnavailable:
-            # Nobody is refused because something of ours is down. As it is not told, the next one asks again.
-            # The log says once that the usage log is away.
-            log.debug("The usage log is away: %s is not checked.", limit.name)
-            return False
+            # What was told long ago holds on. Where nothing was told nobody is refused because something of ours
+            # is down; as it is still unknown, the next one asks again. The log says once what is away.
+            return self._counters.confirm(limit.claim.counter)
         self._counters.seed(limit.claim.counter, used, until=limit.claim.until)
         return True
 

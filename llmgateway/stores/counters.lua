@@ -147,7 +147,7 @@ function Total:claim(amount)
 end
 
 function Total:settle(claimed, mark, amount)
-    if self.numbers[3] == mark then
+    if self.numbers[3] and (self.numbers[3] - mark) % 2 ^ 20 == 0 then
         self.numbers[2] = self.numbers[2] - claimed
     end
     self:add(amount)

@@ -88,6 +88,12 @@ class FallbackCounters:
             self._own.seed(counter, used, until=until)
             self._forget_later([counter])
 
+    def confirm(self, counter: str) -> bool:
+        try:
+            return self._ask(lambda: self._shared.confirm(counter))
+        except StoreUnavailable:
+            return self._own.confirm(counter)
+
     def forget(self, counters: Sequence[str]) -> None:
         self._own.forget(counters)
         try:

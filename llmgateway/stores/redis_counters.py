@@ -43,8 +43,9 @@ class RedisCounters:
         self._connection = connection
         self._clock = clock
         self._keys = [connection.prefix + "leases", connection.prefix + "ends"]
-        self._reserve, self._settle, self._renew, self._look, self._seed = (
-            connection.script("counters.lua", f"{name}.lua") for name in ("reserve", "settle", "renew", "look", "seed")
+        self._reserve, self._settle, self._renew, self._look, self._seed, self._confirm = (
+            connection.script("counters.lua", f"{name}.lua")
+            for name in ("reserve", "settle", "renew", "look", "seed", "confirm")
         )
 
     def reserve(
@@ -69,6 +70,9 @@ class RedisCounters:
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         self._run(self._seed, counter, used, secrets.randbits(20), until or 0)
+
+    def confirm(self, counter: str) -> bool:
+        return bool(self._run(self._confirm, counter))
 
     def forget(self, counters: Sequence[str]) -> None:
         if counters:

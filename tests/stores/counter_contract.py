@@ -355,6 +355,26 @@ class CounterStoreContract:
         elsewhere.seed("key:usd:2026-01", 4, until=None)
         assert reserve(counters, total(6), total(counter="group:usd")).admitted
 
+    def test_a_total_that_is_old_can_be_confirmed(self, counters, elsewhere, clock):
+        """It is known again, with what is held of it, for as long as one that was told just now."""
+        counters.seed("key:usd:2026-01", 4, until=None)
+        reserve(counters, total(2), name="running", lease=100_000)
+        clock.advance(3601)
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+
+        assert elsewhere.confirm("key:usd:2026-01")
+
+        assert Reading(6, 2, True, 0, 0) == look(counters, total(1))
+        settle(counters, "running", total(3))
+        assert Reading(7, 0, True, 0, 0) == look(counters, total(1))
+        clock.advance(601)
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+
+    def test_what_nobody_has_told_cannot_be_confirmed(self, counters):
+        """It stays unknown."""
+        assert not counters.confirm("key:usd:2026-01")
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+
     def test_a_total_is_told_once(self, counters):
         """Who comes second with what it has read does not undo what has been counted since."""
         counters.seed("key:usd:2026-01", 4, until=None)

@@ -376,6 +376,17 @@ def test_while_the_usage_log_is_away_nobody_is_refused_for_an_unknown_budget(des
     assert "key.budget" == desk.refusal(who).headers["x-llmgateway-limit"]
 
 
+def test_while_the_usage_log_is_away_what_was_told_long_ago_holds(desk, clock):
+    """An outage of hours lets nobody spend more than the budget."""
+    who = caller(budget(150, Unit.TOKENS))
+    desk.admit(who).settle(desk.record(tokens=100))
+    desk.log_is_away = True
+
+    for _ in range(3):
+        clock.advance(3601)
+        assert "key.budget" == desk.refusal(who).headers["x-llmgateway-limit"]
+
+
 def test_what_a_dead_process_held_is_booked_with_its_record(desk, clock):
     """The interrupted record's estimate takes the place of what was reserved, before or after the lease ran out."""
     who = caller(replace(budget(150, Unit.TOKENS), parallel_requests=1))

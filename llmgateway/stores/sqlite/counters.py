@@ -111,6 +111,9 @@ class SQLiteCounters:
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         self._do(lambda turn: turn.seed(counter, used, until=until), [(counter, Kind.TOTAL)])
 
+    def confirm(self, counter: str) -> bool:
+        return self._do(lambda turn: turn.confirm(counter), [(counter, Kind.TOTAL)])
+
     def forget(self, counters: Sequence[str]) -> None:
         self._do(lambda turn: turn.forget(counters))
 
@@ -266,6 +269,14 @@ class _Turn:
         if isinstance(total, Total) and not total.is_known:
             total.seed(used, until=until)
             self._changed.add(counter)
+
+    def confirm(self, counter: str) -> bool:
+        total = self._tallies[counter]
+        if not (isinstance(total, Total) and total.numbers):
+            return False
+        total.confirm()
+        self._changed.add(counter)
+        return True
 
     def forget(self, counters: Sequence[str]) -> None:
         self._connection.executemany("DELETE FROM counters WHERE name = ?", [(counter,) for counter in counters])

@@ -133,8 +133,8 @@ class Level(_Held):
 class Total(_Held):
     """``spent, held, epoch, until``; empty while nobody has told what was spent.
 
-    A claim's mark is the epoch, which is another one whenever the total was told anew: it does not
-    hold what was claimed before. It begins with the second in which that was.
+    A claim's mark is the epoch: the second in which the total was told or confirmed, and chance, which is another
+    whenever it was told anew. Then it does not hold what was claimed before.
     """
 
     __slots__ = ()
@@ -142,6 +142,10 @@ class Total(_Held):
     def seed(self, used: int, *, until: int | None) -> None:
         epoch = (self._second << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
         self.numbers = array("q", [used, 0, epoch, until or 0])
+
+    def confirm(self) -> None:
+        """Let what was told long ago be believed for longer."""
+        self.numbers[2] = (self._second << _RANDOM_BITS) + self.numbers[2] % (1 << _RANDOM_BITS)
 
     @property
     def is_known(self) -> bool:
@@ -165,7 +169,7 @@ class Total(_Held):
         return self.numbers[2]
 
     def settle(self, claimed: int, mark: int, amount: int) -> None:
-        if self.numbers and self.numbers[2] == mark:
+        if self.numbers and (self.numbers[2] - mark) % (1 << _RANDOM_BITS) == 0:
             self.numbers[1] -= claimed
         self.add(amount)
 
