@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
 from .caller import Caller
-from .records import Budget, Limits, Period, Unit, UsageRecord
+from .records import UNLIMITED, Budget, Limits, Period, Unit, UsageRecord
 from .reservations import Claim, Kind
 
 NANODOLLARS = 10**9
@@ -63,11 +63,11 @@ class Limit:
 
 def scopes_of(caller: Caller) -> Iterator[Scope]:
     """Those of *caller* that have limits."""
-    if caller.key.limits != Limits():
-        yield Scope("key", caller.key.id, caller.key.limits)
-    if caller.group is not None and caller.group.limits != Limits():
+    if caller.key.limits != UNLIMITED:
+        yield _key_scope(caller)
+    if caller.group is not None and caller.group.limits != UNLIMITED:
         yield Scope("group", caller.group.name, caller.group.limits)
-    if caller.organisation.limits != Limits():
+    if caller.organisation.limits != UNLIMITED:
         yield Scope(_ORGANISATION, "", caller.organisation.limits)
 
 
@@ -117,7 +117,7 @@ def _limits_of(scope: Scope, estimate: Estimate, now: datetime, requests: int) -
         claim = _claim(f"{counters}:requests", Kind.WINDOW, requests, limits.requests_per_minute)
         yield Limit(scope, "requests_per_minute", claim, Unit.REQUESTS)
     if limits.tokens_per_minute is not None:
-        claim = _claim(f"{counters}:tokens", Kind.WINDOW, estimate.tokens, limits.tokens_per_minute)
+        claim = _claim(_tokens(scope), Kind.WINDOW, estimate.tokens, limits.tokens_per_minute)
         yield Limit(scope, "tokens_per_minute", claim, Unit.TOKENS)
     if limits.parallel_requests is not None:
         claim = _claim(f"{counters}:parallel", Kind.LEVEL, requests, limits.parallel_requests)
@@ -133,17 +133,27 @@ def _limits_of(scope: Scope, estimate: Estimate, now: datetime, requests: int) -
 
 def _share_fairly(limits: list[Limit], caller: Caller, estimate: Estimate) -> list[Limit]:
     """Let the organisation's tokens per minute know the key's own, by which an equal share of them is measured."""
-    own = f"key:{caller.key.id}:tokens"
+    key = _key_scope(caller)
+    own = _tokens(key)
     shared = [
         replace(limit, claim=limit.claim._replace(own=own))
         if limit.scope.kind == _ORGANISATION and limit.part == "tokens_per_minute"
         else limit
         for limit in limits
     ]
-    if caller.key.limits.tokens_per_minute is None:
+    if key.limits.tokens_per_minute is None:
         claim = Claim(counter=own, kind=Kind.WINDOW, amount=estimate.tokens)
-        shared.insert(0, Limit(Scope("key", caller.key.id, caller.key.limits), "tokens_per_minute", claim, Unit.TOKENS))
+        shared.insert(0, Limit(key, "tokens_per_minute", claim, Unit.TOKENS))
     return shared
+
+
+def _key_scope(caller: Caller) -> Scope:
+    return Scope("key", caller.key.id, caller.key.limits)
+
+
+def _tokens(scope: Scope) -> str:
+    """The window of its tokens."""
+    return f"{scope.counters}:tokens"
 
 
 def _claim(counter: str, kind: Kind, amount: int, limit: int) -> Claim:

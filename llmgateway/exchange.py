@@ -84,6 +84,8 @@ class Exchange:
         Before its last bytes leave: a client that asks again as soon as it has them must not be refused
         for a request that is over.
         """
+        if self._settled or not self._admission.has_claims:
+            return  # before a record is made for nothing
         counted, source = self._count(Outcome.OK, usage, estimated_completion_tokens)
         self._settle(self._record(Outcome.OK, counted, source, model))
 

@@ -118,20 +118,20 @@ class Gateway:
         """
         slot = self.slots.take()
         try:
-            exchange, admission, chat, credential = self._begin(request, slot)
+            exchange, entry = self._begin(request, slot)
         except BaseException:
             slot.free()
             raise
         if request.client_gone is not None:
             self._watch.add(exchange.transmission, request.client_gone)
         try:
-            reply = self._relay(exchange, chat, credential)
+            reply = self._relay(exchange, entry.chat, entry.credential)
         except GatewayError as error:
-            error.headers.update(admission.headers)
+            error.headers.update(entry.admission.headers)
             raise
-        if not admission.headers:
+        if not entry.admission.headers:
             return reply
-        return replace(reply, headers=[*reply.headers, *admission.headers.items()])
+        return replace(reply, headers=[*reply.headers, *entry.admission.headers.items()])
 
     def preview(self, caller: Caller, body: bytes) -> bytes:
         """Return what would go to Azure if *caller* sent *body* now.
@@ -161,7 +161,7 @@ class Gateway:
             return list(offered)
         return [model for model in caller.models if not self._offered or model in self._offered]
 
-    def _begin(self, request: CompletionRequest, slot: Slot) -> tuple[Exchange, Admission, Chat, str]:
+    def _begin(self, request: CompletionRequest, slot: Slot) -> tuple[Exchange, _Entry]:
         """Let the request in: know whose it is, what goes to Azure, and that its limits allow it."""
         arrived, now = self._timer(), self._clock()
         entry = self._recalled_entry(request, now) or self._entry(request, self.keys.authenticate(request.key), now)
@@ -181,7 +181,7 @@ class Gateway:
         except BaseException:
             entry.admission.refund()
             raise
-        return exchange, entry.admission, entry.chat, entry.credential
+        return exchange, entry
 
     def _recalled_entry(self, request: CompletionRequest, now: float) -> _Entry | None:
         """Let it in by what is remembered of the key, which its admission proves: one round trip instead of two.

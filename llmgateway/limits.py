@@ -57,14 +57,19 @@ class Admission:
         self.headers = headers
         """``x-ratelimit-*`` of the key."""
 
+    @property
+    def has_claims(self) -> bool:
+        """Whether there is anything to settle; not where nothing is limited."""
+        return bool(self._limits)
+
     def settle(self, record: UsageRecord) -> None:
         """Put what the request really used in place of the estimate."""
-        if self._limits:
+        if self.has_claims:
             self._end(used_by(record))
 
     def refund(self) -> None:
         """Give everything back: Azure was not reached."""
-        if self._limits:
+        if self.has_claims:
             self._end({})
 
     def _end(self, used: Mapping[Unit, int]) -> None:

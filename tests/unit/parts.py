@@ -62,6 +62,7 @@ class Claimed:
     """An admission that remembers how it ended."""
 
     headers: dict[str, str] = {}
+    has_claims = True
 
     def __init__(self) -> None:
         self.settled: list[UsageRecord] = []
