@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import struct
 import time
 import weakref
 from collections import deque
@@ -19,25 +18,18 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.util.wait import wait_for_read
 
 from .clock import Timer
+from .wires import Wire
 
 KEPT_SECONDS = 60.0
 """How long a connection may have been idle and still be used; servers close theirs after a minute or more."""
-
-READ_BYTES = 64 * 1024
-"""The most that one read returns."""
-
-_BYTES_ACKNOWLEDGED = 120
-"""Where ``tcpi_bytes_acked`` begins in ``struct tcp_info`` (Linux 4.1, include/uapi/linux/tcp.h)."""
 
 
 class Connections:
     """Those to the host of *url*. Thread-safe.
 
-    urllib3's own pool takes 0.2 ms for a request; here it does nothing but open connections, and every one is
-    a socket to send to and to read from.
+    urllib3's own pool takes 0.2 ms for a request; here it does nothing but open connections.
 
     Args:
         most: How many are kept when they are idle.
@@ -54,9 +46,8 @@ class Connections:
         self._connect_timeout = connect_timeout
         self._most = most
         self._timer = timer
-        self._idle: deque[tuple[HTTPConnection, float]] = deque()
+        self._idle: deque[tuple[Wire, float]] = deque()
         self._closed = False
-        self._new: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
         # For those who forget to close it, as urllib3's pools do.
         weakref.finalize(self, _close_all, self._idle)
 
@@ -69,19 +60,19 @@ class Connections:
         through = self._proxy is not None and urlsplit(url).scheme == "http"
         return self._adapter.proxy_headers(self._proxy) if through and self._proxy is not None else {}
 
-    def take(self) -> HTTPConnection | None:
+    def take(self) -> Wire | None:
         """Return an idle one that looks usable, if there is one: the one used last, so that the others age."""
         while True:
             try:
-                connection, since = self._idle.pop()
+                wire, since = self._idle.pop()
             except IndexError:
                 return None
-            # What can be read there is the end, or something that nobody asked for.
-            if self._timer() - since < KEPT_SECONDS and not wait_for_read(connection.sock, 0):
-                return connection
-            connection.close()
+            # What has come there is the end, or something that nobody asked for.
+            if self._timer() - since < KEPT_SECONDS and wire.is_quiet():
+                return wire
+            wire.close()
 
-    def open(self) -> HTTPConnection:
+    def open(self) -> Wire:
         """Open one.
 
         Raises:
@@ -95,23 +86,21 @@ class Connections:
             if connection.is_closed:
                 connection.connect()
             _make_prompt_and_lasting(connection.sock)
-            self._new.add(connection)
+            return Wire.over(connection)
         except BaseException:
             connection.close()
             raise
-        return connection
 
-    def keep(self, connection: HTTPConnection) -> None:
+    def keep(self, wire: Wire) -> None:
         """Take back one that can be used again."""
-        if connection in self._new:
+        if wire.is_new:
             # Only now: what resumes a session comes with the first bytes of an answer (RFC 8446, section 4.6.1).
-            self._new.discard(connection)
-            if isinstance(connection.sock, ssl.SSLSocket):
-                self._tls.session = connection.sock.session
+            wire.is_new = False
+            self._tls.session = wire.session or self._tls.session
         if self._closed or len(self._idle) >= self._most:
-            connection.close()
+            wire.close()
         else:
-            self._idle.append((connection, self._timer()))
+            self._idle.append((wire, self._timer()))
 
     def close(self) -> None:
         """Close those that are idle, and keep no more."""
@@ -119,7 +108,7 @@ class Connections:
         _close_all(self._idle)
 
 
-def _close_all(idle: deque[tuple[HTTPConnection, float]]) -> None:
+def _close_all(idle: deque[tuple[Wire, float]]) -> None:
     while idle:
         idle.pop()[0].close()
 
@@ -168,45 +157,3 @@ def _make_prompt_and_lasting(wire: socket.socket) -> None:
     if hasattr(socket, "TCP_KEEPIDLE"):
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-
-
-def receive(wire: socket.socket) -> bytes:
-    """Wait for something and return all that has arrived; nothing at the end of the connection."""
-    data = wire.recv(READ_BYTES)
-    if data and isinstance(wire, ssl.SSLSocket):
-        return _drained(wire, data)
-    return data
-
-
-def _drained(wire: ssl.SSLSocket, data: bytes) -> bytes:
-    """Return *data* and what else has arrived.
-
-    A read over TLS gives one record, which is one of Azure's chunks, however many wait; ``pending()`` does not
-    know of those that are not decrypted yet. So it is read until it would have to wait.
-    """
-    pieces = [data]
-    size = len(data)
-    patience = wire.gettimeout()
-    wire.settimeout(0)
-    try:
-        while size < READ_BYTES:
-            data = wire.recv(READ_BYTES)
-            if not data:
-                break
-            pieces.append(data)
-            size += len(data)
-    except OSError:  # it would have to wait, or it is broken: the next read will find out
-        pass
-    finally:
-        wire.settimeout(patience)
-    return b"".join(pieces)
-
-
-def acknowledged(wire: socket.socket) -> int | None:
-    """Return how many bytes the other side has acknowledged so far; None where the system does not say."""
-    try:
-        info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        (count,) = struct.unpack_from("=Q", info, _BYTES_ACKNOWLEDGED)
-    except (AttributeError, OSError, struct.error):
-        return None
-    return int(count) or None

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Wire(Protocol):
+    """What may carry a request."""
+
+    def shutdown(self) -> None:
+        """Wake whoever waits for it, and let the other side see the end; raises OSError if it is closed already."""
+        ...
 
 
 class Transmission:
@@ -13,7 +21,7 @@ class Transmission:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wire: socket.socket | None = None
+        self._wire: Wire | None = None
         self._wire_was_cut = False
         self._uncut = (
             threading.Lock()
@@ -25,7 +33,7 @@ class Transmission:
         self.abandoned: Callable[[], bool] = lambda: False
         """Whether its client has gone, where somebody can tell."""
 
-    def carry_over(self, wire: socket.socket, *, complete: bool = True) -> None:
+    def carry_over(self, wire: Wire, *, complete: bool = True) -> None:
         """Take note that *wire* is about to carry it.
 
         Args:
@@ -46,17 +54,8 @@ class Transmission:
             self._wire = None
             self.sent = False
 
-    def set_timeout(self, seconds: float) -> None:
-        """How long a read may wait from now on."""
-        with self._lock:
-            if self._wire is not None:
-                self._wire.settimeout(seconds)
-
     def cut(self) -> None:
-        """End it: whoever waits for the answer is woken, and Azure sees the connection close.
-
-        ``shutdown`` wakes a thread that is blocked in ``recv``, ``close`` does not.
-        """
+        """End it: whoever waits for the answer is woken, and Azure sees the connection close."""
         with self._lock:
             if not self.was_cut:
                 self._uncut.release()
@@ -64,7 +63,7 @@ class Transmission:
             if self._wire is not None:
                 self._wire_was_cut = True
                 with contextlib.suppress(OSError):  # it is closed already
-                    self._wire.shutdown(socket.SHUT_RDWR)
+                    self._wire.shutdown()
 
     def rest(self, seconds: float) -> None:
         """Do nothing for *seconds*, or until it is cut."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Iterable
 from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.connection import HTTPConnection
 
-from .connections import READ_BYTES, Connections, acknowledged, receive
+from .connections import Connections
 from .endpoint import Endpoint
 from .errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from .http1 import Head, Malformed, split_head
 from .transmission import Transmission
+from .wires import READ_BYTES, Wire
 
 log = logging.getLogger(__name__)
 
@@ -41,26 +40,29 @@ _PASSED_BACK = frozenset(
 
 
 class AzureAnswer:
-    """An :class:`~llmgateway.interfaces.Answer` over a connection.
+    """An :class:`~llmgateway.interfaces.Answer` that comes over a wire.
 
     Args:
         begun: What has come of the body together with the head.
-        connections: Where this one goes if it can be used again.
+        timeout: Seconds that a read waits.
+        connections: Where the wire goes if it can be used again.
     """
 
     def __init__(
         self,
-        connection: HTTPConnection,
+        wire: Wire,
         head: Head,
         begun: bytes,
         *,
+        timeout: float,
         transmission: Transmission,
         connections: Connections,
     ) -> None:
-        self._connection: HTTPConnection | None = connection
+        self._wire: Wire | None = wire
         self._begun = begun
         self._keeps_alive = head.keeps_alive
         self._body = head.body()
+        self._timeout = timeout
         self._transmission = transmission
         self._connections = connections
         self.status = head.status
@@ -79,22 +81,22 @@ class AzureAnswer:
         return chunk
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
+        wire, self._wire = self._wire, None
+        if wire is None:
             return
         # Whoever cuts the transmission from now on hits nobody else: the wire is not its any more.
         untouched = self._transmission.arrive()
         if untouched and self._keeps_alive and self._body.complete and not (self._begun or self._body.surplus):
-            self._connections.keep(connection)
+            self._connections.keep(wire)
         else:
-            connection.close()
+            wire.close()
 
     def _read(self) -> bytes:
-        while self._connection is not None:
+        while self._wire is not None:
             if self._body.complete:
                 self.close()
                 break
-            data, self._begun = self._begun or receive(self._connection.sock), b""
+            data, self._begun = self._begun or self._wire.receive(timeout=self._timeout), b""
             if not data:
                 self._keeps_alive = False
                 self._body.end()
@@ -141,11 +143,9 @@ class AzureUpstream:
     ) -> AzureAnswer:
         head = self._head(deployment, credential, request_id, len(body))
         try:
-            answer = self._exchange(head, body, transmission)
+            return self._exchange(head, body, transmission)
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, Malformed) as error:
             raise _translated(error, transmission) from error
-        transmission.set_timeout(self._between_bytes_timeout)
-        return answer
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -179,84 +179,88 @@ class AzureUpstream:
         return "".join(f"{line}\r\n" for line in lines)
 
     def _exchange(self, head: bytes, body: bytes, transmission: Transmission) -> AzureAnswer:
-        connection = self._connections.take()
-        if connection is not None:
+        wire = self._connections.take()
+        if wire is not None:
             try:
-                return self._over(connection, head, body, transmission, kept=True)
+                return self._over(wire, head, body, transmission, kept=True)
             except _NeverSeen:
                 # Once, with the same identifier: the next connection is new.
                 transmission.recall()
         return self._over(self._connections.open(), head, body, transmission, kept=False)
 
-    def _over(
-        self, connection: HTTPConnection, head: bytes, body: bytes, transmission: Transmission, *, kept: bool
-    ) -> AzureAnswer:
-        """Send the request over *connection* and read the head of its answer.
+    def _over(self, wire: Wire, head: bytes, body: bytes, transmission: Transmission, *, kept: bool) -> AzureAnswer:
+        """Send the request over *wire* and read the head of its answer.
 
         Raises:
             _NeverSeen: Azure cannot have had the whole request.
         """
-        wire = connection.sock
         try:
             transmission.carry_over(wire, complete=False)
-            # Not the time-out for connecting, which would limit the whole of a sendall(): a picture on a
-            # slow line takes longer.
-            wire.settimeout(self._first_byte_timeout)
-            before = acknowledged(wire) if kept else None
+            before = wire.acknowledged() if kept else None
             transmission.carry_over(wire)
-            broken = _send(wire, head, body)
+            broken = self._send(wire, head, body)
             # Also if that broke: a server that refuses what is too large may answer and close in the middle of it.
-            data = _first_bytes(wire, broken)
+            data = self._first_bytes(wire, broken)
             if data:
-                return self._answer(connection, data, transmission)
+                return self._answer(wire, data, transmission)
             if kept and not transmission.was_cut and (broken or _is_lost(wire, before, len(head) + len(body))):
                 raise _NeverSeen
             raise broken or Malformed("it closed without an answer")
         except BaseException:
-            connection.close()
+            wire.close()
             raise
 
-    def _answer(self, connection: HTTPConnection, data: bytes, transmission: Transmission) -> AzureAnswer:
+    def _send(self, wire: Wire, head: bytes, body: bytes) -> OSError | None:
+        """Send all of it; return what went wrong where the other side has closed."""
+        # Not the time-out for connecting: a picture on a slow line takes longer.
+        timeout = self._first_byte_timeout
+        try:
+            if len(body) < READ_BYTES:
+                wire.send(head + body, timeout=timeout)  # one packet
+            else:
+                wire.send(head, timeout=timeout)
+                wire.send(body, timeout=timeout)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            return error
+        return None
+
+    def _first_bytes(self, wire: Wire, broken: OSError | None) -> bytes:
+        try:
+            return wire.receive(timeout=self._first_byte_timeout)
+        except TimeoutError:
+            raise
+        except OSError:
+            if broken is None:
+                raise
+            return b""
+
+    def _answer(self, wire: Wire, data: bytes, transmission: Transmission) -> AzureAnswer:
         while True:
             parted = split_head(data)
             if parted is not None:
                 head, data = Head.parse(parted[0]), parted[1]
                 if head.status >= 200:
-                    return AzureAnswer(connection, head, data, transmission=transmission, connections=self._connections)
+                    return self._answered(wire, head, data, transmission)
                 continue  # "100 Continue" and its like come before the answer
-            more = receive(connection.sock)
+            more = wire.receive(timeout=self._first_byte_timeout)
             if not more:
                 raise Malformed("it closed in the middle of a head")
             data += more
 
-
-def _send(wire: socket.socket, head: bytes, body: bytes) -> OSError | None:
-    """Send all of it; return what went wrong where the other side has closed."""
-    try:
-        if len(body) < READ_BYTES:
-            wire.sendall(head + body)  # one packet
-        else:
-            wire.sendall(head)
-            wire.sendall(body)
-    except TimeoutError:
-        raise
-    except OSError as error:
-        return error
-    return None
+    def _answered(self, wire: Wire, head: Head, begun: bytes, transmission: Transmission) -> AzureAnswer:
+        return AzureAnswer(
+            wire,
+            head,
+            begun,
+            timeout=self._between_bytes_timeout,
+            transmission=transmission,
+            connections=self._connections,
+        )
 
 
-def _first_bytes(wire: socket.socket, broken: OSError | None) -> bytes:
-    try:
-        return receive(wire)
-    except TimeoutError:
-        raise
-    except OSError:
-        if broken is None:
-            raise
-        return b""
-
-
-def _is_lost(wire: socket.socket, before: int | None, size: int) -> bool:
+def _is_lost(wire: Wire, before: int | None, size: int) -> bool:
     """Whether Azure cannot have had a request of *size* bytes, though all of it was sent.
 
     A connection that was idle may be closed by the other side at the very moment in which it is used again.
@@ -265,7 +269,7 @@ def _is_lost(wire: socket.socket, before: int | None, size: int) -> bool:
     request: the end of a connection acknowledges everything that came before it was closed. A reset does not,
     so after one nobody can say, and nothing is sent again.
     """
-    now = acknowledged(wire)
+    now = wire.acknowledged()
     return before is not None and now is not None and now - before < size
 
 

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
     clock credential errors records reservations endpoint transmission http1 syscalls
-    background connections loop slots interfaces prices prepare usage settings segments caller
-    watch leases settlements organisation ladder audit claims stores simulator
+    background wires loop slots interfaces prices prepare usage settings segments caller
+    connections watch leases settlements organisation ladder audit claims stores simulator
     keys limits
     groups exchange journal upstream logs
     prompts relay
@@ -45,6 +45,7 @@ OWN = {  # what each may have of the drivers; whoever is not here has none
     "client": {"requests"},
     "loop": {"waitress"},
     "connections": {"requests", "urllib3"},
+    "wires": {"urllib3"},
     "upstream": {"urllib3"},
     "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},

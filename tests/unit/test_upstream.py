@@ -24,6 +24,7 @@ from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout, Upstr
 from llmgateway.simulator import Raw, Script, Simulator
 from llmgateway.transmission import Transmission
 from llmgateway.upstream import AzureAnswer, AzureUpstream
+from llmgateway.wires import Wire
 from tests.servers import free_port, wait_until
 from tests.stores.contract import at_once
 
@@ -87,8 +88,8 @@ def status(answer: AzureAnswer) -> int:
 
 
 def wait_for_the_end_of_what_is_kept(upstream: AzureUpstream) -> None:
-    [(connection, _)] = upstream._connections._idle
-    assert [connection.sock] == select.select([connection.sock], [], [], 5)[0]
+    [(wire, _)] = upstream._connections._idle
+    assert [wire.socket] == select.select([wire.socket], [], [], 5)[0]
 
 
 def encrypted(peer: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
@@ -317,7 +318,7 @@ class TestTheConnection:
         """A request that went into a connection closed before goes out again, once, under its own name."""
         pem, tls = certificate
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-        monkeypatch.setattr("llmgateway.connections.wait_for_read", lambda *_: False)  # nobody has noticed yet
+        monkeypatch.setattr(Wire, "is_quiet", lambda _: True)  # nobody has noticed yet
         transmission = Transmission()
         with raw_server(OK, OK, tls=tls if encrypt else None) as (port, got):
             url = f"http{'s' if encrypt else ''}://localhost:{port}"
@@ -552,7 +553,7 @@ class TestCutting:
 class CutAfterTheHead(Transmission):
     """A client that goes at the worst of moments."""
 
-    def carry_over(self, wire: socket.socket, *, complete: bool = True) -> None:
+    def carry_over(self, wire: Wire, *, complete: bool = True) -> None:
         super().carry_over(wire, complete=complete)
         if not self.sent:
             self.cut()
@@ -757,7 +758,7 @@ class CutsAnother(Transmission):
         super().__init__()
         self.another = another
 
-    def carry_over(self, wire: socket.socket, **how: bool) -> None:
+    def carry_over(self, wire: Wire, **how: bool) -> None:
         super().carry_over(wire, **how)
         self.another.cut()
 
