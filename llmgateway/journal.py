@@ -26,6 +26,7 @@ from typing import NamedTuple
 from .clock import Clock
 from .errors import StoreUnavailable
 from .interfaces import UsageLog
+from .locks import ShortLock
 from .records import Batch, UsageRecord, moment
 from .segments import SegmentFolder, ended_in, number_of
 
@@ -99,7 +100,7 @@ class Journal:
         self._on_left = on_left
         self._on_turn = on_turn
         self._log_days = log_days
-        self._lock = threading.Lock()  # what is written, and to which segment
+        self._lock = ShortLock()  # what is written, and to which segment
         self._shipping = threading.Lock()  # one shipment at a time
         self._running: dict[str, UsageRecord] = {}
         self._homeless: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)

@@ -26,6 +26,7 @@ from typing import Any
 
 import orjson
 
+from . import syscalls
 from .records import Outcome, UsageRecord, UsageSource
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class SegmentFolder:
         if self._torn:
             line = b"\n" + line  # what a full disk cut short must not swallow the next
         # One write to a file opened for appending: lines of several threads do not mix.
-        written = os.write(self._segment, line)
+        written = syscalls.write(self._segment, line)
         self._torn = written != len(line)
         if self._torn:
             raise OSError(errno.ENOSPC, "a line was cut short: is the disk full?")

@@ -7,7 +7,8 @@ fork, so nothing is shared but the socket.
 
 In a worker, waitress' main thread accepts connections, reads requests, and writes what their threads could
 not; which connections have something for it to do it learns from our :class:`~llmgateway.loop.Loop`. Each
-request runs in a thread of waitress' pool, which writes its answer itself for as long as the client takes it.
+request runs in one of our :class:`~llmgateway.threads.Threads`, which writes its answer itself for as long as the
+client takes it.
 
 A thread is a request's until its end, so there are fewer slots for relaying than threads
 (:data:`~llmgateway.app.RESERVED_THREADS`), and clients that do not get on with their request or their answer
@@ -21,6 +22,7 @@ does not wait for the answers.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -40,8 +42,9 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, WSGITask
 
+from . import syscalls
 from .app import create_app
 from .errors import ConfigurationError, GatewayError, StoreUnavailable
 from .loop import Loop
@@ -49,6 +52,7 @@ from .metrics import forget_process
 from .relay import LARGEST_PLAIN_ANSWER
 from .services import Services
 from .settings import Settings
+from .threads import Threads
 from .web.context import EXTENSION
 
 log = logging.getLogger(__name__)
@@ -128,20 +132,17 @@ class Worker:
         self._signals = 0
         adjustments = _adjustments(settings, listener)
         self._loop = Loop()
-        self._dispatcher = ThreadedTaskDispatcher()
-        self._dispatcher.set_thread_count(settings.threads)
+        self._threads = Threads(settings.threads)
         self._server = _Server(
             app,
             cast("Any", self._loop),  # the stubs are mistaken
             _sock=listener,
-            dispatcher=self._dispatcher,
+            dispatcher=cast("Any", self._threads),
             adj=adjustments,
             sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
         )
         self._server.client_timeout = settings.client_timeout
-        # It warns whenever a request finds no thread at once. Slots see to it that none waits for long.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
     def run(self) -> int:
         for number in _STOPS:
@@ -150,7 +151,7 @@ class Worker:
         while not self._signals and os.getppid() == self._parent:
             self._turn(1.0)
         self._drain()
-        self._dispatcher.shutdown(timeout=1)
+        self._threads.shutdown(timeout=1)
         self._services.limiter.close()
         self._services.journal.close()
         return 0
@@ -404,12 +405,35 @@ class _Channel(HTTPChannel):
         return super().write_soon(data)
 
 
+class _ClientSocket(socket.socket):
+    """A client's connection, which waitress lets never block, and so needs no turn of the interpreter's lock."""
+
+    def send(self, data: bytes) -> int:  # type: ignore[override]
+        sent = syscalls.send(self.fileno(), data)
+        if not sent:
+            raise BlockingIOError(errno.EAGAIN, "the client does not read")
+        return sent
+
+    def recv(self, _size: int) -> bytes:  # type: ignore[override]
+        data = syscalls.receive(self.fileno())
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, "nothing has come")
+        return data
+
+
 class _Server(TcpWSGIServer):
     channel_class = _Channel
     _map: Loop
     client_timeout: float
 
     _next_look = 0.0
+
+    def accept(self) -> tuple[socket.socket, Any] | None:
+        accepted = super().accept()
+        if accepted is None:
+            return None
+        connection, address = accepted
+        return _ClientSocket(fileno=connection.detach()), address
 
     def part_with_the_slow(self, now: float) -> None:
         """Close the connections of clients that are too slow; looks once a second, however often it is called."""

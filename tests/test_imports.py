@@ -13,7 +13,7 @@ from tests import ROOT
 PACKAGE = ROOT / "llmgateway"
 # From the inside out; a module imports only what stands before it. Those of one line do not import each other.
 ORDER = """
-    clock credential errors records reservations endpoint transmission http1 syscalls
+    clock credential errors records reservations endpoint transmission http1 syscalls threads locks
     background wires loop slots interfaces prices prepare usage settings segments caller
     connections watch leases settlements organisation ladder audit claims stores simulator
     keys limits
