@@ -32,6 +32,7 @@ from .records import Outcome, UsageRecord, UsageSource
 log = logging.getLogger(__name__)
 
 _OPEN, _SEALED = ".open", ".sealed"
+_BEGINNING = b'["begin",'
 
 
 class SegmentFolder:
@@ -150,7 +151,7 @@ def number_of(segment: Path) -> int:
 
 def ended_in(segment: Path, running: dict[str, UsageRecord] | None = None) -> Iterator[UsageRecord]:
     """Give the records of what has ended in *segment*; keep *running*, those that have not, up to date, if given."""
-    for kind, record in _lines(segment):
+    for kind, record in _lines(segment, every=running is not None):
         if running is not None:
             if kind == "begin":
                 running[record.id] = record
@@ -160,11 +161,12 @@ def ended_in(segment: Path, running: dict[str, UsageRecord] | None = None) -> It
             yield record
 
 
-def _lines(segment: Path) -> Iterator[tuple[str, UsageRecord]]:
+def _lines(segment: Path, *, every: bool) -> Iterator[tuple[str, UsageRecord]]:
+    """Kind and record of each line, or only of those that are not beginnings: half of the lines, half of the work."""
     with segment.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if line == b"\n":
-                continue  # behind a torn line
+            if line == b"\n" or (line.startswith(_BEGINNING) and not every):
+                continue  # a line without anything is behind a torn one
             try:
                 kind, fields = orjson.loads(line)
                 record = _record(fields)
@@ -176,12 +178,8 @@ def _lines(segment: Path) -> Iterator[tuple[str, UsageRecord]]:
 
 
 def _record(fields: dict[str, Any]) -> UsageRecord:
-    return UsageRecord(
-        **fields
-        | {
-            "timestamp": datetime.fromisoformat(fields["timestamp"]),
-            "outcome": Outcome(fields["outcome"]),
-            "usage_source": UsageSource(fields["usage_source"]),
-            "content_filter": tuple(fields["content_filter"]),
-        }
-    )
+    fields["timestamp"] = datetime.fromisoformat(fields["timestamp"])
+    fields["outcome"] = Outcome(fields["outcome"])
+    fields["usage_source"] = UsageSource(fields["usage_source"])
+    fields["content_filter"] = tuple(fields["content_filter"])
+    return UsageRecord(**fields)

@@ -16,7 +16,7 @@ from llmgateway.errors import ConfigurationError, StoreUnavailable
 from llmgateway.records import Organisation, Outcome, Prompt, UsageRecord
 from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 from llmgateway.stores.sqlite.schema import MIGRATIONS
-from llmgateway.stores.sqlite.usage import _APPEND, _row
+from llmgateway.stores.sqlite.usage import _append as append_without_sums
 from tests.servers import wait_until
 from tests.stores.contract import (
     LATER,
@@ -330,8 +330,7 @@ class TestFile:
         with closing(SQLiteDatabase(path, migrations=MIGRATIONS[:2])) as database, database.transaction() as connection:
             records = [usage(1, total_tokens=1), usage(2, group="x", total_tokens=10, outcome=Outcome.BROKEN)]
             records += [usage(3, timestamp=NEW_YEAR + timedelta(days=40), total_tokens=100, cost_usd=0.5)]
-            for record in records:
-                connection.execute(_APPEND, _row(record))
+            append_without_sums(connection, records)
 
         with closing(SQLiteDatabase(path)) as database:
             log = SQLiteUsageLog(database)

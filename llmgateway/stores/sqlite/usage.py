@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
+from operator import attrgetter
 from typing import Any
 
 from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource
@@ -17,13 +18,11 @@ from .database import SQLiteDatabase
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
 _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
+_PLACES = f"({', '.join('?' * len(_FIELDS))})"
+_VALUES = attrgetter(*_FIELDS)
+_TIMESTAMP, _CONTENT_FILTER = _FIELDS.index("timestamp"), _FIELDS.index("content_filter")
 
 # Only names of our own are put into statements; values are always parameters.
-# "ON CONFLICT (id) DO NOTHING" and not "OR IGNORE": that would also swallow a row with a value missing.
-_APPEND = f"""
-    INSERT INTO logs ({_COLUMNS}) VALUES ({", ".join("?" * len(_FIELDS))})
-    ON CONFLICT (id) DO NOTHING
-"""  # noqa: S608
 _ADD = f"""
     INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES ({", ".join("?" * (3 + len(SUMS)))})
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
@@ -36,6 +35,10 @@ _COUNTED = """
     sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok')
 """
 _GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "group": '"group"', "model": "model"}
+
+
+ROWS_AT_ONCE = 20
+"""So many rows are written by one statement: each statement takes a turn of the interpreter's lock, or more."""
 
 
 class SQLiteUsageLog:
@@ -52,7 +55,7 @@ class SQLiteUsageLog:
             # Not only faster: records that were purged since would be taken for new ones.
             if _is_known(connection, batch):
                 return
-            new = [record for record in records if connection.execute(_APPEND, _row(record)).rowcount]
+            new = [record for some in _some_at_once(records) for record in _append(connection, some)]
             for cell, sums in daily_sums(new).items():
                 connection.execute(_ADD, (_series(connection, cell), *_month_and_day(cell.day), *sums))
             connection.execute("REPLACE INTO usage_sources VALUES (?, ?)", batch)
@@ -151,6 +154,25 @@ def _is_known(connection: sqlite3.Connection, batch: Batch) -> bool:
     return found is not None and found[0] >= batch.number
 
 
+def _some_at_once(records: Sequence[UsageRecord]) -> Iterator[Sequence[UsageRecord]]:
+    for start in range(0, len(records), ROWS_AT_ONCE):
+        yield records[start : start + ROWS_AT_ONCE]
+
+
+def _append(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> Iterable[UsageRecord]:
+    """Store those of *records* that are not there yet; return these."""
+    new = {record.id: record for record in reversed(records)}
+    places = ", ".join("?" * len(new))
+    for (known,) in connection.execute(f"SELECT id FROM logs WHERE id IN ({places})", [*new]).fetchall():  # noqa: S608
+        del new[known]
+    if new:
+        connection.execute(
+            f"INSERT INTO logs ({_COLUMNS}) VALUES {', '.join([_PLACES] * len(new))}",  # noqa: S608
+            [value for record in new.values() for value in _row(record)],
+        )
+    return new.values()
+
+
 def _series(connection: sqlite3.Connection, cell: Cell) -> int:
     values = (cell.key_id, cell.user, cell.group, cell.model)
     found = connection.execute(
@@ -219,15 +241,10 @@ def _named(grouping: str, value: Any) -> str | None:
 
 
 def _row(record: UsageRecord) -> list[object]:
-    return [_stored(getattr(record, name)) for name in _FIELDS]
-
-
-def _stored(value: object) -> object:
-    if isinstance(value, datetime):
-        return to_ms(value)
-    if isinstance(value, tuple):
-        return json.dumps(value)
-    return value
+    row: list[object] = [*_VALUES(record)]
+    row[_TIMESTAMP] = to_ms(record.timestamp)
+    row[_CONTENT_FILTER] = json.dumps(record.content_filter) if record.content_filter else "[]"
+    return row
 
 
 def _record(row: Sequence[Any]) -> UsageRecord:
