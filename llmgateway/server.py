@@ -402,7 +402,23 @@ class _Channel(HTTPChannel):
     def write_soon(self, data: bytes) -> int:
         if self.held:
             data, self.held = self.held + data, b""
-        return super().write_soon(data)
+        if not data or not isinstance(data, bytes):  # a file that an application wants sent
+            return super().write_soon(data)
+        sent = self._send_at_once(data)
+        return sent if sent == len(data) else sent + super().write_soon(data[sent:])
+
+    def _send_at_once(self, data: bytes) -> int:
+        """Send what goes past the buffer, which nearly always is everything; waitress copies it there and back."""
+        with self.outbuf_lock:
+            if self.total_outbufs_len or not self.connected:
+                return 0
+            try:
+                sent: int = self.send(data, do_close=False)
+            except OSError:
+                return 0  # it will be found out again, where it is dealt with
+            if sent:
+                self.last_activity = time.time()
+            return sent
 
 
 class _ClientSocket(socket.socket):
