@@ -32,6 +32,7 @@ class Loop(dict[int, wasyncore.dispatcher]):
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._new: deque[wasyncore.dispatcher] = deque()
+        self._awaited: dict[int, int] = {}  # which events of which descriptors the selector knows of
         self._next_sweep = 0.0
 
     def __setitem__(self, descriptor: int, connection: wasyncore.dispatcher) -> None:
@@ -42,7 +43,7 @@ class Loop(dict[int, wasyncore.dispatcher]):
     def __delitem__(self, descriptor: int) -> None:
         with self._lock:
             super().__delitem__(descriptor)
-            if descriptor in self._selector.get_map():
+            if self._awaited.pop(descriptor, None):
                 self._selector.unregister(descriptor)
 
     def turn(self, seconds: float) -> None:
@@ -74,10 +75,12 @@ class Loop(dict[int, wasyncore.dispatcher]):
             wanted = selectors.EVENT_READ if connection.readable() else 0
             if connection.writable() and not connection.accepting:
                 wanted |= selectors.EVENT_WRITE
-            known = self._selector.get_map().get(descriptor)
-            if known is None and wanted:
-                self._selector.register(descriptor, wanted)
-            elif known is not None and not wanted:
+            awaited = self._awaited.get(descriptor, 0)
+            if wanted == awaited:
+                return
+            if not wanted:
+                del self._awaited[descriptor]
                 self._selector.unregister(descriptor)
-            elif known is not None and known.events != wanted:
-                self._selector.modify(descriptor, wanted)
+                return
+            (self._selector.modify if awaited else self._selector.register)(descriptor, wanted)
+            self._awaited[descriptor] = wanted
