@@ -177,21 +177,22 @@ class _TLSWire(Wire):
         """As :func:`~llmgateway.syscalls.receive`.
 
         A read over TLS gives one record, which is one of Azure's chunks, however many wait; ``pending()`` does not
-        know of those that are not decrypted yet. So it is read until there is nothing more.
+        know of those that are not decrypted yet. So it is read until there is nothing more, which is asked of the
+        socket: OpenSSL would take a turn to say so, and leaves nothing in between (it does not read ahead).
         """
         records: list[bytes] = []
         size = 0
-        while size < READ_BYTES:
+        while size < READ_BYTES and not syscalls.is_quiet(self._descriptor):
             try:
                 record = self._tls.recv(_RECORD_BYTES)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return b"".join(records) or None
+                break
             except OSError:
                 if records:
                     break  # the next read will find out
                 raise
             if not record:
-                break
+                return b"".join(records)
             records.append(record)
             size += len(record)
-        return b"".join(records)
+        return b"".join(records) or None
