@@ -13,6 +13,7 @@ from wsgiref.validate import validator
 import pytest
 from flask import Flask
 
+from llmgateway.gateway import CompletionRequest, Reply
 from llmgateway.metrics import Metrics
 from llmgateway.relay import EventStream
 from llmgateway.simulator import Raw, Script
@@ -193,6 +194,76 @@ class TestBothDoors:
         assert logged[0] == logged[1]
         assert [REQUEST_ID in message for _, _, message in logged[0]] == [True]
         assert REQUEST_ID == dict(answers[0][1])["x-request-id"]
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            (
+                "a plain answer",
+                {
+                    ("content-type", "application/json"),
+                    ("apim-request-id", "azures"),
+                    ("x-request-id", "azures"),
+                    ("x-llmgateway-request-id", REQUEST_ID),
+                    ("Cache-Control", "no-store"),
+                    ("Content-Length", "15"),
+                },
+            ),
+            (
+                "a stream",
+                {
+                    ("content-type", "text/event-stream"),
+                    ("x-request-id", "azures"),
+                    ("x-llmgateway-request-id", REQUEST_ID),
+                    ("X-Accel-Buffering", "no"),
+                    ("Cache-Control", "no-cache"),
+                },
+            ),
+            (
+                "one without a type",
+                {
+                    ("x-request-id", REQUEST_ID),
+                    ("x-llmgateway-request-id", REQUEST_ID),
+                    ("Cache-Control", "no-store"),
+                    ("Content-Length", "2"),
+                },
+            ),
+            (
+                "no key",
+                {
+                    ("Content-Type", "application/json"),
+                    ("Content-Length", "157"),
+                    ("Cache-Control", "no-store"),
+                    ("x-request-id", REQUEST_ID),
+                },
+            ),
+        ],
+    )
+    def test_send_these_headers_once_and_no_others(self, app, azure, key, name, expected):
+        """Azure's that pass, and ours; nothing that the framework would like to add."""
+        _, script, body, changes = REQUESTS[name]
+        azure.script(script or FINE, times=2)
+        for door in (app, flasks_own(app)):
+            _, headers, _ = ask(door, environ_of(body, **{**key, **changes}))
+            assert sorted(expected) == sorted(headers)
+
+    def test_hand_on_what_the_server_knows(self, app, monkeypatch):
+        """The key, however it was sent; the body; who the client is, and whether it is still there."""
+        asked = []
+        monkeypatch.setattr(
+            app.extensions[EXTENSION].gateway,
+            "complete",
+            lambda request: asked.append(request) or Reply(status=200, headers=[], body=b""),
+        )
+        for door in (app, flasks_own(app)):
+            for header in ({"HTTP_AUTHORIZATION": "bearer  a key "}, {"HTTP_API_KEY": "a key"}):
+                environ = environ_of(b"a body", **header, **{"waitress.client_disconnected": bool})
+                assert "200 OK" == ask(door, environ)[0]
+
+        expected = CompletionRequest(
+            id=REQUEST_ID, key="a key", body=b"a body", endpoint=PATH, client_address="192.0.2.1", client_gone=bool
+        )
+        assert [expected] * 4 == asked
 
     def test_count_a_refusal_once(self, app, monkeypatch):
         """Whichever the request came through."""
