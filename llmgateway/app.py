@@ -33,7 +33,7 @@ from .slots import Slots
 from .stores import open_stores
 from .upstream import AzureUpstream
 from .watch import Watch
-from .web import admin, docs, health, openai
+from .web import admin, completions, docs, health, openai
 from .web import metrics as metrics_view
 from .web.context import EXTENSION
 from .web.errors import register_error_handlers
@@ -75,6 +75,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     register_error_handlers(app)
     if settings.cors_origins:
         CORS(app, origins=list(settings.cors_origins), expose_headers="*", max_age=600)
+    app.wsgi_app = completions.lane(app.wsgi_app, services)  # type: ignore[method-assign, assignment]
     if settings.trusted_proxy:
         app.wsgi_app = proxy_headers_middleware(  # type: ignore[method-assign, assignment]
             app.wsgi_app,

@@ -65,7 +65,11 @@ class Head:
         Raises:
             Malformed: it is none.
         """
-        first, *lines = data.decode("latin-1").split("\r\n")
+        text = data.decode("latin-1")
+        first, *lines = text.split("\r\n")
+        if not text.count("\r") == text.count("\n") == len(lines):
+            # RFC 9112, section 2.2. Passed on in a value, it would be the start of a field of somebody's choice.
+            raise Malformed("half of a line's end")
         version, status = _status_line(first)
         if len(lines) > MOST_FIELDS:
             raise Malformed("too many header fields")

@@ -3,38 +3,80 @@
 from __future__ import annotations
 
 from typing import Any
+from wsgiref.types import InputStream, WSGIEnvironment
 
 import marshmallow as ma
 import orjson
 from flask import Request, request
 from webargs.flaskparser import FlaskParser
+from werkzeug.wsgi import get_content_length
 
-from ..errors import InvalidRequest, UnsupportedMediaType
+from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+
+PIECE = 1024 * 1024
+"""Bytes that are read at once: a server may take as much memory for them before they have come."""
+
+TOO_LARGE = "The body is larger than this gateway takes."
+_CUT_SHORT = "The body ended before its end."
 
 
-def check_media_type() -> None:
+def check_media_type(kind: str | None, encoding: str | None) -> None:
     """Refuse a body that says it is compressed or not JSON; one that says nothing is taken as JSON.
+
+    Args:
+        kind: The header ``Content-Type``.
+        encoding: The header ``Content-Encoding``.
 
     Raises:
         UnsupportedMediaType: with the header to send instead.
     """
-    _check_encoding()
-    kind = request.mimetype
+    _check_encoding(encoding)
+    kind = (kind or "").partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType("Send the body as JSON, with the header 'Content-Type: application/json'.")
 
 
 def check_media_type_of_table() -> None:
-    """As :func:`check_media_type`, for CSV."""
-    _check_encoding()
+    """As :func:`check_media_type`, for CSV and the request at hand."""
+    _check_encoding(request.headers.get("Content-Encoding"))
     if request.mimetype not in ("", "text/csv", "application/csv"):
         raise UnsupportedMediaType("Send the file as CSV, with the header 'Content-Type: text/csv'.")
 
 
-def _check_encoding() -> None:
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
+def _check_encoding(encoding: str | None) -> None:
+    if encoding is not None and encoding.lower() != "identity":
         raise UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'.")
+
+
+def read_body(environ: WSGIEnvironment, *, largest: int) -> bytes:
+    """Read the body of a request at any WSGI server, and nothing behind it.
+
+    Raises:
+        BodyTooLarge: it has, or is said to have, more than *largest* bytes.
+        InvalidRequest: it ends before it should.
+    """
+    length = get_content_length(environ)
+    if length is None and not environ.get("wsgi.input_terminated"):
+        length = 0  # chunked, and the server does not say that it ends the stream: reading could wait for ever
+    if length is not None and length > largest:
+        raise BodyTooLarge(TOO_LARGE)
+    try:
+        body = _read(environ["wsgi.input"], largest + 1 if length is None else length)
+    except (OSError, ValueError):
+        raise InvalidRequest(_CUT_SHORT) from None
+    if len(body) > largest:
+        raise BodyTooLarge(TOO_LARGE)
+    if length is not None and len(body) < length:
+        raise InvalidRequest(_CUT_SHORT)
+    return body
+
+
+def _read(stream: InputStream, most: int) -> bytes:
+    pieces = []
+    while most and (piece := stream.read(min(most, PIECE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 class BodyParser(FlaskParser):
@@ -43,7 +85,7 @@ class BodyParser(FlaskParser):
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": ma.RAISE}
 
     def load_json(self, req: Request, _schema: ma.Schema) -> Any:
-        check_media_type()
+        check_media_type(req.headers.get("Content-Type"), req.headers.get("Content-Encoding"))
         body = req.get_data()
         if not body:
             raise InvalidRequest("The request has no body. Send a JSON object.")

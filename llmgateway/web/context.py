@@ -25,14 +25,18 @@ def request_id() -> str:
 
 
 def bearer_key() -> str | None:
+    """The user's key of the request at hand; raises as :func:`sent_key`."""
+    return sent_key(request.headers.get("Authorization"), request.headers.get("api-key"))
+
+
+def sent_key(authorization: str | None, api_key: str | None) -> str | None:
     """The user's key: from ``Authorization: Bearer``, or from ``api-key`` as AzureOpenAI clients send it.
 
     Raises:
         InvalidKey: the Authorization header is there and is no Bearer.
     """
-    authorization = request.headers.get("Authorization")
     if authorization is None:
-        return request.headers.get("api-key")
+        return api_key
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise InvalidKey("The Authorization header must be 'Bearer KEY'.")

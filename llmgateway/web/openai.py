@@ -9,13 +9,12 @@ from typing import Any
 from flask import Response, request
 
 from ..errors import ModelNotFound
-from ..gateway import CompletionRequest, Reply
 from ..limits import Allowance
 from ..records import UNLIMITED, KeyRecord, Limits, UsageRow, moment
-from . import examples
+from . import completions, examples
 from .blueprint import Blueprint
-from .body import check_media_type
-from .context import bearer_key, request_id, services
+from .context import bearer_key, services
+from .replies import as_response
 from .schemas.users import CHAT_ANSWER, CHAT_REQUEST, MeSchema, ModelListSchema, ModelSchema
 
 blp = Blueprint(
@@ -59,18 +58,7 @@ def _keep_private(response: Response) -> Response:
 )
 @blp.doc(responses={200: CHAT_ANSWER})
 def create_chat_completion() -> Response:
-    check_media_type()
-    reply = services().gateway.complete(
-        CompletionRequest(
-            id=request_id(),
-            key=bearer_key(),
-            body=request.get_data(cache=False),
-            endpoint=request.path,
-            client_address=request.remote_addr,
-            client_gone=request.environ.get("waitress.client_disconnected"),
-        )
-    )
-    return _response(reply)
+    return as_response(completions.answer(request.environ, services()))
 
 
 @blp.route("/models", methods=["GET"])
@@ -119,20 +107,6 @@ def get_me() -> dict[str, Any]:
 def _allowance(allowance: Allowance) -> dict[str, Any]:
     remaining = {field.name: allowance.remaining.get(field.name) for field in fields(Limits)}
     return {"limits": allowance.limits, "remaining": remaining}
-
-
-def _response(reply: Reply) -> Response:
-    # Bytes and event streams alike are in their final form: nothing to encode, nothing to join.
-    response = Response(reply.body, status=reply.status, direct_passthrough=not isinstance(reply.body, bytes))
-    del response.headers["Content-Type"]
-    for name, value in reply.headers:
-        response.headers.add(name, value)
-    response.headers["x-llmgateway-request-id"] = request_id()
-    if not isinstance(reply.body, bytes):
-        # nginx and others like it buffer what they are not told to pass on at once.
-        response.headers["X-Accel-Buffering"] = "no"
-        response.headers["Cache-Control"] = "no-cache"
-    return response
 
 
 def _model(name: str) -> dict[str, Any]:

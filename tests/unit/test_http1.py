@@ -191,6 +191,9 @@ class TestHead:
             b"HTTP/1.1 200 OK\r\nno colon",
             b"HTTP/1.1 200 OK\r\n: no name",
             b"HTTP/1.1 200 OK\r\nX: y\r\n goes on",
+            b"HTTP/1.1 200 OK\r\nX: y\rZ: a",
+            b"HTTP/1.1 200 OK\r\nX: y\nZ: a",
+            b"HTTP/1.1 200 OK\r\nX: y\n\r",
             b"HTTP/1.1 200 OK" + b"\r\nX: y" * (MOST_FIELDS + 1),
         ],
     )
