@@ -287,6 +287,10 @@ class CounterStore(Protocol):
         """Make totals unknown again. What running requests hold of them is added when these are settled."""
         ...
 
+    def flush(self) -> None:
+        """Keep what this process may have counted in memory so far, before it ends. Raises nothing."""
+        ...
+
 
 class AuditLog(Protocol):
     """What admins changed. Entries are never changed and never removed."""

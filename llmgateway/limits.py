@@ -149,8 +149,9 @@ class Limiter:
             self._settlements.soon(settlement)
 
     def close(self) -> None:
-        """Settle what has ended."""
+        """Settle what has ended, for good."""
         self._settlements.flush()
+        self._counters.flush()
 
     def book(self, record: UsageRecord) -> None:
         """End what a process that died had begun, of which *record* is left."""

@@ -127,15 +127,21 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
 
 def _counters(cache: RedisCache | None, settings: Settings, clock: Clock) -> CounterStore:
     """Redis' for all hosts, or those of this host; in either case this process' own while they are away."""
-    from .sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+    from .sqlite import COUNTERS, HELD_SECONDS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
 
-    own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+    own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock, held_seconds=HELD_SECONDS)
     if cache is not None:
         from .redis_counters import RedisCounters
 
         return FallbackCounters(RedisCounters(cache.connection), own, circuit=None)
     database = SQLiteDatabase(
-        settings.instance / "counters.sqlite", timeout=settings.store_timeout, migrations=COUNTERS, durable=False
+        settings.instance / "counters.sqlite",
+        timeout=settings.store_timeout,
+        migrations=COUNTERS,
+        durable=False,
+        is_held=True,
     )
+    # Several would notice each other, but only when the first of them has waited.
+    held_seconds = HELD_SECONDS if settings.processes == 1 else 0
     circuit = Circuit("the counters' file", retry_after=RETRY_SECONDS, clock=clock)
-    return FallbackCounters(SQLiteCounters(database, clock=clock), own, circuit=circuit)
+    return FallbackCounters(SQLiteCounters(database, clock=clock, held_seconds=held_seconds), own, circuit=circuit)

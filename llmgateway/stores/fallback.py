@@ -101,6 +101,9 @@ class FallbackCounters:
         except StoreUnavailable:
             self._forget_later(counters)
 
+    def flush(self) -> None:
+        self._shared.flush()
+
     def _ask(self, question: Callable[[], T]) -> T:
         def ask() -> T:
             if self._to_forget:

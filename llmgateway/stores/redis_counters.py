@@ -79,6 +79,9 @@ class RedisCounters:
             names = [f"{self._connection.prefix}count:{counter}" for counter in counters]
             self._connection.ask(lambda: self._connection.client.delete(*names))
 
+    def flush(self) -> None:
+        """Nothing: Redis has it all."""
+
     def _run(self, script: Any, *arguments: object) -> Any:
         now = "" if self._clock is None else f"{self._clock():.6f}"
         return self._connection.ask(lambda: script(keys=self._keys, args=[self._connection.prefix, now, *arguments]))

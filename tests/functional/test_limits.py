@@ -225,3 +225,14 @@ def test_the_official_client_does_not_hammer_on_a_spent_budget(start_alone):
     assert 1 == len(transport.sent)
     assert "insufficient_quota" == refused.value.code
     assert "does not renew" in refused.value.message
+
+
+def test_what_was_used_survives_a_restart(start_alone):
+    """Also the last moment before it, in a process that counts alone."""
+    gateway = start_alone(LLMGATEWAY_PROCESSES="1")
+    key = gateway.key(limits={"requests_per_minute": 2})
+    assert [200, 200] == [gateway.chat(key).status for _ in range(2)]
+
+    gateway.restart()
+
+    assert 429 == gateway.chat(key).status

@@ -362,6 +362,18 @@ def test_sqlite_counts_like_the_model(tmp_path):
     check(open_store)
 
 
+def test_held_counters_count_like_the_model(tmp_path):
+    """In a file whose transactions are kept open."""
+
+    def open_store(opened, clock):
+        path = tmp_path / f"{secrets.token_hex(6)}.sqlite"
+        database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)
+        opened.enter_context(closing(database))
+        return SQLiteCounters(database, clock=clock, held_seconds=0.25)
+
+    check(open_store)
+
+
 def test_memory_counts_like_the_model():
     """In the process."""
     check(lambda _, clock: SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock))

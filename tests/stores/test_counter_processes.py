@@ -13,7 +13,7 @@ import pytest
 from llmgateway.reservations import Claim, Kind
 from llmgateway.stores.redis_connection import RedisConnection
 from llmgateway.stores.redis_counters import RedisCounters
-from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
+from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, SQLiteCounters, SQLiteDatabase
 from tests.conftest import Clock
 from tests.stores.counter_contract import level, reserve, used
 
@@ -27,6 +27,12 @@ def open_sqlite(clock, path):
     return closing(database), SQLiteCounters(database, clock=clock or time.time)
 
 
+def open_held(clock, path):
+    """With transactions that are kept open, as if each process were the only one."""
+    database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True, timeout=30)
+    return closing(database), SQLiteCounters(database, clock=clock or time.time, held_seconds=HELD_SECONDS)
+
+
 def open_redis(clock, url, namespace):
     connection = RedisConnection(url, namespace=namespace, timeout=30)
     return closing(connection), RedisCounters(connection, clock=clock)  # Redis' own time unless a test tells it
@@ -38,11 +44,16 @@ def sqlite(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    return open_held, str(tmp_path_factory.mktemp("counters") / "counters.sqlite")
+
+
+@pytest.fixture(scope="module")
 def redis(redis_server):
     return open_redis, redis_server.url, f"test-{secrets.token_hex(6)}"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
+@pytest.fixture(scope="module", params=["sqlite", "held", "redis"])
 def store(request):
     """How a process opens the store, and with what."""
     return request.getfixturevalue(request.param)
@@ -110,6 +121,7 @@ def hold(store, claim, held):
     """A process that claims and then does nothing any more."""
     _, counters = store[0](Clock(), *store[1:])
     assert reserve(counters, claim, lease=30).admitted
+    counters.flush()
     held.set()
     time.sleep(600)
 

@@ -13,7 +13,7 @@ from llmgateway.errors import StoreUnavailable
 from llmgateway.stores.fallback import FallbackCounters
 from llmgateway.stores.redis_connection import RedisConnection
 from llmgateway.stores.redis_counters import RedisCounters
-from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
 from tests.servers import free_port, wait_until
 from tests.stores.counter_contract import CounterStoreContract, level, reserve, used, window
 
@@ -21,7 +21,7 @@ from tests.stores.counter_contract import CounterStoreContract, level, reserve, 
 @pytest.fixture
 def own(clock):
     """What one process counts for itself."""
-    return SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+    return SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock, held_seconds=HELD_SECONDS)
 
 
 class TestSQLiteCounters(CounterStoreContract):
@@ -34,6 +34,36 @@ class TestSQLiteCounters(CounterStoreContract):
     def elsewhere(self, tmp_path, clock):
         with closing(SQLiteDatabase(tmp_path / "counters.sqlite", migrations=COUNTERS, durable=False)) as database:
             yield SQLiteCounters(database, clock=clock)
+
+
+class TestHeldCounters(CounterStoreContract):
+    """With transactions that are kept open; *elsewhere* is a process that comes in between."""
+
+    @pytest.fixture
+    def counters(self, tmp_path, clock):
+        path = tmp_path / "counters.sqlite"
+        with closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)) as database:
+            yield SQLiteCounters(database, clock=clock, held_seconds=HELD_SECONDS)
+
+    @pytest.fixture
+    def elsewhere(self, tmp_path, clock):
+        path = tmp_path / "counters.sqlite"
+        with closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)) as database:
+            yield SQLiteCounters(database, clock=clock, held_seconds=HELD_SECONDS)
+
+
+class TestHeldCountersAlone(CounterStoreContract):
+    """With nobody in between all is done in memory, as far as it can be."""
+
+    @pytest.fixture
+    def counters(self, tmp_path, clock):
+        path = tmp_path / "counters.sqlite"
+        with closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)) as database:
+            yield SQLiteCounters(database, clock=clock, held_seconds=HELD_SECONDS)
+
+    @pytest.fixture
+    def elsewhere(self, counters):
+        return counters
 
 
 class TestCountersInMemory(CounterStoreContract):
@@ -109,6 +139,9 @@ class SlowDatabase:
         self.go_on = threading.Event()
         self.fails = False
         self.transactions = 0
+
+    def before_closing(self, flush):
+        """It is never closed."""
 
     @contextmanager
     def transaction(self):

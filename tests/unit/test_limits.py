@@ -52,17 +52,20 @@ class Desk:
 
     def __init__(self, database: SQLiteDatabase, clock) -> None:
         self.clock = clock
-        self.counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        self.use(SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock))
         self.log = SQLiteUsageLog(database)
         self.log_is_away = False
         self.unshipped: list[UsageRecord] = []
         self._batches = 0
         self._requests = 0
-        self.leases = Leases(self)
         self.renewed: list[list[str]] = []
-        self.settlements = Settlements(self.counters, gather_seconds=3600)
+
+    def use(self, counters: SQLiteCounters) -> None:
+        self.counters = counters
+        self.leases = Leases(self)
+        self.settlements = Settlements(counters, gather_seconds=3600)
         self.limiter = Limiter(
-            self.counters, self, leases=self.leases, settlements=self.settlements, ship=self._ship, clock=clock
+            counters, self, leases=self.leases, settlements=self.settlements, ship=self._ship, clock=self.clock
         )
 
     def so_far(self, **filters):
@@ -138,6 +141,22 @@ def test_settles_what_waits_when_it_closes(desk):
     desk.limiter.close()
 
     (reading,) = desk.counters.look([limit.claim for limit in limits_of(who, HUNDRED, NEW_YEAR)]).readings
+    assert 1 == reading.used
+
+
+def test_keeps_what_was_counted_when_it_closes(tmp_path, desk, clock):
+    """Where transactions are kept open, too."""
+    path = tmp_path / "counters.sqlite"
+    who = caller(Limits(tokens_per_minute=1000))
+    claims = [limit.claim for limit in limits_of(who, HUNDRED, NEW_YEAR)]
+    with closing(SQLiteDatabase(path, migrations=COUNTERS, is_held=True)) as database:
+        desk.use(SQLiteCounters(database, clock=clock, held_seconds=3600))
+        desk.admit(who).settle(draft(total_tokens=1))
+
+        desk.limiter.close()
+
+        with closing(SQLiteDatabase(path, migrations=COUNTERS, timeout=0)) as elsewhere:
+            (reading,) = SQLiteCounters(elsewhere, clock=clock).look(claims).readings
     assert 1 == reading.used
 
 

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
-from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Generic, Protocol, TypeVar
 
-import orjson
-
+from llmgateway.background import Background
 from llmgateway.clock import Clock
 from llmgateway.errors import StoreUnavailable
-from llmgateway.reservations import Claim, Decision, Kind, Proof, Reading, Settlement
+from llmgateway.reservations import Claim, Decision, Proof, Settlement
 
-from .fair_share import FairShare
-from .tallies import TALLIES, Tally, Total, Window
+from .ledger import Ledger
 
 T = TypeVar("T")
 
-RETURNED_AT_ONCE = 50
-"""Leases that ran out and are cleared away by one turn: dead processes are paid for in small coins."""
-SWEPT_AT_ONCE = 100
-"""Counters that are looked at once a second, for whether anybody has used them lately."""
+log = logging.getLogger(__name__)
+
+HELD_SECONDS = 0.05
+"""How long a transaction stays open where one process counts alone. It is what others wait for at most, if they come
+after all, and of which the claims are gone when a process is killed."""
+COMPANY_SECONDS = 60.0
+"""How long after the last sign of another process nothing is kept open."""
 SETTLED_AT_ONCE = 100
 """Settlements of one turn, so that those who reserve do not wait long."""
 JOBS_AT_ONCE = 100
 """What one turn does for the threads that wait for it."""
-ROWS_AT_ONCE = 16
-"""So many rows are written, and names looked up, by one statement: few statements, and not many different ones."""
 
 COUNTERS: tuple[tuple[str, ...], ...] = (
     (
@@ -73,147 +72,263 @@ class Database(Protocol):
 
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
 
+    def is_awaited(self) -> bool:
+        """Whether another process waits for a transaction of this one to end."""
+        ...
+
+    def before_closing(self, flush: Callable[[], object]) -> None:
+        """Call *flush* before connections are closed, to end a transaction that is kept open."""
+        ...
+
 
 class SQLiteCounters:
-    """A :class:`~llmgateway.interfaces.CounterStore`: every call is one transaction, and they take turns.
+    """A :class:`~llmgateway.interfaces.CounterStore` whose callers take turns.
 
-    What several threads want at the same time is done in one: each statement lets go of Python's lock, and
+    What several threads want at the same time is done in one turn: each statement lets go of Python's lock, and
     in a busy process getting it back takes longer than the statement. Whoever comes first does the work of
-    those who have come meanwhile.
+    those who have come meanwhile. Nobody waits for a lock that another thread holds while it waits for Python's.
+
+    With *held_seconds* a transaction outlasts the call that began it, so that the next ones find in memory what
+    they need, and change it there. One thread writes all of it and commits. Until then
+
+    * other processes wait. Who has to wait makes itself heard; then, and whenever another process has written,
+      nothing is kept open for ``COMPANY_SECONDS``.
+    * what callers were told is not kept yet: if the process is killed it has not happened. The requests it was for
+      have died with it: levels are free at once, not when leases run out, and what was used is booked from the
+      journal. Windows forget requests that were answered within that time.
+    * a commit may fail, say for a full disk, which undoes what has been told since the last one, as above.
+      Nothing is kept open after that until a commit succeeds, so that the next caller hears of it.
 
     Args:
         database: Of the shape ``COUNTERS``.
         clock: Seconds since the epoch, the same for everybody who shares the database.
+        held_seconds: How long a transaction may be kept open; 0 makes every call one of its own. What leases that
+            ran out held comes back so much later.
     """
 
-    def __init__(self, database: Database, *, clock: Clock) -> None:
+    def __init__(self, database: Database, *, clock: Clock, held_seconds: float = 0) -> None:
         self._database = database
         self._clock = clock
+        self._held_seconds = held_seconds
         self._by_process: dict[int, _Queue] = {}
+        self._background = Background("counters", self._end_soon, seconds=held_seconds)
+        database.before_closing(self.flush)
 
     def reserve(
         self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
     ) -> Decision:
         if proof is not None:  # keys are not kept here
             return Decision(admitted=False, readings=(), proven=False)
-        return self._do(lambda turn: turn.reserve(reservation, claims, lease=lease), _named(claims))
+        return self._do(lambda ledger: ledger.reserve(reservation, claims, lease=lease), claims)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         for start in range(0, len(settlements), SETTLED_AT_ONCE):
             self._settle(settlements[start : start + SETTLED_AT_ONCE])
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
-        self._do(lambda turn: turn.renew(reservations, lease=lease))
+        self._do(lambda ledger: ledger.renew(reservations, lease=lease))
 
     def look(self, claims: Sequence[Claim]) -> Decision:
-        return self._do(lambda turn: turn.look(claims), _named(claims))
+        return self._do(lambda ledger: ledger.look(claims), claims)
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        self._do(lambda turn: turn.seed(counter, used, until=until), [(counter, Kind.TOTAL)])
+        self._do(lambda ledger: ledger.seed(counter, used, until=until))
 
     def confirm(self, counter: str) -> bool:
-        return self._do(lambda turn: turn.confirm(counter), [(counter, Kind.TOTAL)])
+        return self._do(lambda ledger: ledger.confirm(counter))
 
     def forget(self, counters: Sequence[str]) -> None:
-        self._do(lambda turn: turn.forget(counters))
+        self._do(lambda ledger: ledger.forget(counters))
+
+    def flush(self) -> None:
+        if self._queue().opened is None:
+            return
+        try:
+            self._do(None)
+        except StoreUnavailable as error:
+            log.warning("What was counted in the last moment is not kept: %s", error)
+
+    def _end_soon(self) -> bool:
+        self.flush()
+        return False  # the next transaction asks for it
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
         self._do(
-            lambda turn: turn.settle(settlements),
-            _named(claim for settlement in settlements for claim in settlement.claims),
+            lambda ledger: ledger.settle(settlements),
+            [claim for settlement in settlements for claim in settlement.claims],
             ending=[settlement.reservation for settlement in settlements],
         )
 
-    def _do(
-        self,
-        work: Callable[[_Turn], T],
-        counters: Sequence[tuple[str, str]] = (),
-        *,
-        ending: Sequence[str] = (),
-    ) -> T:
+    def _do(self, work: Callable[[Ledger], T] | None, claims: Sequence[Claim] = (), *, ending: Sequence[str] = ()) -> T:
         queue = self._queue()
-        job = _Job(work, counters, ending)
+        job = _Job(work, claims, ending)
         queue.jobs.append(job)  # type: ignore[arg-type]
-        with queue.working:
-            while not job.is_done:
-                self._work(queue)
+        self._work(queue)
+        while not job.is_done(timeout=1.0):  # it is, unless another thread is at it; or was, and has been interrupted
+            self._work(queue)
         return job.result()
 
     def _queue(self) -> _Queue:
-        # By process: a child never touches its parent's, whose lock may have been held when it forked.
+        # By process: a child never touches its parent's, at which somebody may have been working when it forked.
         queue = self._by_process.get(os.getpid())
         return queue or self._by_process.setdefault(os.getpid(), _Queue())
 
     def _work(self, queue: _Queue) -> None:
+        """Do all that is wanted, unless somebody is at it, who then does this, too."""
+        # Again after the release: who came before it has left the work to this thread.
+        while queue.jobs and queue.working.acquire(blocking=False):
+            try:
+                while queue.jobs:
+                    self._do_some(queue)
+            finally:
+                queue.working.release()
+
+    def _do_some(self, queue: _Queue) -> None:
         jobs = [queue.jobs.popleft() for _ in range(min(len(queue.jobs), JOBS_AT_ONCE))]
         try:
-            self._try(jobs, queue)
+            self._do_all(jobs, queue)
+        except BaseException as error:
+            reason = self._undo(queue, error)
+            for job in jobs:
+                job.error = reason
+            if not isinstance(reason, Exception):
+                raise
         finally:
             for job in jobs:
-                job.is_done = True
-
-    def _try(self, jobs: Sequence[_Job[object]], queue: _Queue) -> None:
-        """Do *jobs* in one transaction. If it is one of them that fails, only that one does."""
-        try:
-            self._do_all(jobs, queue)
-        except Exception as error:  # noqa: BLE001 - the threads raise it
-            # Nothing of it is done, and nobody was counted.
-            queue.asked.clear()
-            if len(jobs) > 1 and not isinstance(error, StoreUnavailable):
-                for job in jobs:
-                    self._try([job], queue)
-                return
-            for job in jobs:
-                job.error = error
+                job.end()
 
     def _do_all(self, jobs: Sequence[_Job[object]], queue: _Queue) -> None:
-        with self._database.transaction() as connection:
-            turn = self._turn(connection, queue)
-            turn.take([reservation for job in jobs for reservation in job.ending])
-            turn.load({counter: kind for job in jobs for counter, kind in job.counters}.items())
-            for job in jobs:
-                job.do(turn)
-            turn.store()
+        works = [job for job in jobs if job.work is not None]
+        if works:
+            ledger = self._ledger(queue)
+            if len(works) > 1:
+                _prepare(works, ledger)
+            for job in works:
+                job.do(ledger)
+        if len(works) < len(jobs) or not self._may_hold(queue):
+            self._end(queue)
 
-    def _turn(self, connection: sqlite3.Connection, queue: _Queue) -> _Turn:
+    def _ledger(self, queue: _Queue) -> Ledger:
+        """The one of a transaction that is open, or is opened now."""
+        ledger, now = queue.ledger, self._clock()
+        if queue.opened is not None and ledger is not None:
+            if ledger.second == int(now) and 0 <= now - queue.opened_at < self._held_seconds:
+                ledger.now = now
+                return ledger
+            self._end(queue)
+        return self._begin(queue)
+
+    def _begin(self, queue: _Queue) -> Ledger:
+        queue.opened = ExitStack()
+        connection = queue.opened.enter_context(self._database.transaction())
         # The time is asked when the transaction has begun: then it goes the way of the transactions.
-        turn = _Turn(connection, self._clock(), queue.asked)
-        turn.give_back()
-        if turn.second != queue.swept_at:
-            queue.swept_at = turn.second
-            queue.swept_to = turn.sweep(queue.swept_to)
+        queue.opened_at = now = self._clock()
+        if self._held_seconds:
+            self._see_company(queue, connection)
+        if queue.ledger is None:
+            queue.ledger = Ledger(connection, asked=queue.asked)
+        queue.ledger.begin(now)
+        if queue.swept_at != int(now):
+            queue.swept_at = int(now)
+            queue.swept_to = queue.ledger.sweep(queue.swept_to)
             queue.asked.clear()
-        return turn
+        if self._may_hold(queue):
+            self._background.need()
+        return queue.ledger
+
+    def _see_company(self, queue: _Queue, connection: sqlite3.Connection) -> None:
+        """Forget what is known if somebody else may have written since."""
+        ((version,),) = connection.execute("PRAGMA data_version").fetchall()
+        if queue.ledger is None or queue.ledger.connection is not connection:
+            queue.ledger = None
+        elif queue.version != version:
+            queue.ledger, queue.company_at = None, queue.opened_at
+        queue.version = version
+
+    def _may_hold(self, queue: _Queue) -> bool:
+        return (
+            self._held_seconds > 0
+            and not queue.has_failed
+            and not (queue.ledger is not None and queue.ledger.owes)
+            # One that was seen when the clock stood later will be seen again.
+            and not 0 <= queue.opened_at - queue.company_at < COMPANY_SECONDS
+        )
+
+    def _end(self, queue: _Queue) -> None:
+        """Keep what was done in the open transaction."""
+        if queue.opened is None:
+            return
+        if queue.ledger is not None:
+            queue.ledger.store()
+        queue.opened.close()
+        queue.opened = None
+        queue.has_failed = False
+        if not self._held_seconds:
+            queue.ledger = None
+        elif self._may_hold(queue) and self._database.is_awaited():
+            queue.company_at = queue.opened_at
+
+    def _undo(self, queue: _Queue, error: BaseException) -> BaseException:
+        """Be where the last commit was, and say what has happened."""
+        opened, queue.opened, queue.ledger, queue.has_failed = queue.opened, None, None, True
+        queue.asked.clear()
+        if opened is not None:
+            try:
+                opened.__exit__(type(error), error, error.__traceback__)
+            except Exception as translated:  # noqa: BLE001 - the threads raise it
+                return translated
+        return error
 
 
 class _Queue:
-    """What the threads of one process want done, who does it, and what that one remembers from turn to turn."""
-
-    __slots__ = ("asked", "jobs", "swept_at", "swept_to", "working")
+    """What the threads of one process want done, who does it, and what is known from turn to turn."""
 
     def __init__(self) -> None:
         self.jobs: deque[_Job[object]] = deque()
         self.working = threading.Lock()
+        self.opened: ExitStack | None = None
+        """The transaction that is open."""
+        self.opened_at = 0.0
+        self.has_failed = False
+        self.ledger: Ledger | None = None
+        self.version = 0
+        """Of the database, as the ledger's connection saw it: another one when another connection has written."""
+        self.company_at = float("-inf")
         self.swept_at = 0
         self.swept_to = ""
         self.asked: dict[tuple[str, str], int] = {}
 
 
 class _Job(Generic[T]):
-    """What one thread wants done, and what came of it."""
+    """What one thread wants done, and what came of it. Without any work: that what was done so far be kept."""
 
-    __slots__ = ("_result", "_work", "counters", "ending", "error", "is_done")
+    __slots__ = ("_ended", "_result", "claims", "ending", "error", "work")
 
-    def __init__(self, work: Callable[[_Turn], T], counters: Sequence[tuple[str, str]], ending: Sequence[str]) -> None:
-        self._work = work
-        self._result: T | None = None
-        self.counters = counters
+    def __init__(self, work: Callable[[Ledger], T] | None, claims: Sequence[Claim], ending: Sequence[str]) -> None:
+        self.work = work
+        self.claims = claims
         self.ending = ending
-        self.error: Exception | None = None
-        self.is_done = False
+        self.error: BaseException | None = None
+        self._result: T | None = None
+        self._ended = threading.Lock()
+        self._ended.acquire()
 
-    def do(self, turn: _Turn) -> None:
-        self._result = self._work(turn)
+    def do(self, ledger: Ledger) -> None:
+        if self.work is None:
+            return
+        try:
+            self._result = self.work(ledger)
+        except (StoreUnavailable, sqlite3.Error):
+            raise  # of all
+        except Exception as error:  # noqa: BLE001 - the thread raises it
+            self.error = error  # a bug: nothing was changed
+
+    def end(self) -> None:
+        self._ended.release()
+
+    def is_done(self, *, timeout: float) -> bool:
+        """For the one who waits for it, and who asks no more after the first yes."""
+        return self._ended.acquire(timeout=timeout)
 
     def result(self) -> T:
         if self.error is not None:
@@ -221,219 +336,8 @@ class _Job(Generic[T]):
         return self._result  # type: ignore[return-value]
 
 
-class _Turn:
-    """What one transaction knows of the counters: read when first needed, written at its end."""
-
-    def __init__(self, connection: sqlite3.Connection, now: float, asked: dict[tuple[str, str], int]) -> None:
-        self._connection = connection
-        self.now = now
-        self.second = int(now)
-        self._asked = asked
-        self._tallies: dict[str, Tally] = {}
-        self._changed: set[str] = set()
-        self._taken: dict[str, bytes] = {}
-        self._leases: list[tuple[str, float, bytes]] = []
-        self._shares: dict[str, FairShare] = {}
-
-    # What the counters are asked
-
-    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
-        decision = self._judge(claims)
-        if decision.admitted and claims:
-            held = [
-                (claim.counter, claim.kind, claim.amount, self._to_change(claim.counter).claim(claim))
-                for claim in claims
-            ]
-            self._leases.append((reservation, self.now + lease, orjson.dumps(held)))
-            for _, claim in _shared(claims):
-                self._share(claim).admit(claim)
-        return decision
-
-    def look(self, claims: Sequence[Claim]) -> Decision:
-        unknown = self._unknown(claims)
-        readings = () if unknown else tuple(self._read(claims))
-        return _decision(readings, unknown)
-
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        for settlement in settlements:
-            self._settle(settlement)
-
-    def renew(self, reservations: Sequence[str], *, lease: float) -> None:
-        self._connection.executemany(
-            "UPDATE leases SET expires_at = ? WHERE reservation = ?",
-            [(self.now + lease, reservation) for reservation in reservations],
-        )
-
-    def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        total = self._tallies[counter]
-        if isinstance(total, Total) and not total.is_known:
-            total.seed(used, until=until)
-            self._changed.add(counter)
-
-    def confirm(self, counter: str) -> bool:
-        total = self._tallies[counter]
-        if not (isinstance(total, Total) and total.numbers):
-            return False
-        total.confirm()
-        self._changed.add(counter)
-        return True
-
-    def forget(self, counters: Sequence[str]) -> None:
-        self._connection.executemany("DELETE FROM counters WHERE name = ?", [(counter,) for counter in counters])
-        for counter in counters:
-            if counter in self._tallies:
-                self._tallies[counter] = Total(array("q"), self.second)
-            self._changed.discard(counter)
-
-    # What they remember
-
-    def load(self, counters: Iterable[tuple[str, str]]) -> None:
-        kinds = {name: kind for name, kind in counters if name not in self._tallies}
-        for names in _some_at_once(list(kinds)):
-            found = dict(
-                self._connection.execute(
-                    f"SELECT name, numbers FROM counters WHERE name IN ({_places(names)}) AND expires_at > ?",  # noqa: S608
-                    (*names, self.second),
-                )
-            )
-            for name in names:
-                self._tallies[name] = TALLIES[kinds[name]](array("q", found.get(name, b"")), self.second)
-
-    def take(self, reservations: Sequence[str]) -> None:
-        """Take the leases that are about to end; those that ran out have been given back."""
-        for some in _some_at_once(reservations):
-            self._taken.update(
-                self._connection.execute(
-                    f"DELETE FROM leases WHERE reservation IN ({_places(some)}) RETURNING reservation, claims",  # noqa: S608
-                    some,
-                ).fetchall()
-            )
-
-    def store(self) -> None:
-        rows = [(name, self._tallies[name]) for name in self._changed]
-        written = [
-            (name, tally.expires_at(), tally.numbers.tobytes())
-            for name, tally in rows
-            if tally.numbers or not isinstance(tally, Total)
-        ]
-        self._write(
-            "INSERT INTO counters VALUES {} "
-            "ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, numbers = excluded.numbers",
-            written,
-        )
-        self._write("INSERT INTO leases VALUES {}", self._leases)
-
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        for some in _some_at_once(rows):
-            self._connection.execute(
-                statement.format(", ".join(["(?, ?, ?)"] * len(some))), [value for row in some for value in row]
-            )
-
-    def give_back(self) -> None:
-        """Let levels and totals have again what is held by leases that ran out."""
-        expired = self._connection.execute(
-            "SELECT reservation, claims FROM leases WHERE expires_at <= ? LIMIT ?", (self.now, RETURNED_AT_ONCE)
-        ).fetchall()
-        if not expired:
-            return
-        self._connection.executemany("DELETE FROM leases WHERE reservation = ?", [(row[0],) for row in expired])
-        claims = [claim for _, held in expired for claim in orjson.loads(held)]
-        returning = [claim for claim in claims if claim[1] != Kind.WINDOW]
-        self.load((counter, kind) for counter, kind, _, _ in returning)
-        for counter, _, amount, mark in returning:
-            self._to_change(counter).settle(amount, mark, 0)
-
-    def sweep(self, after: str) -> str:
-        """Forget some of what nobody uses any more, behind *after* in the order of names; return where to go on."""
-        names = self._connection.execute(
-            "SELECT name FROM counters WHERE name > ? ORDER BY name LIMIT ?", (after, SWEPT_AT_ONCE)
-        ).fetchall()
-        last: str = names[-1][0] if names else ""
-        self._connection.execute(
-            "DELETE FROM counters WHERE name > ? AND name <= ? AND expires_at <= ?", (after, last, self.second)
-        )
-        if len(names) == SWEPT_AT_ONCE:
-            return last
-        self._connection.execute("DELETE FROM askers WHERE until <= ?", (self.second,))
-        self._connection.execute("DELETE FROM waiting WHERE until <= ?", (self.second,))
-        return ""
-
-    def _settle(self, settlement: Settlement) -> None:
-        found = self._taken.pop(settlement.reservation, None)
-        held = orjson.loads(found) if found else []
-        true_amounts = {claim.counter: claim.amount for claim in settlement.claims}
-        self.load((counter, kind) for counter, kind, _, _ in held)
-        for counter, _, amount, mark in held:
-            self._to_change(counter).settle(amount, mark, true_amounts.pop(counter, 0))
-        for counter, amount in true_amounts.items():
-            self._to_change(counter).add(amount)
-
-    def _to_change(self, counter: str) -> Tally:
-        self._changed.add(counter)
-        return self._tallies[counter]
-
-    def _judge(self, claims: Sequence[Claim]) -> Decision:
-        """Say of each claim whether it fits, with regard to those who share a window."""
-        unknown = self._unknown(claims)
-        if unknown:
-            return _decision((), unknown)
-        readings = self._read(claims)
-        shared = _shared(claims)
-        if shared:
-            places = {place for place, _ in shared}
-            fits_elsewhere = all(reading.fits for place, reading in enumerate(readings) if place not in places)
-            for place, claim in shared:
-                windows = self._window(claim.counter), self._window(claim.own)
-                readings[place] = self._share(claim).judge(
-                    claim, readings[place], *windows, fits_elsewhere=fits_elsewhere
-                )
-        return _decision(tuple(readings), ())
-
-    def _unknown(self, claims: Sequence[Claim]) -> tuple[str, ...]:
-        return tuple(
-            claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self._is_known(claim.counter)
-        )
-
-    def _is_known(self, counter: str) -> bool:
-        total = self._tallies[counter]
-        return isinstance(total, Total) and total.is_known
-
-    def _read(self, claims: Sequence[Claim]) -> list[Reading]:
-        return [self._tallies[claim.counter].read(claim, self.now) for claim in claims]
-
-    def _window(self, name: str | None) -> Window:
-        window = self._tallies.get(name or "")
-        if not isinstance(window, Window):
-            raise TypeError(f"{name!r} is no window among the claims")
-        return window
-
-    def _share(self, claim: Claim) -> FairShare:
-        share = self._shares.get(claim.counter)
-        if share is None:
-            share = self._shares[claim.counter] = FairShare(
-                self._connection, claim.counter, self.now, asked=self._asked
-            )
-        return share
-
-
-def _named(claims: Iterable[Claim]) -> list[tuple[str, str]]:
-    return [(claim.counter, claim.kind) for claim in claims]
-
-
-def _shared(claims: Sequence[Claim]) -> list[tuple[int, Claim]]:
-    """The claims of windows that are shared fairly, with their places."""
-    return [(place, claim) for place, claim in enumerate(claims) if claim.own is not None and claim.limit is not None]
-
-
-def _decision(readings: tuple[Reading, ...], unknown: tuple[str, ...]) -> Decision:
-    admitted = not unknown and all(reading.fits for reading in readings)
-    return Decision(admitted=admitted, readings=readings, unknown=unknown)
-
-
-def _some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield rows[start : start + ROWS_AT_ONCE]
-
-
-def _places(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
+def _prepare(jobs: Sequence[_Job[object]], ledger: Ledger) -> None:
+    """Read at once what each would read alone. If one of them is wrong, it finds out alone, too."""
+    with suppress(KeyError, ValueError):
+        ledger.fetch([reservation for job in jobs for reservation in job.ending])
+        ledger.load((claim.counter, claim.kind) for job in jobs for claim in job.claims)

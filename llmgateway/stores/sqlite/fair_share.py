@@ -13,22 +13,21 @@ PATIENCE = 5
 
 
 class FairShare:
-    """The sharing of one window, inside one transaction.
+    """The sharing of one window, in one second, as long as nobody else writes.
 
     Who has used less than an equal share is below it. What one of those wanted and did not get is
     kept for it: those who are not below do not get it.
 
     Args:
-        asked: Who is known to be counted, until when; for all transactions of one second.
+        asked: Who is known to be counted, until when; of one second.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, counter: str, now: float, *, asked: dict[tuple[str, str], int]
+        self, connection: sqlite3.Connection, counter: str, second: int, *, asked: dict[tuple[str, str], int]
     ) -> None:
         self._connection = connection
         self._counter = counter
-        self._now = now
-        self._second = int(now)
+        self._second = second
         self._asked = asked
         self._waiting: dict[str, tuple[int, int]] = {
             own: (amount, until)
@@ -37,10 +36,12 @@ class FairShare:
             )
         }
 
-    def judge(self, claim: Claim, reading: Reading, shared: Window, own: Window, *, fits_elsewhere: bool) -> Reading:
+    def judge(
+        self, claim: Claim, reading: Reading, shared: Window, own: Window, *, now: float, fits_elsewhere: bool
+    ) -> Reading:
         """What *claim* gets to hear, which without the others would be *reading*."""
         self._count(claim, until=self._second + WINDOW_SECONDS + 1)
-        waiting = self._others_waiting(claim)
+        waiting = self._others_waiting(claim) if self._waiting else []
         if reading.fits and not waiting:
             return reading  # nearly always
         limit = claim.limit or 0
@@ -54,7 +55,7 @@ class FairShare:
         if below or surplus <= 0:
             return reading
         free_at = min(shared.leaves_at(surplus), max(until for _, until in waiting))
-        return reading._replace(fits=False, wait=max(0.0, free_at - self._now))
+        return reading._replace(fits=False, wait=max(0.0, free_at - now))
 
     def admit(self, claim: Claim) -> None:
         """Let the one who asked wait no more."""

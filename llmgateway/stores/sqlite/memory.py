@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from .database import begun, translated
@@ -24,6 +24,12 @@ class MemoryDatabase:
         memory = self._memory()
         with memory.lock, translated(), begun(memory.connection) as connection:
             yield connection
+
+    def is_awaited(self) -> bool:
+        return False  # other processes have others
+
+    def before_closing(self, flush: Callable[[], object]) -> None:
+        """Nothing: it ends with its process."""
 
     def _memory(self) -> _Memory:
         # By process: what a child has of its parent's is kept and never touched, as it may have

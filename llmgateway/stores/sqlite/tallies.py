@@ -23,6 +23,8 @@ class Window:
 
     __slots__ = ("_second", "numbers", "used")
 
+    is_known = True
+
     def __init__(self, numbers: array[int], second: int) -> None:
         self._second = second
         self.numbers = numbers
@@ -47,10 +49,10 @@ class Window:
         self._change(self._second, amount)
 
     def read(self, claim: Claim, now: float) -> Reading:
-        fits = claim.limit is None or self.used + claim.amount <= claim.limit
-        wait = 0.0 if fits else self.leaves_at(self.used + claim.amount - (claim.limit or 0)) - now
+        surplus = -1 if claim.limit is None else self.used + claim.amount - claim.limit
+        wait = max(0.0, self.leaves_at(surplus) - now) if surplus > 0 else 0.0
         empties_in = self.numbers[-2] + WINDOW_SECONDS + 1 - now if self.numbers else 0.0
-        return Reading(self.used, 0, fits, max(0.0, wait), empties_in)
+        return Reading(self.used, 0, surplus <= 0, wait, empties_in)
 
     def leaves_at(self, surplus: int) -> int:
         """The second in which as much as *surplus* has left, or all there is."""
@@ -72,15 +74,21 @@ class Window:
         )
 
     def _change(self, second: int, difference: int) -> None:
+        if not difference:
+            return
         numbers = self.numbers
+        if numbers and numbers[-2] == second and numbers[-1] + difference > 0:  # nearly always
+            numbers[-1] += difference
+            self.used += difference
+            return
         position = len(numbers)
         while position and numbers[position - 2] >= second:  # nearly always none or one
             position -= 2
         known = position < len(numbers) and numbers[position] == second
         before = numbers[position + 1] if known else 0
         amount = max(0, before + difference)
-        self.used += amount - before
         numbers[position : position + 2 * known] = array("q", [second, amount] if amount else [])
+        self.used += amount - before
 
 
 class _Held:
@@ -110,6 +118,8 @@ class Level(_Held):
     """``held``: what running requests hold. A claim needs no mark."""
 
     __slots__ = ()
+
+    is_known = True
 
     @property
     def held(self) -> int:
