@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class Stores:
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
     recollections: Recollections | None = None
+    state: Callable[[], object] | None = None
+    """As :class:`RememberedKeys` takes it, where a store can tell without being asked."""
 
 
 def open_stores(settings: Settings, *, clock: Clock) -> Stores:
@@ -62,7 +65,7 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
         stores = _with_redis_in_front(stores, cache)
         return replace(stores, keys=RememberedKeys(stores.keys, circuit=None))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit))
+    return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit, state=stores.state))
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
@@ -78,6 +81,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
         audit_log=SQLiteAuditLog(database),
         counters=counters,
         backends=(database,),
+        state=None if database.stamp is None else database.stamp.read,
     )
 
 
@@ -135,7 +139,11 @@ def _counters(cache: RedisCache | None, settings: Settings, clock: Clock) -> Cou
 
         return FallbackCounters(RedisCounters(cache.connection), own, circuit=None)
     database = SQLiteDatabase(
-        settings.instance / "counters.sqlite", timeout=settings.store_timeout, migrations=COUNTERS, durable=False
+        settings.instance / "counters.sqlite",
+        timeout=settings.store_timeout,
+        migrations=COUNTERS,
+        durable=False,
+        stamped=False,
     )
     circuit = Circuit("the counters' file", retry_after=RETRY_SECONDS, clock=clock)
     return FallbackCounters(SQLiteCounters(database, clock=clock), own, circuit=circuit)

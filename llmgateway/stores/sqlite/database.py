@@ -16,6 +16,7 @@ from typing import Any
 from llmgateway.errors import ConfigurationError, StoreUnavailable
 
 from .schema import MIGRATIONS
+from .stamp import Stamp
 
 _MAPPED_BYTES = 256 * 1024 * 1024
 
@@ -37,6 +38,7 @@ class SQLiteDatabase:
         migrations: What leads to the file's shape, see ``schema.py``.
         durable: Whether what was committed survives loss of power. If not, the last commits may be gone
             then; the file is sound in any case.
+        stamped: Whether changes show in a :class:`Stamp` beside the file, for those who remember what is in it.
 
     Raises:
         ConfigurationError: a newer program wrote the file; it is left as it is.
@@ -52,8 +54,10 @@ class SQLiteDatabase:
         timeout: float = 5.0,
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
         durable: bool = True,
+        stamped: bool = True,
     ) -> None:
         self._path = os.fspath(path)
+        self.stamp = Stamp(f"{self._path}-stamp") if stamped else None
         self._timeout = timeout
         # FULL syncs the WAL at every commit, NORMAL at every checkpoint
         # (https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -81,13 +85,22 @@ class SQLiteDatabase:
             connection.release()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do what is inside as one step; once the block is left without an error a durable file has it for good."""
+    def transaction(self, *, stamped: bool = True) -> Iterator[sqlite3.Connection]:
+        """Do what is inside as one step; once the block is left without an error a durable file has it for good.
+
+        Args:
+            stamped: Whether the stamp shows it. Needless for what nobody remembers, like usage.
+        """
         if not self._writing.acquire(timeout=self._timeout):
             raise _unavailable(TimeoutError())
+        stamp = self.stamp if stamped else None
         try:
             with translated(), self._connection() as connection, begun(connection):
                 yield connection
+                if stamp is not None:
+                    stamp.renew()
+            if stamp is not None:
+                stamp.renew()
         finally:
             self._writing.release()
 
