@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from .records import Group, KeyRecord, Organisation, Prompt
 
+KEPT_CALLERS = 10_000
+"""Callers that are kept at a time; with what is worked out from them some 40 MB if each has a dozen limits."""
 
-@dataclass(frozen=True, slots=True)
+
+# Compared, and remembered, as the very object that it is: nothing in it ever changes.
+@dataclass(frozen=True, eq=False)
 class Caller:
     """A key with its group and its organisation, as of one moment."""
 
     key: KeyRecord
     organisation: Organisation
 
-    @property
+    @cached_property
     def group(self) -> Group | None:
         return self.organisation.groups.get(self.key.group) if self.key.group else None
 
-    @property
+    @cached_property
     def prompt(self) -> Prompt:
         """What goes in front of the conversation: the key's, else the group's, else the organisation's."""
         if self.key.prompt is not None:
@@ -26,7 +31,7 @@ class Caller:
         group = self.group
         return group.prompt if group is not None and group.prompt is not None else self.organisation.prompt
 
-    @property
+    @cached_property
     def models(self) -> tuple[str, ...] | None:
         """What both the key and its group allow; None for everything."""
         group = self.group
@@ -35,3 +40,25 @@ class Caller:
         if self.key.models is None:
             return group.models
         return tuple(model for model in self.key.models if model in group.models)
+
+
+class Callers:
+    """Gives the same caller for a key and an organisation that are the same. Thread-safe.
+
+    So what follows from them is worked out once and not for each request. Nothing of an organisation is kept that is
+    not the latest any more, and no more than *limit* callers.
+    """
+
+    def __init__(self, *, limit: int = KEPT_CALLERS) -> None:
+        self._limit = limit
+        self._latest: tuple[Organisation | None, dict[str, Caller]] = (None, {})
+
+    def of(self, key: KeyRecord, organisation: Organisation) -> Caller:
+        latest, callers = self._latest
+        if latest is not organisation or len(callers) > self._limit:
+            callers = {}
+            self._latest = (organisation, callers)
+        caller = callers.get(key.id)
+        if caller is None or caller.key is not key:
+            caller = callers[key.id] = Caller(key, organisation)
+        return caller

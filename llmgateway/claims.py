@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from .caller import Caller
 from .records import UNLIMITED, Budget, Limits, Period, Unit, UsageRecord
@@ -44,8 +46,7 @@ class Scope:
         return {"key": "Your key", "group": f"Your group {self.name!r}"}.get(self.kind, "The organisation")
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """One limit of one scope, and what a request claims of it."""
 
     scope: Scope
@@ -54,6 +55,13 @@ class Limit:
     claim: Claim
     unit: Unit | None
     """What its counter counts; None for what comes back at the end of the request."""
+
+    def claiming(self, amount: int) -> Limit:
+        """The same for a request that may need *amount* of it."""
+        claim = self.claim
+        if claim.limit is not None and claim.limit < amount:
+            amount = claim.limit  # one that may need more than the whole limit can run on an unused window
+        return self if amount == claim.amount else Limit(self.scope, self.part, claim.of(amount), self.unit)
 
     @property
     def name(self) -> str:
@@ -73,20 +81,24 @@ def scopes_of(caller: Caller) -> Iterator[Scope]:
 
 def limits_of(caller: Caller, estimate: Estimate, now: datetime, *, requests: int = 1) -> list[Limit]:
     """Every limit that a request has to keep; none where none is set."""
-    limits = [limit for scope in scopes_of(caller) for limit in _limits_of(scope, estimate, now, requests)]
-    if caller.organisation.limits.tokens_per_minute is not None:
-        return _share_fairly(limits, caller, estimate)
-    return limits
+    limits = _limits_on(now.date(), caller)
+    if not limits:
+        return []
+    amounts = {
+        Unit.USD: math.ceil(estimate.cost_usd * NANODOLLARS),
+        Unit.TOKENS: estimate.tokens,
+        Unit.REQUESTS: requests,
+        None: requests,
+    }
+    return [limit.claiming(amounts[limit.unit]) for limit in limits]
 
 
 def totals_of(record: UsageRecord) -> tuple[Claim, ...]:
     """What the request of *record* used of every total that there can be, whatever limits it was admitted under."""
-    used = used_by(record)
+    used, day = used_by(record), record.timestamp.date()
     scopes = [f"key:{record.key_id}", _ORGANISATION] + ([f"group:{record.group}"] if record.group else [])
     budgets = [Budget(amount=0, unit=unit, period=period) for unit in Unit for period in Period]
-    return tuple(
-        _total(counters, budget, used[budget.unit], None, record.timestamp) for counters in scopes for budget in budgets
-    )
+    return tuple(_total(counters, budget, used[budget.unit], None, day) for counters in scopes for budget in budgets)
 
 
 def used_by(record: UsageRecord) -> dict[Unit, int]:
@@ -100,51 +112,53 @@ def used_by(record: UsageRecord) -> dict[Unit, int]:
     }
 
 
-def first_day(period: Period, now: datetime) -> date | None:
-    """Of the period that *now* is in; None where it has no beginning."""
+def first_day(period: Period, day: date) -> date | None:
+    """Of the period that *day* is in; None where it has no beginning."""
     if period is Period.TOTAL:
         return None
-    return now.date() if period is Period.DAY else now.date().replace(day=1)
+    return day if period is Period.DAY else day.replace(day=1)
 
 
 def nanodollars(dollars: float) -> int:
     return round(dollars * NANODOLLARS)
 
 
-def _limits_of(scope: Scope, estimate: Estimate, now: datetime, requests: int) -> Iterator[Limit]:
-    limits, counters = scope.limits, scope.counters
-    if limits.requests_per_minute is not None:
-        claim = _claim(f"{counters}:requests", Kind.WINDOW, requests, limits.requests_per_minute)
-        yield Limit(scope, "requests_per_minute", claim, Unit.REQUESTS)
-    if limits.tokens_per_minute is not None:
-        claim = _claim(_tokens(scope), Kind.WINDOW, estimate.tokens, limits.tokens_per_minute)
-        yield Limit(scope, "tokens_per_minute", claim, Unit.TOKENS)
-    if limits.parallel_requests is not None:
-        claim = _claim(f"{counters}:parallel", Kind.LEVEL, requests, limits.parallel_requests)
-        yield Limit(scope, "parallel_requests", claim, None)
-    if limits.budget is not None:
-        wanted = {
-            Unit.USD: math.ceil(estimate.cost_usd * NANODOLLARS),
-            Unit.TOKENS: estimate.tokens,
-            Unit.REQUESTS: requests,
-        }[limits.budget.unit]
-        yield Limit(scope, "budget", _budget(counters, limits.budget, wanted, now), limits.budget.unit)
+# What a caller has to keep on a day, with what every request claims; gone with the caller.
+_known: WeakKeyDictionary[Caller, tuple[date, tuple[Limit, ...]]] = WeakKeyDictionary()
 
 
-def _share_fairly(limits: list[Limit], caller: Caller, estimate: Estimate) -> list[Limit]:
-    """Let the organisation's tokens per minute know the key's own, by which an equal share of them is measured."""
-    key = _key_scope(caller)
-    own = _tokens(key)
-    shared = [
-        replace(limit, claim=limit.claim._replace(own=own))
-        if limit.scope.kind == _ORGANISATION and limit.part == "tokens_per_minute"
-        else limit
-        for limit in limits
-    ]
-    if key.limits.tokens_per_minute is None:
-        claim = Claim(counter=own, kind=Kind.WINDOW, amount=estimate.tokens)
-        shared.insert(0, Limit(key, "tokens_per_minute", claim, Unit.TOKENS))
-    return shared
+def _limits_on(day: date, caller: Caller) -> tuple[Limit, ...]:
+    known = _known.get(caller)
+    if known is None or known[0] != day:
+        known = _known[caller] = day, (*_own_share(caller), *_all_limits(day, caller))
+    return known[1]
+
+
+def _own_share(caller: Caller) -> Iterator[Limit]:
+    """The key's tokens, where they are counted for nothing but its share of the organisation's."""
+    if caller.organisation.limits.tokens_per_minute is not None and caller.key.limits.tokens_per_minute is None:
+        key = _key_scope(caller)
+        yield Limit(key, "tokens_per_minute", Claim(_tokens(key), Kind.WINDOW, 0), Unit.TOKENS)
+
+
+def _all_limits(day: date, caller: Caller) -> Iterator[Limit]:
+    # The organisation's tokens per minute know the key's own, by which an equal share of them is measured.
+    own = _tokens(_key_scope(caller))
+    for scope in scopes_of(caller):
+        limits, counters = scope.limits, scope.counters
+        if limits.requests_per_minute is not None:
+            claim = Claim(f"{counters}:requests", Kind.WINDOW, 1, limits.requests_per_minute)
+            yield Limit(scope, "requests_per_minute", claim, Unit.REQUESTS)
+        if limits.tokens_per_minute is not None:
+            shared = own if scope.kind == _ORGANISATION else None
+            claim = Claim(_tokens(scope), Kind.WINDOW, 0, limits.tokens_per_minute, own=shared)
+            yield Limit(scope, "tokens_per_minute", claim, Unit.TOKENS)
+        if limits.parallel_requests is not None:
+            claim = Claim(f"{counters}:parallel", Kind.LEVEL, 1, limits.parallel_requests)
+            yield Limit(scope, "parallel_requests", claim, None)
+        if limits.budget is not None:
+            claim = _total(counters, limits.budget, 0, _most(limits.budget), day)
+            yield Limit(scope, "budget", claim, limits.budget.unit)
 
 
 def _key_scope(caller: Caller) -> Scope:
@@ -156,18 +170,12 @@ def _tokens(scope: Scope) -> str:
     return f"{scope.counters}:tokens"
 
 
-def _claim(counter: str, kind: Kind, amount: int, limit: int) -> Claim:
-    # A request that may need more than the whole limit can run on an unused window.
-    return Claim(counter=counter, kind=kind, amount=min(amount, limit), limit=limit)
+def _most(budget: Budget) -> int:
+    return nanodollars(budget.amount) if budget.unit is Unit.USD else int(budget.amount)
 
 
-def _budget(counters: str, budget: Budget, wanted: int, now: datetime) -> Claim:
-    limit = nanodollars(budget.amount) if budget.unit is Unit.USD else int(budget.amount)
-    return _total(counters, budget, min(wanted, limit), limit, now)
-
-
-def _total(counters: str, budget: Budget, amount: int, limit: int | None, now: datetime) -> Claim:
-    start = first_day(budget.period, now)
+def _total(counters: str, budget: Budget, amount: int, limit: int | None, day: date) -> Claim:
+    start = first_day(budget.period, day)
     return Claim(
         counter=f"{counters}:{budget.unit}:{budget.period}:{start or ''}",
         kind=Kind.TOTAL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from .clock import Timer
@@ -138,8 +137,17 @@ class Exchange:
         cost = cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices)
         if cost is None and counted.total_tokens:
             _say_that_no_price_is_known(self._draft.deployment)
-        return replace(
-            self._draft,
+        draft = self._draft
+        return UsageRecord(  # not replace(), which takes half as long again
+            id=draft.id,
+            timestamp=draft.timestamp,
+            key_id=draft.key_id,
+            user=draft.user,
+            group=draft.group,
+            model=draft.model,
+            deployment=draft.deployment,
+            endpoint=draft.endpoint,
+            stream=draft.stream,
             status=self._status,
             outcome=outcome,
             prompt_tokens=counted.prompt_tokens,
@@ -149,11 +157,13 @@ class Exchange:
             reasoning_tokens=counted.reasoning_tokens,
             usage_source=source,
             cost_usd=cost,
+            prompt_version=draft.prompt_version,
             content_filter=tuple(sorted(content_filter)),
             ttft_ms=self._ttft_ms,
             duration_ms=self._elapsed_ms(),
             upstream_request_id=self._upstream_request_id,
             region=self._region,
+            client_address=draft.client_address,
         )
 
     def _end(self, record: UsageRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from .caller import Caller
@@ -129,9 +129,8 @@ class Gateway:
         except GatewayError as error:
             error.headers.update(entry.admission.headers)
             raise
-        if not entry.admission.headers:
-            return reply
-        return replace(reply, headers=[*reply.headers, *entry.admission.headers.items()])
+        headers = [*reply.headers, *entry.admission.headers.items()]
+        return Reply(status=reply.status, headers=headers, body=reply.body)
 
     def preview(self, caller: Caller, body: bytes) -> bytes:
         """Return what would go to Azure if *caller* sent *body* now.

@@ -130,7 +130,8 @@ class Journal:
                 self._ended.add(self._clock())
             else:
                 self._keep_in_memory(record)
-        self._due.set()
+        if not self._due.is_set():  # to set it again would wake nobody, and take a lock
+            self._due.set()
 
     def cancel(self, record_id: str) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from .caller import Caller
+from .caller import Caller, Callers
 from .clock import Clock
 from .errors import Conflict, InvalidKey, NotFound
 from .interfaces import KeyStore, Recollections
@@ -50,6 +50,7 @@ class Keys:
         self._recollections = recollections
         self._policy = policy
         self._clock = clock
+        self._callers = Callers()
 
     def authenticate(self, key: str | None) -> Caller:
         """Return whose *key* it is, with what admins have set as of now.
@@ -93,7 +94,7 @@ class Keys:
         if sent != record.digest:
             self._refuse_replaced(record)
         self._refuse_out_of_season("The API key", record)
-        caller = Caller(record, self._policy.at(generation))
+        caller = self._callers.of(record, self._policy.at(generation))
         if caller.group is not None:
             self._refuse_out_of_season(f"The group {caller.group.name!r} of this API key", caller.group)
         return caller

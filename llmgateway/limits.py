@@ -73,8 +73,9 @@ class Admission:
             self._end({})
 
     def _end(self, used: Mapping[Unit, int]) -> None:
-        amounts = [used.get(limit.unit, 0) if limit.unit else 0 for limit in self._limits]
-        claims = [limit.claim._replace(amount=amount) for limit, amount in zip(self._limits, amounts, strict=True)]
+        # What was held of a level comes back, whatever its claim says.
+        amounts = [used.get(limit.unit, 0) if limit.unit else limit.claim.amount for limit in self._limits]
+        claims = [limit.claim.of(amount) for limit, amount in zip(self._limits, amounts, strict=True)]
         self._limiter.settle(
             Settlement(self._reservation, tuple(claims)),
             is_awaited=any(map(_is_awaited, self._limits, self._readings, amounts)),
@@ -214,7 +215,7 @@ class Limiter:
         self._settlements.flush()  # or the counters would add what the log has, too
         self._ship()
         row = self._spending.so_far(
-            first_day=first_day(budget.period, moment(self._clock())),
+            first_day=first_day(budget.period, moment(self._clock()).date()),
             key_id=limit.scope.name if limit.scope.kind == "key" else None,
             group=limit.scope.name if limit.scope.kind == "group" else None,
         )

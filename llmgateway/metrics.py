@@ -21,9 +21,9 @@ from .records import Outcome, UsageRecord
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
+_KINDS = ("prompt", "completion", "cached", "reasoning")  # of tokens
 # A plain answer takes from half a second to minutes, a first token from 0.1 s to as long as a
 # reasoning model thinks.
-_KINDS = ("prompt", "completion", "cached", "reasoning")
 _DURATIONS = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _FIRST_TEXTS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
@@ -103,7 +103,7 @@ class Metrics:
         )
 
         # To look a label up takes as long as to count, and each request has six.
-        self._tokens_of = {kind: self._tokens.labels(kind) for kind in _KINDS}
+        self._tokens_in = {f"{kind}_tokens": self._tokens.labels(kind) for kind in _KINDS}
         self._duration_of = {stream: self._duration.labels(str(stream).lower()) for stream in (False, True)}
         self._requests_of = {
             (outcome, stream): self._requests.labels(outcome, str(stream).lower())
@@ -128,9 +128,11 @@ class Metrics:
         if record is None:
             return
         self._requests_of[record.outcome, record.stream].inc()
-        for kind, counter in self._tokens_of.items():
-            counter.inc(getattr(record, f"{kind}_tokens"))
-        self._cost.inc(record.cost_usd or 0.0)
+        for field, counter in self._tokens_in.items():
+            if tokens := getattr(record, field):
+                counter.inc(tokens)
+        if record.cost_usd:
+            self._cost.inc(record.cost_usd)
         self._duration_of[record.stream].observe(record.duration_ms / 1000)
         if record.ttft_ms is not None:
             self._first_text.observe(record.ttft_ms / 1000)

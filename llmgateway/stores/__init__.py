@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class Stores:
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
     recollections: Recollections | None = None
+    state: Callable[[], object] | None = None
+    """As :class:`RememberedKeys` takes it, where a store can tell without being asked."""
 
 
 def open_stores(settings: Settings, *, clock: Clock) -> Stores:
@@ -62,7 +65,7 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
         stores = _with_redis_in_front(stores, cache)
         return replace(stores, keys=RememberedKeys(stores.keys, circuit=None))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit))
+    return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit, state=stores.state))
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
@@ -78,6 +81,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
         audit_log=SQLiteAuditLog(database),
         counters=counters,
         backends=(database,),
+        state=None if database.stamp is None else database.stamp.read,
     )
 
 
@@ -140,6 +144,7 @@ def _counters(cache: RedisCache | None, settings: Settings, clock: Clock) -> Cou
         migrations=COUNTERS,
         durable=False,
         is_held=True,
+        stamped=False,
     )
     # Several would notice each other, but only when the first of them has waited.
     held_seconds = HELD_SECONDS if settings.processes == 1 else 0

@@ -1,10 +1,11 @@
-"""The last rung of the ladder: keys as they were last seen, for when no store answers."""
+"""Keys as they were last seen: for as long as nothing has changed, and for when no store answers."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
@@ -12,7 +13,7 @@ from ..records import KeyRecord, Lookup
 from .circuit import Circuit
 
 REMEMBERED_KEYS = 100_000
-"""Look-ups kept in memory, the latest; some 60 MB if every one of them is used."""
+"""Look-ups kept in memory, the latest; some 100 MB if every one of them is used."""
 
 
 class RememberedKeys:
@@ -22,32 +23,50 @@ class RememberedKeys:
     refusing all valid keys would be the greater harm. What this process has never looked up
     stays unknown, and what it has changed itself is not taken from memory.
 
+    As long as a key has not changed its look-ups are one object, so that what follows from it has to be
+    worked out once. Unknown keys are not remembered: nobody fills this memory by guessing.
+
     Args:
         circuit: Spares look-ups the wait for a *store* that has just failed; None if the store
             does that itself.
+        state: Says, without asking anybody, in what state *store* is: look-ups that begin in the same state give
+            the same, and are taken from memory. None where it cannot tell now. See ``sqlite/stamp.py``.
     """
 
-    def __init__(self, store: KeyStore, *, circuit: Circuit | None, limit: int = REMEMBERED_KEYS) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        *,
+        circuit: Circuit | None,
+        state: Callable[[], object] | None = None,
+        limit: int = REMEMBERED_KEYS,
+    ) -> None:
         self._store = store
         self._circuit = circuit
+        self._state = state or _unknown
         self._limit = limit
-        self._seen: OrderedDict[str, Lookup] = OrderedDict()
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
 
     def find(self, digest: str) -> Lookup:
+        state = self._state()  # before the store is asked: what it says then may be newer, but never older
+        seen = self._seen.get(digest)
+        if seen is not None and state is not None and seen.state == state:
+            return seen.lookup
         try:
             found = self._find(digest)
         except StoreUnavailable:
-            remembered = self._seen.get(digest)
-            if remembered is None:
+            if seen is None:
                 raise
-            return remembered
+            return seen.lookup
         if found.record is None:
             self._seen.pop(digest, None)
-        else:
-            # Each step is atomic under the interpreter's lock, and no two of them depend on each other.
-            self._seen[digest] = found
-            if len(self._seen) > self._limit:
-                self._forget_oldest()
+            return found
+        if seen is not None and seen.lookup == found:
+            found = seen.lookup
+        # Each step is atomic under the interpreter's lock, and no two of them depend on each other.
+        self._seen[digest] = _Seen(found, state)
+        if len(self._seen) > self._limit:
+            self._forget_oldest()
         return found
 
     def _find(self, digest: str) -> Lookup:
@@ -107,3 +126,14 @@ class RememberedKeys:
         removed = self._store.remove(key_id)
         self._forget(before)
         return removed
+
+
+class _Seen(NamedTuple):
+    """What was found, and in what state of the store."""
+
+    lookup: Lookup
+    state: object
+
+
+def _unknown() -> None:
+    """The state of a store that cannot tell."""

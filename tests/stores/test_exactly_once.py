@@ -57,11 +57,11 @@ class FaultySQLite(SQLiteDatabase):
     fault = Fault()
 
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
+    def transaction(self, **how: Any) -> Iterator[Any]:
         due = self.fault.due()
         if due and self.fault.mode == "before":
             raise StoreUnavailable("before")
-        with super().transaction() as connection:
+        with super().transaction(**how) as connection:
             yield connection
             if due and self.fault.mode == "half":
                 raise StoreUnavailable("half")

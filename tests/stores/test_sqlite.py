@@ -295,7 +295,7 @@ class TestFile:
 
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
 
-        assert modes == {"gateway.sqlite": 0o600, "gateway.sqlite-wal": 0o600, "gateway.sqlite-shm": 0o600}
+        assert modes == {f"gateway.sqlite{suffix}": 0o600 for suffix in ("", "-wal", "-shm", "-stamp")}
 
     def test_keeps_everything(self, path):
         """What one run has stored the next run has."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
+
 import pytest
 
-from llmgateway.caller import Caller
+from llmgateway.caller import Caller, Callers
 from llmgateway.records import Group, KeyRecord, Organisation, Prompt
 from tests.unit.parts import NEW_YEAR
 
@@ -64,3 +68,44 @@ def test_a_group_that_nobody_made_limits_nothing():
 
     assert stray.group is None
     assert stray.models is None
+
+
+class TestCallers:
+    def test_give_the_same_caller_for_the_same_key_and_organisation(self):
+        """What follows from them is worked out once."""
+        one, callers = caller(), Callers()
+
+        assert callers.of(one.key, one.organisation) is callers.of(one.key, one.organisation)
+
+    def test_go_by_what_they_are_given(self):
+        """A key or an organisation that has changed makes another caller, at once, and back again."""
+        one, callers = caller(), Callers()
+        key, organisation = replace(one.key, models=("a",)), replace(one.organisation, prompt=OWN)
+
+        assert (None, EVERYBODYS) == seen(callers.of(one.key, one.organisation))
+        assert (("a",), EVERYBODYS) == seen(callers.of(key, one.organisation))
+        assert (("a",), OWN) == seen(callers.of(key, organisation))
+        assert (None, EVERYBODYS) == seen(callers.of(one.key, one.organisation))
+
+    def test_keep_no_organisation_that_has_changed(self):
+        """Of the hundreds of groups of a large organisation only the latest are in memory."""
+        one, callers = caller(), Callers()
+        organisation = Organisation()
+        callers.of(replace(one.key, id="key_2"), organisation)
+        before = weakref.ref(callers.of(one.key, organisation))
+
+        callers.of(one.key, one.organisation)
+        gc.collect()
+
+        assert before() is None
+
+    def test_are_so_many_at_most(self):
+        """However many keys are used, the memory is bounded."""
+        one, callers = caller(), Callers(limit=10)
+        made = [weakref.ref(callers.of(replace(one.key, id=f"key_{n}"), one.organisation)) for n in range(50)]
+
+        assert 11 >= len([caller for caller in made if caller() is not None])
+
+
+def seen(one: Caller) -> tuple[object, Prompt]:
+    return one.models, one.prompt

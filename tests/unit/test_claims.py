@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -95,6 +95,28 @@ def test_periods_are_those_of_the_calendar(period, now, counter, until):
 
     ends = None if until is None else int(datetime.fromisoformat(f"{until}T00:00:00+00:00").timestamp())
     assert (f"key:key_1:usd:{period}:{counter}", ends) == (limit.claim.counter, limit.claim.until)
+
+
+def test_a_caller_goes_on_into_the_next_day():
+    """One who was seen yesterday has today's budget today, and each request its own estimate."""
+    daily = caller(budget(100, Unit.TOKENS, Period.DAY))
+
+    claimed = [
+        (limit.claim.counter, limit.claim.amount)
+        for tokens, now in ((40, NOW), (50, NOW), (60, NOW + timedelta(seconds=1)), (40, NOW))
+        for limit in limits_of(daily, Estimate(tokens=tokens, cost_usd=0), now)
+    ]
+
+    yesterday, today = "key:key_1:tokens:day:2026-02-27", "key:key_1:tokens:day:2026-02-28"
+    assert [(yesterday, 40), (yesterday, 50), (today, 60), (yesterday, 40)] == claimed
+
+
+def test_a_look_claims_nothing():
+    """Who asks for what is left makes no request."""
+    everything = Limits(requests_per_minute=10, tokens_per_minute=100, parallel_requests=2, budget=budget().budget)
+    nothing = Estimate(tokens=0, cost_usd=0.0)
+
+    assert [0] * 4 == [limit.claim.amount for limit in limits_of(caller(everything), nothing, NOW, requests=0)]
 
 
 @pytest.mark.parametrize("own", [None, 500])

@@ -17,6 +17,7 @@ from llmgateway.errors import ConfigurationError, StoreUnavailable
 
 from .door import at_the_door, is_knocked_at
 from .schema import MIGRATIONS
+from .stamp import Stamp
 
 _MAPPED_BYTES = 256 * 1024 * 1024
 
@@ -41,6 +42,7 @@ class SQLiteDatabase:
         durable: Whether what was committed survives loss of power. If not, the last commits may be gone
             then; the file is sound in any case.
         is_held: Whether transactions are kept open for a while. Then who waits for one makes itself heard.
+        stamped: Whether changes show in a :class:`Stamp` beside the file, for those who remember what is in it.
 
     Raises:
         ConfigurationError: a newer program wrote the file; it is left as it is.
@@ -57,8 +59,10 @@ class SQLiteDatabase:
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
         durable: bool = True,
         is_held: bool = False,
+        stamped: bool = True,
     ) -> None:
         self._path = os.fspath(path)
+        self.stamp = Stamp(f"{self._path}-stamp") if stamped else None
         self._timeout = timeout
         self._folder = os.path.dirname(self._path) or os.curdir
         self._is_held = False
@@ -90,13 +94,22 @@ class SQLiteDatabase:
             connection.release()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do what is inside as one step; once the block is left without an error a durable file has it for good."""
+    def transaction(self, *, stamped: bool = True) -> Iterator[sqlite3.Connection]:
+        """Do what is inside as one step; once the block is left without an error a durable file has it for good.
+
+        Args:
+            stamped: Whether the stamp shows it. Needless for what nobody remembers, like usage.
+        """
         if not self._writing.acquire(timeout=self._timeout):
             raise _unavailable(TimeoutError())
+        stamp = self.stamp if stamped else None
         try:
             with translated(), self._connection() as connection, begun(connection, self._begin):
                 yield connection
+                if stamp is not None:
+                    stamp.renew()
+            if stamp is not None:
+                stamp.renew()
         finally:
             self._writing.release()
 
