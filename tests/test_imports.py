@@ -50,6 +50,7 @@ OWN = {  # what each may have of the drivers; whoever is not here has none
     "metrics": {"prometheus_client"},
     "stores/redis": {"redis"},
     "stores/redis_connection": {"redis"},
+    "stores/redis_wire": {"redis"},
     "stores/mongo": {"pymongo"},
     "stores/mongo_import": {"pymongo"},
     "stores/mongo_keys": {"pymongo"},

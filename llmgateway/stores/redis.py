@@ -110,7 +110,7 @@ class RedisCache:
         """The key's entry and both tokens, in one round trip unless a token was missing."""
 
         def look() -> Look:
-            entry, generation, guard = self._redis.mget(self._key(digest), self._generation, self._guard)
+            entry, generation, guard = self.connection.call("MGET", self._key(digest), self._generation, self._guard)
             if generation is None or guard is None:
                 generation, guard = self._tokens()
             return Look(entry, generation.decode(), guard)
@@ -131,7 +131,7 @@ class RedisCache:
     def fill(self, digest: str, entry: bytes, *, guard: bytes) -> None:
         """Keep *entry* if no key has changed since *guard* was looked at. Raises nothing: it is only a cache."""
         names = [self._key(digest), self._guard]
-        self._try(lambda: self._fill(keys=names, args=[guard, entry, self._ttl]))
+        self._try(lambda: self._fill(names, guard, entry, self._ttl))
 
     def wipe_keys(self, digests: Iterable[str]) -> None:
         """Let no process believe what it knows of these. Raises nothing: what cannot be done now is done later."""

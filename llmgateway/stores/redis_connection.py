@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -14,6 +16,7 @@ from redis.retry import Retry
 from llmgateway.errors import StoreUnavailable
 
 from .circuit import Circuit
+from .redis_wire import PromptConnection, PromptUnixConnection, Wires
 
 T = TypeVar("T")
 
@@ -45,12 +48,17 @@ class RedisConnection:
         self.prefix = f"llmgateway:{{{namespace}}}:"
         """What every name begins with."""
         self.client: Any = _client(server, timeout) if isinstance(server, str) else server
+        self.call: Callable[..., Any] = (
+            # Who made the client may have a pool that has to see every connection come and go, as Sentinel's.
+            Wires(self.client.connection_pool).call if isinstance(server, str) else self.client.execute_command
+        )
+        """Send one command, as the client would. For those that requests wait for."""
         self._circuit = Circuit("redis", retry_after=retry_after, clock=clock)
 
-    def script(self, *files: str) -> Any:
+    def script(self, *files: str) -> Script:
         """The script that these files of this folder are together; Redis is asked nothing yet."""
         folder = resources.files(__package__)
-        return self.client.register_script("\n".join(folder.joinpath(file).read_text() for file in files))
+        return Script("\n".join(folder.joinpath(file).read_text() for file in files), self.call)
 
     def ask(self, question: Callable[[], T], *, urgent: bool = False) -> T:
         """Ask, unless Redis failed less than *retry_after* seconds ago and the question is not *urgent*.
@@ -75,12 +83,28 @@ class RedisConnection:
         self.client.close()
 
 
+class Script:
+    """What Redis runs, in one step."""
+
+    def __init__(self, text: str, call: Callable[..., Any]) -> None:
+        self._text = text
+        self._name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self._call = call
+
+    def __call__(self, keys: Sequence[str], *arguments: str | bytes | int | float) -> Any:
+        try:
+            return self._call("EVALSHA", self._name, len(keys), *keys, *arguments)
+        except redis.exceptions.NoScriptError:
+            # A server that does not know it yet, or any more: it remembers what it was sent.
+            return self._call("EVAL", self._text, len(keys), *keys, *arguments)
+
+
 def _client(url: str, timeout: float) -> redis.Redis:
     return redis.Redis.from_url(
         url,
+        **_WAYS.get(urlsplit(url).scheme, {}),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
-        socket_keepalive=True,
         # A connection that was idle for longer may have been dropped on the way without a word.
         health_check_interval=30,
         # Once, at once: a pooled connection does not know that the server was restarted. Never
@@ -91,3 +115,11 @@ def _client(url: str, timeout: float) -> redis.Redis:
         # An older server answers RESP3's greeting with an error that repeats the password.
         protocol=2,
     )
+
+
+_WAYS: dict[str, dict[str, Any]] = {
+    "redis": {"connection_class": PromptConnection, "socket_keepalive": True},
+    "unix": {"connection_class": PromptUnixConnection},
+    # Over TLS what arrives is not yet what is read: the driver's own.
+    "rediss": {"socket_keepalive": True},
+}

@@ -25,7 +25,7 @@ import orjson
 from llmgateway.clock import Clock
 from llmgateway.reservations import Claim, Decision, Proof, Reading, Settlement
 
-from .redis_connection import RedisConnection
+from .redis_connection import RedisConnection, Script
 
 _DISPROVED = -2
 SETTLED_AT_ONCE = 100
@@ -82,9 +82,9 @@ class RedisCounters:
     def flush(self) -> None:
         """Nothing: Redis has it all."""
 
-    def _run(self, script: Any, *arguments: object) -> Any:
+    def _run(self, script: Script, *arguments: str | bytes | int | float) -> Any:
         now = "" if self._clock is None else f"{self._clock():.6f}"
-        return self._connection.ask(lambda: script(keys=self._keys, args=[self._connection.prefix, now, *arguments]))
+        return self._connection.ask(lambda: script(self._keys, self._connection.prefix, now, *arguments))
 
 
 def _claims(claims: Sequence[Claim]) -> bytes:
