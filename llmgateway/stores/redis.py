@@ -48,7 +48,7 @@ from .redis_connection import RedisConnection
 T = TypeVar("T")
 
 RECALLED_KEYS = 10_000
-"""Of which a request is admitted with one round trip; the latest, some 10 MB."""
+"""Of which a request is admitted with one round trip, and which need not be decoded again; the latest, some 20 MB."""
 
 
 class Look(NamedTuple):
@@ -201,6 +201,19 @@ class _Wipe:
     names: tuple[str, ...]
 
 
+class _Recalled(NamedTuple):
+    """A key as it was looked up last."""
+
+    entry: bytes
+    fresh_until: float
+    lookup: Lookup
+    proof: Proof
+
+    def shows(self, look: Look) -> bool:
+        """Whether *look* has found nothing else."""
+        return self.entry == look.entry and self.lookup.generation == look.generation
+
+
 class RedisKeys:
     """A :class:`~llmgateway.interfaces.KeyStore`: Redis in front of *durable*.
 
@@ -211,15 +224,14 @@ class RedisKeys:
     def __init__(self, cache: RedisCache, durable: KeyStore) -> None:
         self._cache = cache
         self._durable = durable
-        self._recalled: OrderedDict[str, tuple[float, Lookup, Proof]] = OrderedDict()
+        self._recalled: OrderedDict[str, _Recalled] = OrderedDict()
 
     def recall(self, digest: str) -> tuple[Lookup, Proof] | None:
         """As :meth:`~llmgateway.interfaces.Recollections.recall`: of entries that would be believed if looked at."""
         recalled = self._recalled.get(digest)
         if recalled is None or self._cache.owes:
             return None
-        fresh_until, lookup, proof = recalled
-        return (lookup, proof) if self._is_fresh(fresh_until) else None
+        return (recalled.lookup, recalled.proof) if self._is_fresh(recalled.fresh_until) else None
 
     def find(self, digest: str) -> Lookup:
         try:
@@ -227,6 +239,9 @@ class RedisKeys:
         except StoreUnavailable:
             record, generation = self._cache.durable.call(lambda: self._durable.find(digest))
             return Lookup(record, _durable_generation(generation))
+        recalled = self._recalled.get(digest)
+        if recalled is not None and recalled.shows(look) and self._is_fresh(recalled.fresh_until):
+            return recalled.lookup
         cached = _decode(look.entry)
         if cached is not None and self._is_fresh(cached.fresh_until):
             lookup = Lookup(cached.record, look.generation)
@@ -248,8 +263,9 @@ class RedisKeys:
         return 0 <= fresh_until - self._cache.clock() <= self._cache.freshness
 
     def _remember(self, digest: str, look: Look, fresh_until: float, lookup: Lookup) -> None:
-        entry = hashlib.sha1(look.entry or b"", usedforsecurity=False).hexdigest()
-        self._recalled[digest] = fresh_until, lookup, Proof(digest, entry, look.generation)
+        entry = look.entry or b""
+        proof = Proof(digest, hashlib.sha1(entry, usedforsecurity=False).hexdigest(), look.generation)
+        self._recalled[digest] = _Recalled(entry, fresh_until, lookup, proof)
         if len(self._recalled) > RECALLED_KEYS:
             with suppress(KeyError):  # another thread was quicker
                 self._recalled.popitem(last=False)

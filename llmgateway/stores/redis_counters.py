@@ -56,7 +56,7 @@ class RedisCounters:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         for start in range(0, len(settlements), SETTLED_AT_ONCE):
             document = [
-                (reservation, [(claim.counter, claim.kind, claim.amount) for claim in claims])
+                (reservation, [claim[:3] for claim in claims])
                 for reservation, claims in settlements[start : start + SETTLED_AT_ONCE]
             ]
             self._run(self._settle, secrets.token_hex(8), orjson.dumps(document))
@@ -107,7 +107,10 @@ def _decision(answer: Sequence[Any]) -> Decision:
 
 
 def _readings(numbers: Sequence[int], now: float) -> tuple[Reading, ...]:
-    return tuple(
-        Reading(used, held, bool(fits), max(0.0, fits_at - now), max(0.0, empties_at - now))
-        for used, held, fits, fits_at, empties_at in zip(*(numbers[place::5] for place in range(5)), strict=True)
-    )
+    used, held, fits, fit_at, empty_at = (numbers[place::5] for place in range(5))
+    shapes = zip(used, held, map(bool, fits), _seconds_until(fit_at, now), _seconds_until(empty_at, now), strict=True)
+    return tuple(map(Reading._make, shapes))
+
+
+def _seconds_until(times: Sequence[int], now: float) -> list[float]:
+    return [time - now if time > now else 0.0 for time in times]

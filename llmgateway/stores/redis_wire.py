@@ -24,8 +24,6 @@ from redis.connection import DefaultParser
 
 from llmgateway import syscalls
 
-_DRIVERS_WAY: Any = object()
-
 
 class _Parser(DefaultParser):  # type: ignore[valid-type,misc]
     """Waits for an answer once, and looks whether a connection is as it was left without waiting."""
@@ -40,18 +38,19 @@ class _Parser(DefaultParser):  # type: ignore[valid-type,misc]
             return bool(super().can_read(timeout))
         return self._reader.has_data() or not syscalls.is_quiet(self._sock.fileno())
 
-    def read_from_socket(self, timeout: Any = _DRIVERS_WAY, raise_on_timeout: bool = True) -> bool:
+    def read_from_socket(self, timeout: Any = ..., raise_on_timeout: bool = True) -> bool:
+        if timeout is None or isinstance(timeout, int | float):  # not what the driver means by its own sentinel
+            return bool(super().read_from_socket(timeout, raise_on_timeout))
         # Another thread may close the connection meanwhile, and its descriptor may become another's.
         sock, reader = self._sock, self._reader
-        if timeout is not _DRIVERS_WAY or sock is None or reader is None:
-            return bool(super().read_from_socket(timeout, raise_on_timeout))
-        patience = sock.gettimeout()
-        while True:
+        received = None
+        while received is None:
+            if sock is None:
+                raise redis.ConnectionError("Connection closed.")
+            patience = sock.gettimeout()
             if not self._arrival.poll(None if patience is None else patience * 1000):
                 raise redis.TimeoutError("Timeout reading from socket")
             received = syscalls.receive(sock.fileno())
-            if received is not None:
-                break
         if not received:
             raise redis.ConnectionError("Connection closed by server.")
         reader.feed(received)
