@@ -146,11 +146,13 @@ class RedisServer(Server):
         self.password = password
         login = f":{quote(password, safe='')}@" if password else ""
         self.url = f"redis://{login}127.0.0.1:{self.port}/0"
+        self.unix_url = f"unix://{login}{self.folder}/redis.sock"
 
     def _command(self) -> list[str]:
         # In a file and not among the arguments, where every user of the machine reads a password.
         # The append-only file is written before the answer, so that a killed server forgets nothing.
         settings = f'bind 127.0.0.1\nport {self.port}\nsave ""\nappendonly yes\nappendfsync no\n'
+        settings += "unixsocket redis.sock\n"
         if self.password:
             settings += f'requirepass "{self.password}"\n'
         (self.folder / "redis.conf").write_text(settings)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
-from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -73,9 +72,13 @@ class _Prompt:
         if check_health:
             driver.check_health()
         sock, rest = self._sock, command[0]
-        # What is met here the driver will meet, too, and it knows what to call it.
-        with suppress(OSError):
+        try:
             rest = rest[syscalls.send(sock.fileno(), rest) :]
+        except OSError:
+            pass  # the driver will meet it, too, and knows what to call it
+        except BaseException:
+            driver.disconnect()
+            raise
         if rest:
             driver.send_packed_command([rest], check_health=False)
 
@@ -116,6 +119,8 @@ class Wires:
             idle.append(connection)  # an answer like others
             raise
         except BaseException:
+            # Interrupted between the two, it would have an answer to come that nobody waits for.
+            connection.disconnect()
             self._pool.release(connection)
             raise
         idle.append(connection)
@@ -133,10 +138,10 @@ class Wires:
         except IndexError:
             return self._pool.get_connection()
         try:
-            is_usable = not connection.can_read()
+            is_as_left = not connection.can_read()
         except (redis.RedisError, OSError):
-            is_usable = False
-        if not is_usable:
+            is_as_left = False
+        if not is_as_left:
             # What can be read there is its end, or something that nobody asked for. It connects anew when it sends.
             connection.disconnect()
         return connection
