@@ -17,6 +17,7 @@ All of them disappear when nobody uses them any more.
 from __future__ import annotations
 
 import secrets
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,9 @@ from llmgateway.reservations import Claim, Decision, Proof, Reading, Settlement
 
 from .redis_connection import RedisConnection, Script
 
-_DISPROVED = -2
+_CLAIMED, _UNKNOWN, _DISPROVED = 1, -1, -2
+_READING = struct.Struct("<qq?dd")
+"""A :class:`Reading` as ``counters.lua`` packs it."""
 SETTLED_AT_ONCE = 100
 """Settlements of one script: nobody else is served while it runs."""
 
@@ -98,19 +101,10 @@ def _claims(claims: Sequence[Claim]) -> bytes:
 
 
 def _decision(answer: Sequence[Any]) -> Decision:
-    now, verdict, *rest = answer
+    verdict, *rest = answer
     if verdict == _DISPROVED:
         return Decision(admitted=False, readings=(), proven=False)
-    if verdict < 0:
+    if verdict == _UNKNOWN:
         return Decision(admitted=False, readings=(), unknown=tuple(name.decode() for name in rest))
-    return Decision(admitted=verdict == 1, readings=_readings(rest, float(now)))
-
-
-def _readings(numbers: Sequence[int], now: float) -> tuple[Reading, ...]:
-    used, held, fits, fit_at, empty_at = (numbers[place::5] for place in range(5))
-    shapes = zip(used, held, map(bool, fits), _seconds_until(fit_at, now), _seconds_until(empty_at, now), strict=True)
-    return tuple(map(Reading._make, shapes))
-
-
-def _seconds_until(times: Sequence[int], now: float) -> list[float]:
-    return [time - now if time > now else 0.0 for time in times]
+    (packed,) = rest
+    return Decision(admitted=verdict == _CLAIMED, readings=tuple(map(Reading._make, _READING.iter_unpack(packed))))

@@ -2,14 +2,14 @@
 -- ARGV, after those of counters.lua: the reservation, seconds of its lease, the claims as JSON:
 -- [[counter, kind, amount, limit or false, own or false], …]; if what is remembered of the key has to hold:
 -- its digest, the SHA-1 of its entry, the generation.
--- Answer: the time, then 1 (claimed), 0 (does not fit) -1 (unknown) or -2 (the key is another), then each reading, or each unknown total.
+-- Answer: whether that is CLAIMED, REFUSED, UNKNOWN or DISPROVED, then the readings, or each unknown total.
 local PATIENCE = 5
 local reservation, lease, claims = ARGV[3], tonumber(ARGV[4]), cjson.decode(ARGV[5])
 
 if ARGV[6] then
     local entry, generation = unpack(redis.call('MGET', prefix .. 'key:' .. ARGV[6], prefix .. 'generation'))
     if not entry or redis.sha1hex(entry) ~= ARGV[7] or generation ~= ARGV[8] then
-        return { string.format('%.6f', now), -2 }
+        return { DISPROVED }
     end
 end
 
@@ -90,7 +90,7 @@ for _, position in ipairs(sharing) do
 end
 
 local decision = answer(readings)
-if decision[2] == 0 or #claims == 0 then
+if decision[1] == REFUSED or #claims == 0 then
     return decision
 end
 
