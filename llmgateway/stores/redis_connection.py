@@ -16,7 +16,7 @@ from redis.retry import Retry
 from llmgateway.errors import StoreUnavailable
 
 from .circuit import Circuit
-from .redis_wire import PromptConnection, PromptUnixConnection, Wires
+from .redis_wire import DirectConnection, DirectUnixConnection, Wires
 
 T = TypeVar("T")
 
@@ -118,8 +118,8 @@ def _client(url: str, timeout: float) -> redis.Redis:
 
 
 _WAYS: dict[str, dict[str, Any]] = {
-    "redis": {"connection_class": PromptConnection, "socket_keepalive": True},
-    "unix": {"connection_class": PromptUnixConnection},
+    "redis": {"connection_class": DirectConnection, "socket_keepalive": True},
+    "unix": {"connection_class": DirectUnixConnection},
     # Over TLS what arrives is not yet what is read: the driver's own.
     "rediss": {"socket_keepalive": True},
 }

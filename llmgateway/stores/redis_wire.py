@@ -1,9 +1,10 @@
 """redis-py's connections and commands, with fewer steps between a command and its answer.
 
 The driver goes on to connect, log in, look after the health of a connection, tell errors apart and try once
-more; what is done here otherwise are the steps that every request takes. Its own way through pool, client, time-outs of
-sockets and metrics takes 60 µs, and lets go of the interpreter's lock (see ``syscalls.py``) five times, where the one
-time that really waits is enough (2026-11; 16 clients).
+more; what is done here otherwise are the steps that every request takes. Its own way through pool, client, time-outs
+of sockets and metrics takes 25 µs of CPU for a PING, this one 11, of which 6 are the system's; and it lets go of the
+interpreter's lock (see ``syscalls.py``) five times, where the one time that really waits is enough (redis-py 8.1,
+2026-11).
 
 Of the driver this relies on what it lets a user replace (``connection_class``, ``parser_class``), and on some names
 that are not for users: a connection's ``_sock``; a parser's ``_sock``, ``_reader`` and ``read_from_socket``. They have
@@ -56,7 +57,7 @@ class _Parser(DefaultParser):  # type: ignore[valid-type,misc]
         return True
 
 
-class _Prompt:
+class _Direct:
     """A connection that gives the system what it takes at once, and leaves the rest to the driver."""
 
     _sock: Any
@@ -83,11 +84,11 @@ class _Prompt:
             driver.send_packed_command([rest], check_health=False)
 
 
-class PromptConnection(_Prompt, redis.Connection):
+class DirectConnection(_Direct, redis.Connection):
     """Over TCP."""
 
 
-class PromptUnixConnection(_Prompt, redis.UnixDomainSocketConnection):
+class DirectUnixConnection(_Direct, redis.UnixDomainSocketConnection):
     """Over a socket of this host."""
 
 

@@ -245,6 +245,18 @@ class TestRoundTrips:
         assert commands(client) == {"mget": 10}
         assert durable.asked == 0
 
+    def test_a_hit_is_decoded_once(self, host, other_host, client):
+        """What Redis says again need not be read again; what it says otherwise is, if only by its generation."""
+        host.keys.add(key())
+        host.keys.find(key().digest)
+        first = host.keys.find(key().digest)
+        assert first is host.keys.find(key().digest)
+
+        other_host.organisation.set_prompt("one", NEW_YEAR)
+        assert first.generation != host.keys.find(key().digest).generation
+        other_host.keys.update(key().id, {"name": "new"})
+        assert ["new", "new"] == [host.keys.find(key().digest).record.name for _ in range(2)]
+
     def test_an_unknown_key_is_not_kept(self, host, durable, client):
         """Guesses fill no memory: the durable store is asked each time."""
         host.keys.find(key().digest)
