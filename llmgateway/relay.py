@@ -46,7 +46,7 @@ class Pace:
     """
 
     FEW_STREAMS = 30
-    SECONDS_FOR_EACH = 0.0005
+    SECONDS_FOR_EACH = 0.00035
     MOST_SECONDS = 0.15
 
     def __init__(self, *, sleep: Callable[[Transmission, float], None] = Transmission.rest) -> None:

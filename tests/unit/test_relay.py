@@ -349,10 +349,10 @@ class Sleeps(Pace):
 
 
 @pytest.mark.parametrize(
-    ("others", "seconds"), [(0, 0), (29, 0), (30, 0.0155), (99, 0.05), (299, 0.15), (599, 0.15), (5000, 0.15)]
+    ("others", "seconds"), [(0, 0), (29, 0), (30, 0.01085), (99, 0.035), (299, 0.105), (599, 0.15), (5000, 0.15)]
 )
 def test_the_more_streams_the_longer_each_waits(others, seconds):
-    """Half a millisecond for each, nothing where there are few, and never so long that a reader sees it."""
+    """A third of a millisecond for each, nothing where there are few, and never so long that a reader sees it."""
     pace = Sleeps(others)
     relay = Relay(chunk("a"), chunk("b") + usage_event() + DONE, pace=pace)
 
