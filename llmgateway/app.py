@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
-from typing import Any
 
 from flask import Flask
 from flask_cors import CORS
@@ -45,12 +43,6 @@ RESERVED_THREADS = 4
 """Threads of a process that never relay, so that health and admin answer under full load."""
 
 
-class _App(Flask):
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Nothing here is a coroutine; Flask looks six times for each request (25 us)."""
-        return func
-
-
 def create_app(settings: Settings | None = None, *, clock: Clock = time.time, timer: Timer = time.monotonic) -> Flask:
     """Make the WSGI application. Starts no thread and asks no server: it may be made before a fork.
 
@@ -64,7 +56,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     settings = settings or Settings.from_env(os.environ)
     settings.make_instance_folder()
     services = _wire(settings, clock, timer)
-    app = _App("llmgateway", static_folder=None)
+    app = Flask("llmgateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = services
