@@ -9,11 +9,12 @@ import resource
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 
 import pytest
 
+from llmgateway.errors import StoreUnavailable
 from llmgateway.reservations import Reading, Settlement
 from llmgateway.settings import Settings
 from llmgateway.stores import open_stores
@@ -43,6 +44,19 @@ class CountingDatabase(SQLiteDatabase):
         self.transactions += 1
         with super().transaction() as connection:
             yield connection
+
+
+class FailingDatabase(CountingDatabase):
+    """One that may not be able to keep what was done."""
+
+    fails = False
+
+    @contextmanager
+    def transaction(self):
+        with super().transaction() as connection:
+            yield connection
+            if self.fails:
+                raise sqlite3.OperationalError("disk I/O error")
 
 
 @pytest.fixture
@@ -413,6 +427,27 @@ class TestForks:
 
 class TestFullDisk:
     """A commit that fails undoes what was told since the last one. Nobody goes on as if nothing were the matter."""
+
+    def test_totals_begin_anew(self, path, clock):
+        """What was settled without being kept is in the usage log, which is asked again; nothing is spent twice."""
+        other = total(limit=100, counter="key:usd:2026-02")
+        with closing(FailingDatabase(path)) as database:
+            counters = SQLiteCounters(database, clock=clock, held_seconds=NEVER)
+            for claim in (total(limit=100), other):
+                counters.seed(claim.counter, 0, until=None)
+            reserve(counters, total(5, limit=100), name="lost", lease=90)
+            counters.flush()
+            settle(counters, "lost", total(90))
+            for database.fails in (True, True, False):
+                counters.flush()
+                with suppress(StoreUnavailable):
+                    reserve(counters, window())
+
+            assert (total().counter,) == reserve(counters, total(20, limit=100), other).unknown
+            counters.seed(total().counter, 90, until=None)
+            counters.flush()
+            assert not reserve(counters, total(20, limit=100), other).admitted
+            assert reserve(counters, total(5, limit=100), other).admitted
 
     def test_counting_goes_on_in_the_process(self, path):
         """And in the file as soon as it can be written again."""

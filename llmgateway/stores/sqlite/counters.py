@@ -97,7 +97,8 @@ class SQLiteCounters:
       have died with it: levels are free at once, not when leases run out, and what was used is booked from the
       journal. Windows forget requests that were answered within that time.
     * a commit may fail, say for a full disk, which undoes what has been told since the last one, as above.
-      Nothing is kept open after that until a commit succeeds, so that the next caller hears of it.
+      Nothing is kept open after that until a commit succeeds, so that the next caller hears of it, and the first
+      that succeeds makes the totals concerned unknown: they begin anew with what the usage log says.
 
     Args:
         database: Of the shape ``COUNTERS``.
@@ -228,6 +229,8 @@ class SQLiteCounters:
         if queue.ledger is None:
             queue.ledger = Ledger(connection, asked=queue.asked)
         queue.ledger.begin(now)
+        if queue.doubtful:
+            queue.ledger.forget([*queue.doubtful])
         if queue.swept_at != int(now):
             queue.swept_at = int(now)
             queue.swept_to = queue.ledger.sweep(queue.swept_to)
@@ -263,6 +266,9 @@ class SQLiteCounters:
         queue.opened.close()
         queue.opened = None
         queue.has_failed = False
+        queue.doubtful.clear()
+        if queue.ledger is not None:
+            queue.ledger.kept()
         if not self._held_seconds:
             queue.ledger = None
         elif self._may_hold(queue) and self._database.is_awaited():
@@ -270,6 +276,8 @@ class SQLiteCounters:
 
     def _undo(self, queue: _Queue, error: BaseException) -> BaseException:
         """Be where the last commit was, and say what has happened."""
+        if queue.ledger is not None and self._held_seconds:  # else nobody was told anything yet
+            queue.doubtful.update(queue.ledger.changed_totals())
         opened, queue.opened, queue.ledger, queue.has_failed = queue.opened, None, None, True
         queue.asked.clear()
         if opened is not None:
@@ -290,6 +298,8 @@ class _Queue:
         """The transaction that is open."""
         self.opened_at = 0.0
         self.has_failed = False
+        self.doubtful: set[str] = set()
+        """Totals of which somebody was told what a commit that failed has undone."""
         self.ledger: Ledger | None = None
         self.version = 0
         """Of the database, as the ledger's connection saw it: another one when another connection has written."""

@@ -164,12 +164,19 @@ class Ledger:
                 if tally.numbers or not isinstance(tally, Total)
             ],
         )
-        self._changed.clear()
         self._write(
             "INSERT INTO leases VALUES {} ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at",
             [*map(self._row, self._unwritten)],
         )
         self._unwritten.clear()
+
+    def kept(self) -> None:
+        """Take note that what was written is there for good."""
+        self._changed.clear()
+
+    def changed_totals(self) -> list[str]:
+        """Those that would be others again if the transaction were undone."""
+        return [name for name in self._changed if isinstance(self._tallies.get(name), Total)]
 
     def _row(self, reservation: str) -> tuple[str, float, bytes]:
         lease = self._leases[reservation]
