@@ -72,16 +72,24 @@ class _Direct:
             return
         if check_health:
             driver.check_health()
-        sock, rest = self._sock, command[0]
+        sock, whole = self._sock, command[0]
         try:
-            rest = rest[syscalls.send(sock.fileno(), rest) :]
-        except OSError:
-            pass  # the driver will meet it, too, and knows what to call it
+            sent = syscalls.send(sock.fileno(), whole)
+            if 0 < sent < len(whole):
+                # Not the driver: where somebody has closed the connection meanwhile it would open another, for
+                # which the rest of a command is a command.
+                sock.sendall(whole[sent:])
+                sent = len(whole)
+        except OSError as error:
+            driver.disconnect()
+            if isinstance(error, TimeoutError):
+                raise redis.TimeoutError("Timeout writing to socket") from error
+            raise redis.ConnectionError(f"Error while writing to socket: {error}") from error
         except BaseException:
             driver.disconnect()
             raise
-        if rest:
-            driver.send_packed_command([rest], check_health=False)
+        if not sent:
+            driver.send_packed_command(command, check_health=False)
 
 
 class DirectConnection(_Direct, redis.Connection):

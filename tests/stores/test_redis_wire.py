@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from llmgateway import syscalls
 from llmgateway.errors import StoreUnavailable
 from llmgateway.stores.redis_connection import RedisConnection
 from llmgateway.stores.redis_counters import RedisCounters
@@ -286,6 +287,26 @@ class TestLostConnections:
 
         assert b"OK" == connect(server.url).call("ANY", command)
         assert 2 == server.connections
+
+    def test_by_somebody_else_in_the_middle_of_a_command(self, serve, connect, monkeypatch):
+        """The rest is no command of its own on a new connection; the whole is sent again."""
+
+        def cut_short(descriptor, data):
+            monkeypatch.undo()
+            sent = send(descriptor, data[:20])
+            connection.client.connection_pool.disconnect()
+            return sent
+
+        send = syscalls.send
+        server = serve(lambda peer, number: peer.sendall(b"+OK\r\n"))
+        connection = connect(server.url)
+        connection.call("ANY")
+        monkeypatch.setattr(syscalls, "send", cut_short)
+
+        assert b"OK" == connection.call("SET", "a", "b\r\nFLUSHALL\r\n")
+        whole = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$13\r\nb\r\nFLUSHALL\r\n\r\n"
+        wait_until(lambda: len(server.commands) == 3)
+        assert [whole[:20], whole] == sorted(server.commands[1:])
 
     def test_which_say_what_nobody_asked(self, serve, connect):
         """What lies there before the command is sent is not its answer."""
