@@ -407,6 +407,11 @@ class _Channel(HTTPChannel):
         sent = self._send_at_once(data)
         return sent if sent == len(data) else sent + super().write_soon(data[sent:])
 
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        # Of a connection that is closed the descriptor may be another client's. A request's thread is here with the
+        # lock of the buffers, without which nobody closes: what it sees now stays true until all is sent.
+        return super().send(data, do_close=do_close) if self.connected else 0
+
     def _send_at_once(self, data: bytes) -> int:
         """Send what goes past the buffer, which nearly always is everything; waitress copies it there and back."""
         with self.outbuf_lock:

@@ -385,6 +385,19 @@ def test_nothing_is_written_to_a_client_that_has_gone(channel, data):
         channel.write_soon(data)
 
 
+def test_nothing_that_waits_is_sent_where_a_client_has_gone(channel):
+    """Its descriptor may be another client's by then."""
+    channel.outbufs[-1].append(b"late")
+    channel.total_outbufs_len = 4
+    channel.connected = False
+
+    channel._flush_some(do_close=False)
+
+    channel.client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        channel.client.recv(100)
+
+
 def test_a_broken_connection_is_closed(channel):
     """By the main thread, which is told so by what waits."""
     channel.client.close()
