@@ -61,6 +61,7 @@ class Threads:
         while (task := self._tasks.get()) is not None:
             try:
                 task.service()
-            except Exception:
-                # A bug, and of the server's: what goes wrong in a request is answered. The thread is needed.
+            except BaseException:
+                # A bug, and of the server's: what goes wrong in a request is answered. The thread is needed, also
+                # if what an application raised was meant to end it (SystemExit), as waitress' own are.
                 log.exception("A task failed.")

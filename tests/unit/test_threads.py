@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+import pytest
+
 from llmgateway.threads import Threads
 
 
@@ -26,8 +28,12 @@ class Waiting:
 class Failing(Waiting):
     """A task with a bug."""
 
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
     def service(self) -> None:
-        raise ValueError("a bug")
+        raise self.error
 
 
 def test_as_many_tasks_run_at_once_as_there_are_threads():
@@ -47,11 +53,12 @@ def test_as_many_tasks_run_at_once_as_there_are_threads():
     threads.shutdown(timeout=10)
 
 
-def test_a_task_that_fails_costs_no_thread(caplog):
+@pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(1)])
+def test_a_task_that_fails_costs_no_thread(caplog, error):
     """The bug is in the log, and the thread takes the next."""
     threads = Threads(1)
     task = Waiting()
-    threads.add_task(Failing())
+    threads.add_task(Failing(error))
     threads.add_task(task)
     assert task.begun.wait(10)
     task.may_end.set()
