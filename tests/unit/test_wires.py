@@ -15,6 +15,7 @@ import pytest
 from urllib3.connection import HTTPConnection
 from urllib3.util.ssltransport import SSLTransport
 
+from llmgateway import wires
 from llmgateway.wires import READ_BYTES, Wire
 from tests.unit.test_upstream import certificate  # noqa: F401 - a fixture
 
@@ -300,3 +301,17 @@ def test_its_session_can_be_resumed(ends):
     theirs.sendall(b"x")
     wire.receive(timeout=PATIENCE)
     assert wire.session is not None
+
+
+def test_a_child_of_a_process_that_decrypts_can_decrypt():
+    """What one thread has at the moment of a fork nobody in the child would ever give back."""
+    wires._decrypting.acquire()
+    end = threading.Timer(0.2, wires._decrypting.release)
+    end.start()
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if wires._decrypting.acquire(timeout=PATIENCE / 10) else 1)
+
+    end.join()
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
