@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import resource
 import sqlite3
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -423,6 +425,24 @@ class TestForks:
                 one.result(30)
 
         assert [800, 5] == [used(counters, claim) for claim in (window(limit=None), level())]
+
+
+class TestExit:
+    def test_keeps_what_was_counted(self, path, clock):
+        """Also where the host of the application tells it nothing."""
+        program = f"""
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
+from tests.stores.counter_contract import reserve, window
+database = SQLiteDatabase({str(path)!r}, migrations=COUNTERS, durable=False, is_held=True, stamped=False)
+counters = SQLiteCounters(database, clock=lambda: {clock()}, held_seconds={NEVER})
+assert reserve(counters, window(5)).admitted
+raise SystemExit(3)
+"""
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=60)
+
+        assert (3, b"", b"") == (ended.returncode, ended.stdout, ended.stderr)
+        with opened(path, clock) as counters:
+            assert 5 == used(counters, window())
 
 
 class TestFullDisk:

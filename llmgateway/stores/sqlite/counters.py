@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -95,7 +97,8 @@ class SQLiteCounters:
       nothing is kept open for ``COMPANY_SECONDS``.
     * what callers were told is not kept yet: if the process is killed it has not happened. The requests it was for
       have died with it: levels are free at once, not when leases run out, and what was used is booked from the
-      journal. Windows forget requests that were answered within that time.
+      journal. Of requests that were answered within that time windows know nothing any more, and totals only when
+      they begin anew with what the usage log says. A process that ends by itself keeps everything.
     * a commit may fail, say for a full disk, which undoes what has been told since the last one, as above.
       Nothing is kept open after that until a commit succeeds, so that the next caller hears of it, and the first
       that succeeds makes the totals concerned unknown: they begin anew with what the usage log says.
@@ -236,6 +239,7 @@ class SQLiteCounters:
             queue.swept_to = queue.ledger.sweep(queue.swept_to)
             queue.asked.clear()
         if self._may_hold(queue):
+            _held.add(self)
             self._background.need()
         return queue.ledger
 
@@ -286,6 +290,16 @@ class SQLiteCounters:
             except Exception as translated:  # noqa: BLE001 - the threads raise it
                 return translated
         return error
+
+
+_held: weakref.WeakSet[SQLiteCounters] = weakref.WeakSet()
+
+
+@atexit.register
+def _flush_all() -> None:
+    """Keep what is held when the process ends: not every WSGI host lets an application know."""
+    for counters in list(_held):
+        counters.flush()
 
 
 class _Queue:
