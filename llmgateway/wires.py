@@ -176,12 +176,12 @@ class _TLSWire(Wire):
     def _try_to_send(self, data: bytes) -> int:
         """Return what has to be waited for before it can be tried again; 0 if it is done."""
         try:
-            self._tls.send(data)
+            taken = self._tls.send(data)
         except ssl.SSLWantWriteError:
             return select.POLLOUT
         except ssl.SSLWantReadError:
             return select.POLLIN
-        return 0
+        return 0 if taken else select.POLLOUT  # gevent's says 0 where Python's raises (26.9)
 
     def _arrived(self) -> bytes | None:
         """As :func:`~llmgateway.syscalls.receive`.

@@ -152,6 +152,19 @@ def test_a_large_body_arrives_whole_at_a_slow_reader(ends):
     assert body == b"".join(got)
 
 
+@pytest.mark.parametrize("kind", ["TLS"])
+def test_what_a_socket_did_not_take_is_sent_again(ends, monkeypatch):
+    """gevent's, which takes the place of Python's where an operator wants that, does not raise then."""
+    wire, theirs = ends
+    send, refused = wire.socket.send, [0, 0]
+    monkeypatch.setattr(wire.socket, "send", lambda data: refused.pop() if refused else send(data), raising=False)
+
+    wire.send(b"all of it", timeout=PATIENCE)
+
+    theirs.settimeout(PATIENCE)
+    assert b"all of it" == theirs.recv(100)
+
+
 def test_a_reader_that_does_not_read_is_not_waited_for_for_ever(ends):
     """The time-out is for all of what is sent."""
     wire, _ = ends
