@@ -30,6 +30,11 @@ class Cell(NamedTuple):
     group: str | None
     model: str
 
+    @property
+    def series(self) -> tuple[str, str, str | None, str]:
+        """What it has in common with those of other days."""
+        return self.key_id, self.user, self.group, self.model
+
 
 def daily_sums(records: Iterable[UsageRecord]) -> dict[Cell, tuple[float, ...]]:
     """Add *records* up by cell, in the order of ``SUMS``."""

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource
 from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, daily_sums
 
 from .database import SQLiteDatabase
+
+T = TypeVar("T")
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
 _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
@@ -23,10 +25,10 @@ _VALUES = attrgetter(*_FIELDS)
 _TIMESTAMP, _CONTENT_FILTER = _FIELDS.index("timestamp"), _FIELDS.index("content_filter")
 
 # Only names of our own are put into statements; values are always parameters.
-_ADD = f"""
-    INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES ({", ".join("?" * (3 + len(SUMS)))})
-    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
-"""  # noqa: S608
+_DAILY = ("series", "month", "day", *SUMS)
+_ADD = "INSERT INTO usage_daily ({}) VALUES {{}} ON CONFLICT DO UPDATE SET {}".format(  # noqa: S608
+    ", ".join(_DAILY), ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+)
 # By its key, series by series: the table is not in the order of days.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
@@ -36,6 +38,9 @@ _COUNTED = """
 """
 _GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "group": '"group"', "model": "model"}
 
+
+KEPT_SERIES = 10_000
+"""Numbers of series that are remembered: of so many keys, each with one model."""
 
 ROWS_AT_ONCE = 20
 """So many rows are written by one statement: each statement takes a turn of the interpreter's lock, or more."""
@@ -49,6 +54,7 @@ class SQLiteUsageLog:
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
+        self._series: dict[tuple[str, str, str | None, str], int] = {}  # numbers that are committed; they never change
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         with self._database.transaction(stamped=False) as connection:
@@ -56,9 +62,13 @@ class SQLiteUsageLog:
             if _is_known(connection, batch):
                 return
             new = [record for some in _some_at_once(records) for record in _append(connection, some)]
-            for cell, sums in daily_sums(new).items():
-                connection.execute(_ADD, (_series(connection, cell), *_month_and_day(cell.day), *sums))
+            sums = daily_sums(new)
+            series = {cell.series: self._series.get(cell.series) or _series(connection, cell) for cell in sums}
+            _add(connection, [(series[cell.series], *_month_and_day(cell.day), *sums[cell]) for cell in sums])
             connection.execute("REPLACE INTO usage_sources VALUES (?, ?)", batch)
+        if len(self._series) > KEPT_SERIES:
+            self._series.clear()
+        self._series.update(series)
 
     def report(
         self,
@@ -154,9 +164,9 @@ def _is_known(connection: sqlite3.Connection, batch: Batch) -> bool:
     return found is not None and found[0] >= batch.number
 
 
-def _some_at_once(records: Sequence[UsageRecord]) -> Iterator[Sequence[UsageRecord]]:
-    for start in range(0, len(records), ROWS_AT_ONCE):
-        yield records[start : start + ROWS_AT_ONCE]
+def _some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield rows[start : start + ROWS_AT_ONCE]
 
 
 def _append(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> Iterable[UsageRecord]:
@@ -173,8 +183,15 @@ def _append(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> I
     return new.values()
 
 
+def _add(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    """Add these to the sums of their days."""
+    places = f"({', '.join('?' * len(_DAILY))})"
+    for some in _some_at_once(rows):
+        connection.execute(_ADD.format(", ".join([places] * len(some))), [value for row in some for value in row])
+
+
 def _series(connection: sqlite3.Connection, cell: Cell) -> int:
-    values = (cell.key_id, cell.user, cell.group, cell.model)
+    values = cell.series
     found = connection.execute(
         'SELECT id FROM usage_series WHERE key_id = ? AND user = ? AND "group" IS ? AND model = ?', values
     ).fetchone()
@@ -196,7 +213,7 @@ def _rebuild(connection: sqlite3.Connection, day: int) -> None:
         interval,
     ).fetchall():
         cell = Cell(_date(day), key_id, user, group, model)
-        connection.execute(_ADD, (_series(connection, cell), *_month_and_day(cell.day), *sums))
+        _add(connection, [(_series(connection, cell), *_month_and_day(cell.day), *sums)])
 
 
 def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
