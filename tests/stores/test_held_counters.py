@@ -17,7 +17,7 @@ from functools import partial
 import pytest
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.reservations import Reading, Settlement
+from llmgateway.reservations import WINDOW_SECONDS, Reading, Settlement
 from llmgateway.settings import Settings
 from llmgateway.stores import open_stores
 from llmgateway.stores import sqlite as sqlite_stores
@@ -30,6 +30,7 @@ from tests.servers import wait_until
 from tests.stores.counter_contract import level, look, reserve, settle, shared, total, used, window
 
 SPAWN = multiprocessing.get_context("spawn")
+DAY = 24 * 3600
 NEVER = 3600.0
 """Longer than a test: what is held is written only when something else asks for it."""
 
@@ -109,6 +110,37 @@ class TestTransactions:
         counters.settle([Settlement("one", claims), Settlement("two", claims)])
 
         assert [] == statements
+
+    def test_reads_nothing_again_that_it_has_known_in_another_second(self, database, counters, clock):
+        """Many keys ask once in a second; what each has used in the minute before is in memory all the same."""
+        counters.seed("key:usd:2026-01", 3, until=None)
+        claims = (window(limit=100), level(limit=100), total(limit=100))
+        reserve(counters, *claims, name="one")
+        clock.advance(1)
+        reserve(counters, *claims, name="two")
+        statements = []
+        counters._queue().ledger.connection.set_trace_callback(statements.append)
+
+        for name in ("three", "four"):
+            clock.advance(1)
+            reserve(counters, *claims, name=name)
+        assert [] == [statement for statement in statements if statement.startswith("SELECT name, numbers")]
+        assert [4, 4, 7] == [used(counters, claim) for claim in claims]
+
+    def test_knows_no_more_of_another_second_than_the_file(self, database, counters, clock):
+        """What is forgotten is gone from memory, what is too old there is too old, and windows move."""
+        counters.seed("key:usd:2026-01", 3, until=None)
+        claims = (window(limit=100), level(limit=100), total(limit=100))
+        counters.reserve("one", claims, lease=10 * DAY)
+        clock.advance(1)
+        used(counters, claims[0])
+
+        counters.forget(["key:usd:2026-01"])
+        assert ("key:usd:2026-01",) == counters.look([claims[2]]).unknown
+        clock.advance(WINDOW_SECONDS)
+        assert [0, 1] == [used(counters, claim) for claim in claims[:2]]
+        clock.advance(DAY + 2)
+        assert 0 == used(counters, claims[1])
 
     def test_a_second_is_the_longest(self, database, counters, clock):
         """Windows move with the second."""

@@ -20,8 +20,11 @@ RETURNED_AT_ONCE = 50
 """Leases that ran out and are cleared away by one transaction: dead processes are paid for in small coins."""
 SWEPT_AT_ONCE = 100
 """Counters that are looked at once a second, for whether anybody has used them lately."""
-ROWS_AT_ONCE = 16
+ROWS_AT_ONCE, MANY_ROWS = 16, 128
 """So many rows are written, and names looked up, by one statement: few statements, and not many different ones."""
+
+KEPT_TALLIES = 20_000
+"""Of earlier seconds; some 10 MB."""
 
 _Held: TypeAlias = tuple[str, str, int, int]
 """What a lease holds of one counter: counter, kind, amount, mark."""
@@ -47,6 +50,7 @@ class Ledger:
         """Whether more leases have run out than one transaction clears away."""
         self._asked = asked
         self._tallies: dict[str, Tally] = {}
+        self._earlier: dict[str, Tally] = {}  # as they were in another second
         self._changed: set[str] = set()
         self._leases: dict[str, _Lease] = {}
         self._unwritten: set[str] = set()
@@ -58,6 +62,9 @@ class Ledger:
         self.now = now
         if self.second != int(now):
             self.second = int(now)
+            if len(self._earlier) > KEPT_TALLIES:
+                self._earlier.clear()
+            self._earlier.update(self._tallies)
             self._tallies.clear()
             self._shares.clear()
         self._give_back()
@@ -121,6 +128,7 @@ class Ledger:
     def forget(self, counters: Sequence[str]) -> None:
         self.connection.executemany("DELETE FROM counters WHERE name = ?", [(counter,) for counter in counters])
         for counter in counters:
+            self._earlier.pop(counter, None)
             if counter in self._tallies:
                 self._tallies[counter] = Total(array("q"), self.second)
             self._changed.discard(counter)
@@ -130,6 +138,10 @@ class Ledger:
     def load(self, counters: Iterable[tuple[str, str]]) -> None:
         """Know these counters, of these kinds."""
         kinds = {name: kind for name, kind in counters if name not in self._tallies}
+        for name in [*kinds]:
+            earlier = self._earlier.get(name)
+            if earlier is not None and earlier.numbers and earlier.expires_at() > self.second:
+                self._tallies[name] = TALLIES[kinds.pop(name)](earlier.numbers, self.second)
         for names in _some_at_once(list(kinds)):
             found = dict(
                 self.connection.execute(
@@ -324,8 +336,11 @@ def _decision(readings: Sequence[Reading], unknown: tuple[str, ...]) -> Decision
 
 
 def _some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield rows[start : start + ROWS_AT_ONCE]
+    start = 0
+    while start < len(rows):
+        size = MANY_ROWS if len(rows) - start >= MANY_ROWS else ROWS_AT_ONCE
+        yield rows[start : start + size]
+        start += size
 
 
 def _places(values: Sequence[object]) -> str:
