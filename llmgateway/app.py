@@ -99,6 +99,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         clock=clock,
         price=policy.priced,
         on_left=limiter.book,
+        on_ended=limiter.count_anew,
         on_turn=metrics.waiting,
         log_days=settings.log_days,
     )

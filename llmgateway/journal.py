@@ -17,9 +17,9 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +78,8 @@ class Journal:
         folder: Shared by all processes of the instance.
         price: Completes the record of a request that a dead process left.
         on_left: Told each of these, once the usage log has it.
+        on_ended: Told what had ended in that process and was not shipped, one record for each key, group and day,
+            once the usage log has all of it: the last of it may have got nowhere else.
         on_turn: Told what waits, every second or so.
         log_days: Whole days before today whose records stay in the usage log; None for all.
     """
@@ -90,6 +92,7 @@ class Journal:
         clock: Clock,
         price: Callable[[UsageRecord], UsageRecord],
         on_left: Callable[[UsageRecord], None] = lambda _: None,
+        on_ended: Callable[[Iterable[UsageRecord]], None] = lambda _: None,
         on_turn: Callable[[Backlog], None] = lambda _: None,
         log_days: int | None = None,
     ) -> None:
@@ -98,6 +101,7 @@ class Journal:
         self._clock = clock
         self._price = price
         self._on_left = on_left
+        self._on_ended = on_ended
         self._on_turn = on_turn
         self._log_days = log_days
         self._lock = ShortLock()  # what is written, and to which segment
@@ -280,26 +284,27 @@ class Journal:
                 continue
             log.warning("A process ended without shipping its journal %s; it is shipped now.", path.name)
             try:
-                left: list[UsageRecord] = []
+                left = _Left()
                 if self._append(self._left_by(orphan, left)):
+                    self._on_ended(left.ended.values())
                     orphan.remove()
-                    for record in left:
+                    for record in left.running:
                         self._on_left(record)
             finally:
                 orphan.release()
 
-    def _left_by(self, orphan: SegmentFolder, left: list[UsageRecord]) -> Iterator[_Shipment]:
-        """Everything in *orphan*; *left* gets the records of what had not ended there."""
+    def _left_by(self, orphan: SegmentFolder, left: _Left) -> Iterator[_Shipment]:
+        """Everything in *orphan*, of which *left* takes note."""
         for segment in orphan.sealed():
-            yield from _shipments(orphan.name, number_of(segment), ended_in(segment))
+            yield from _shipments(orphan.name, number_of(segment), left.ending(ended_in(segment)))
         # A process that dies while it changes segments leaves two open ones.
         running: dict[str, UsageRecord] = {}
         last = 0
         for segment in orphan.open():
             last = number_of(segment)
-            yield from _shipments(orphan.name, last, ended_in(segment, running))
-        left.extend(map(self._price, running.values()))
-        yield from _shipments(orphan.name, last + 1, iter(left))
+            yield from _shipments(orphan.name, last, left.ending(ended_in(segment, running)))
+        left.running.extend(map(self._price, running.values()))
+        yield from _shipments(orphan.name, last + 1, iter(left.running))
 
     def _purge(self, now: float) -> bool:
         """Remove some of the records that are too old; True if there may be more."""
@@ -363,6 +368,20 @@ class _Count:
         self.number += 1
         if self.since is None:
             self.since = now
+
+
+class _Left:
+    """What a dead process left."""
+
+    def __init__(self) -> None:
+        self.running: list[UsageRecord] = []
+        self.ended: dict[tuple[str, str | None, date], UsageRecord] = {}
+        """One for each key, group and day: in an outage there may be very many."""
+
+    def ending(self, records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
+        for record in records:
+            self.ended.setdefault((record.key_id, record.group, record.timestamp.date()), record)
+            yield record
 
 
 class _Shipment(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -157,6 +157,13 @@ class Limiter:
     def book(self, record: UsageRecord) -> None:
         """End what a process that died had begun, of which *record* is left."""
         self._settlements.at_once(Settlement(record.id, totals_of(record)))
+
+    def count_anew(self, records: Iterable[UsageRecord]) -> None:
+        """Let the totals that *records* belong to begin with what the usage log says, when they are needed next.
+
+        What ended in the last moment of a process that was killed may not have been settled.
+        """
+        self._counters.forget([*{claim.counter: None for record in records for claim in totals_of(record)}])
 
     def allowances(self, caller: Caller) -> dict[str, Allowance]:
         """What is left for *caller*, by ``key``, ``group`` and ``organisation``; those without limits are not there."""

@@ -17,8 +17,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -27,12 +29,20 @@ from typing import Any
 import orjson
 
 from . import syscalls
+from .clock import Timer
 from .records import Outcome, UsageRecord, UsageSource
 
 log = logging.getLogger(__name__)
 
 _OPEN, _SEALED = ".open", ".sealed"
 _BEGINNING = b'["begin",'
+
+
+SLOW_SECONDS = 0.02
+"""A line takes microseconds, as the system's cache takes it; unless too much in it waits for the disk, or the file is
+not on a local one. A call that waits must let go of the interpreter's lock."""
+CAREFUL_SECONDS = 60.0
+"""How long after that lines are written by calls that do."""
 
 
 class SegmentFolder:
@@ -42,8 +52,10 @@ class SegmentFolder:
     where the disk does.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int, *, timer: Timer = time.monotonic) -> None:
         self.name = path.name
+        self._timer = timer
+        self._careful_until = -math.inf
         self._path = path
         self._lock = lock
         self._number = 0
@@ -86,10 +98,21 @@ class SegmentFolder:
         if self._torn:
             line = b"\n" + line  # what a full disk cut short must not swallow the next
         # One write to a file opened for appending: lines of several threads do not mix.
-        written = syscalls.write(self._segment, line)
+        written = self._write(line)
         self._torn = written != len(line)
         if self._torn:
             raise OSError(errno.ENOSPC, "a line was cut short: is the disk full?")
+
+    def _write(self, line: bytes) -> int:
+        began = self._timer()
+        if began < self._careful_until:
+            return os.write(self._segment, line)
+        written = syscalls.write(self._segment, line)
+        ended = self._timer()
+        if ended - began > SLOW_SECONDS:
+            log.warning("The disk made the whole process wait %.3f s for a line of the journal.", ended - began)
+            self._careful_until = ended + CAREFUL_SECONDS
+        return written
 
     def next_segment(self, running: Iterable[UsageRecord]) -> int:
         """Begin a segment with the requests still *running*; return the one before, to be sealed."""

@@ -1,10 +1,11 @@
 """System calls that never wait, made without letting go of the interpreter's lock.
 
 Python lets go of its lock (the GIL) around every system call, because the call might wait. These do not: a socket
-takes or gives at once what it can, and a file takes what fits into the system's cache. Letting go all the same is
-what costs: it wakes a thread that waits for the lock, and a microsecond later the call is done and takes the lock
-back, before the other one is awake. With 16 clients that was a third of the CPU of a request (2026-11: 1.17 ms
-with, 0.74 without). ``ctypes.PyDLL`` calls C functions and keeps the lock.
+takes or gives at once what it can, and a file takes what fits into the system's cache (:mod:`~llmgateway.segments`
+sees it where that is not so). Letting go all the same is what costs: it wakes a thread that waits for the lock, and a
+microsecond later the call is done and takes the lock back, before the other one is awake. With 16 clients that was a
+third of the CPU of a request (2026-11: 1.17 ms with, 0.74 without). ``ctypes.PyDLL`` calls C functions and keeps the
+lock.
 
 A call that may really wait has no place here: it would stop every thread.
 """

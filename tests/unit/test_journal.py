@@ -12,7 +12,7 @@ import signal
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
@@ -479,6 +479,20 @@ class TestTheProcessDies:
             wait_until(lambda: told)
 
         assert [("req-00002", 0.5, ["req-00001", "req-00002"])] == told
+
+    def test_tells_what_had_ended_there(self, folder, log, crash, clock):
+        """It may not have been settled. One record for each key, group and day, once the usage log has them all."""
+        crash(lambda journal: serve(journal, 1, 2, 3))
+        told = []
+
+        def tell(records: Iterable[UsageRecord]) -> None:
+            told.append(([record.id for record in records], log.ids()))
+
+        with closing(Journal(folder, log, clock=clock, price=priced, on_ended=tell)) as journal:
+            journal.start()
+            wait_until(lambda: told)
+
+        assert [(["req-00001"], ["req-00001", "req-00002", "req-00003"])] == told
 
     @pytest.mark.parametrize(
         "torn", [b'["end",{"id":"req-000', b"[", b'["end",{"id":"req-00009"}]\n', b"\x00\xff\n", b"\n"]

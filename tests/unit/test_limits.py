@@ -420,6 +420,20 @@ def test_what_a_dead_process_held_is_booked_with_its_record(desk, clock):
     assert {"budget": 110, "parallel_requests": 1} == desk.limiter.allowances(who)["key"].remaining
 
 
+@pytest.mark.parametrize("scope", ["key", "group", "organisation"])
+def test_what_a_dead_process_had_not_settled_is_counted_anew(desk, scope):
+    """What was answered in its last moment is in the usage log, and in budgets as soon as it was found there."""
+    limits = dict.fromkeys(("key", "group", "organisation"), UNLIMITED) | {scope: budget(150, Unit.TOKENS)}
+    who = caller(*limits.values())
+    desk.admit(who).refund()
+    record = desk.record(tokens=20, key_id=who.key.id, group=who.key.group)
+    assert {"budget": 150} == desk.limiter.allowances(who)[scope].remaining
+
+    desk.limiter.count_anew([record])
+
+    assert {"budget": 130} == desk.limiter.allowances(who)[scope].remaining
+
+
 def test_the_keys_own_windows_are_in_the_headers(desk):
     """As OpenAI has them, and of the key alone: the group's and the organisation's limits are not the user's."""
     limits = Limits(requests_per_minute=10, tokens_per_minute=1000)
