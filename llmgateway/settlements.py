@@ -19,7 +19,7 @@ class Settlements:
     """Settles at once what somebody may wait for, and the rest together, in the background. Thread-safe.
 
     What a process that is killed had not settled comes back with its lease, as if it had used nothing; the
-    usage log knows better, and who asks it next.
+    usage log knows better, and budgets ask it as soon as the dead process' journal is found.
     """
 
     def __init__(self, counters: CounterStore, *, gather_seconds: float = GATHER_SECONDS) -> None:
