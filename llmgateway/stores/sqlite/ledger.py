@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import orjson
 
 from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
 
 from .fair_share import FairShare
+from .rows import insert, places, some_at_once
 from .tallies import TALLIES, Tally, Total, Window
-
-T = TypeVar("T")
 
 RETURNED_AT_ONCE = 50
 """Leases that ran out and are cleared away by one transaction: dead processes are paid for in small coins."""
 SWEPT_AT_ONCE = 100
 """Counters that are looked at once a second, for whether anybody has used them lately."""
-ROWS_AT_ONCE, MANY_ROWS = 16, 128
-"""So many rows are written, and names looked up, by one statement: few statements, and not many different ones."""
-
 KEPT_TALLIES = 20_000
 """Of earlier seconds; some 10 MB."""
 
@@ -142,10 +138,10 @@ class Ledger:
             earlier = self._earlier.get(name)
             if earlier is not None and earlier.numbers and earlier.expires_at() > self.second:
                 self._tallies[name] = TALLIES[kinds.pop(name)](earlier.numbers, self.second)
-        for names in _some_at_once(list(kinds)):
+        for names in some_at_once(list(kinds)):
             found = dict(
                 self.connection.execute(
-                    f"SELECT name, numbers FROM counters WHERE name IN ({_places(names)}) AND expires_at > ?",  # noqa: S608
+                    f"SELECT name, numbers FROM counters WHERE name IN ({places(names)}) AND expires_at > ?",  # noqa: S608
                     (*names, self.second),
                 )
             )
@@ -154,9 +150,9 @@ class Ledger:
 
     def fetch(self, reservations: Iterable[str]) -> None:
         """Know the leases of these, as far as there are any; those that ran out have been given back."""
-        for some in _some_at_once([name for name in reservations if name not in self._leases]):
+        for some in some_at_once([name for name in reservations if name not in self._leases]):
             rows = self.connection.execute(
-                f"SELECT reservation, expires_at, claims FROM leases WHERE reservation IN ({_places(some)})",  # noqa: S608
+                f"SELECT reservation, expires_at, claims FROM leases WHERE reservation IN ({places(some)})",  # noqa: S608
                 some,
             )
             for reservation, expires_at, held in rows.fetchall():
@@ -164,10 +160,11 @@ class Ledger:
 
     def store(self) -> None:
         """Write what has changed."""
-        for some in _some_at_once(self._gone):
-            self.connection.execute(f"DELETE FROM leases WHERE reservation IN ({_places(some)})", some)  # noqa: S608
+        for some in some_at_once(self._gone):
+            self.connection.execute(f"DELETE FROM leases WHERE reservation IN ({places(some)})", some)  # noqa: S608
         self._gone.clear()
-        self._write(
+        insert(
+            self.connection,
             "INSERT INTO counters VALUES {} "
             "ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, numbers = excluded.numbers",
             [
@@ -176,7 +173,8 @@ class Ledger:
                 if tally.numbers or not isinstance(tally, Total)
             ],
         )
-        self._write(
+        insert(
+            self.connection,
             "INSERT INTO leases VALUES {} ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at",
             [*map(self._row, self._unwritten)],
         )
@@ -194,12 +192,6 @@ class Ledger:
         lease = self._leases[reservation]
         lease.is_written = True
         return reservation, lease.expires_at, orjson.dumps(lease.held)
-
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        for some in _some_at_once(rows):
-            self.connection.execute(
-                statement.format(", ".join(["(?, ?, ?)"] * len(some))), [value for row in some for value in row]
-            )
 
     def _give_back(self) -> None:
         """Let levels and totals have again what is held by leases that ran out."""
@@ -333,15 +325,3 @@ def _shared(claims: Sequence[Claim]) -> list[tuple[int, Claim]]:
 def _decision(readings: Sequence[Reading], unknown: tuple[str, ...]) -> Decision:
     admitted = not unknown and False not in [reading.fits for reading in readings]
     return Decision(admitted=admitted, readings=tuple(readings), unknown=unknown)
-
-
-def _some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    start = 0
-    while start < len(rows):
-        size = MANY_ROWS if len(rows) - start >= MANY_ROWS else ROWS_AT_ONCE
-        yield rows[start : start + size]
-        start += size
-
-
-def _places(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource
 from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, daily_sums
 
 from .database import SQLiteDatabase
-
-T = TypeVar("T")
+from .rows import insert, places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
 _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
-_PLACES = f"({', '.join('?' * len(_FIELDS))})"
 _VALUES = attrgetter(*_FIELDS)
 _TIMESTAMP, _CONTENT_FILTER = _FIELDS.index("timestamp"), _FIELDS.index("content_filter")
 
 # Only names of our own are put into statements; values are always parameters.
-_DAILY = ("series", "month", "day", *SUMS)
-_ADD = "INSERT INTO usage_daily ({}) VALUES {{}} ON CONFLICT DO UPDATE SET {}".format(  # noqa: S608
-    ", ".join(_DAILY), ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
-)
+_APPEND = f"INSERT INTO logs ({_COLUMNS}) VALUES {{}}"  # noqa: S608
+_ADD = f"""
+    INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES {{}}
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
+"""  # noqa: S608
 # By its key, series by series: the table is not in the order of days.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
@@ -41,9 +40,6 @@ _GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "
 
 KEPT_SERIES = 10_000
 """Numbers of series that are remembered: of so many keys, each with one model."""
-
-ROWS_AT_ONCE = 20
-"""So many rows are written by one statement: each statement takes a turn of the interpreter's lock, or more."""
 
 
 class SQLiteUsageLog:
@@ -61,10 +57,10 @@ class SQLiteUsageLog:
             # Not only faster: records that were purged since would be taken for new ones.
             if _is_known(connection, batch):
                 return
-            new = [record for some in _some_at_once(records) for record in _append(connection, some)]
+            new = _append(connection, records)
             sums = daily_sums(new)
             series = {cell.series: self._series.get(cell.series) or _series(connection, cell) for cell in sums}
-            _add(connection, [(series[cell.series], *_month_and_day(cell.day), *sums[cell]) for cell in sums])
+            insert(connection, _ADD, [(series[cell.series], *_month_and_day(cell.day), *sums[cell]) for cell in sums])
             connection.execute("REPLACE INTO usage_sources VALUES (?, ?)", batch)
         if len(self._series) > KEPT_SERIES:
             self._series.clear()
@@ -164,30 +160,16 @@ def _is_known(connection: sqlite3.Connection, batch: Batch) -> bool:
     return found is not None and found[0] >= batch.number
 
 
-def _some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield rows[start : start + ROWS_AT_ONCE]
-
-
-def _append(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> Iterable[UsageRecord]:
+def _append(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> list[UsageRecord]:
     """Store those of *records* that are not there yet; return these."""
-    new = {record.id: record for record in reversed(records)}
-    places = ", ".join("?" * len(new))
-    for (known,) in connection.execute(f"SELECT id FROM logs WHERE id IN ({places})", [*new]).fetchall():  # noqa: S608
-        del new[known]
-    if new:
-        connection.execute(
-            f"INSERT INTO logs ({_COLUMNS}) VALUES {', '.join([_PLACES] * len(new))}",  # noqa: S608
-            [value for record in new.values() for value in _row(record)],
-        )
-    return new.values()
-
-
-def _add(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
-    """Add these to the sums of their days."""
-    places = f"({', '.join('?' * len(_DAILY))})"
-    for some in _some_at_once(rows):
-        connection.execute(_ADD.format(", ".join([places] * len(some))), [value for row in some for value in row])
+    unseen = {record.id: record for record in reversed(records)}
+    for ids in some_at_once([*unseen]):
+        statement = f"SELECT id FROM logs WHERE id IN ({places(ids)})"  # noqa: S608
+        for (known,) in connection.execute(statement, ids).fetchall():
+            del unseen[known]
+    new = [*unseen.values()]
+    insert(connection, _APPEND, [*map(_row, new)])
+    return new
 
 
 def _series(connection: sqlite3.Connection, cell: Cell) -> int:
@@ -213,7 +195,7 @@ def _rebuild(connection: sqlite3.Connection, day: int) -> None:
         interval,
     ).fetchall():
         cell = Cell(_date(day), key_id, user, group, model)
-        _add(connection, [(_series(connection, cell), *_month_and_day(cell.day), *sums)])
+        insert(connection, _ADD, [(_series(connection, cell), *_month_and_day(cell.day), *sums)])
 
 
 def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
