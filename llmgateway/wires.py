@@ -125,49 +125,51 @@ class Wire:
             raise TimeoutError("timed out")
 
 
-class _PlainWire(Wire):
-    """One without encryption: only a wait takes a turn."""
+class _PromptWire(Wire):
+    """One whose socket never blocks: only a wait takes a turn."""
 
     def __init__(self, connection: HTTPConnection) -> None:
         super().__init__(connection)
         self.socket.setblocking(False)
 
-    def send(self, data: bytes, *, timeout: float) -> None:
-        sent = syscalls.send(self._descriptor, data)
-        if sent < len(data):
-            self._send_rest(data, sent, time.monotonic() + timeout)
-
     def receive(self, *, timeout: float) -> bytes:
-        while (data := syscalls.receive(self._descriptor)) is None:
+        while (data := self._arrived()) is None:
             self._wait(select.POLLIN, timeout)
         return data
 
-    def _send_rest(self, data: bytes, sent: int, deadline: float) -> None:
+    def _arrived(self) -> bytes | None:
+        """As :func:`~llmgateway.syscalls.receive`."""
+        raise NotImplementedError
+
+
+class _PlainWire(_PromptWire):
+    """One without encryption."""
+
+    def send(self, data: bytes, *, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        sent = 0
         while sent < len(data):
             taken = syscalls.send(self._descriptor, data[sent : sent + syscalls.SENT_AT_ONCE])
             if not taken:
                 self._wait(select.POLLOUT, deadline - time.monotonic())
             sent += taken
 
+    def _arrived(self) -> bytes | None:
+        return syscalls.receive(self._descriptor)
 
-class _TLSWire(Wire):
+
+class _TLSWire(_PromptWire):
     """One with TLS, the usual one: also to encrypt and to decrypt takes a turn for each record."""
 
     def __init__(self, connection: HTTPConnection) -> None:
         super().__init__(connection)
         self._tls = cast(ssl.SSLSocket, self.socket)
-        self._tls.setblocking(False)
 
     def send(self, data: bytes, *, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         # OpenSSL takes all or nothing, and wants to be given the same until it has taken it.
         while awaited := self._try_to_send(data):
             self._wait(awaited, deadline - time.monotonic())
-
-    def receive(self, *, timeout: float) -> bytes:
-        while (data := self._arrived()) is None:
-            self._wait(select.POLLIN, timeout)
-        return data
 
     @property
     def session(self) -> ssl.SSLSession | None:
@@ -184,7 +186,7 @@ class _TLSWire(Wire):
         return 0 if taken else select.POLLOUT  # gevent's says 0 where Python's raises (26.9)
 
     def _arrived(self) -> bytes | None:
-        """As :func:`~llmgateway.syscalls.receive`.
+        """As for every wire that is prompt.
 
         A read over TLS gives one record, which is one of Azure's chunks, however many wait; ``pending()`` does not
         know of those that are not decrypted yet. So it is read until there is nothing more, which is asked of the
