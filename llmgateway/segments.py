@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 _OPEN, _SEALED = ".open", ".sealed"
 _BEGINNING = b'["begin",'
 
-
 SLOW_SECONDS = 0.02
 """A line takes microseconds, as the system's cache takes it; unless too much in it waits for the disk, or the file is
 not on a local one. A call that waits must let go of the interpreter's lock."""
@@ -63,7 +62,7 @@ class SegmentFolder:
         self._torn = False
 
     @classmethod
-    def create(cls, folder: Path) -> SegmentFolder:
+    def create(cls, folder: Path, *, timer: Timer = time.monotonic) -> SegmentFolder:
         """Make a folder nobody else has, locked before it has a name that others look for."""
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -72,7 +71,7 @@ class SegmentFolder:
         lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden.rename(folder / name)
-        made = cls(folder / name, lock)
+        made = cls(folder / name, lock, timer=timer)
         made.next_segment(())
         return made
 

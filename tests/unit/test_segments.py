@@ -19,8 +19,7 @@ def timer():
 
 @pytest.fixture
 def folder(tmp_path, timer):
-    made = SegmentFolder.create(tmp_path)
-    made._timer = timer
+    made = SegmentFolder.create(tmp_path, timer=timer)
     yield made
     made.close(nothing_left=True)
 
