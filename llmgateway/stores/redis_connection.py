@@ -16,7 +16,7 @@ from redis.retry import Retry
 from llmgateway.errors import StoreUnavailable
 
 from .circuit import Circuit
-from .redis_wire import DirectConnection, DirectUnixConnection, Wires
+from .redis_wire import DirectConnection, DirectUnixConnection, IdleConnections
 
 T = TypeVar("T")
 
@@ -50,7 +50,9 @@ class RedisConnection:
         self.client: Any = _client(server, timeout) if isinstance(server, str) else server
         self.call: Callable[..., Any] = (
             # Who made the client may have a pool that has to see every connection come and go, as Sentinel's.
-            Wires(self.client.connection_pool).call if isinstance(server, str) else self.client.execute_command
+            IdleConnections(self.client.connection_pool).call
+            if isinstance(server, str)
+            else self.client.execute_command
         )
         """Send one command, as the client would. For those that requests wait for."""
         self._circuit = Circuit("redis", retry_after=retry_after, clock=clock)

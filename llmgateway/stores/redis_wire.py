@@ -100,7 +100,7 @@ class DirectUnixConnection(_Direct, redis.UnixDomainSocketConnection):
     """Over a socket of this host."""
 
 
-class Wires:
+class IdleConnections:
     """Connections out of a driver's pool, for single commands. Thread-safe; each process has its own.
 
     They do not go back to the pool while all is well with them: what it does when it takes and gives one costs more
