@@ -16,6 +16,7 @@ from llmgateway.stores.redis_counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
 from tests.servers import free_port, wait_until
 from tests.stores.counter_contract import CounterStoreContract, level, reserve, used, window
+from tests.stores.test_held_counters import opened
 
 
 @pytest.fixture
@@ -41,15 +42,13 @@ class TestHeldCounters(CounterStoreContract):
 
     @pytest.fixture
     def counters(self, tmp_path, clock):
-        path = tmp_path / "counters.sqlite"
-        with closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)) as database:
-            yield SQLiteCounters(database, clock=clock, held_seconds=HELD_SECONDS)
+        with opened(tmp_path / "counters.sqlite", clock, held_seconds=HELD_SECONDS) as counters:
+            yield counters
 
     @pytest.fixture
     def elsewhere(self, tmp_path, clock):
-        path = tmp_path / "counters.sqlite"
-        with closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)) as database:
-            yield SQLiteCounters(database, clock=clock, held_seconds=HELD_SECONDS)
+        with opened(tmp_path / "counters.sqlite", clock, held_seconds=HELD_SECONDS) as counters:
+            yield counters
 
 
 class TestHeldCountersAlone(CounterStoreContract):
@@ -57,9 +56,8 @@ class TestHeldCountersAlone(CounterStoreContract):
 
     @pytest.fixture
     def counters(self, tmp_path, clock):
-        path = tmp_path / "counters.sqlite"
-        with closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)) as database:
-            yield SQLiteCounters(database, clock=clock, held_seconds=HELD_SECONDS)
+        with opened(tmp_path / "counters.sqlite", clock, held_seconds=HELD_SECONDS) as counters:
+            yield counters
 
     @pytest.fixture
     def elsewhere(self, counters):

@@ -19,7 +19,7 @@ from llmgateway.stores.fallback import FallbackCounters
 from llmgateway.stores.redis_connection import RedisConnection
 from llmgateway.stores.redis_counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
-from tests.servers import RedisServer, wait_until
+from tests.servers import RedisServer, listening, wait_until
 from tests.stores.counter_contract import level, look, reserve, settle, shared, total, used, window
 
 USD = "key:usd:2026-01"
@@ -177,18 +177,8 @@ def forgetful_way(port):
                     return
                 client.sendall(answer)
 
-    def listen():
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                threading.Thread(target=carry, args=(client,)).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=listen)
-        thread.start()
-        yield listener.getsockname()[1], lose
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(2)
+    with listening(carry) as own_port:
+        yield own_port, lose
 
 
 class TestLostAnswers:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import os
 import select
 import socket
@@ -13,15 +11,13 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from llmgateway import syscalls
 from llmgateway.errors import StoreUnavailable
 from llmgateway.stores.redis_connection import RedisConnection
 from llmgateway.stores.redis_counters import RedisCounters
-from tests.servers import PASSWORD, wait_until
+from tests.certificates import make_certificate
+from tests.servers import PASSWORD, listening, wait_until
 from tests.stores.contract import at_once
 from tests.stores.counter_contract import reserve, used, window
 
@@ -264,10 +260,8 @@ class TestLostConnections:
         server = serve(lambda peer, number: peer.sendall(b"+OK\r\n"))
         connection = connect(server.url)
         connection.call("ANY")
-        (kept,) = idle(connection)
 
-        server.to_all(b"")
-        wait_until(lambda: select.select([kept._sock], [], [], 0)[0])
+        to_idle(connection, server, b"")
 
         assert b"OK" == connection.call("ANY")
         assert (2, 2) == (len(server.commands), server.connections)
@@ -313,10 +307,8 @@ class TestLostConnections:
         server = serve(lambda peer, number: peer.sendall(b"+right\r\n"))
         connection = connect(server.url)
         connection.call("ANY")
-        (kept,) = idle(connection)
 
-        server.to_all(b"+wrong\r\n")
-        wait_until(lambda: select.select([kept._sock], [], [], 0)[0])
+        to_idle(connection, server, b"+wrong\r\n")
 
         assert [b"right", b"right"] == [connection.call("ANY") for _ in range(2)]
         assert 2 == server.connections
@@ -464,30 +456,17 @@ def idle(connection):
     return connection.call.__self__._idle()
 
 
+def to_idle(connection, server, data):
+    """Let *server* say *data*, or its last word, to the one connection that is kept, and wait until it is there."""
+    (kept,) = idle(connection)
+    server.to_all(data)
+    wait_until(lambda: select.select([kept._sock], [], [], 0)[0])
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 that only itself vouches for, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    pem.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return pem
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @contextmanager
@@ -512,17 +491,5 @@ def tls_in_front_of(port, certificate):
                             return
                         sink.sendall(data)
 
-    def listen():
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                threading.Thread(target=carry, args=(client,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=listen)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+    with listening(carry) as own_port:
+        yield own_port

@@ -19,6 +19,7 @@ from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys,
 from llmgateway.stores.sqlite.stamp import BELIEVED_SECONDS, Stamp
 from tests import ROOT
 from tests.stores.contract import LATER, NEW_YEAR, KeyStoreContract, audit, key, usage
+from tests.stores.test_remembered import Failing
 
 BEGINNING = """
 import os, signal, sys
@@ -48,21 +49,6 @@ def renew_once(stamp):
 Stamp.renew = renew_once
 keys.update(sys.argv[2], {"active": False})
 """
-
-
-class Counting:
-    """A key store that counts how often it is asked."""
-
-    def __init__(self, store: SQLiteKeys) -> None:
-        self._store = store
-        self.asked = 0
-
-    def __getattr__(self, name):
-        return getattr(self._store, name)
-
-    def find(self, digest):
-        self.asked += 1
-        return self._store.find(digest)
 
 
 @pytest.fixture
@@ -96,7 +82,7 @@ def stamp(stamp_path, clock):
 
 @pytest.fixture
 def store(database):
-    return Counting(SQLiteKeys(database))
+    return Failing(SQLiteKeys(database))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 import select
@@ -15,9 +14,6 @@ from collections.abc import Callable
 from contextlib import closing, contextmanager, suppress
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from llmgateway.endpoint import Endpoint
 from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
@@ -25,6 +21,7 @@ from llmgateway.simulator import Raw, Script, Simulator
 from llmgateway.transmission import Transmission
 from llmgateway.upstream import AzureAnswer, AzureUpstream
 from llmgateway.wires import Wire
+from tests.certificates import make_certificate
 from tests.servers import free_port, wait_until
 from tests.stores.contract import at_once
 
@@ -583,28 +580,8 @@ def test_a_request_with_its_body_was_sent(upstream, azure, body):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that only itself vouches for, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "certificate.pem"
-    pem.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    """A certificate that only itself vouches for, and what serves with it."""
+    pem = make_certificate(tmp_path_factory.mktemp("tls"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return pem, context
