@@ -100,3 +100,21 @@ def test_what_a_killed_process_had_under_way_counts(site, start_gateway):
 
     assert [200, 429] == [gateway.chat(key).status for _ in range(2)]
     gateway.stop()
+
+
+def test_what_a_killed_process_had_answered_last_counts(site, start_gateway):
+    """What it had not settled is in its journal, and its budget knows as soon as the next one has found that."""
+    gateway = start_gateway(REDISHOST="", REDISPORT="", REDISPASSWORD="", LLMGATEWAY_PROCESSES="1")
+    key = gateway.key(limits=budget(100))
+    assert 200 == gateway.chat(key).status
+    site.assert_books_balance(gateway)
+    assert {200} == {gateway.chat(key).status for _ in range(5)}
+    gateway.kill()
+    gateway.start()
+    site.assert_books_balance(gateway)
+
+    def left() -> float:
+        return gateway.request("GET", "/v1/me", key=key).json()["remaining"]["budget"]
+
+    wait_until(lambda: left() == 94, what="a budget that knows of all six requests")
+    gateway.stop()
