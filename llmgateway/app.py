@@ -10,28 +10,28 @@ from flask import Flask
 from flask_cors import CORS
 from waitress.proxy_headers import proxy_headers_middleware
 
-from .audit import Audit
+from .accounts.audit import Audit
+from .accounts.credential import CredentialCipher
+from .accounts.groups import Groups
+from .accounts.keys import Keys
+from .accounts.policy import OrganisationPolicy
+from .accounts.prompts import Prompts
+from .azure.upstream import AzureUpstream
 from .clock import Clock, Timer
-from .credential import CredentialCipher
-from .gateway import Gateway
-from .groups import Groups
-from .journal import Journal
-from .keys import Keys
-from .ladder import Ladder
-from .leases import Leases
-from .limits import Limiter
-from .metrics import MeteredBooks, Metrics
-from .organisation import OrganisationPolicy
-from .prompts import Prompts
-from .relay import Drain
+from .proxy.concurrency import ConcurrencyLimit
+from .proxy.disconnects import DisconnectWatcher
+from .proxy.pipeline import Gateway
+from .proxy.stream import ReadToEnd
+from .ratelimit.commits import Commits
+from .ratelimit.leases import Leases
+from .ratelimit.limiter import Limiter
 from .services import Services
 from .settings import Settings
-from .settlements import Settlements
-from .slots import Slots
 from .stores import open_stores
-from .upstream import AzureUpstream
-from .watch import Watch
-from .web import admin, completions, docs, health, openai
+from .stores.health import StoreHealth
+from .usage.journal import Journal
+from .usage.metrics import MeteredUsageRecorder, Metrics
+from .web import admin, docs, health, openai
 from .web import metrics as metrics_view
 from .web.context import EXTENSION
 from .web.errors import register_error_handlers
@@ -66,8 +66,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
         api.register_blueprint(blueprint)
     register_error_handlers(app)
     if settings.cors_origins:
-        CORS(app, origins=list(settings.cors_origins), expose_headers="*", max_age=600)
-    app.wsgi_app = completions.lane(app.wsgi_app, services)  # type: ignore[method-assign, assignment]
+        CORS(app, origins=list(settings.cors_origins), expose_headers="*", max_age=600, always_send=False)
     if settings.trusted_proxy:
         app.wsgi_app = proxy_headers_middleware(  # type: ignore[method-assign, assignment]
             app.wsgi_app,
@@ -82,15 +81,15 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     stores = open_stores(settings, clock=clock)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
-    keys = Keys(stores.keys, policy, clock=clock, recollections=stores.recollections)
+    keys = Keys(stores.keys, policy, clock=clock)
     groups = Groups(stores.organisation, stores.keys, clock=clock)
     metrics = Metrics()
     limiter = Limiter(
         stores.counters,
         stores.spending,
         leases=Leases(stores.counters),
-        settlements=Settlements(stores.counters),
-        ship=lambda: journal.hurry(),
+        commits=Commits(stores.counters),
+        ship=lambda: journal.flush_soon(),
         clock=clock,
     )
     journal = Journal(
@@ -112,7 +111,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         between_bytes_timeout=settings.between_bytes_timeout,
         connections=settings.threads,
     )
-    slots = Slots(settings.threads - RESERVED_THREADS)
+    slots = ConcurrencyLimit(settings.threads - RESERVED_THREADS)
     metrics.can_hold(slots.capacity)
     drains = settings.on_disconnect == "drain"
     gateway = Gateway(
@@ -121,12 +120,12 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         policy=policy,
         upstream=upstream,
         endpoint=endpoint,
-        books=MeteredBooks(journal, metrics),
+        books=MeteredUsageRecorder(journal, metrics),
         slots=slots,
-        drain=Drain(
+        drain=ReadToEnd(
             seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
         ),
-        watch=Watch(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
+        watch=DisconnectWatcher(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
         offered=settings.models,
         clock=clock,
         timer=timer,
@@ -142,7 +141,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
-        ladder=Ladder(stores.backends),
+        ladder=StoreHealth(stores.backends),
         metrics=metrics,
         clock=clock,
     )

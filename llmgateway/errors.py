@@ -125,10 +125,6 @@ class InvalidFields(GatewayError):
     status, type, code = 422, "invalid_request_error", "invalid_fields"
 
 
-class Outdated(Exception):
-    """What a process remembered does not hold any more; nobody outside is told."""
-
-
 class RateLimited(GatewayError):
     """A limit is reached for now; the same request succeeds later."""
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
+from .azure.cancellation import CancellationToken
+from .ratelimit.reservations import Commit, CounterRequest, Decision
 from .records import (
     AuditEntry,
     Batch,
@@ -26,8 +28,6 @@ from .records import (
     UsageRecord,
     UsageRow,
 )
-from .reservations import Claim, Decision, Proof, Settlement
-from .transmission import Transmission
 
 
 class KeyStore(Protocol):
@@ -93,14 +93,6 @@ class KeyStore(Protocol):
 
     def remove(self, key_id: str) -> bool:
         """Forget a key; False if there was none."""
-        ...
-
-
-class Recollections(Protocol):
-    """What this process remembers of keys, where admission can prove in its own round trip that it still holds."""
-
-    def recall(self, digest: str) -> tuple[Lookup, Proof] | None:
-        """Return what :meth:`KeyStore.find` said last, and the proof of it; asks nobody."""
         ...
 
 
@@ -234,9 +226,7 @@ class CounterStore(Protocol):
     Time is the store's own where it has one. Counters that nobody uses disappear.
     """
 
-    def reserve(
-        self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
-    ) -> Decision:
+    def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
         """Claim all of *claims*, or none. Atomic, and one round trip.
 
         Args:
@@ -244,11 +234,10 @@ class CounterStore(Protocol):
             claims: Each of another counter.
             lease: Seconds until what it holds of levels and totals comes back if it is neither settled nor
                 renewed. Windows forget by themselves.
-            proof: Claim only if this is what holds now; a store that cannot tell says that it does not.
         """
         ...
 
-    def settle(self, settlements: Sequence[Settlement]) -> None:
+    def commit(self, commits: Sequence[Commit]) -> None:
         """Put the true amounts in place of the claimed ones, in the second in which they were claimed; levels go back.
 
         If that second has left the window, what exceeds the claim is added now: the claim has been counted.
@@ -263,7 +252,7 @@ class CounterStore(Protocol):
         """Let the leases of these run *lease* seconds from now; one that is not there any more stays so."""
         ...
 
-    def look(self, claims: Sequence[Claim]) -> Decision:
+    def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
         """What :meth:`reserve` would say now, without claiming anything."""
         ...
 
@@ -331,7 +320,7 @@ class Upstream(Protocol):
     """Azure."""
 
     def send(
-        self, body: bytes, *, deployment: str, credential: str, request_id: str, transmission: Transmission
+        self, body: bytes, *, deployment: str, credential: str, request_id: str, cancellation: CancellationToken
     ) -> Answer:
         """Send one completion and wait for the head of the answer.
 
@@ -347,7 +336,7 @@ class Upstream(Protocol):
         ...
 
 
-class Books(Protocol):
+class UsageRecorder(Protocol):
     """Where every request that goes to Azure is written down. Takes no longer than a write to disk."""
 
     def begin(self, record: UsageRecord) -> None:

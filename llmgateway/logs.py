@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterable
 
-from .keys import PREFIX
+from .accounts.keys import PREFIX
 
 _HIDDEN = "[hidden]"
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .audit import Audit
+from .accounts.audit import Audit
+from .accounts.groups import Groups
+from .accounts.keys import Keys
+from .accounts.policy import OrganisationPolicy
+from .accounts.prompts import Prompts
 from .clock import Clock
-from .gateway import Gateway
-from .groups import Groups
 from .interfaces import UsageLog
-from .journal import Journal
-from .keys import Keys
-from .ladder import Ladder
-from .limits import Limiter
-from .metrics import Metrics
-from .organisation import OrganisationPolicy
-from .prompts import Prompts
+from .proxy.pipeline import Gateway
+from .ratelimit.limiter import Limiter
 from .settings import Settings
+from .stores.health import StoreHealth
+from .usage.journal import Journal
+from .usage.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,6 @@ class Services:
     audit: Audit
     usage_log: UsageLog
     journal: Journal
-    ladder: Ladder
+    ladder: StoreHealth
     metrics: Metrics
     clock: Clock

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from .endpoint import Endpoint
+from .azure.endpoint import Endpoint
 from .errors import ConfigurationError
 
 KEY_HEADERS = ("api-key", "Authorization", "Ocp-Apim-Subscription-Key")

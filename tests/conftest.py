@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import MongoServer, RedisServer, Server
 
 S = TypeVar("S", bound=Server)
+
+# Property tests take as long as the machine needs: a busy one must not fail them.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 REDIS_URL = "LLMGATEWAY_TEST_REDIS_URL"
 MONGO_URL = "LLMGATEWAY_TEST_MONGO_URL"

@@ -67,7 +67,7 @@ def revoke(gateway: Remote, name: str, yes: bool) -> None:
 
 def _present(gateway: Remote, name: str) -> dict[str, Any]:
     """What is set for the group now, as it can be sent back; nothing if there is none."""
-    from ..client import CallFailed
+    from .client import CallFailed
 
     try:
         group: dict[str, Any] = gateway.call("GET", _path(name))
@@ -84,6 +84,6 @@ def _changed(present: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
 
 
 def _path(name: str) -> str:
-    from ..client import part
+    from .client import part
 
     return f"/groups/{part(name)}"

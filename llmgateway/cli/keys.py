@@ -122,7 +122,7 @@ def import_(gateway: Remote, file: IO[bytes], output: Path | None) -> None:
     The first line names the columns: 'user', and any other field of a key. The new keys come back as CSV,
     shown this once.
     """
-    from ..client import CallFailed
+    from .client import CallFailed
 
     roster = file.read()
     with _new_file(output) as new:
@@ -180,6 +180,6 @@ def _by_line(name: str, errors: dict[str, Any]) -> list[str]:
 
 
 def _path(key_id: str) -> str:
-    from ..client import part
+    from .client import part
 
     return f"/keys/{part(key_id)}"

@@ -79,6 +79,6 @@ def remove_model(gateway: Remote, name: str) -> None:
 
 
 def _path(name: str) -> str:
-    from ..client import part
+    from .client import part
 
     return f"/models/{part(name)}"

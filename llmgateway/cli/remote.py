@@ -15,7 +15,7 @@ from .ending import fail
 from .tables import plain, record, table
 
 if TYPE_CHECKING:
-    from ..client import CallFailed, Client
+    from .client import CallFailed, Client
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -62,7 +62,7 @@ def remote(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
     @functools.wraps(command)
     def wrapped(*args: Any, url: str, as_json: bool, **options: Any) -> None:
-        from ..client import CallFailed, Client
+        from .client import CallFailed, Client
 
         try:
             command(Remote(Client(url, _admin_key()), as_json=as_json), *args, **options)

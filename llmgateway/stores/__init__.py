@@ -13,18 +13,17 @@ from ..interfaces import (
     KeyStore,
     OrganisationStore,
     Pingable,
-    Recollections,
     Spending,
     UsageLog,
 )
 from ..settings import Settings
+from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .fallback import FallbackCounters
-from .remembered import RememberedKeys
 from .spending import LoggedSpending
 
 if TYPE_CHECKING:
-    from .redis import RedisCache
+    from .redis.cache import RedisCache
 
 RETRY_SECONDS = 1.0
 """How long a store that has failed is not asked again."""
@@ -41,9 +40,8 @@ class Stores:
     counters: CounterStore
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
-    recollections: Recollections | None = None
     state: Callable[[], object] | None = None
-    """As :class:`RememberedKeys` takes it, where a store can tell without being asked."""
+    """As :class:`CachedKeys` takes it, where a store can tell without being asked."""
 
 
 def open_stores(settings: Settings, *, clock: Clock) -> Stores:
@@ -63,9 +61,9 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
         stores = _sqlite(settings, clock, counters)
     if cache is not None:
         stores = _with_redis_in_front(stores, cache)
-        return replace(stores, keys=RememberedKeys(stores.keys, circuit=None))
+        return replace(stores, keys=CachedKeys(stores.keys, circuit=None))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=RememberedKeys(stores.keys, circuit=circuit, state=stores.state))
+    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, state=stores.state))
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
@@ -86,11 +84,11 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
 
 
 def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
-    from .mongo import MongoDatabase, check_url
-    from .mongo_audit import MongoAuditLog
-    from .mongo_keys import MongoKeys
-    from .mongo_organisation import MongoOrganisation
-    from .mongo_usage import MongoUsageLog
+    from .mongo.audit import MongoAuditLog
+    from .mongo.database import MongoDatabase, check_url
+    from .mongo.keys import MongoKeys
+    from .mongo.organisation import MongoOrganisation
+    from .mongo.usage import MongoUsageLog
 
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
@@ -111,19 +109,18 @@ def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
 
 
 def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
-    from .redis import RedisCache
+    from .redis.cache import RedisCache
 
     return RedisCache(url, timeout=settings.store_timeout, clock=clock)
 
 
 def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
-    from .redis import RedisKeys, RedisOrganisation
+    from .redis.cache import RedisKeys, RedisOrganisation
 
     keys = RedisKeys(cache, durable.keys)
     return replace(
         durable,
         keys=keys,
-        recollections=keys,
         organisation=RedisOrganisation(cache, durable.organisation),
         backends=(cache, *durable.backends),
     )
@@ -135,7 +132,7 @@ def _counters(cache: RedisCache | None, settings: Settings, clock: Clock) -> Cou
 
     own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock, held_seconds=HELD_SECONDS)
     if cache is not None:
-        from .redis_counters import RedisCounters
+        from .redis.counters import RedisCounters
 
         return FallbackCounters(RedisCounters(cache.connection), own, circuit=None)
     database = SQLiteDatabase(

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ..errors import StoreUnavailable
 from ..interfaces import CounterStore
-from ..reservations import Claim, Decision, Kind, Proof, Settlement
+from ..ratelimit.reservations import Commit, CounterRequest, Decision, Kind
 from .circuit import Circuit
 
 T = TypeVar("T")
@@ -38,31 +38,33 @@ class FallbackCounters:
         self._made_here: set[str] = set()
         self._to_forget: dict[str, object] = {}
 
-    def reserve(
-        self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
-    ) -> Decision:
+    def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
         try:
-            return self._ask(lambda: self._shared.reserve(reservation, claims, lease=lease, proof=proof))
+            return self._ask(lambda: self._shared.reserve(reservation, counter_requests, lease=lease))
         except StoreUnavailable:
-            decision = self._own.reserve(reservation, claims, lease=lease, proof=proof)
+            decision = self._own.reserve(reservation, counter_requests, lease=lease)
             if decision.admitted:
                 self._made_here.add(reservation)
             return decision
 
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        here = [settlement for settlement in settlements if settlement.reservation in self._made_here]
-        elsewhere = [settlement for settlement in settlements if settlement.reservation not in self._made_here]
-        self._own.settle(here)
-        self._made_here.difference_update(settlement.reservation for settlement in here)
+    def commit(self, commits: Sequence[Commit]) -> None:
+        here = [commit for commit in commits if commit.reservation in self._made_here]
+        elsewhere = [commit for commit in commits if commit.reservation not in self._made_here]
+        self._own.commit(here)
+        self._made_here.difference_update(commit.reservation for commit in here)
         # A total that was told anew since the shared counters are back does not know what was running here.
-        added = [Settlement(reservation, totals) for reservation, claims in here if (totals := _totals(claims))]
+        added = [
+            Commit(reservation, totals)
+            for reservation, counter_requests in here
+            if (totals := _totals(counter_requests))
+        ]
         if not elsewhere and not added:
             return
         try:
-            self._ask(lambda: self._shared.settle([*elsewhere, *added]))
+            self._ask(lambda: self._shared.commit([*elsewhere, *added]))
         except StoreUnavailable:
-            self._own.settle(elsewhere)
-            self._forget_later(total.counter for settlement in settlements for total in _totals(settlement.claims))
+            self._own.commit(elsewhere)
+            self._forget_later(total.counter for commit in commits for total in _totals(commit.counter_requests))
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
         self._own.renew([name for name in reservations if name in self._made_here], lease=lease)
@@ -74,11 +76,11 @@ class FallbackCounters:
         except StoreUnavailable:
             return  # what runs out meanwhile is added when it is settled
 
-    def look(self, claims: Sequence[Claim]) -> Decision:
+    def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
         try:
-            return self._ask(lambda: self._shared.look(claims))
+            return self._ask(lambda: self._shared.look(counter_requests))
         except StoreUnavailable:
-            return self._own.look(claims)
+            return self._own.look(counter_requests)
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         try:
@@ -144,5 +146,5 @@ class FallbackCounters:
                     del self._to_forget[counter]
 
 
-def _totals(claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    return tuple(claim for claim in claims if claim.kind == Kind.TOTAL)
+def _totals(counter_requests: Iterable[CounterRequest]) -> tuple[CounterRequest, ...]:
+    return tuple(counter_request for counter_request in counter_requests if counter_request.kind == Kind.TOTAL)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import flask_smorest
 
 from .body import BodyParser
-from .refusals import BODY_REFUSALS, QUERY_REFUSALS, responses
+from .error_docs import BODY_REFUSALS, QUERY_REFUSALS, responses
 
 View = TypeVar("View", bound=Callable[..., Any])
 

@@ -1,26 +1,16 @@
-"""``POST /v1/chat/completions``, from what a WSGI server hands over to what it gets back.
-
-Nearly every request is one of these, and a framework's way with it takes longer than all that the gateway does for
-it. So it has two doors, with :func:`answer` behind both:
-
-* :func:`lane`, in front of Flask. It takes this very address and method, and nothing else.
-* the view in :mod:`.openai`, which documents the endpoint, and serves whom the lane lets pass: a page in a browser
-  names its origin, and Flask-CORS may have headers to add.
-"""
+"""``POST /v1/chat/completions``, from what a WSGI server hands over to what it gets back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import WSGIEnvironment
 
 from ..errors import GatewayError
-from ..gateway import CompletionRequest, Reply
+from ..proxy.pipeline import CompletionRequest, Reply
 from ..records import new_request_id
 from ..services import Services
 from .body import check_media_type, read_body
 from .context import sent_key
 from .errors import refuse, unforeseen
-from .replies import begin
 
 PATH = "/v1/chat/completions"
 
@@ -29,21 +19,6 @@ _NO_STORE = ("Cache-Control", "no-store")
 _NOT_HELD_BACK = (("X-Accel-Buffering", "no"), ("Cache-Control", "no-cache"))
 _WITHOUT_LENGTH = (204, 304)
 """Answers that never have a body (RFC 9110, section 8.6)."""
-
-
-def lane(application: WSGIApplication, services: Services) -> WSGIApplication:
-    """Answer chat completions in front of *application*, which gets everything else: other methods, a slash behind."""
-
-    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if (
-            environ.get("PATH_INFO") == PATH
-            and environ.get("REQUEST_METHOD") == "POST"
-            and "HTTP_ORIGIN" not in environ
-        ):
-            return begin(answer(environ, services), start_response)
-        return application(environ, start_response)
-
-    return serve
 
 
 def answer(environ: WSGIEnvironment, services: Services) -> Reply:

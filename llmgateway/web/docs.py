@@ -15,8 +15,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .. import __version__
 from .context import services
+from .error_docs import REFUSALS
 from .errors import ErrorSchema, http_error
-from .refusals import REFUSALS
 
 API = "llmgateway.api"
 

@@ -12,8 +12,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import GatewayError, InvalidFields
-from ..gateway import Reply
-from ..metrics import Metrics
+from ..proxy.pipeline import Reply
+from ..usage.metrics import Metrics
 from .body import TOO_LARGE
 from .context import request_id, services
 from .replies import as_response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import jsonify
 from flask.typing import ResponseReturnValue
 
-from ..ladder import Rung
+from ..stores.health import DegradationLevel
 from . import examples
 from .blueprint import Blueprint
 from .context import services
@@ -47,7 +47,7 @@ def get_readiness() -> ResponseReturnValue:
     checks["azure_key"] = services().gateway.credential_problem() or OK
     journal = services().journal.backlog()
     rung = ladder.rung(problems)
-    if rung is Rung.MEMORY_ONLY:
+    if rung is DegradationLevel.MEMORY_ONLY:
         status = "unavailable"
     else:
         well = journal.problem is None and all(check == OK for check in checks.values())

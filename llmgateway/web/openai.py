@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response, request
 
 from ..errors import ModelNotFound
-from ..limits import Allowance
+from ..ratelimit.limiter import Allowance
 from ..records import UNLIMITED, KeyRecord, Limits, UsageRow, moment
 from . import completions, examples
 from .blueprint import Blueprint
@@ -88,16 +88,16 @@ def get_model(model: str) -> dict[str, Any]:
 )
 @blp.response(200, MeSchema, description="Your key.", example=examples.ME)
 def get_me() -> dict[str, Any]:
-    caller = services().keys.authenticate(bearer_key())
-    key = caller.key
-    left = services().limiter.allowances(caller)
+    principal = services().keys.authenticate(bearer_key())
+    key = principal.key
+    left = services().limiter.allowances(principal)
     return {
         "id": key.id,
         "user": key.user,
         "name": key.name,
         "group": key.group,
         "expires_at": key.expires_at,
-        "models": caller.models,
+        "models": principal.models,
         **_allowance(left.get("key", _NO_LIMITS)),
         "shared": {scope: _allowance(left[scope]) if scope in left else None for scope in ("group", "organisation")},
         "usage": _usage_so_far(key),

@@ -1,23 +1,10 @@
-"""What goes back to a client, as a WSGI server takes it and as Flask does."""
+"""What goes back to a client, as Flask takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from wsgiref.types import StartResponse
-
 from flask import Response
-from werkzeug.http import HTTP_STATUS_CODES
 
-from ..gateway import Reply
-
-_STATUS_LINES = {status: f"{status} {phrase.upper()}" for status, phrase in HTTP_STATUS_CODES.items()}
-
-
-def begin(reply: Reply, start_response: StartResponse) -> Iterable[bytes]:
-    """Begin *reply* at a WSGI server, and return its body."""
-    start_response(_STATUS_LINES.get(reply.status, f"{reply.status} UNKNOWN"), reply.headers)
-    # A stream as it is: a server closes what it was given, and nothing inside it.
-    return [reply.body] if isinstance(reply.body, bytes) else reply.body
+from ..proxy.pipeline import Reply
 
 
 def as_response(reply: Reply) -> Response:

@@ -329,7 +329,7 @@ def test_passes_azures_own_error_event_on(gateway, key, azure, records):
     assert ["upstream_error"] == [record["outcome"] for record in records(gateway, key)]
 
 
-def test_refuses_at_once_when_every_slot_is_busy(start_alone, azure):
+def test_refuses_at_once_when_every_place_is_busy(start_alone, azure):
     """With eight threads four requests are relayed; a fifth is 503, while health and admin answer."""
     gateway = start_alone(LLMGATEWAY_THREADS="8")
     key = gateway.key()
@@ -361,7 +361,7 @@ def test_refuses_at_once_when_every_slot_is_busy(start_alone, azure):
 
 
 @pytest.mark.parametrize("left", ["client", "failure", "refusal"])
-def test_gives_every_slot_back(hasty, azure, left):
+def test_gives_every_place_back(hasty, azure, left):
     """However requests end, none takes its slot along."""
     key = hasty.key()
     for _ in range(6):

@@ -13,7 +13,7 @@ import openai
 import pytest
 import redis
 
-from llmgateway.reservations import Claim, Kind
+from llmgateway.ratelimit.reservations import CounterRequest, Kind
 from llmgateway.simulator import Script
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
 from tests.servers import wait_until
@@ -110,7 +110,7 @@ def test_the_organisation_has_limits(gateway):
     assert 200 == gateway.chat(gateway.key()).status
 
 
-def test_a_stream_is_settled_before_its_end_is_seen(gateway):
+def test_a_stream_is_committed_before_its_end_is_seen(gateway):
     """A client that asks again as soon as it has read [DONE] is not refused for the request that has just ended."""
     key = gateway.key(limits={"parallel_requests": 1, "tokens_per_minute": 100_000})
 
@@ -205,10 +205,10 @@ def test_the_official_client_waits_out_a_rate_limit(start_alone):
 
 def used_before(gateway, key_id: str, *, seconds: float) -> None:
     """Let the key have made a request *seconds* ago."""
-    claim = Claim(counter=f"key:{key_id}:requests", kind=Kind.WINDOW, amount=1, limit=1)
+    counter_request = CounterRequest(counter=f"key:{key_id}:requests", kind=Kind.WINDOW, amount=1, limit=1)
     with closing(SQLiteDatabase(gateway.instance / "counters.sqlite", migrations=COUNTERS)) as database:
         counters = SQLiteCounters(database, clock=lambda: time.time() - seconds)
-        assert counters.reserve("earlier", [claim], lease=60).admitted
+        assert counters.reserve("earlier", [counter_request], lease=60).admitted
 
 
 def test_the_official_client_does_not_hammer_on_a_spent_budget(start_alone):

@@ -73,7 +73,7 @@ class Site:
         """
         # Of those that clients have left some may still be on their way to Azure.
         with suppress(AssertionError):  # what is missing is said below
-            wait_until(lambda: self._settled(gateway), seconds=seconds)
+            wait_until(lambda: self._committed(gateway), seconds=seconds)
         served = {one.client_request_id: one for one in self.azure.served}
         assert len(served) == len(self.azure.served), "Azure was asked twice for one request"
         records = self.records()
@@ -86,7 +86,7 @@ class Site:
         self._assert_reports_agree(gateway, records)
         return records
 
-    def _settled(self, gateway: GatewayProcess) -> bool:
+    def _committed(self, gateway: GatewayProcess) -> bool:
         if self.azure.in_progress or _bytes_in_journals(gateway):
             return False
         served = {one.client_request_id for one in self.azure.served}

@@ -24,7 +24,7 @@ from tests.servers import MongoServer, RedisServer
 from .calls import Load
 from .site import ESTABLISHED, Site, connections_to
 
-PACE = Script(tokens=15, delay=0.02, gap=0.01)
+COALESCING = Script(tokens=15, delay=0.02, gap=0.01)
 CLIENTS = 12
 
 
@@ -57,7 +57,7 @@ class Sample:
 def soak(site: Site, gateway: GatewayProcess, *, seconds: float, interval: float) -> Iterator[Sample]:
     """Ask plain and streamed questions, leave every tenth answer, and take a sample at each interval."""
     key = gateway.key()
-    site.azure.script(PACE, times=None)
+    site.azure.script(COALESCING, times=None)
     began = time.monotonic()
     before = 0
     with Load(gateway, key, clients=CLIENTS, leaving=0.1) as load:
@@ -77,7 +77,7 @@ def _sample(site: Site, gateway: GatewayProcess, load: Load, began: float, reque
         per_second=round(per_second, 1),
         failed=sum(reading.status != 200 for reading in load.readings),
         memory_mb=round(sum(_number(text, "VmRSS") for text in status) / 1024, 1),
-        threads=sum(_number(text, "Threads") for text in status),
+        threads=sum(_number(text, "ThreadPool") for text in status),
         descriptors=sum(len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in serving),
         opened=len({one.connection for one in site.azure.served}),
         open=connections_to(site.azure.port)[ESTABLISHED],

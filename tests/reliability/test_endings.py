@@ -188,7 +188,7 @@ def test_every_ending_is_booked_once_and_right(site, start_gateway):
     wait_until(
         lambda: len(booked) == gateway.admin("GET", "/admin/usage").json()["total"]["requests"], what="a true report"
     )
-    assert_every_slot_is_free(site, gateway, key)
+    assert_every_place_is_free(site, gateway, key)
     states = connections_to(site.azure.port)
     assert states[ESTABLISHED] <= SLOTS
     assert 0 == states[CLOSE_WAIT], "a connection that Azure has closed is still held"
@@ -216,7 +216,7 @@ def test_a_client_may_leave_at_any_event(site, start_gateway, reset):
     assert {("client_closed", "estimated")} == {(one["outcome"], one["usage_source"]) for one in found}
     text = [min(max(0, events - 2), TOKENS) for events in range(len(calls))]  # filter results and role come first
     assert text == [one["completion_tokens"] for one in found]
-    assert_every_slot_is_free(site, gateway, key)
+    assert_every_place_is_free(site, gateway, key)
     gateway.stop()
 
 
@@ -310,7 +310,7 @@ def judge_the_tokens(plan: Plan, served: Served, record: dict[str, Any]) -> None
         assert "upstream" == record["usage_source"]
 
 
-def assert_every_slot_is_free(site, gateway, key):
+def assert_every_place_is_free(site, gateway, key):
     """As many requests as there are slots find one, and the next is refused."""
     site.azure.reset()
     site.azure.script(Script(stall_after_events=1), times=None)

@@ -14,7 +14,7 @@ from tests.servers import wait_until
 from .calls import Load
 
 KILLS = 3
-PACE = Script(tokens=12, delay=0.02, gap=0.01)
+COALESCING = Script(tokens=12, delay=0.02, gap=0.01)
 """A plain answer takes 20 ms, a stream 0.2 s: a kill finds some of each."""
 
 
@@ -24,7 +24,7 @@ def test_kills_while_mongo_is_away_lose_nothing(site, start_gateway, processes, 
     gateway = start_gateway(LLMGATEWAY_PROCESSES=str(processes))
     chance = random.Random(seed)
     key = gateway.key()
-    site.azure.script(PACE, times=None)
+    site.azure.script(COALESCING, times=None)
     assert 200 == gateway.chat(key).status
 
     with Load(gateway, key, leaving=0.2, seed=seed) as load:
@@ -69,7 +69,7 @@ def test_killed_workers_are_replaced_and_their_records_shipped_by_the_others(sit
     """The gateway goes on serving on its other process; nobody has to start anything."""
     gateway = start_gateway(LLMGATEWAY_PROCESSES="2")
     key = gateway.key()
-    site.azure.script(PACE, times=None)
+    site.azure.script(COALESCING, times=None)
 
     with Load(gateway, key) as load:
         for turn in range(3):

@@ -18,7 +18,7 @@ MARGIN = 1.5
 STORES = {"redis": ["redis"], "mongo": ["mongo"], "both": ["redis", "mongo"]}
 STORE_NAMES = {"redis": "redis", "mongo": "mongodb"}
 RUNGS = {"redis": "without_redis", "mongo": "without_durable_store", "both": "memory_only"}
-PACE = Script(tokens=10, delay=0.01, gap=0.005)
+COALESCING = Script(tokens=10, delay=0.01, gap=0.005)
 
 
 def take_away(server, how):
@@ -112,7 +112,7 @@ def test_known_keys_are_served_while_stores_are_away(site, start_gateway, away, 
     gateway = start_gateway()
     keys = [gateway.key(user=user) for user in ("ada", "bob")]
     assert [200, 200] == [gateway.chat(key).status for key in keys]
-    site.azure.script(PACE, times=None)
+    site.azure.script(COALESCING, times=None)
 
     with Load(gateway, *keys, leaving=0.1) as load:
         load.lasting(0.3)
@@ -150,7 +150,7 @@ def test_stores_that_come_and_go_for_a_while_cost_nobody_anything(site, start_ga
         connection = gateway.connect_to(worker)
         assert 200 == gateway.chat(key, connection=connection).status
         connection.close()
-    site.azure.script(PACE, times=None)
+    site.azure.script(COALESCING, times=None)
 
     with Load(gateway, key) as load:
         site.redis.kill()

@@ -8,47 +8,51 @@ from functools import partial
 import pytest
 
 from llmgateway.interfaces import CounterStore
-from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
+from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision, Kind, Reading
 from tests.stores.contract import at_once
 
 LARGE = 2**53 - 1
 """The largest whole number that every store counts exactly."""
 
 
-def window(amount: int = 1, limit: int | None = 10, *, counter: str = "key:tokens", own: str | None = None) -> Claim:
-    return Claim(counter=counter, kind=Kind.WINDOW, amount=amount, limit=limit, own=own)
+def window(
+    amount: int = 1, limit: int | None = 10, *, counter: str = "key:tokens", own: str | None = None
+) -> CounterRequest:
+    return CounterRequest(counter=counter, kind=Kind.WINDOW, amount=amount, limit=limit, own=own)
 
 
-def level(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> Claim:
-    return Claim(counter=counter, kind=Kind.LEVEL, amount=amount, limit=limit)
+def level(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> CounterRequest:
+    return CounterRequest(counter=counter, kind=Kind.LEVEL, amount=amount, limit=limit)
 
 
 def total(
     amount: int = 1, limit: int | None = 10, *, counter: str = "key:usd:2026-01", until: int | None = None
-) -> Claim:
-    return Claim(counter=counter, kind=Kind.TOTAL, amount=amount, limit=limit, until=until)
+) -> CounterRequest:
+    return CounterRequest(counter=counter, kind=Kind.TOTAL, amount=amount, limit=limit, until=until)
 
 
-def shared(own: str, amount: int = 1, limit: int = 10) -> tuple[Claim, Claim]:
+def shared(own: str, amount: int = 1, limit: int = 10) -> tuple[CounterRequest, CounterRequest]:
     """What one of several wants of a window that they share, and of its own window."""
     return window(amount, limit, counter="organisation:tokens", own=own), window(amount, None, counter=own)
 
 
-def reserve(counters: CounterStore, *claims: Claim, name: str | None = None, lease: float = 100) -> Decision:
-    return counters.reserve(name or secrets.token_hex(8), claims, lease=lease)
+def reserve(
+    counters: CounterStore, *counter_requests: CounterRequest, name: str | None = None, lease: float = 100
+) -> Decision:
+    return counters.reserve(name or secrets.token_hex(8), counter_requests, lease=lease)
 
 
-def settle(counters: CounterStore, name: str, *claims: Claim) -> None:
-    counters.settle([Settlement(name, claims)])
+def commit(counters: CounterStore, name: str, *counter_requests: CounterRequest) -> None:
+    counters.commit([Commit(name, counter_requests)])
 
 
-def look(counters: CounterStore, claim: Claim) -> Reading:
-    (reading,) = counters.look([claim]).readings
+def look(counters: CounterStore, counter_request: CounterRequest) -> Reading:
+    (reading,) = counters.look([counter_request]).readings
     return reading
 
 
-def used(counters: CounterStore, claim: Claim) -> int:
-    return look(counters, claim).used
+def used(counters: CounterStore, counter_request: CounterRequest) -> int:
+    return look(counters, counter_request).used
 
 
 class CounterStoreContract:
@@ -64,7 +68,7 @@ class CounterStoreContract:
 
     # All claims or none
 
-    def test_claims_all(self, counters, elsewhere):
+    def test_counter_requests_all(self, counters, elsewhere):
         """What fits everywhere is claimed of every counter, and everybody who shares the store sees it."""
         counters.seed("key:usd:2026-01", 3, until=None)
 
@@ -74,20 +78,25 @@ class CounterStoreContract:
             admitted=True,
             readings=(Reading(0, 0, True, 0, 0), Reading(0, 0, True, 0, 0), Reading(3, 0, True, 0, 0)),
         )
-        assert [4, 2, 8] == [used(elsewhere, claim) for claim in (window(), level(), total())]
-        assert [0, 2, 5] == [look(elsewhere, claim).held for claim in (window(), level(), total())]
+        assert [4, 2, 8] == [used(elsewhere, counter_request) for counter_request in (window(), level(), total())]
+        assert [0, 2, 5] == [look(elsewhere, counter_request).held for counter_request in (window(), level(), total())]
 
     @pytest.mark.parametrize("full", [window(11), level(11), total(11)])
-    def test_claims_nothing_unless_all_fits(self, counters, full):
+    def test_counter_requests_nothing_unless_all_fits(self, counters, full):
         """One claim that does not fit, and none is claimed; the readings say which it was."""
         counters.seed("key:usd:2026-01", 0, until=None)
-        claims = [full if full.kind == claim.kind else claim for claim in (window(), level(), total())]
+        counter_requests = [
+            full if full.kind == counter_request.kind else counter_request
+            for counter_request in (window(), level(), total())
+        ]
 
-        decision = reserve(counters, *claims)
+        decision = reserve(counters, *counter_requests)
 
         assert not decision.admitted
-        assert [claim is not full for claim in claims] == [reading.fits for reading in decision.readings]
-        assert [0, 0, 0] == [reading.used for reading in counters.look(claims).readings]
+        assert [counter_request is not full for counter_request in counter_requests] == [
+            reading.fits for reading in decision.readings
+        ]
+        assert [0, 0, 0] == [reading.used for reading in counters.look(counter_requests).readings]
 
     def test_fits_up_to_the_limit(self, counters):
         """The limit itself is within the limit, and one more is not."""
@@ -101,14 +110,14 @@ class CounterStoreContract:
     def test_counts_without_a_limit(self, counters):
         """No limit: everything fits, and is counted all the same."""
         counters.seed("key:usd:2026-01", 0, until=None)
-        claims = (window(1000, None), level(1000, None), total(1000, None))
+        counter_requests = (window(1000, None), level(1000, None), total(1000, None))
 
-        assert reserve(counters, *claims).admitted
-        assert reserve(counters, *claims).admitted
+        assert reserve(counters, *counter_requests).admitted
+        assert reserve(counters, *counter_requests).admitted
 
-        assert [2000, 2000, 2000] == [reading.used for reading in counters.look(claims).readings]
+        assert [2000, 2000, 2000] == [reading.used for reading in counters.look(counter_requests).readings]
 
-    def test_claims_nothing_of_nothing(self, counters):
+    def test_counter_requests_nothing_of_nothing(self, counters):
         """A request without limits is admitted."""
         assert reserve(counters) == Decision(admitted=True, readings=())
 
@@ -122,7 +131,7 @@ class CounterStoreContract:
 
         assert LARGE == used(counters, total())
         assert LARGE - 1 == used(counters, window())
-        settle(counters, "one", total(1), window(LARGE - 2), level())
+        commit(counters, "one", total(1), window(LARGE - 2), level())
         assert LARGE - 1 == used(counters, total())
         assert LARGE - 2 == used(counters, window())
         assert 0 == used(counters, level())
@@ -187,31 +196,31 @@ class CounterStoreContract:
         assert all(later - earlier > 60 for earlier, later in zip(admitted, admitted[10:], strict=False))
         assert 40 == len(admitted)
 
-    def test_a_window_is_settled_in_the_second_of_the_claim(self, counters, clock):
+    def test_a_window_is_committed_in_the_second_of_the_counter_request(self, counters, clock):
         """The true amount stands where the estimate stood, and leaves when that would have left."""
         reserve(counters, window(8), name="one")
         clock.advance(30)
 
-        settle(counters, "one", window(3))
+        commit(counters, "one", window(3))
 
         assert Reading(3, 0, True, 0, 31) == look(counters, window())
         clock.advance(31)
         assert 0 == used(counters, window())
 
-    def test_a_window_is_settled_as_long_as_it_counts(self, counters, clock):
+    def test_a_window_is_committed_as_long_as_it_counts(self, counters, clock):
         """Up to the last moment of the claim's second."""
         reserve(counters, window(8), name="one")
         clock.advance(60.9)
 
-        settle(counters, "one", window(3))
+        commit(counters, "one", window(3))
 
         assert 3 == used(counters, window())
 
-    def test_a_window_may_be_settled_with_more(self, counters):
+    def test_a_window_may_be_committed_with_more(self, counters):
         """An estimate that was too low is put right, above the limit too."""
         reserve(counters, window(8), name="one")
 
-        settle(counters, "one", window(20))
+        commit(counters, "one", window(20))
 
         assert 20 == used(counters, window())
 
@@ -222,7 +231,7 @@ class CounterStoreContract:
         reserve(counters, window(1))
         clock.advance(1)
 
-        settle(counters, "one", window(20))
+        commit(counters, "one", window(20))
 
         assert 13 == used(counters, window())
         clock.advance(60)
@@ -237,7 +246,7 @@ class CounterStoreContract:
         clock.advance(61)
         reserve(counters, window(5))
 
-        settle(counters, "one", window(amount))
+        commit(counters, "one", window(amount))
 
         assert 5 == used(counters, window())
 
@@ -245,7 +254,7 @@ class CounterStoreContract:
         """What was not used at all is as if it had never been there."""
         reserve(counters, window(8), name="one")
 
-        settle(counters, "one", window(0))
+        commit(counters, "one", window(0))
 
         assert Reading(0, 0, True, 0, 0) == look(counters, window())
 
@@ -255,7 +264,7 @@ class CounterStoreContract:
         clock.advance(10)
         reserve(counters, window(2))
 
-        settle(counters, "one", window(5))
+        commit(counters, "one", window(5))
 
         assert Reading(7, 0, False, 51, 61) == look(counters, window(4))
 
@@ -275,7 +284,7 @@ class CounterStoreContract:
         reserve(counters, level(6), name="one")
         reserve(counters, level(4), name="two")
 
-        settle(elsewhere, "one", level(1000))
+        commit(elsewhere, "one", level(1000))
 
         assert Reading(4, 4, True, 0, 0) == look(counters, level())
 
@@ -288,7 +297,7 @@ class CounterStoreContract:
         assert 10 == used(counters, level())
         clock.advance(0.1)
         assert 4 == used(counters, level())
-        settle(counters, "one", level(6))
+        commit(counters, "one", level(6))
         assert 4 == used(counters, level())
 
     def test_a_reserve_finds_what_leases_gave_back(self, counters, clock):
@@ -327,7 +336,7 @@ class CounterStoreContract:
         """A lease that ran out, or was settled, or never was, stays so."""
         reserve(counters, level(6), name="late", lease=30)
         reserve(counters, level(4), name="settled", lease=30)
-        settle(counters, "settled", level())
+        commit(counters, "settled", level())
         clock.advance(30)
 
         counters.renew(["late", "settled", "unheard of"], lease=30)
@@ -337,7 +346,7 @@ class CounterStoreContract:
     def test_renews_nothing(self, counters):
         """No running request is no error."""
         counters.renew([], lease=30)
-        counters.settle([])
+        counters.commit([])
         counters.forget([])
         assert () == counters.look([]).readings
 
@@ -348,7 +357,7 @@ class CounterStoreContract:
         decision = reserve(counters, window(), total(), total(counter="group:usd"), level())
 
         assert decision == Decision(admitted=False, readings=(), unknown=("key:usd:2026-01", "group:usd"))
-        assert [0, 0] == [used(counters, claim) for claim in (window(), level())]
+        assert [0, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
         counters.seed("group:usd", 0, until=None)
         assert ("key:usd:2026-01",) == reserve(counters, total(), total(counter="group:usd")).unknown
         assert Decision(admitted=False, readings=(), unknown=("key:usd:2026-01",)) == counters.look([window(), total()])
@@ -365,7 +374,7 @@ class CounterStoreContract:
         assert elsewhere.confirm("key:usd:2026-01")
 
         assert Reading(6, 2, True, 0, 0) == look(counters, total(1))
-        settle(counters, "running", total(3))
+        commit(counters, "running", total(3))
         assert Reading(7, 0, True, 0, 0) == look(counters, total(1))
         clock.advance(601)
         assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
@@ -384,13 +393,13 @@ class CounterStoreContract:
 
         assert Reading(6, 2, True, 0, 0) == look(counters, total())
 
-    def test_a_total_is_settled(self, counters, clock):
+    def test_a_total_is_committed(self, counters, clock):
         """What was held becomes what was used; time changes nothing."""
         counters.seed("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=1000)
         clock.advance(100)
 
-        settle(counters, "one", total(2))
+        commit(counters, "one", total(2))
 
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
 
@@ -401,7 +410,7 @@ class CounterStoreContract:
 
         clock.advance(30)
         assert Reading(1, 0, True, 0, 0) == look(counters, total())
-        settle(counters, "one", total(2))
+        commit(counters, "one", total(2))
 
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
 
@@ -421,10 +430,10 @@ class CounterStoreContract:
         counters.seed("key:usd:2026-01", 3, until=None)
         reserve(counters, total(2), name="new")
 
-        settle(counters, "old", total(4))
+        commit(counters, "old", total(4))
 
         assert Reading(9, 2, True, 0, 0) == look(counters, total())
-        settle(counters, "new", total(1))
+        commit(counters, "new", total(1))
         assert Reading(8, 0, True, 0, 0) == look(counters, total())
 
     def test_a_dead_process_takes_nothing_from_a_new_total(self, counters, clock):
@@ -445,7 +454,7 @@ class CounterStoreContract:
         reserve(counters, total(5), name="one")
         counters.forget(["key:usd:2026-01"])
 
-        settle(counters, "one", total(4))
+        commit(counters, "one", total(4))
 
         assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
 
@@ -456,7 +465,7 @@ class CounterStoreContract:
         reserve(counters, total(5, until=until), name="one", lease=100)
         clock.advance(60)
 
-        settle(counters, "one", total(3, until=until))
+        commit(counters, "one", total(3, until=until))
 
         assert 4 == used(counters, total())
 
@@ -492,7 +501,7 @@ class CounterStoreContract:
         counters.seed("key:usd:2026-01", 7, until=None)
         assert Reading(6, 2, True, 0, 0) == look(counters, total())
 
-        settle(counters, "one", total(1))
+        commit(counters, "one", total(1))
 
         assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
         counters.seed("key:usd:2026-01", 7, until=None)
@@ -509,17 +518,17 @@ class CounterStoreContract:
 
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
         reserve(counters, total(2), name="new")
-        settle(counters, "old", total(4))
+        commit(counters, "old", total(4))
         assert Reading(9, 2, True, 0, 0) == look(counters, total())
 
-    def test_an_old_total_is_settled(self, counters, clock):
+    def test_an_old_total_is_committed(self, counters, clock):
         """Until somebody tells it anew nothing of it is lost."""
         counters.seed("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=10_000)
         clock.advance(3601)
 
-        settle(counters, "one", total(2))
-        settle(counters, "unheard of", total(3))
+        commit(counters, "one", total(2))
+        commit(counters, "unheard of", total(3))
 
         clock.advance(-3601)
         assert Reading(6, 0, True, 0, 0) == look(counters, total())
@@ -537,22 +546,22 @@ class CounterStoreContract:
     def test_settles_many_at_once(self, counters):
         """A batch of any size, of one counter or many."""
         counters.seed("key:usd:2026-01", 0, until=None)
-        claims = (window(1, None), level(1, None), total(2, None))
+        counter_requests = (window(1, None), level(1, None), total(2, None))
         names = [f"request {number}" for number in range(250)]
         for name in names:
-            reserve(counters, *claims, name=name)
+            reserve(counters, *counter_requests, name=name)
 
-        counters.settle([Settlement(name, (window(3), level(1), total(1))) for name in names])
+        counters.commit([Commit(name, (window(3), level(1), total(1))) for name in names])
 
-        assert [750, 0, 250] == [reading.used for reading in counters.look(claims).readings]
+        assert [750, 0, 250] == [reading.used for reading in counters.look(counter_requests).readings]
 
     def test_adds_the_truth_of_a_reservation_it_does_not_know(self, counters):
         """Of an emptied store: windows and known totals get what was used, levels nothing."""
         counters.seed("key:usd:2026-01", 1, until=None)
 
-        settle(counters, "unheard of", window(3), level(4), total(5), total(6, counter="unknown"))
+        commit(counters, "unheard of", window(3), level(4), total(5), total(6, counter="unknown"))
 
-        assert [3, 0, 6] == [used(counters, claim) for claim in (window(), level(), total())]
+        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
         assert ("unknown",) == reserve(counters, total(counter="unknown")).unknown
 
     def test_adds_the_truth_after_the_lease(self, counters, clock):
@@ -560,25 +569,25 @@ class CounterStoreContract:
         reserve(counters, window(3), name="one", lease=90)
         clock.advance(90)
 
-        settle(counters, "one", window(5))
+        commit(counters, "one", window(5))
 
         assert 5 == used(counters, window())
 
-    def test_what_a_settlement_does_not_name_was_not_used(self, counters):
+    def test_what_a_commit_does_not_name_was_not_used(self, counters):
         """Nothing that a request held stays behind when it has ended."""
         counters.seed("key:usd:2026-01", 1, until=None)
         reserve(counters, window(3), level(2), total(4), name="one")
 
-        settle(counters, "one", window(3))
+        commit(counters, "one", window(3))
 
-        assert [3, 0, 1] == [used(counters, claim) for claim in (window(), level(), total())]
+        assert [3, 0, 1] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
 
     def test_adds_what_was_not_claimed(self, counters):
         """A counter that came with the settlement alone is counted, too."""
         counters.seed("key:usd:2026-01", 1, until=None)
         reserve(counters, window(3), name="one")
 
-        settle(counters, "one", window(3), total(4))
+        commit(counters, "one", window(3), total(4))
 
         assert 5 == used(counters, total())
 
@@ -701,15 +710,17 @@ class CounterStoreContract:
     # Many at once
 
     @pytest.mark.parametrize("claim", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)])
-    def test_admits_exactly_the_limit(self, counters, elsewhere, claim):
+    def test_admits_exactly_the_limit(self, counters, elsewhere, counter_request):
         """Of thirty at once ten get in."""
         counters.seed("key:usd:2026-01", 0, until=None)
 
-        decisions = at_once(*(partial(reserve, store, claim) for store in (counters, elsewhere) for _ in range(15)))
+        decisions = at_once(
+            *(partial(reserve, store, counter_request) for store in (counters, elsewhere) for _ in range(15))
+        )
 
         assert 10 == sum(decision.admitted for decision in decisions)
 
-    def test_loses_nothing_when_many_settle_at_once(self, counters, elsewhere):
+    def test_loses_nothing_when_many_commit_at_once(self, counters, elsewhere):
         """Reservations and settlements of many threads add up."""
         counters.seed("key:usd:2026-01", 0, until=None)
 
@@ -717,7 +728,7 @@ class CounterStoreContract:
             for turn in range(10):
                 name = f"{worker}:{turn}"
                 reserve(store, window(5, None), level(1, None), total(5, None), name=name)
-                settle(store, name, window(2), level(), total(3))
+                commit(store, name, window(2), level(), total(3))
 
         at_once(*(partial(work, store, secrets.token_hex(4)) for _ in range(4) for store in (counters, elsewhere)))
 

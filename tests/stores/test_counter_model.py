@@ -12,9 +12,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
-from llmgateway.stores.redis_connection import RedisConnection
-from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision, Kind, Reading
+from llmgateway.stores.redis.connection import RedisConnection
+from llmgateway.stores.redis.counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
 from tests.conftest import Clock
 
@@ -35,7 +35,7 @@ class Entry:
 @dataclass
 class Held:
     ends_at: float
-    claims: tuple[Claim, ...]
+    counter_requests: tuple[CounterRequest, ...]
     epochs: dict[str, int]
     second: int
 
@@ -67,16 +67,16 @@ class Model:
 
     def held(self, counter: str) -> int:
         return sum(
-            claim.amount
+            counter_request.amount
             for held in self.running.values()
-            for claim in held.claims
-            if claim.counter == counter and held.epochs.get(counter) == self.epochs.get(counter)
+            for counter_request in held.counter_requests
+            if counter_request.counter == counter and held.epochs.get(counter) == self.epochs.get(counter)
         )
 
-    def used(self, claim: Claim) -> int:
-        if claim.kind == Kind.WINDOW:
-            return sum(self.seconds(claim.counter).values())
-        return self.spent.get(claim.counter, 0) + self.held(claim.counter)
+    def used(self, counter_request: CounterRequest) -> int:
+        if counter_request.kind == Kind.WINDOW:
+            return sum(self.seconds(counter_request.counter).values())
+        return self.spent.get(counter_request.counter, 0) + self.held(counter_request.counter)
 
     def free_at(self, counter: str, used: int, amount: int, limit: int) -> int:
         free_at = 0
@@ -86,85 +86,93 @@ class Model:
                 break
         return free_at
 
-    def read(self, claim: Claim) -> Reading:
-        used = self.used(claim)
-        fits = claim.limit is None or used + claim.amount <= claim.limit
-        if claim.kind != Kind.WINDOW:
-            return Reading(used, self.held(claim.counter), fits, 0, 0)
-        free_at = 0 if fits else self.free_at(claim.counter, used, claim.amount, claim.limit)
-        empty_at = max(self.seconds(claim.counter), default=-61) + 61
+    def read(self, counter_request: CounterRequest) -> Reading:
+        used = self.used(counter_request)
+        fits = counter_request.limit is None or used + counter_request.amount <= counter_request.limit
+        if counter_request.kind != Kind.WINDOW:
+            return Reading(used, self.held(counter_request.counter), fits, 0, 0)
+        free_at = (
+            0 if fits else self.free_at(counter_request.counter, used, counter_request.amount, counter_request.limit)
+        )
+        empty_at = max(self.seconds(counter_request.counter), default=-61) + 61
         return Reading(used, 0, fits, max(0, free_at - self.clock.now), max(0, empty_at - self.clock.now))
 
     def expire(self) -> None:
         self.running = {name: held for name, held in self.running.items() if held.ends_at > self.clock.now}
 
-    def reserve(self, name: str, claims: tuple[Claim, ...], lease: float) -> Decision:
+    def reserve(self, name: str, counter_requests: tuple[CounterRequest, ...], lease: float) -> Decision:
         self.expire()
-        unknown = self.unknown(claims)
+        unknown = self.unknown(counter_requests)
         if unknown:
             return Decision(admitted=False, readings=(), unknown=unknown)
-        plain = [self.read(claim) for claim in claims]
+        plain = [self.read(counter_request) for counter_request in counter_requests]
         readings = []
-        for claim, reading in zip(claims, plain, strict=True):
-            if claim.own and claim.limit is not None:
+        for counter_request, reading in zip(counter_requests, plain, strict=True):
+            if counter_request.own and counter_request.limit is not None:
                 elsewhere = all(
-                    other.fits for at, other in zip(claims, plain, strict=True) if not (at.own and at.limit is not None)
+                    other.fits
+                    for at, other in zip(counter_requests, plain, strict=True)
+                    if not (at.own and at.limit is not None)
                 )
-                reading = self.shared(claim, reading, elsewhere)
+                reading = self.shared(counter_request, reading, elsewhere)
             readings.append(reading)
         admitted = all(reading.fits for reading in readings)
         if admitted:
-            self.running[name] = Held(self.clock.now + lease, claims, dict(self.epochs), self.second)
-            for claim in claims:
-                if claim.kind == Kind.WINDOW:
-                    self.entries.append(Entry(name, claim.counter, self.second, claim.amount))
-                if claim.own and claim.limit is not None:
-                    self.waiting.pop((claim.counter, claim.own), None)
+            self.running[name] = Held(self.clock.now + lease, counter_requests, dict(self.epochs), self.second)
+            for counter_request in counter_requests:
+                if counter_request.kind == Kind.WINDOW:
+                    self.entries.append(Entry(name, counter_request.counter, self.second, counter_request.amount))
+                if counter_request.own and counter_request.limit is not None:
+                    self.waiting.pop((counter_request.counter, counter_request.own), None)
         return Decision(admitted=admitted, readings=tuple(readings))
 
-    def shared(self, claim: Claim, reading: Reading, fits_elsewhere: bool) -> Reading:
-        me, limit = (claim.counter, claim.own), claim.limit
+    def shared(self, counter_request: CounterRequest, reading: Reading, fits_elsewhere: bool) -> Reading:
+        me, limit = (counter_request.counter, counter_request.own), counter_request.limit
         self.asked[me] = max(self.asked.get(me, 0), self.second + 61)
         others = [
             waiting
             for who, waiting in self.waiting.items()
-            if who[0] == claim.counter and who != me and waiting[1] > self.second
+            if who[0] == counter_request.counter and who != me and waiting[1] > self.second
         ]
-        people = sum(who[0] == claim.counter and until > self.second for who, until in self.asked.items())
-        mine = sum(self.seconds(claim.own).values())
+        people = sum(who[0] == counter_request.counter and until > self.second for who, until in self.asked.items())
+        mine = sum(self.seconds(counter_request.own).values())
         below = mine < limit / people
         if not reading.fits:
             if below and fits_elsewhere:
-                free_at = self.free_at(claim.counter, reading.used, claim.amount, limit)
+                free_at = self.free_at(counter_request.counter, reading.used, counter_request.amount, limit)
                 until = max(free_at, self.second) + 5
-                self.waiting[me] = (claim.amount, until)
+                self.waiting[me] = (counter_request.amount, until)
                 self.asked[me] = max(self.asked[me], until)
             return reading
         kept = sum(amount for amount, _ in others)
-        if below or not others or reading.used + claim.amount + kept <= limit:
+        if below or not others or reading.used + counter_request.amount + kept <= limit:
             return reading
-        free_at = self.free_at(claim.counter, reading.used + kept, claim.amount, limit)
+        free_at = self.free_at(counter_request.counter, reading.used + kept, counter_request.amount, limit)
         free_at = min(free_at, max(until for _, until in others))
         return reading._replace(fits=False, wait=max(0, free_at - self.clock.now))
 
-    def settle(self, name: str, claims: tuple[Claim, ...]) -> None:
+    def commit(self, name: str, counter_requests: tuple[CounterRequest, ...]) -> None:
         self.expire()
         held = self.running.pop(name, None)
-        for claim in claims:
-            known = held is not None and claim.counter in {claimed.counter for claimed in held.claims}
-            if claim.kind == Kind.WINDOW and known:
+        for counter_request in counter_requests:
+            known = held is not None and counter_request.counter in {
+                claimed.counter for claimed in held.counter_requests
+            }
+            if counter_request.kind == Kind.WINDOW and known:
                 (entry,) = (
-                    entry for entry in self.entries if (entry.reservation, entry.counter) == (name, claim.counter)
+                    entry
+                    for entry in self.entries
+                    if (entry.reservation, entry.counter) == (name, counter_request.counter)
                 )
                 if self.second - entry.second <= 60:
-                    entry.amount = claim.amount
+                    entry.amount = counter_request.amount
                 else:
-                    rest = max(0, claim.amount - entry.amount)
-                    self.entries.append(Entry(name, claim.counter, self.second, rest))
-            elif claim.kind == Kind.WINDOW:
-                self.entries.append(Entry(name, claim.counter, self.second, claim.amount))
-            elif claim.kind == Kind.TOTAL and claim.counter in self.spent:
-                self.spent[claim.counter] += claim.amount
+                    rest = max(0, counter_request.amount - entry.amount)
+                    self.entries.append(Entry(name, counter_request.counter, self.second, rest))
+            elif counter_request.kind == Kind.WINDOW:
+                self.entries.append(Entry(name, counter_request.counter, self.second, counter_request.amount))
+            elif counter_request.kind == Kind.TOTAL and counter_request.counter in self.spent:
+                self.spent[counter_request.counter] += counter_request.amount
 
     def renew(self, names: list[str], lease: float) -> None:
         self.expire()
@@ -172,15 +180,19 @@ class Model:
             if name in self.running:
                 self.running[name].ends_at = self.clock.now + lease
 
-    def look(self, claims: tuple[Claim, ...]) -> Decision:
+    def look(self, counter_requests: tuple[CounterRequest, ...]) -> Decision:
         self.expire()
-        unknown = self.unknown(claims)
-        readings = () if unknown else tuple(self.read(claim) for claim in claims)
+        unknown = self.unknown(counter_requests)
+        readings = () if unknown else tuple(self.read(counter_request) for counter_request in counter_requests)
         admitted = not unknown and all(reading.fits for reading in readings)
         return Decision(admitted=admitted, readings=readings, unknown=unknown)
 
-    def unknown(self, claims: tuple[Claim, ...]) -> tuple[str, ...]:
-        return tuple(claim.counter for claim in claims if claim.kind == Kind.TOTAL and not self.knows(claim.counter))
+    def unknown(self, counter_requests: tuple[CounterRequest, ...]) -> tuple[str, ...]:
+        return tuple(
+            counter_request.counter
+            for counter_request in counter_requests
+            if counter_request.kind == Kind.TOTAL and not self.knows(counter_request.counter)
+        )
 
     def knows(self, counter: str) -> bool:
         if counter not in self.spent:
@@ -203,18 +215,22 @@ class Model:
 amounts = st.integers(0, 6)
 
 
-def request(person: str, amount: int, limits: list[int | None], wanted: set[str]) -> tuple[Claim, ...]:
+def request(person: str, amount: int, limits: list[int | None], wanted: set[str]) -> tuple[CounterRequest, ...]:
     """What one of the people wants of some of the counters; few choices, so that Hypothesis gets far."""
-    own = Claim(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=amount, limit=limits[0])
-    claims = [
+    own = CounterRequest(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=amount, limit=limits[0])
+    counter_requests = [
         own,
-        Claim(counter="all:tokens", kind=Kind.WINDOW, amount=amount, limit=limits[1], own=own.counter),
-        Claim(counter="all:requests", kind=Kind.WINDOW, amount=1, limit=limits[2], own=own.counter),
-        Claim(counter="all:parallel", kind=Kind.LEVEL, amount=1, limit=limits[0]),
-        Claim(counter="usd", kind=Kind.TOTAL, amount=amount, limit=limits[1]),
-        Claim(counter="requests", kind=Kind.TOTAL, amount=1, limit=limits[2]),
+        CounterRequest(counter="all:tokens", kind=Kind.WINDOW, amount=amount, limit=limits[1], own=own.counter),
+        CounterRequest(counter="all:requests", kind=Kind.WINDOW, amount=1, limit=limits[2], own=own.counter),
+        CounterRequest(counter="all:parallel", kind=Kind.LEVEL, amount=1, limit=limits[0]),
+        CounterRequest(counter="usd", kind=Kind.TOTAL, amount=amount, limit=limits[1]),
+        CounterRequest(counter="requests", kind=Kind.TOTAL, amount=1, limit=limits[2]),
     ]
-    return tuple(claim for claim in claims if claim is own or claim.counter in wanted)
+    return tuple(
+        counter_request
+        for counter_request in counter_requests
+        if counter_request is own or counter_request.counter in wanted
+    )
 
 
 REQUESTS = st.builds(
@@ -237,11 +253,11 @@ REQUESTS = st.builds(
 
 
 ALL = (
-    *(Claim(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=1, limit=3) for person in PEOPLE),
-    Claim(counter="all:tokens", kind=Kind.WINDOW, amount=2, limit=10),
-    Claim(counter="all:requests", kind=Kind.WINDOW, amount=2, limit=5),
-    Claim(counter="all:parallel", kind=Kind.LEVEL, amount=2, limit=10),
-    *(Claim(counter=counter, kind=Kind.TOTAL, amount=2, limit=10) for counter in TOTALS),
+    *(CounterRequest(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=1, limit=3) for person in PEOPLE),
+    CounterRequest(counter="all:tokens", kind=Kind.WINDOW, amount=2, limit=10),
+    CounterRequest(counter="all:requests", kind=Kind.WINDOW, amount=2, limit=5),
+    CounterRequest(counter="all:parallel", kind=Kind.LEVEL, amount=2, limit=10),
+    *(CounterRequest(counter=counter, kind=Kind.TOTAL, amount=2, limit=10) for counter in TOTALS),
 )
 
 
@@ -254,7 +270,7 @@ class Comparison(RuleBasedStateMachine):
         self.model = Model(self.clock)
         self.opened = ExitStack()
         self.store = open_store(self.opened, self.clock)
-        self.made: dict[str, tuple[Claim, ...]] = {}
+        self.made: dict[str, tuple[CounterRequest, ...]] = {}
         self.names = itertools.count()
 
     def teardown(self) -> None:
@@ -288,12 +304,14 @@ class Comparison(RuleBasedStateMachine):
         several=st.lists(st.tuples(REQUESTS, st.sampled_from([0, 0, 0.25, 5])), min_size=1, max_size=8),
         lease=st.sampled_from([0.5, 10, 90, 1000, 1000]),
     )
-    def reserve(self, several: list[tuple[tuple[Claim, ...], float]], lease: float) -> None:
-        for claims, seconds in several:
+    def reserve(self, several: list[tuple[tuple[CounterRequest, ...], float]], lease: float) -> None:
+        for counter_requests, seconds in several:
             name = f"request {next(self.names)}"
-            self.made[name] = claims
+            self.made[name] = counter_requests
 
-            assert self.model.reserve(name, claims, lease) == self.store.reserve(name, claims, lease=lease)
+            assert self.model.reserve(name, counter_requests, lease) == self.store.reserve(
+                name, counter_requests, lease=lease
+            )
             self.clock.advance(seconds)
 
     @rule(
@@ -312,14 +330,16 @@ class Comparison(RuleBasedStateMachine):
             self.reserve([(request(person, amount, limits, tokens), pause)], 1000)
 
     @rule(data=st.data(), amounts=st.lists(amounts, min_size=1, max_size=4), running=st.booleans())
-    def settle(self, data: Any, amounts: list[int], running: bool) -> None:
+    def commit(self, data: Any, amounts: list[int], running: bool) -> None:
         for amount in amounts:
             names = [name for name in self.made if not running or name in self.model.running]
             if names:
                 name = data.draw(st.sampled_from(names))
-                claims = tuple(claim._replace(amount=amount) for claim in self.made.pop(name))
-                self.model.settle(name, claims)
-                self.store.settle([Settlement(name, claims)])
+                counter_requests = tuple(
+                    counter_request._replace(amount=amount) for counter_request in self.made.pop(name)
+                )
+                self.model.commit(name, counter_requests)
+                self.store.commit([Commit(name, counter_requests)])
         self.look()
 
     @rule(data=st.data(), lease=st.sampled_from([0.5, 30, 1000]))

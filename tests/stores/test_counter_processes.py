@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from llmgateway.reservations import Claim, Kind
-from llmgateway.stores.redis_connection import RedisConnection
-from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.ratelimit.reservations import CounterRequest, Kind
+from llmgateway.stores.redis.connection import RedisConnection
+from llmgateway.stores.redis.counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, SQLiteCounters, SQLiteDatabase
 from tests.conftest import Clock
 from tests.stores.counter_contract import level, reserve, used
@@ -63,13 +63,13 @@ def serve(store, barrier, orders, clients):
     """A process of the crowd: whenever it is told a claim, all its clients ask for it at the same moment."""
     opened, counters = store[0](None, *store[1:])
 
-    def ask(claim):
+    def ask(counter_request):
         barrier.wait(30)
-        return reserve(counters, claim).admitted
+        return reserve(counters, counter_request).admitted
 
     with opened, ThreadPoolExecutor(clients) as threads:
-        for claim in iter(orders.recv, None):
-            orders.send(sum(threads.map(ask, [claim] * clients)))
+        for counter_request in iter(orders.recv, None):
+            orders.send(sum(threads.map(ask, [counter_request] * clients)))
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,9 @@ def crowd(store):
         worker.start()
         there.close()  # so that a worker that has failed is noticed
 
-    def ask(claim):
+    def ask(counter_request):
         for here, _ in pipes:
-            here.send(claim)
+            here.send(counter_request)
         return sum(here.recv() for here, _ in pipes)
 
     yield ask
@@ -109,18 +109,20 @@ def test_exactly_ten_of_fifty_get_in(store, crowd, kind, amount, limit):
     opened, counters = store[0](None, *store[1:])
     with opened:
         for repetition in range(10):
-            claim = Claim(counter=f"{kind}:{amount}:{repetition}", kind=kind, amount=amount, limit=limit)
+            counter_request = CounterRequest(
+                counter=f"{kind}:{amount}:{repetition}", kind=kind, amount=amount, limit=limit
+            )
             if kind == Kind.TOTAL:
-                counters.seed(claim.counter, 0, until=None)
+                counters.seed(counter_request.counter, 0, until=None)
 
-            assert 10 == crowd(claim)
-            assert 10 * amount == used(counters, claim)
+            assert 10 == crowd(counter_request)
+            assert 10 * amount == used(counters, counter_request)
 
 
-def hold(store, claim, held):
+def hold(store, counter_request, held):
     """A process that claims and then does nothing any more."""
     _, counters = store[0](Clock(), *store[1:])
-    assert reserve(counters, claim, lease=30).admitted
+    assert reserve(counters, counter_request, lease=30).admitted
     counters.flush()
     held.set()
     time.sleep(600)
@@ -128,9 +130,9 @@ def hold(store, claim, held):
 
 def test_what_a_killed_process_held_is_free_after_the_lease(store, clock):
     """Not before, not never."""
-    claim = level(10, counter=secrets.token_hex(8))
+    counter_request = level(10, counter=secrets.token_hex(8))
     held = SPAWN.Event()
-    process = SPAWN.Process(target=hold, args=(store, claim, held), daemon=True)
+    process = SPAWN.Process(target=hold, args=(store, counter_request, held), daemon=True)
     process.start()
     assert held.wait(30)
     process.kill()
@@ -138,8 +140,8 @@ def test_what_a_killed_process_held_is_free_after_the_lease(store, clock):
     opened, counters = store[0](clock, *store[1:])
 
     with opened:
-        assert not reserve(counters, claim).admitted
+        assert not reserve(counters, counter_request).admitted
         clock.advance(29.9)
-        assert not reserve(counters, claim).admitted
+        assert not reserve(counters, counter_request).admitted
         clock.advance(0.1)
-        assert reserve(counters, claim).admitted
+        assert reserve(counters, counter_request).admitted

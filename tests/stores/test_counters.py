@@ -11,8 +11,8 @@ import pytest
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.stores.fallback import FallbackCounters
-from llmgateway.stores.redis_connection import RedisConnection
-from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.stores.redis.connection import RedisConnection
+from llmgateway.stores.redis.counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
 from tests.servers import free_port, wait_until
 from tests.stores.counter_contract import CounterStoreContract, level, reserve, used, window
@@ -116,7 +116,7 @@ class TestOneTransaction:
         assert isinstance(failed.exception(), TypeError)
         assert before.result().admitted
         assert after.result().admitted
-        assert [2, 2] == [used(counters, claim) for claim in (window(), level())]
+        assert [2, 2] == [used(counters, counter_request) for counter_request in (window(), level())]
 
     def test_all_hear_that_the_store_is_away(self, counters, database):
         """None of them tries it once more: each would wait for as long."""

@@ -18,8 +18,8 @@ from pymongo.errors import AutoReconnect, BulkWriteError
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import UsageLog
 from llmgateway.records import Batch, Outcome, UsageRecord, UsageRow
-from llmgateway.stores.mongo import MongoDatabase
-from llmgateway.stores.mongo_usage import MongoUsageLog
+from llmgateway.stores.mongo.database import MongoDatabase
+from llmgateway.stores.mongo.usage import MongoUsageLog
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
 from tests.stores.contract import NEW_YEAR, usage
 

@@ -13,14 +13,14 @@ import pytest
 import redis
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.reservations import Reading, Settlement
+from llmgateway.ratelimit.reservations import Commit, Reading
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.fallback import FallbackCounters
-from llmgateway.stores.redis_connection import RedisConnection
-from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.stores.redis.connection import RedisConnection
+from llmgateway.stores.redis.counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
 from tests.servers import RedisServer, listening, wait_until
-from tests.stores.counter_contract import level, look, reserve, settle, shared, total, used, window
+from tests.stores.counter_contract import commit, level, look, reserve, shared, total, used, window
 
 USD = "key:usd:2026-01"
 
@@ -67,9 +67,9 @@ class TestEmptied:
 
         assert (USD,) == reserve(counters, window(1), total(1)).unknown
         counters.seed(USD, 4, until=None)
-        settle(counters, "one", window(3), level(), total(2))
+        commit(counters, "one", window(3), level(), total(2))
 
-        assert [3, 0, 6] == [used(counters, claim) for claim in (window(), level(), total())]
+        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
 
     def test_scripts_are_sent_again(self, counters, client):
         """A Redis that has forgotten the scripts, as after a restart, gets them once more."""
@@ -98,7 +98,7 @@ class TestInRedis:
         counters.seed("with an end", 3, until=int(clock.now) + 1000)
         for own in ("ada", "bob"):
             reserve(counters, *shared(own, 10), level(), total(), total(counter="with an end"), name=own)
-        settle(counters, "ada", *shared("ada"))
+        commit(counters, "ada", *shared("ada"))
         reserve(counters, level(), total(), total(counter="with an end"))
 
         kept = {name.decode().split(":", 2)[2]: client.ttl(name) for name in client.scan_iter()}
@@ -141,8 +141,8 @@ class TestInRedis:
                 counters.renew(["one"], lease=30)
                 clock.advance(30)
                 assert reserve(counters, level(10), total(10), name="two").admitted
-                settle(counters, "two", level(), total(3))
-                assert [0, 3] == [used(counters, claim) for claim in (level(), total())]
+                commit(counters, "two", level(), total(3))
+                assert [0, 3] == [used(counters, counter_request) for counter_request in (level(), total())]
                 counters.forget([USD, "another"])
         finally:
             server.remove()
@@ -201,22 +201,22 @@ class TestLostAnswers:
         assert reserve(counters, window(6), level(6), total(6), name="one").admitted
 
         assert not lose.is_set()
-        assert [6, 6, 6] == [used(counters, claim) for claim in (window(), level(), total())]
-        settle(counters, "one", window(1), level(), total(1))
-        assert [1, 0, 1] == [used(counters, claim) for claim in (window(), level(), total())]
+        assert [6, 6, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        commit(counters, "one", window(1), level(), total(1))
+        assert [1, 0, 1] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
 
-    def test_a_settlement_counts_once(self, way):
+    def test_a_commit_counts_once(self, way):
         """The repeated one finds that it has been done."""
         counters, lose = way
         counters.seed(USD, 0, until=None)
         reserve(counters, window(6), level(6), total(6), name="one")
-        settle(counters, "another", window(0))
+        commit(counters, "another", window(0))
         lose.set()
 
-        settle(counters, "one", window(4), level(), total(4))
+        commit(counters, "one", window(4), level(), total(4))
 
         assert not lose.is_set()
-        assert [4, 0, 4] == [used(counters, claim) for claim in (window(), level(), total())]
+        assert [4, 0, 4] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
 
 
 class TestOutage:
@@ -237,9 +237,9 @@ class TestOutage:
         host.seed(USD, 3, until=None)
         assert reserve(host, total(), level(), name="one").admitted
         host.renew(["one", "another"], lease=10)
-        host.settle([Settlement("one", (total(2),)), Settlement("another", (window(2),))])
+        host.commit([Commit("one", (total(2),)), Commit("another", (window(2),))])
         host.forget(["group:usd"])
-        assert [5, 2, 0] == [used(host, claim) for claim in (total(), window(), level())]
+        assert [5, 2, 0] == [used(host, counter_request) for counter_request in (total(), window(), level())]
 
     def test_shared_counting_comes_back(self, host, other_host, own_redis, clock, caplog):
         """When Redis is back everybody counts together again, and the log says so once."""
@@ -264,7 +264,7 @@ class TestOutage:
         assert (USD,) == reserve(host, total()).unknown  # this process never knew
         host.seed(USD, 3, until=None)
         reserve(host, total(5), name="one")
-        settle(host, "one", total(4))
+        commit(host, "one", total(4))
         assert 7 == used(host, total())
         own_redis.start()
         clock.advance(1)
@@ -287,12 +287,12 @@ class TestOutage:
 
         assert (USD,) == reserve(host, total()).unknown
 
-    def test_a_settlement_that_did_not_arrive_makes_totals_unknown(self, host, other_host, own_redis, clock):
+    def test_a_commit_that_did_not_arrive_makes_totals_unknown(self, host, other_host, own_redis, clock):
         """What was reserved in Redis and ended without it: the total is told anew, the level comes with the lease."""
         host.seed(USD, 3, until=None)
         reserve(host, total(5), level(5), window(5), name="one", lease=30)
         own_redis.kill()
-        settle(host, "one", total(4), level(), window(4))
+        commit(host, "one", total(4), level(), window(4))
         assert 4 == used(host, window())
         own_redis.start()
         clock.advance(1)
@@ -313,12 +313,12 @@ class TestOutage:
         host.seed(USD, 3, until=None)
         host.renew(["one"], lease=1000)
 
-        settle(host, "one", total(4), level(), window(4))
+        commit(host, "one", total(4), level(), window(4))
 
         assert Reading(7, 0, True, 0, 0) == look(other_host, total())
-        assert [0, 0] == [used(other_host, claim) for claim in (level(), window())]
+        assert [0, 0] == [used(other_host, counter_request) for counter_request in (level(), window())]
         own_redis.kill()
-        assert [0, 4] == [used(host, claim) for claim in (level(), window())]
+        assert [0, 4] == [used(host, counter_request) for counter_request in (level(), window())]
 
     def test_totals_to_forget_are_kept_in_mind(self, host, other_host, own_redis, clock):
         """What an admin made unknown while Redis was away is unknown when it is back."""

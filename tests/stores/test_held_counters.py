@@ -17,7 +17,7 @@ from functools import partial
 import pytest
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.reservations import WINDOW_SECONDS, Reading, Settlement
+from llmgateway.ratelimit.reservations import WINDOW_SECONDS, Commit, Reading
 from llmgateway.settings import Settings
 from llmgateway.stores import open_stores
 from llmgateway.stores import sqlite as sqlite_stores
@@ -27,7 +27,7 @@ from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, MemoryDatabase, SQL
 from llmgateway.stores.sqlite.counters import COMPANY_SECONDS
 from tests.conftest import Clock
 from tests.servers import wait_until
-from tests.stores.counter_contract import level, look, reserve, settle, shared, total, used, window
+from tests.stores.counter_contract import commit, level, look, reserve, shared, total, used, window
 
 SPAWN = multiprocessing.get_context("spawn")
 DAY = 24 * 3600
@@ -93,54 +93,56 @@ class TestTransactions:
             name = f"request {number}"
             assert reserve(counters, *shared("ada", limit=100), level(limit=100), total(limit=100), name=name).admitted
             counters.renew([name], lease=30)
-            settle(counters, name, *shared("ada"), level(), total())
+            commit(counters, name, *shared("ada"), level(), total())
 
-        assert [20, 20, 0, 23] == [used(counters, claim) for claim in (*shared("ada"), level(), total())]
+        assert [20, 20, 0, 23] == [
+            used(counters, counter_request) for counter_request in (*shared("ada"), level(), total())
+        ]
         assert 1 == database.transactions
 
     def test_needs_no_statement_for_what_is_known(self, database, counters):
         """A statement lets go of Python's lock, and other threads take it."""
         counters.seed("key:usd:2026-01", 3, until=None)
-        claims = (*shared("ada", limit=100), level(limit=100), total(limit=100))
-        reserve(counters, *claims, name="one")
+        counter_requests = (*shared("ada", limit=100), level(limit=100), total(limit=100))
+        reserve(counters, *counter_requests, name="one")
         statements = []
         counters._queue().ledger.connection.set_trace_callback(statements.append)
 
-        reserve(counters, *claims, name="two")
-        counters.settle([Settlement("one", claims), Settlement("two", claims)])
+        reserve(counters, *counter_requests, name="two")
+        counters.commit([Commit("one", counter_requests), Commit("two", counter_requests)])
 
         assert [] == statements
 
     def test_reads_nothing_again_that_it_has_known_in_another_second(self, database, counters, clock):
         """Many keys ask once in a second; what each has used in the minute before is in memory all the same."""
         counters.seed("key:usd:2026-01", 3, until=None)
-        claims = (window(limit=100), level(limit=100), total(limit=100))
-        reserve(counters, *claims, name="one")
+        counter_requests = (window(limit=100), level(limit=100), total(limit=100))
+        reserve(counters, *counter_requests, name="one")
         clock.advance(1)
-        reserve(counters, *claims, name="two")
+        reserve(counters, *counter_requests, name="two")
         statements = []
         counters._queue().ledger.connection.set_trace_callback(statements.append)
 
         for name in ("three", "four"):
             clock.advance(1)
-            reserve(counters, *claims, name=name)
+            reserve(counters, *counter_requests, name=name)
         assert [] == [statement for statement in statements if statement.startswith("SELECT name, numbers")]
-        assert [4, 4, 7] == [used(counters, claim) for claim in claims]
+        assert [4, 4, 7] == [used(counters, counter_request) for counter_request in counter_requests]
 
     def test_knows_no_more_of_another_second_than_the_file(self, database, counters, clock):
         """What is forgotten is gone from memory, what is too old there is too old, and windows move."""
         counters.seed("key:usd:2026-01", 3, until=None)
-        claims = (window(limit=100), level(limit=100), total(limit=100))
-        counters.reserve("one", claims, lease=10 * DAY)
+        counter_requests = (window(limit=100), level(limit=100), total(limit=100))
+        counters.reserve("one", counter_requests, lease=10 * DAY)
         clock.advance(1)
-        used(counters, claims[0])
+        used(counters, counter_requests[0])
 
         counters.forget(["key:usd:2026-01"])
-        assert ("key:usd:2026-01",) == counters.look([claims[2]]).unknown
+        assert ("key:usd:2026-01",) == counters.look([counter_requests[2]]).unknown
         clock.advance(WINDOW_SECONDS)
-        assert [0, 1] == [used(counters, claim) for claim in claims[:2]]
+        assert [0, 1] == [used(counters, counter_request) for counter_request in counter_requests[:2]]
         clock.advance(DAY + 2)
-        assert 0 == used(counters, claims[1])
+        assert 0 == used(counters, counter_requests[1])
 
     def test_a_second_is_the_longest(self, database, counters, clock):
         """Windows move with the second."""
@@ -177,7 +179,7 @@ class TestTransactions:
 
         with opened(path, clock) as elsewhere:
             wait_until(lambda: counters._queue().opened is None, what="a commit")
-            assert [4, 2] == [used(elsewhere, claim) for claim in (window(), level())]
+            assert [4, 2] == [used(elsewhere, counter_request) for counter_request in (window(), level())]
 
     def test_is_kept_when_it_is_flushed(self, path, counters, clock):
         """Before a process ends."""
@@ -186,7 +188,7 @@ class TestTransactions:
         counters.flush()
 
         with opened(path, clock) as elsewhere:
-            assert [4, 2] == [used(elsewhere, claim) for claim in (window(), level())]
+            assert [4, 2] == [used(elsewhere, counter_request) for counter_request in (window(), level())]
 
     def test_is_kept_when_the_database_is_closed(self, path, database, counters, clock):
         """And counting goes on with the next call."""
@@ -208,10 +210,10 @@ class TestTransactions:
         clock.advance(30)
         assert 2 == used(counters, level())
 
-        settle(counters, "one", window(1), level())
+        commit(counters, "one", window(1), level())
         database.close()
 
-        assert [1, 0] == [used(counters, claim) for claim in (window(), level())]
+        assert [1, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
         clock.advance(30)
         assert 0 == used(counters, level())
 
@@ -240,8 +242,10 @@ class TestMistakes:
                 reserve(counters, window(1), level(1), wrong, name="wrong")
 
         database.close()
-        assert [1, 1, 0] == [used(counters, claim) for claim in (window(), level(), window(counter="wrong"))]
-        settle(counters, "right", window(1), level())
+        assert [1, 1, 0] == [
+            used(counters, counter_request) for counter_request in (window(), level(), window(counter="wrong"))
+        ]
+        commit(counters, "right", window(1), level())
         assert 0 == used(counters, level())
 
     def test_a_share_of_nothing_changes_nothing(self, database, counters):
@@ -249,22 +253,22 @@ class TestMistakes:
         with pytest.raises(TypeError):
             reserve(counters, window(1), *shared("ada"), window(1, counter="all", own="not claimed"))
 
-        assert [0, 0, 0] == [used(counters, claim) for claim in (window(), *shared("ada"))]
+        assert [0, 0, 0] == [used(counters, counter_request) for counter_request in (window(), *shared("ada"))]
 
-    def test_a_wrong_settlement_changes_nothing(self, database, counters):
+    def test_a_wrong_commit_changes_nothing(self, database, counters):
         """Of none that came with it, for they are settled again, one by one."""
         for name in ("right", "wrong"):
             reserve(counters, window(3), level(1), name=name)
-        right = Settlement("right", (window(1), level()))
+        right = Commit("right", (window(1), level()))
 
         with pytest.raises(TypeError):
-            counters.settle([right, Settlement("wrong", (window(1), level(), window(0.5, counter="wrong")))])
+            counters.commit([right, Commit("wrong", (window(1), level(), window(0.5, counter="wrong")))])
 
-        assert [6, 2] == [used(counters, claim) for claim in (window(), level())]
-        counters.settle([right])
-        counters.settle([Settlement("wrong", (window(2), level()))])
+        assert [6, 2] == [used(counters, counter_request) for counter_request in (window(), level())]
+        counters.commit([right])
+        counters.commit([Commit("wrong", (window(2), level()))])
         database.close()
-        assert [3, 0] == [used(counters, claim) for claim in (window(), level())]
+        assert [3, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
 
 
 class TestCompany:
@@ -295,12 +299,12 @@ class TestCompany:
         counters.flush()
         with opened(path, clock) as elsewhere:
             reserve(elsewhere, window(1), name="two")
-            settle(elsewhere, "one", window(2), level())
+            commit(elsewhere, "one", window(2), level())
 
-        assert [3, 0] == [used(counters, claim) for claim in (window(), level())]
+        assert [3, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
 
         assert counters._queue().opened is None
-        settle(counters, "one", window(2))
+        commit(counters, "one", window(2))
         assert 5 == used(counters, window())
 
     def test_the_clock_may_be_put_back(self, path, counters, clock):
@@ -335,7 +339,9 @@ class TestCompany:
             theirs = tell.recv()
             busy.join(30)
 
-            assert [theirs + 50] * 2 == [used(counters, claim) for claim in (window(limit=None), level(limit=None))]
+            assert [theirs + 50] * 2 == [
+                used(counters, counter_request) for counter_request in (window(limit=None), level(limit=None))
+            ]
         assert theirs > 50
         assert sorted(waits)[25] < 1
 
@@ -375,7 +381,7 @@ def test_what_a_killed_process_held_was_never_claimed(path, clock):
     process.join(30)
 
     with opened(path, clock) as counters:
-        assert [2, 0] == [used(counters, claim) for claim in (window(), level())]
+        assert [2, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
         assert reserve(counters, level(10)).admitted
 
 
@@ -423,13 +429,13 @@ class TestForks:
             try:
                 refused = not reserve(counters, window(7)).admitted
                 status = int(not (refused and reserve(counters, window(2), level(6)).admitted))
-                settle(counters, "one", window(4), level())
+                commit(counters, "one", window(4), level())
                 counters.flush()
             finally:
                 os._exit(status)
 
         assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert [6, 6] == [used(counters, claim) for claim in (window(), level())]
+        assert [6, 6] == [used(counters, counter_request) for counter_request in (window(), level())]
 
     def test_a_process_forks_under_load(self, database, clock):
         """Whatever its threads are at, nothing is lost and nobody waits for ever."""
@@ -456,7 +462,7 @@ class TestForks:
             for one in work:
                 one.result(30)
 
-        assert [800, 5] == [used(counters, claim) for claim in (window(limit=None), level())]
+        assert [800, 5] == [used(counters, counter_request) for counter_request in (window(limit=None), level())]
 
 
 class TestExit:
@@ -485,11 +491,11 @@ class TestFullDisk:
         other = total(limit=100, counter="key:usd:2026-02")
         with closing(FailingDatabase(path)) as database:
             counters = SQLiteCounters(database, clock=clock, held_seconds=NEVER)
-            for claim in (total(limit=100), other):
-                counters.seed(claim.counter, 0, until=None)
+            for counter_request in (total(limit=100), other):
+                counters.seed(counter_request.counter, 0, until=None)
             reserve(counters, total(5, limit=100), name="lost", lease=90)
             counters.flush()
-            settle(counters, "lost", total(90))
+            commit(counters, "lost", total(90))
             for database.fails in (True, True, False):
                 counters.flush()
                 with suppress(StoreUnavailable):
@@ -550,14 +556,14 @@ def fill(path, report):
                 used(host, window()),
             ]
             seen["still held"] = is_held()
-            settle(host, "alone", window(4))
+            commit(host, "alone", window(4))
             seen["settled alone"] = used(host, window())
         clock.advance(1)
         seen["back"] = [used(host, window()), 0]
         reserve(host, window(1))
         seen["back"][1] = used(host, window())
         seen["held again"] = is_held()
-        settle(host, "lost", window(2), level())
+        commit(host, "lost", window(2), level())
         seen["settled"] = look(host, window())
     report.send(seen)
 

@@ -19,11 +19,11 @@ import pytest
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
 from llmgateway.records import Outcome, Prompt, UsageRecord
-from llmgateway.stores.mongo import MongoDatabase, check_url
-from llmgateway.stores.mongo_audit import MongoAuditLog
-from llmgateway.stores.mongo_keys import MongoKeys
-from llmgateway.stores.mongo_organisation import MongoOrganisation
-from llmgateway.stores.mongo_usage import MongoUsageLog
+from llmgateway.stores.mongo.audit import MongoAuditLog
+from llmgateway.stores.mongo.database import MongoDatabase, check_url
+from llmgateway.stores.mongo.keys import MongoKeys
+from llmgateway.stores.mongo.organisation import MongoOrganisation
+from llmgateway.stores.mongo.usage import MongoUsageLog
 from llmgateway.stores.sums import SUMS
 from tests.servers import PASSWORD, USER, free_port, wait_until
 from tests.stores.contract import (

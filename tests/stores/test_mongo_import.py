@@ -12,8 +12,8 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.stores.mongo import MongoDatabase
-from llmgateway.stores.mongo_keys import MongoKeys
+from llmgateway.stores.mongo.database import MongoDatabase
+from llmgateway.stores.mongo.keys import MongoKeys
 from tests.stores.contract import key
 from tests.stores.test_exactly_once import FaultyMongo
 

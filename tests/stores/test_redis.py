@@ -17,10 +17,10 @@ import redis
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Prices, Prompt
-from llmgateway.stores.mongo import MongoDatabase
-from llmgateway.stores.mongo_keys import MongoKeys
-from llmgateway.stores.mongo_organisation import MongoOrganisation
-from llmgateway.stores.redis import RedisCache, RedisKeys, RedisOrganisation
+from llmgateway.stores.mongo.database import MongoDatabase
+from llmgateway.stores.mongo.keys import MongoKeys
+from llmgateway.stores.mongo.organisation import MongoOrganisation
+from llmgateway.stores.redis.cache import RedisCache, RedisKeys, RedisOrganisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.servers import PASSWORD, free_port
 from tests.stores.contract import (

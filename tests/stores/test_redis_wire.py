@@ -14,8 +14,8 @@ import redis
 
 from llmgateway import syscalls
 from llmgateway.errors import StoreUnavailable
-from llmgateway.stores.redis_connection import RedisConnection
-from llmgateway.stores.redis_counters import RedisCounters
+from llmgateway.stores.redis.connection import RedisConnection
+from llmgateway.stores.redis.counters import RedisCounters
 from tests.certificates import make_certificate
 from tests.servers import PASSWORD, listening, wait_until
 from tests.stores.contract import at_once

@@ -13,13 +13,13 @@ from contextlib import closing
 import pytest
 
 from llmgateway.records import Batch, Group, Limits, Prices
+from llmgateway.stores.cached_keys import CachedKeys
 from llmgateway.stores.circuit import Circuit
-from llmgateway.stores.remembered import RememberedKeys
 from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 from llmgateway.stores.sqlite.stamp import BELIEVED_SECONDS, Stamp
 from tests import ROOT
 from tests.stores.contract import LATER, NEW_YEAR, KeyStoreContract, audit, key, usage
-from tests.stores.test_remembered import Failing
+from tests.stores.test_cached_keys import Failing
 
 BEGINNING = """
 import os, signal, sys
@@ -87,7 +87,7 @@ def store(database):
 
 @pytest.fixture
 def remembered(store, stamp):
-    return RememberedKeys(store, circuit=None, state=stamp.read)
+    return CachedKeys(store, circuit=None, state=stamp.read)
 
 
 class TestStampedKeys(KeyStoreContract):
@@ -96,7 +96,7 @@ class TestStampedKeys(KeyStoreContract):
     @pytest.fixture
     def keys(self, database, clock):
         circuit = Circuit("the store", retry_after=1, clock=clock)
-        return RememberedKeys(SQLiteKeys(database), circuit=circuit, state=database.stamp.read)
+        return CachedKeys(SQLiteKeys(database), circuit=circuit, state=database.stamp.read)
 
     @pytest.fixture
     def elsewhere(self, elsewhere):
@@ -136,7 +136,7 @@ class TestMemory:
 
     def test_is_bounded(self, store, stamp):
         """However many keys are used, so many are kept; those that are not are looked up, right as ever."""
-        remembered = RememberedKeys(store, circuit=None, state=stamp.read, limit=10)
+        remembered = CachedKeys(store, circuit=None, state=stamp.read, limit=10)
         many = [key(number) for number in range(50)]
         remembered.add_all(many)
 

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from llmgateway.keys import digest
+from llmgateway.accounts.keys import digest
 
 from .conftest import ADMIN_KEY
 

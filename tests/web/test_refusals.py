@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmgateway.web import examples
-from llmgateway.web.refusals import REFUSALS
+from llmgateway.web.error_docs import REFUSALS
 
 from .conftest import MAX_BODY_BYTES
 

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from llmgateway.background import Background
 from llmgateway.clock import Clock
 from llmgateway.errors import StoreUnavailable
-from llmgateway.reservations import Claim, Decision, Proof, Settlement
+from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision
 
 from .ledger import Ledger
 
@@ -29,7 +29,7 @@ HELD_SECONDS = 0.05
 after all, and of which the claims are gone when a process is killed."""
 COMPANY_SECONDS = 60.0
 """How long after the last sign of another process nothing is kept open."""
-SETTLED_AT_ONCE = 100
+COMMITTED_AT_ONCE = 100
 """Settlements of one turn, so that those who reserve do not wait long."""
 JOBS_AT_ONCE = 100
 """What one turn does for the threads that wait for it."""
@@ -118,22 +118,18 @@ class SQLiteCounters:
         self._background = Background("counters", self._end_soon, seconds=held_seconds)
         database.before_closing(self.flush)
 
-    def reserve(
-        self, reservation: str, claims: Sequence[Claim], *, lease: float, proof: Proof | None = None
-    ) -> Decision:
-        if proof is not None:  # keys are not kept here
-            return Decision(admitted=False, readings=(), proven=False)
-        return self._do(lambda ledger: ledger.reserve(reservation, claims, lease=lease), claims)
+    def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
+        return self._do(lambda ledger: ledger.reserve(reservation, counter_requests, lease=lease), counter_requests)
 
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        for start in range(0, len(settlements), SETTLED_AT_ONCE):
-            self._settle(settlements[start : start + SETTLED_AT_ONCE])
+    def commit(self, commits: Sequence[Commit]) -> None:
+        for start in range(0, len(commits), COMMITTED_AT_ONCE):
+            self._commit(commits[start : start + COMMITTED_AT_ONCE])
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
         self._do(lambda ledger: ledger.renew(reservations, lease=lease))
 
-    def look(self, claims: Sequence[Claim]) -> Decision:
-        return self._do(lambda ledger: ledger.look(claims), claims)
+    def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
+        return self._do(lambda ledger: ledger.look(counter_requests), counter_requests)
 
     def seed(self, counter: str, used: int, *, until: int | None) -> None:
         self._do(lambda ledger: ledger.seed(counter, used, until=until))
@@ -156,16 +152,22 @@ class SQLiteCounters:
         self.flush()
         return False  # the next transaction asks for it
 
-    def _settle(self, settlements: Sequence[Settlement]) -> None:
+    def _commit(self, commits: Sequence[Commit]) -> None:
         self._do(
-            lambda ledger: ledger.settle(settlements),
-            [claim for settlement in settlements for claim in settlement.claims],
-            ending=[settlement.reservation for settlement in settlements],
+            lambda ledger: ledger.commit(commits),
+            [counter_request for commit in commits for counter_request in commit.counter_requests],
+            ending=[commit.reservation for commit in commits],
         )
 
-    def _do(self, work: Callable[[Ledger], T] | None, claims: Sequence[Claim] = (), *, ending: Sequence[str] = ()) -> T:
+    def _do(
+        self,
+        work: Callable[[Ledger], T] | None,
+        counter_requests: Sequence[CounterRequest] = (),
+        *,
+        ending: Sequence[str] = (),
+    ) -> T:
         queue = self._queue()
-        job = _Job(work, claims, ending)
+        job = _Job(work, counter_requests, ending)
         queue.jobs.append(job)  # type: ignore[arg-type]
         self._work(queue)
         while not job.is_done(timeout=1.0):  # it is, unless another thread is at it; or was, and has been interrupted
@@ -326,11 +328,13 @@ class _Queue:
 class _Job(Generic[T]):
     """What one thread wants done, and what came of it. Without any work: that what was done so far be kept."""
 
-    __slots__ = ("_ended", "_result", "claims", "ending", "error", "work")
+    __slots__ = ("_ended", "_result", "counter_requests", "ending", "error", "work")
 
-    def __init__(self, work: Callable[[Ledger], T] | None, claims: Sequence[Claim], ending: Sequence[str]) -> None:
+    def __init__(
+        self, work: Callable[[Ledger], T] | None, counter_requests: Sequence[CounterRequest], ending: Sequence[str]
+    ) -> None:
         self.work = work
-        self.claims = claims
+        self.counter_requests = counter_requests
         self.ending = ending
         self.error: BaseException | None = None
         self._result: T | None = None
@@ -364,4 +368,6 @@ def _prepare(jobs: Sequence[_Job[object]], ledger: Ledger) -> None:
     """Read at once what each would read alone. If one of them is wrong, it finds out alone, too."""
     with suppress(KeyError, ValueError):
         ledger.fetch([reservation for job in jobs for reservation in job.ending])
-        ledger.load((claim.counter, claim.kind) for job in jobs for claim in job.claims)
+        ledger.load(
+            (counter_request.counter, counter_request.kind) for job in jobs for counter_request in job.counter_requests
+        )

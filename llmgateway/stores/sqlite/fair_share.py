@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from llmgateway.reservations import WINDOW_SECONDS, Claim, Reading
+from llmgateway.ratelimit.reservations import WINDOW_SECONDS, CounterRequest, Reading
 
 from .tallies import Window
 
@@ -37,19 +37,26 @@ class FairShare:
         }
 
     def judge(
-        self, claim: Claim, reading: Reading, shared: Window, own: Window, *, now: float, fits_elsewhere: bool
+        self,
+        counter_request: CounterRequest,
+        reading: Reading,
+        shared: Window,
+        own: Window,
+        *,
+        now: float,
+        fits_elsewhere: bool,
     ) -> Reading:
         """What *claim* gets to hear, which without the others would be *reading*."""
-        self._count(claim, until=self._second + WINDOW_SECONDS + 1)
-        waiting = self._others_waiting(claim) if self._waiting else []
+        self._count(counter_request, until=self._second + WINDOW_SECONDS + 1)
+        waiting = self._others_waiting(counter_request) if self._waiting else []
         if reading.fits and not waiting:
             return reading  # nearly always
-        limit = claim.limit or 0
+        limit = counter_request.limit or 0
         below = own.used * self._sharing() < limit
-        surplus = shared.used + claim.amount - limit
+        surplus = shared.used + counter_request.amount - limit
         if not reading.fits:
             if below and fits_elsewhere:
-                self._wait(claim, until=max(shared.leaves_at(surplus), self._second) + PATIENCE)
+                self._wait(counter_request, until=max(shared.leaves_at(surplus), self._second) + PATIENCE)
             return reading
         surplus += sum(amount for amount, _ in waiting)
         if below or surplus <= 0:
@@ -57,13 +64,15 @@ class FairShare:
         free_at = min(shared.leaves_at(surplus), max(until for _, until in waiting))
         return reading._replace(fits=False, wait=max(0.0, free_at - now))
 
-    def admit(self, claim: Claim) -> None:
+    def admit(self, counter_request: CounterRequest) -> None:
         """Let the one who asked wait no more."""
-        if self._waiting.pop(claim.own or "", None):
-            self._connection.execute("DELETE FROM waiting WHERE counter = ? AND own = ?", (self._counter, claim.own))
+        if self._waiting.pop(counter_request.own or "", None):
+            self._connection.execute(
+                "DELETE FROM waiting WHERE counter = ? AND own = ?", (self._counter, counter_request.own)
+            )
 
-    def _count(self, claim: Claim, *, until: int) -> None:
-        who = (self._counter, claim.own or "")
+    def _count(self, counter_request: CounterRequest, *, until: int) -> None:
+        who = (self._counter, counter_request.own or "")
         if self._asked.get(who, 0) >= until:
             return
         self._connection.execute(
@@ -79,14 +88,14 @@ class FairShare:
         ).fetchone()
         return int(found[0])
 
-    def _others_waiting(self, claim: Claim) -> list[tuple[int, int]]:
-        return [entry for own, entry in self._waiting.items() if own != claim.own and entry[1] > self._second]
+    def _others_waiting(self, counter_request: CounterRequest) -> list[tuple[int, int]]:
+        return [entry for own, entry in self._waiting.items() if own != counter_request.own and entry[1] > self._second]
 
-    def _wait(self, claim: Claim, *, until: int) -> None:
-        self._count(claim, until=until)
+    def _wait(self, counter_request: CounterRequest, *, until: int) -> None:
+        self._count(counter_request, until=until)
         self._connection.execute(
             "INSERT INTO waiting VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET amount = excluded.amount, until = excluded.until",
-            (self._counter, claim.own, claim.amount, until),
+            (self._counter, counter_request.own, counter_request.amount, until),
         )
-        self._waiting[claim.own or ""] = (claim.amount, until)
+        self._waiting[counter_request.own or ""] = (counter_request.amount, until)

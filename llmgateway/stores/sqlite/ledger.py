@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import orjson
 
-from llmgateway.reservations import Claim, Decision, Kind, Reading, Settlement
+from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision, Kind, Reading
 
 from .fair_share import FairShare
 from .rows import insert, places, some_at_once
@@ -67,38 +67,43 @@ class Ledger:
 
     # What the counters are asked
 
-    def reserve(self, reservation: str, claims: Sequence[Claim], *, lease: float) -> Decision:
-        _check(claims)
-        tallies = self._found(claims)
-        shared = _shared(claims)
-        decision = self._judge(claims, tallies, shared)
-        if decision.admitted and claims:
+    def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
+        _check(counter_requests)
+        tallies = self._found(counter_requests)
+        shared = _shared(counter_requests)
+        decision = self._judge(counter_requests, tallies, shared)
+        if decision.admitted and counter_requests:
             held = [
-                (claim.counter, claim.kind, claim.amount, tally.claim(claim))
-                for claim, tally in zip(claims, tallies, strict=True)
+                (
+                    counter_request.counter,
+                    counter_request.kind,
+                    counter_request.amount,
+                    tally.counter_request(counter_request),
+                )
+                for counter_request, tally in zip(counter_requests, tallies, strict=True)
             ]
-            self._changed.update([claim.counter for claim in claims])
+            self._changed.update([counter_request.counter for counter_request in counter_requests])
             self._leases[reservation] = _Lease(self.now + lease, held)
             self._unwritten.add(reservation)
-            for _, claim in shared:
-                self._share(claim).admit(claim)
+            for _, counter_request in shared:
+                self._share(counter_request).admit(counter_request)
         return decision
 
-    def look(self, claims: Sequence[Claim]) -> Decision:
-        tallies = self._found(claims)
-        unknown = _unknown(claims, tallies)
-        return _decision([] if unknown else self._read(claims, tallies), unknown)
+    def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
+        tallies = self._found(counter_requests)
+        unknown = _unknown(counter_requests, tallies)
+        return _decision([] if unknown else self._read(counter_requests, tallies), unknown)
 
-    def settle(self, settlements: Sequence[Settlement]) -> None:
-        self.fetch([settlement.reservation for settlement in settlements])
-        for settlement in settlements:
-            _check(settlement.claims)
-            self._found(settlement.claims)
-            lease = self._leases.get(settlement.reservation)
+    def commit(self, commits: Sequence[Commit]) -> None:
+        self.fetch([commit.reservation for commit in commits])
+        for commit in commits:
+            _check(commit.counter_requests)
+            self._found(commit.counter_requests)
+            lease = self._leases.get(commit.reservation)
             if lease is not None:
                 self.load([held[:2] for held in lease.held if held[0] not in self._tallies])
-        for settlement in settlements:
-            self._settle(settlement)
+        for commit in commits:
+            self._commit(commit)
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
         self.fetch(reservations)
@@ -204,12 +209,14 @@ class Ledger:
         self.connection.executemany("DELETE FROM leases WHERE reservation = ?", [(row[0],) for row in expired])
         for reservation, _ in expired:
             self._leases.pop(reservation, None)
-        claims: list[_Held] = [claim for _, held in expired for claim in orjson.loads(held)]
-        returning = [claim for claim in claims if claim[1] != Kind.WINDOW]
+        counter_requests: list[_Held] = [
+            counter_request for _, held in expired for counter_request in orjson.loads(held)
+        ]
+        returning = [counter_request for counter_request in counter_requests if counter_request[1] != Kind.WINDOW]
         self.load((counter, kind) for counter, kind, _, _ in returning)
         for counter, _, amount, mark in returning:
             self._changed.add(counter)
-            self._tallies[counter].settle(amount, mark, 0)
+            self._tallies[counter].commit(amount, mark, 0)
 
     def sweep(self, after: str) -> str:
         """Forget some of what nobody uses any more, behind *after* in the order of names; return where to go on."""
@@ -226,13 +233,13 @@ class Ledger:
         self.connection.execute("DELETE FROM waiting WHERE until <= ?", (self.second,))
         return ""
 
-    def _settle(self, settlement: Settlement) -> None:
+    def _commit(self, commit: Commit) -> None:
         tallies = self._tallies
-        true_amounts = {claim.counter: claim.amount for claim in settlement.claims}
+        true_amounts = {counter_request.counter: counter_request.amount for counter_request in commit.counter_requests}
         self._changed.update(true_amounts)
-        for counter, _, amount, mark in self._take(settlement.reservation):
+        for counter, _, amount, mark in self._take(commit.reservation):
             self._changed.add(counter)
-            tallies[counter].settle(amount, mark, true_amounts.pop(counter, 0))
+            tallies[counter].commit(amount, mark, true_amounts.pop(counter, 0))
         for counter, amount in true_amounts.items():
             tallies[counter].add(amount)
 
@@ -246,12 +253,14 @@ class Ledger:
             self._gone.append(reservation)
         return lease.held
 
-    def _found(self, claims: Sequence[Claim]) -> list[Tally]:
+    def _found(self, counter_requests: Sequence[CounterRequest]) -> list[Tally]:
         try:
-            return [self._tallies[claim.counter] for claim in claims]  # nearly always, where it lasts
+            return [
+                self._tallies[counter_request.counter] for counter_request in counter_requests
+            ]  # nearly always, where it lasts
         except KeyError:
-            self.load((claim.counter, claim.kind) for claim in claims)
-            return [self._tallies[claim.counter] for claim in claims]
+            self.load((counter_request.counter, counter_request.kind) for counter_request in counter_requests)
+            return [self._tallies[counter_request.counter] for counter_request in counter_requests]
 
     def _total(self, counter: str) -> Total:
         self.load([(counter, Kind.TOTAL)])
@@ -261,26 +270,34 @@ class Ledger:
         return total
 
     def _judge(
-        self, claims: Sequence[Claim], tallies: Sequence[Tally], shared: Sequence[tuple[int, Claim]]
+        self,
+        counter_requests: Sequence[CounterRequest],
+        tallies: Sequence[Tally],
+        shared: Sequence[tuple[int, CounterRequest]],
     ) -> Decision:
         """Say of each claim whether it fits, with regard to those who share a window."""
-        unknown = _unknown(claims, tallies)
+        unknown = _unknown(counter_requests, tallies)
         if unknown:
             return _decision((), unknown)
-        readings = self._read(claims, tallies)
+        readings = self._read(counter_requests, tallies)
         if shared:
             refused = {place for place, reading in enumerate(readings) if not reading.fits}
             fits_elsewhere = refused.issubset(place for place, _ in shared)
-            windows = [(self._window(claim.counter), self._window(claim.own)) for _, claim in shared]
-            for (place, claim), (window, own) in zip(shared, windows, strict=True):
-                readings[place] = self._share(claim).judge(
-                    claim, readings[place], window, own, now=self.now, fits_elsewhere=fits_elsewhere
+            windows = [
+                (self._window(counter_request.counter), self._window(counter_request.own))
+                for _, counter_request in shared
+            ]
+            for (place, counter_request), (window, own) in zip(shared, windows, strict=True):
+                readings[place] = self._share(counter_request).judge(
+                    counter_request, readings[place], window, own, now=self.now, fits_elsewhere=fits_elsewhere
                 )
         return _decision(readings, ())
 
-    def _read(self, claims: Sequence[Claim], tallies: Sequence[Tally]) -> list[Reading]:
+    def _read(self, counter_requests: Sequence[CounterRequest], tallies: Sequence[Tally]) -> list[Reading]:
         now = self.now
-        return [tally.read(claim, now) for claim, tally in zip(claims, tallies, strict=True)]
+        return [
+            tally.read(counter_request, now) for counter_request, tally in zip(counter_requests, tallies, strict=True)
+        ]
 
     def _window(self, name: str | None) -> Window:
         window = self._tallies.get(name or "")
@@ -288,11 +305,11 @@ class Ledger:
             raise TypeError(f"{name!r} is no window among the claims")
         return window
 
-    def _share(self, claim: Claim) -> FairShare:
-        share = self._shares.get(claim.counter)
+    def _share(self, counter_request: CounterRequest) -> FairShare:
+        share = self._shares.get(counter_request.counter)
         if share is None:
-            share = self._shares[claim.counter] = FairShare(
-                self.connection, claim.counter, self.second, asked=self._asked
+            share = self._shares[counter_request.counter] = FairShare(
+                self.connection, counter_request.counter, self.second, asked=self._asked
             )
         return share
 
@@ -308,18 +325,28 @@ class _Lease:
         self.is_written = is_written
 
 
-def _check(claims: Sequence[Claim]) -> None:
+def _check(counter_requests: Sequence[CounterRequest]) -> None:
     """Let amounts that no counter can take fail now, and not in the middle."""
-    array("q", [claim.amount for claim in claims])
+    array("q", [counter_request.amount for counter_request in counter_requests])
 
 
-def _unknown(claims: Sequence[Claim], tallies: Sequence[Tally]) -> tuple[str, ...]:
-    return tuple([claim.counter for claim, tally in zip(claims, tallies, strict=True) if not tally.is_known])
+def _unknown(counter_requests: Sequence[CounterRequest], tallies: Sequence[Tally]) -> tuple[str, ...]:
+    return tuple(
+        [
+            counter_request.counter
+            for counter_request, tally in zip(counter_requests, tallies, strict=True)
+            if not tally.is_known
+        ]
+    )
 
 
-def _shared(claims: Sequence[Claim]) -> list[tuple[int, Claim]]:
+def _shared(counter_requests: Sequence[CounterRequest]) -> list[tuple[int, CounterRequest]]:
     """The claims of windows that are shared fairly, with their places."""
-    return [(place, claim) for place, claim in enumerate(claims) if claim.own is not None and claim.limit is not None]
+    return [
+        (place, counter_request)
+        for place, counter_request in enumerate(counter_requests)
+        if counter_request.own is not None and counter_request.limit is not None
+    ]
 
 
 def _decision(readings: Sequence[Reading], unknown: tuple[str, ...]) -> Decision:

@@ -6,7 +6,14 @@ import secrets
 from array import array
 from typing import TypeAlias
 
-from llmgateway.reservations import RETOLD_AT_LAST_SECONDS, RETOLD_SECONDS, WINDOW_SECONDS, Claim, Kind, Reading
+from llmgateway.ratelimit.reservations import (
+    RETOLD_AT_LAST_SECONDS,
+    RETOLD_SECONDS,
+    WINDOW_SECONDS,
+    CounterRequest,
+    Kind,
+    Reading,
+)
 
 _DAY = 24 * 3600
 _IDLE_TOTAL = 40 * _DAY
@@ -33,11 +40,11 @@ class Window:
             self.numbers = self._current()
         self.used = sum(self.numbers[1::2])
 
-    def claim(self, claim: Claim) -> int:
-        self._change(self._second, claim.amount)
+    def counter_request(self, counter_request: CounterRequest) -> int:
+        self._change(self._second, counter_request.amount)
         return self._second
 
-    def settle(self, claimed: int, mark: int, amount: int) -> None:
+    def commit(self, claimed: int, mark: int, amount: int) -> None:
         if mark >= self._second - WINDOW_SECONDS:
             self._change(mark, amount - claimed)
         else:
@@ -48,8 +55,8 @@ class Window:
     def add(self, amount: int) -> None:
         self._change(self._second, amount)
 
-    def read(self, claim: Claim, now: float) -> Reading:
-        surplus = -1 if claim.limit is None else self.used + claim.amount - claim.limit
+    def read(self, counter_request: CounterRequest, now: float) -> Reading:
+        surplus = -1 if counter_request.limit is None else self.used + counter_request.amount - counter_request.limit
         wait = max(0.0, self.leaves_at(surplus) - now) if surplus > 0 else 0.0
         empties_in = self.numbers[-2] + WINDOW_SECONDS + 1 - now if self.numbers else 0.0
         return Reading(self.used, 0, surplus <= 0, wait, empties_in)
@@ -100,10 +107,16 @@ class _Held:
         self._second = second
         self.numbers = numbers
 
-    def read(self, claim: Claim, _now: float) -> Reading:
+    def read(self, counter_request: CounterRequest, _now: float) -> Reading:
         held = self.held
         used = self.spent + held
-        return Reading(used, held, claim.limit is None or used + claim.amount <= claim.limit, 0.0, 0.0)
+        return Reading(
+            used,
+            held,
+            counter_request.limit is None or used + counter_request.amount <= counter_request.limit,
+            0.0,
+            0.0,
+        )
 
     @property
     def spent(self) -> int:
@@ -125,11 +138,11 @@ class Level(_Held):
     def held(self) -> int:
         return self.numbers[0] if self.numbers else 0
 
-    def claim(self, claim: Claim) -> int:
-        self.numbers = array("q", [self.held + claim.amount])
+    def counter_request(self, counter_request: CounterRequest) -> int:
+        self.numbers = array("q", [self.held + counter_request.amount])
         return 0
 
-    def settle(self, claimed: int, _mark: int, _amount: int) -> None:
+    def commit(self, claimed: int, _mark: int, _amount: int) -> None:
         self.numbers = array("q", [max(0, self.held - claimed)])
 
     def add(self, _amount: int) -> None:
@@ -174,11 +187,11 @@ class Total(_Held):
     def held(self) -> int:
         return self.numbers[1] if self.numbers else 0
 
-    def claim(self, claim: Claim) -> int:
-        self.numbers[1] += claim.amount
+    def counter_request(self, counter_request: CounterRequest) -> int:
+        self.numbers[1] += counter_request.amount
         return self.numbers[2]
 
-    def settle(self, claimed: int, mark: int, amount: int) -> None:
+    def commit(self, claimed: int, mark: int, amount: int) -> None:
         if self.numbers and (self.numbers[2] - mark) % (1 << _RANDOM_BITS) == 0:
             self.numbers[1] -= claimed
         self.add(amount)

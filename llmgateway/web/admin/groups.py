@@ -12,9 +12,9 @@ from ..context import services
 from ..errors import invalid_fields
 from ..schemas.fields import single_line
 from ..schemas.groups import GroupFieldsSchema, GroupListSchema, GroupSchema, RevokedSchema
+from .audit_helpers import changed
 from .blueprint import blp
-from .changes import changed
-from .seasons import refuse_bad_season
+from .validity import refuse_bad_season
 
 _NAME_IN_PATH = {
     "in": "path",

@@ -6,16 +6,16 @@ from typing import Any
 
 from flask import Response, request
 
-from ...keys import KeysExist
+from ...accounts.keys import KeysExist
 from ...records import KeyRecord
 from .. import examples
 from ..body import check_media_type_of_table
 from ..context import services
 from ..schemas.keys import KeySchema
 from ..tables import csv_table
+from .audit_helpers import changed
 from .blueprint import blp
-from .changes import changed
-from .roster import COLUMNS, bad_lines, read_roster
+from .csv_import import COLUMNS, bad_lines, read_roster
 
 _DESCRIPTION = f"""\
 The first line of the file names its columns: `user`, and any of {", ".join(f"`{name}`" for name in COLUMNS[1:])}.

@@ -18,9 +18,9 @@ from ..schemas.keys import (
     NewKeySchema,
     RotationSchema,
 )
+from .audit_helpers import SHOWN_ONCE, TO_END_NOW, changed, hand_out, refuse_unknown_group, take_back
 from .blueprint import KEY_ID_IN_PATH, blp
-from .changes import SHOWN_ONCE, TO_END_NOW, changed, hand_out, refuse_unknown_group, take_back
-from .seasons import refuse_bad_season
+from .validity import refuse_bad_season
 
 _schema = KeySchema()
 

@@ -8,8 +8,8 @@ from ...records import Limits
 from .. import examples
 from ..context import services
 from ..schemas.limits import LimitsInForceSchema, LimitsSchema
+from .audit_helpers import changed
 from .blueprint import blp
-from .changes import changed
 
 _schema = LimitsInForceSchema()
 

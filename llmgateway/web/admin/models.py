@@ -8,14 +8,9 @@ from ...errors import NotFound
 from ...records import Prices
 from .. import examples
 from ..context import services
-from ..schemas.organisation import (
-    ModelSettingsListSchema,
-    ModelSettingsSchema,
-    NamedModelSettingsSchema,
-    PricesSchema,
-)
+from ..schemas.organisation import ModelSettingsListSchema, ModelSettingsSchema, NamedModelSettingsSchema, PricesSchema
+from .audit_helpers import changed
 from .blueprint import blp
-from .changes import changed
 
 _MODEL_IN_PATH = {
     "in": "path",

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ...prompts import Scope
+from ...accounts.prompts import Scope
 from ...records import Prompt
 from .. import examples
 from ..context import services
@@ -19,8 +19,8 @@ from ..schemas.organisation import (
     PromptVersionsSchema,
     WhosePromptSchema,
 )
+from .audit_helpers import changed, put_in_force, shown_prompt, target_of
 from .blueprint import blp
-from .changes import changed, put_in_force, shown_prompt, target_of
 
 _WHOSE = "Of the group or the key that is named; of the organisation if none is."
 
@@ -102,10 +102,10 @@ def list_prompt_versions(whose: dict[str, str]) -> dict[str, Any]:
 )
 @blp.response(200, PreviewSchema, description="The body for Azure.", example=examples.PREVIEW)
 def preview_prompt(request: dict[str, Any]) -> dict[str, Any]:
-    caller = services().prompts.caller(_scope(request))
+    principal = services().prompts.principal(_scope(request))
     conversation = {name: request[name] for name in ("model", "messages") if name in request}
-    body = services().gateway.preview(caller, orjson.dumps(conversation))
-    return {"version": caller.prompt.version, "scope": caller.prompt.scope, "sent": json.loads(body)}
+    body = services().gateway.preview(principal, orjson.dumps(conversation))
+    return {"version": principal.prompt.version, "scope": principal.prompt.scope, "sent": json.loads(body)}
 
 
 def _scope(whose: dict[str, str]) -> Scope:

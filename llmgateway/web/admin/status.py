@@ -27,7 +27,7 @@ def get_status() -> dict[str, Any]:
         "slots": {
             "capacity": gateway.slots.capacity,
             "taken": gateway.slots.taken,
-            "streams": gateway.pace.streams,
+            "streams": gateway.coalescing.streams,
             "refused": gateway.slots.refused,
         },
         "process": {"id": os.getpid(), "processes": settings.processes, "threads": settings.threads},

@@ -7,7 +7,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import validate
 
-from ...ladder import Rung
+from ...stores.health import DegradationLevel
 from .fields import AnswerSchema
 
 
@@ -39,7 +39,7 @@ class ReadinessSchema(AnswerSchema):
         validate=validate.OneOf(["ok", "degraded", "unavailable"]),
         metadata={"description": "`degraded`: serves, and something needs an admin.", "example": "ok"},
     )
-    rung = ma.fields.String(validate=validate.OneOf(list(Rung)), metadata=_RUNG)
+    rung = ma.fields.String(validate=validate.OneOf(list(DegradationLevel)), metadata=_RUNG)
     checks = ma.fields.Dict(
         keys=ma.fields.String(),
         values=ma.fields.String(),
@@ -68,7 +68,7 @@ class ProcessSchema(AnswerSchema):
 
 class StatusSchema(AnswerSchema):
     version = ma.fields.String(metadata={"example": "0.1.0"})
-    rung = ma.fields.String(validate=validate.OneOf(list(Rung)), metadata=_RUNG)
+    rung = ma.fields.String(validate=validate.OneOf(list(DegradationLevel)), metadata=_RUNG)
     stores = ma.fields.Dict(
         keys=ma.fields.String(),
         values=ma.fields.String(),

@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import validate
 
-from ...keys import is_usable_key
+from ...accounts.keys import is_usable_key
 from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line

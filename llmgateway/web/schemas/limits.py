@@ -7,7 +7,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import validate
 
-from ...claims import NANODOLLARS
+from ...ratelimit.rules import NANODOLLARS
 from ...records import Budget, Period, Unit
 from .fields import AnswerSchema
 

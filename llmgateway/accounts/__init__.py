@@ -1,0 +1,1 @@
+"""Whose request it is: keys, groups, prompts, and what admins have set for everybody."""

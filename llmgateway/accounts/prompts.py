@@ -1,0 +1,88 @@
+"""System prompts: the organisation's, and those of groups and keys that take its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..interfaces import OrganisationStore
+from ..records import KeyRecord, Prompt, moment
+from .groups import Groups
+from .keys import Keys
+from .principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose prompt: the group's of this name, the key's with this identifier, or the organisation's."""
+
+    group: str | None = None
+    key_id: str | None = None
+
+    def __str__(self) -> str:
+        """As :attr:`~llmgateway.records.Prompt.scope`."""
+        if self.key_id is not None:
+            return f"key:{self.key_id}"
+        return "" if self.group is None else f"group:{self.group}"
+
+
+class Prompts:
+    """Every prompt there is and ever was. Thread-safe."""
+
+    def __init__(self, store: OrganisationStore, groups: Groups, keys: Keys, *, clock: Clock) -> None:
+        self._store = store
+        self._groups = groups
+        self._keys = keys
+        self._clock = clock
+
+    def own(self, scope: Scope) -> Prompt | None:
+        """The prompt that was set for *scope* itself; None where another one's is in force.
+
+        Raises:
+            NotFound: no such group or key.
+        """
+        if scope.key_id is not None:
+            return self._keys.get(scope.key_id).prompt
+        if scope.group is not None:
+            return self._groups.get(scope.group).prompt
+        return self._store.load().prompt
+
+    def in_force(self, scope: Scope) -> Prompt:
+        """What goes in front of the conversations of *scope*, whoever it was set for. Raises NotFound."""
+        return self.principal(scope).prompt
+
+    def principal(self, scope: Scope) -> Principal:
+        """The holder of the key, or somebody of the group, or anybody, with nothing of their own. Raises NotFound."""
+        if scope.key_id is not None:
+            key = self._keys.get(scope.key_id)
+        else:
+            group = None if scope.group is None else self._groups.get(scope.group).name
+            key = KeyRecord(id="", digest="", user="", name="", group=group, created_at=moment(self._clock()))
+        return Principal(key, self._store.load())
+
+    def set(self, scope: Scope, text: str) -> Prompt:
+        """Put *text* in force from the next request on; an empty one means that there is none. Raises NotFound."""
+        now = moment(self._clock())
+        if scope == Scope():
+            return self._store.set_prompt(text, now)
+        self.own(scope)
+        prompt = self._store.add_prompt(text, now, scope=str(scope))
+        self._put(scope, prompt)
+        return prompt
+
+    def clear(self, scope: Scope) -> None:
+        """Put in force what would be if nothing had been set for *scope*. Raises NotFound."""
+        if scope == Scope():
+            self._store.set_prompt("", moment(self._clock()))
+        else:
+            self._put(scope, None)
+
+    def versions(self, scope: Scope) -> list[Prompt]:
+        """Every version that was ever set for *scope*, newest first."""
+        return self._store.prompt_versions(scope=str(scope))
+
+    def _put(self, scope: Scope, prompt: Prompt | None) -> None:
+        if scope.key_id is not None:
+            self._keys.update(scope.key_id, {"prompt": prompt})
+        elif scope.group is not None:
+            self._groups.set_prompt(scope.group, prompt)

@@ -1,0 +1,1 @@
+"""The way to Azure: its address, its connections, its answers."""

@@ -1,0 +1,1 @@
+"""What a key, its group and the organisation may still use."""

@@ -1,0 +1,331 @@
+"""Admission: what a key, its group and the organisation may still use, claimed before Azure is asked.
+
+All limits of a request are checked and claimed in one step of the counter store, with an estimate of
+what it will use. When it has ended, the truth takes the estimate's place.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..accounts.principal import Principal
+from ..clock import Clock
+from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
+from ..interfaces import CounterStore, Spending
+from ..records import Budget, Limits, Period, Unit, UsageRecord, moment
+from .commits import Commits
+from .leases import LEASE_SECONDS, Leases
+from .reservations import WINDOW_SECONDS, Commit, CounterRequest, Decision, Kind, Reading
+from .rules import NANODOLLARS, Estimate, Limit, first_day, limits_of, nanodollars, scopes_of, totals_of, used_by
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = 60
+"""Seconds; who asks OpenAI's clients to wait longer is not believed, and they are back in half a second (openai-python
+1 and 2, ``_calculate_retry_timeout``; version 3 believes two minutes)."""
+
+BUSY_SECONDS = 1.0
+"""When to come back where that depends on requests that are running."""
+
+_ATTEMPTS = 3  # to tell what totals begin with, where somebody empties the store at the same time
+_FAR = {Kind.WINDOW: 2, Kind.TOTAL: 2, Kind.LEVEL: 8}
+"""How many times what is used a limit has to be, for nobody to reach it in the moment in which settlements gather:
+short requests one after the other take and leave many slots in that time."""
+
+_NOTHING = Estimate(tokens=0, cost_usd=0.0)
+
+
+class Admission:
+    """A request that was let in, until it has ended. Whoever ends it does so once."""
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        reservation: str,
+        limits: Sequence[Limit],
+        readings: Sequence[Reading],
+        headers: dict[str, str],
+    ) -> None:
+        self._limiter = limiter
+        self._reservation = reservation
+        self._limits = limits
+        self._readings = readings
+        self.headers = headers
+        """``x-ratelimit-*`` of the key."""
+
+    @property
+    def has_counter_requests(self) -> bool:
+        """Whether there is anything to settle; not where nothing is limited."""
+        return bool(self._limits)
+
+    def commit(self, record: UsageRecord) -> None:
+        """Put what the request really used in place of the estimate."""
+        if self.has_counter_requests:
+            self._end(used_by(record))
+
+    def refund(self) -> None:
+        """Give everything back: Azure was not reached."""
+        if self.has_counter_requests:
+            self._end({})
+
+    def _end(self, used: Mapping[Unit, int]) -> None:
+        # What was held of a level comes back, whatever its claim says.
+        amounts = [used.get(limit.unit, 0) if limit.unit else limit.counter_request.amount for limit in self._limits]
+        counter_requests = [
+            limit.counter_request.of(amount) for limit, amount in zip(self._limits, amounts, strict=True)
+        ]
+        self._limiter.commit(
+            Commit(self._reservation, tuple(counter_requests)),
+            is_awaited=any(map(_is_awaited, self._limits, self._readings, amounts)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one scope may use, and what is left of it now."""
+
+    limits: Limits
+    remaining: Mapping[str, float]
+    """By part of :class:`~llmgateway.records.Limits` that is set; a budget's in its own unit."""
+
+
+class Limiter:
+    """Admits requests. Thread-safe.
+
+    Args:
+        spending: Says what was used of a budget whose counter is new, or was lost.
+        ship: Gets the records of what has ended in this process into the usage log, if that takes no time.
+    """
+
+    def __init__(
+        self,
+        counters: CounterStore,
+        spending: Spending,
+        *,
+        leases: Leases,
+        commits: Commits,
+        ship: Callable[[], object],
+        clock: Clock,
+    ) -> None:
+        self._counters = counters
+        self._spending = spending
+        self._leases = leases
+        self._commits = commits
+        self._ship = ship
+        self._clock = clock
+
+    def admit(self, reservation: str, principal: Principal, estimate: Estimate) -> Admission:
+        """Claim what the request may use, for as long as it runs.
+
+        Args:
+            reservation: The request's identifier.
+
+        Raises:
+            RateLimited: it would be too much now.
+            BudgetSpent: it would be too much for the rest of a budget's period.
+        """
+        limits = limits_of(principal, estimate, moment(self._clock()))
+        if not limits:
+            return Admission(self, reservation, (), (), {})
+        limits, decision = self._reserve(reservation, limits)
+        if not decision.admitted and self._commits.flush():
+            # What has ended in this process, and was not settled yet, refuses nobody.
+            limits, decision = self._reserve(reservation, limits)
+        headers = _headers(limits, decision)
+        if not decision.admitted:
+            raise self._refusal(limits, decision.readings, headers)
+        self._leases.add(reservation)
+        return Admission(self, reservation, limits, decision.readings, headers)
+
+    def commit(self, commit: Commit, *, is_awaited: bool) -> None:
+        """End what :meth:`admit` began: before it returns, or soon."""
+        self._leases.remove(commit.reservation)
+        if is_awaited:
+            self._commits.at_once(commit)
+        else:
+            self._commits.soon(commit)
+
+    def close(self) -> None:
+        """Settle what has ended, for good."""
+        self._commits.flush()
+        self._counters.flush()
+
+    def book(self, record: UsageRecord) -> None:
+        """End what a process that died had begun, of which *record* is left."""
+        self._commits.at_once(Commit(record.id, totals_of(record)))
+
+    def count_anew(self, records: Iterable[UsageRecord]) -> None:
+        """Let the totals that *records* belong to begin with what the usage log says, when they are needed next.
+
+        What ended in the last moment of a process that was killed may not have been settled.
+        """
+        self._counters.forget(
+            [*{counter_request.counter: None for record in records for counter_request in totals_of(record)}]
+        )
+
+    def allowances(self, principal: Principal) -> dict[str, Allowance]:
+        """What is left for *caller*, by ``key``, ``group`` and ``organisation``; those without limits are not there."""
+        limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
+        self._commits.flush()
+        limits, decision = self._ask(limits, self._counters.look)
+        left: dict[str, dict[str, float]] = {}
+        for limit, reading in zip(limits, decision.readings, strict=True):
+            if limit.counter_request.limit is not None:
+                amount = max(0, limit.counter_request.limit - reading.used)
+                in_dollars = limit.part == "budget" and limit.unit is Unit.USD
+                left.setdefault(limit.scope.kind, {})[limit.part] = amount / NANODOLLARS if in_dollars else amount
+        return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(principal)}
+
+    def headers(self, principal: Principal) -> dict[str, str]:
+        """``x-ratelimit-*`` for an answer to a request that claims nothing."""
+        limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
+        windows = [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
+        return _headers(windows, self._counters.look([limit.counter_request for limit in windows])) if windows else {}
+
+    def _reserve(self, reservation: str, limits: list[Limit]) -> tuple[list[Limit], Decision]:
+        limits, decision = self._ask(
+            limits,
+            lambda counter_requests: self._counters.reserve(reservation, counter_requests, lease=LEASE_SECONDS),
+        )
+        return limits, decision
+
+    def _ask(
+        self, limits: list[Limit], question: Callable[[Sequence[CounterRequest]], Decision]
+    ) -> tuple[list[Limit], Decision]:
+        """Ask the store, tell it what it does not know, and ask again; returns what was asked for in the end."""
+        for _ in range(_ATTEMPTS):
+            decision = question([limit.counter_request for limit in limits])
+            if not decision.unknown:
+                return limits, decision
+            limits = [
+                limit for limit in limits if limit.counter_request.counter not in decision.unknown or self._tell(limit)
+            ]
+        limits = [limit for limit in limits if limit.counter_request.kind is not Kind.TOTAL]
+        return limits, question([limit.counter_request for limit in limits])
+
+    def _tell(self, limit: Limit) -> bool:
+        """Tell the store what a total begins with; False if nobody knows that now."""
+        budget = limit.scope.limits.budget
+        if budget is None:
+            return False
+        try:
+            used = self._used_so_far(limit, budget)
+        except StoreUnavailable:
+            # What was told long ago holds on. Where nothing was told nobody is refused because something of ours
+            # is down; as it is still unknown, the next one asks again. The log says once what is away.
+            return self._counters.confirm(limit.counter_request.counter)
+        self._counters.seed(limit.counter_request.counter, used, until=limit.counter_request.until)
+        return True
+
+    def _used_so_far(self, limit: Limit, budget: Budget) -> int:
+        self._commits.flush()  # or the counters would add what the log has, too
+        self._ship()
+        row = self._spending.so_far(
+            first_day=first_day(budget.period, moment(self._clock()).date()),
+            key_id=limit.scope.name if limit.scope.kind == "key" else None,
+            group=limit.scope.name if limit.scope.kind == "group" else None,
+        )
+        used = {Unit.USD: nanodollars(row.cost_usd), Unit.TOKENS: row.total_tokens, Unit.REQUESTS: row.requests}
+        return used[budget.unit]
+
+    def _refusal(self, limits: Sequence[Limit], readings: Sequence[Reading], headers: dict[str, str]) -> GatewayError:
+        """The error that says whose limit it was; of several, the one that lasts longest."""
+        refused = [(limit, reading) for limit, reading in zip(limits, readings, strict=True) if not reading.fits]
+        spent = [(limit, reading) for limit, reading in refused if _is_spent(limit, reading)]
+        if spent:
+            return _budget_spent(
+                *max(spent, key=lambda pair: pair[0].counter_request.until or math.inf), headers, now=self._clock()
+            )
+        return _rate_limited(*max(refused, key=lambda pair: pair[1].wait), headers)
+
+
+def _is_awaited(limit: Limit, reading: Reading, used: int) -> bool:
+    """Whether another process may judge somebody wrongly by what this request held, until it is settled."""
+    counter_request = limit.counter_request
+    return (
+        counter_request.limit is not None
+        and _FAR[counter_request.kind] * (reading.used + max(counter_request.amount, used)) > counter_request.limit
+    )
+
+
+def _is_spent(limit: Limit, reading: Reading) -> bool:
+    """Whether it would be too much even if everything that runs came to nothing."""
+    counter_request = limit.counter_request
+    return counter_request.kind is Kind.TOTAL and reading.used - reading.held + counter_request.amount > (
+        counter_request.limit or 0
+    )
+
+
+def _budget_spent(limit: Limit, reading: Reading, headers: dict[str, str], *, now: float) -> BudgetSpent:
+    counter_request, budget = limit.counter_request, limit.scope.limits.budget
+    left = (counter_request.limit or 0) - reading.used
+    message = f"{limit.scope} has used its budget of {_budget(budget)}."
+    if left > 0:
+        message = (
+            f"{limit.scope} has {_amount(left, limit.unit)} left of its budget of {_budget(budget)}, and this request "
+            f"may need {_amount(counter_request.amount, limit.unit)}. Ask for fewer tokens (max_tokens)."
+        )
+    if counter_request.until is None:
+        message += " It does not renew: ask the admin of this gateway."
+    else:
+        message += f" It renews at {datetime.fromtimestamp(counter_request.until, UTC):%Y-%m-%d %H:%M:%S} UTC."
+    return BudgetSpent(
+        message,
+        retry_after=None if counter_request.until is None else max(1, math.ceil(counter_request.until - now)),
+        # The official clients would try again in half a second, twice.
+        headers={**headers, "x-llmgateway-limit": limit.name, "x-should-retry": "false"},
+    )
+
+
+def _rate_limited(limit: Limit, reading: Reading, headers: dict[str, str]) -> RateLimited:
+    counter_request = limit.counter_request
+    seconds = min(max(reading.wait, 0.001), LONGEST_WAIT) if counter_request.kind is Kind.WINDOW else BUSY_SECONDS
+    later = f"Try again in {math.ceil(seconds)} s."
+    messages = {
+        "requests_per_minute": f"{limit.scope} may make {counter_request.limit} requests per minute. {later}",
+        "tokens_per_minute": f"{limit.scope} may use {counter_request.limit} tokens per minute. {reading.used} are "
+        f"used, and this request may need {counter_request.amount}. {later}",
+        "parallel_requests": f"{limit.scope} may have {counter_request.limit} requests running at once. "
+        "Wait for one to end.",
+        "budget": f"{limit.scope} has a budget of which running requests hold the rest. {later}",
+    }
+    return RateLimited(
+        messages[limit.part],
+        retry_after=math.ceil(seconds),
+        headers={**headers, "retry-after-ms": str(math.ceil(seconds * 1000)), "x-llmgateway-limit": limit.name},
+    )
+
+
+def _headers(limits: Sequence[Limit], decision: Decision) -> dict[str, str]:
+    """``x-ratelimit-*`` of the key itself, as OpenAI has them."""
+    headers: dict[str, str] = {}
+    for limit, reading in zip(limits, decision.readings, strict=True):
+        counter_request = limit.counter_request
+        if limit.scope.kind == "key" and counter_request.kind is Kind.WINDOW and counter_request.limit is not None:
+            claimed = counter_request.amount if decision.admitted else 0
+            used = reading.used + claimed
+            full_in = WINDOW_SECONDS + 1 if claimed else math.ceil(reading.empties_in)
+            headers[f"x-ratelimit-limit-{limit.unit}"] = str(counter_request.limit)
+            headers[f"x-ratelimit-remaining-{limit.unit}"] = str(max(0, counter_request.limit - used))
+            headers[f"x-ratelimit-reset-{limit.unit}"] = f"{full_in}s"
+    return headers
+
+
+def _budget(budget: Budget | None) -> str:
+    if budget is None:
+        return ""
+    period = "in total" if budget.period is Period.TOTAL else f"per {budget.period}"
+    return f"{budget.amount:,.15g} {_UNITS[budget.unit]} {period}"
+
+
+def _amount(amount: int, unit: Unit | None) -> str:
+    if unit is Unit.USD:
+        return f"{amount / NANODOLLARS:.6f} USD"
+    return f"{amount:,} {unit}"
+
+
+_UNITS = {Unit.USD: "USD", Unit.TOKENS: "tokens", Unit.REQUESTS: "requests"}

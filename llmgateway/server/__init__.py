@@ -1,0 +1,1 @@
+"""Hosting: waitress in one process or several."""

@@ -1,0 +1,67 @@
+"""The threads that requests run in, and the queue in front of them."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+
+class Task(Protocol):
+    """What waitress wants done."""
+
+    def service(self) -> None: ...
+
+    def cancel(self) -> None:
+        """Told instead, where there is no time for it any more."""
+        ...
+
+
+class ThreadPool:
+    """A number of threads, for waitress in place of its own. Thread-safe.
+
+    Its own (3.0.2) wait for a condition, whose lock each of them has to take once more when it was woken, and it
+    gets that lock before the interpreter's: whoever else comes waits for both. Here a task goes from hand to hand.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"request-{index}", daemon=True) for index in range(number)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def add_task(self, task: Task) -> None:
+        """Have *task* done as soon as a thread is free."""
+        self._tasks.put(task)
+
+    def shutdown(self, *, timeout: float) -> None:
+        """Cancel what has not begun, and wait no longer than *timeout* seconds for what has."""
+        while True:
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                break
+            if task is not None:
+                task.cancel()
+        for _ in self._threads:
+            self._tasks.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if running := sum(thread.is_alive() for thread in self._threads):
+            log.warning("%d requests were still running when the process ended.", running)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task.service()
+            except BaseException:
+                # A bug, and of the server's: what goes wrong in a request is answered. The thread is needed, also
+                # if what an application raised was meant to end it (SystemExit), as waitress' own are.
+                log.exception("A task failed.")

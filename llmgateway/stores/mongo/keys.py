@@ -1,0 +1,196 @@
+"""The keys that were handed out, in MongoDB's collection ``keys``; ``_id`` is the key's identifier.
+
+``digests`` has the digest and the retiring one, for an index that lets no two documents share any.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import Any
+
+import pymongo
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from llmgateway.clock import Clock
+from llmgateway.errors import Conflict
+from llmgateway.records import KeyRecord, Limits, Lookup, Prompt, moment
+
+from .database import Document, MongoDatabase
+from .imports import UNMARKED, import_keys, names_that_exist
+from .organisation import ORGANISATION, prompt_of
+
+_FIELDS = tuple(field.name for field in fields(KeyRecord) if field.name != "id")
+_CHANGEABLE = frozenset(_FIELDS) - {"digest", "retiring_digest"}
+
+
+class MongoKeys:
+    """A :class:`~llmgateway.interfaces.KeyStore` in MongoDB.
+
+    :meth:`find` is two round trips, the price of a server without transactions or joins, and three
+    for a key that is retiring or unknown; put Redis in front.
+
+    Args:
+        clock: Seconds since the epoch; decides when an import that died no longer keeps its digests.
+    """
+
+    def __init__(self, database: MongoDatabase, *, clock: Clock = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def find(self, digest: str) -> Lookup:
+        with self._database.collections(promptly=True) as database:
+            # First those that are not retiring: nearly all, and an older program's, which have no "digests".
+            # A key that changes from one to the other in between is found by either.
+            keys = database["keys"]
+            found = keys.find_one({"digest": digest}) or keys.find_one({"digests": digest})
+            present = database["organisation"].find_one({"_id": ORGANISATION}, {"generation": 1})
+        return Lookup(_key(found), (present or {}).get("generation", ""))
+
+    def add(self, record: KeyRecord) -> bool:
+        with self._database.collection("keys") as keys:
+            try:
+                keys.insert_one(_document(record))
+            except DuplicateKeyError:
+                return False
+        return True
+
+    def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
+        if twice := _twice(records):
+            return twice
+        if not records:
+            return set()
+        documents = [_document(record) for record in records]
+        timeout = self._database.report_timeout
+        while True:
+            with self._database.collections() as database:
+                if import_keys(database, documents, now=moment(self._clock()), timeout=timeout):
+                    return set()
+                with pymongo.timeout(timeout):
+                    taken = _taken(database["keys"], records)
+            if taken:
+                return taken
+            # What was in the way is gone, say because it was another import's that came to nothing.
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        with self._database.collection("keys") as keys:
+            return _key(keys.find_one({"_id": key_id}))
+
+    def list(
+        self,
+        *,
+        user: str | None = None,
+        group: str | None = None,
+        active: bool | None = None,
+        after: str = "",
+        limit: int | None = None,
+    ) -> list[KeyRecord]:
+        if limit == 0:  # which means "all" to MongoDB
+            return []
+        filters = {"user": user, "group": group, "active": active}
+        wanted = {name: value for name, value in filters.items() if value is not None}
+        # All of them may be a class, or several, and take longer than a page: as long as revoking them may.
+        whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
+        with self._database.collection("keys") as keys, whole:
+            found = keys.find({"_id": {"$gt": after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
+            return [key for key in map(_key, found) if key is not None]
+
+    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
+        if not changes:
+            return self.get(key_id)
+        if unknown := changes.keys() - _CHANGEABLE:
+            raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
+        values = {name: _stored(value) for name, value in changes.items()}
+        with self._database.collection("keys") as keys:
+            return _key(
+                keys.find_one_and_update(
+                    {"_id": key_id} | UNMARKED, {"$set": values}, return_document=ReturnDocument.AFTER
+                )
+            )
+
+    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+        while (before := self.get(key_id)) is not None:
+            if digest == before.digest:
+                raise _taken_already()
+            retiring = None if retires_at is None else before.digest
+            changes = {
+                "digest": digest,
+                "digests": replace(before, digest=digest, retiring_digest=retiring).digests,
+                "retiring_digest": retiring,
+                "retires_at": retires_at,
+            }
+            with self._database.collection("keys") as keys:
+                try:
+                    rotated = keys.find_one_and_update(
+                        {"_id": key_id, "digest": before.digest},
+                        {"$set": changes},
+                        return_document=ReturnDocument.AFTER,
+                    )
+                except DuplicateKeyError:
+                    raise _taken_already() from None
+            if rotated is not None:
+                return _key(rotated)
+            # Somebody else has rotated it in between, or removed it.
+        return None
+
+    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
+        mine = secrets.token_hex(8)
+        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+            # With a name for this revocation: it tells exactly those that were active until now.
+            keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
+            revoked = keys.find({"group": group, "revoked": mine})
+            return [record for record in map(_key, revoked) if record is not None]
+
+    def remove(self, key_id: str) -> bool:
+        with self._database.collection("keys") as keys:
+            return keys.delete_one({"_id": key_id} | UNMARKED).deleted_count == 1
+
+
+def _twice(records: Sequence[KeyRecord]) -> set[str]:
+    """The digests of those that have an identifier or a digest of one before them."""
+    twice: set[str] = set()
+    seen: set[str] = set()
+    for record in records:
+        names = {record.id, *record.digests}
+        if names & seen:
+            twice.add(record.digest)
+        seen |= names
+    return twice
+
+
+def _taken(keys: Collection[Document], records: Sequence[KeyRecord]) -> set[str]:
+    names = [name for record in records for name in (record.id, *record.digests)]
+    there = names_that_exist(keys, names)
+    return {record.digest for record in records if there & {record.id, *record.digests}}
+
+
+def _document(record: KeyRecord) -> Document:
+    values = {name: _stored(getattr(record, name)) for name in _FIELDS}
+    return {"_id": record.id, "digests": record.digests} | values
+
+
+def _stored(value: object) -> object:
+    return asdict(value) if isinstance(value, (Limits, Prompt)) else value
+
+
+def _key(document: Mapping[str, Any] | None) -> KeyRecord | None:
+    if document is None or document.get("importing") is not None:
+        return None
+    # A document that an older program wrote lacks the newer fields: they take their defaults.
+    known = {name: document[name] for name in _FIELDS if name in document}
+    known["limits"] = Limits.from_json(known.get("limits"))
+    if known.get("models") is not None:
+        known["models"] = tuple(known["models"])
+    if known.get("prompt") is not None:
+        known["prompt"] = prompt_of(known["prompt"])
+    return KeyRecord(id=document["_id"], **known)
+
+
+def _taken_already() -> Conflict:
+    return Conflict("This key exists already. Send another one, or none to have one made up.", param="key")

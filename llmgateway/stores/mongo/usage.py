@@ -1,0 +1,416 @@
+"""The usage records and their sums by day in MongoDB, each record counted exactly once without transactions.
+
+Collections:
+
+``logs``
+    Usage records; ``_id`` is the request's identifier, ``batch`` the shipment that brought it.
+``usage_daily``
+    Sums, one document for what one key did with one model on one day. ``counted`` has the highest
+    batch of each source that is in it, and is changed in the same step as the sums.
+``usage_sources``
+    Of each source the batch that it is ``sending``, and the ``number`` of the last one that was accepted.
+``usage_state``
+    One document: who rebuilds the sums, until when; whether they are complete; what was purged.
+
+A batch goes four steps: it is announced, its records are stored, they are added to the sums, it is
+acknowledged. Its source repeats all of them until the last one is done, and after a failure at any
+point a repetition finds the same: of records that are there already those that this very batch
+brought count, and a sum that has the batch is left alone.
+
+A rebuild forbids shipping, and only then looks which batches are announced and not acknowledged:
+it leaves their records out, and makes their acknowledgement fail, so that their sources repeat
+them when it is over. A source looks for a rebuild after it has announced a batch, so one of the
+two always sees the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from typing import Any
+
+import pymongo
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource, moment
+
+from ..sums import SUMS, Cell, daily_sums
+from .database import Document, MongoDatabase
+
+log = logging.getLogger(__name__)
+
+_DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-codes/
+
+_FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id")
+_STATE = "usage"
+_PROMPT_SECONDS = 5.0  # a million sums are added up in two
+_BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
+_GROUPINGS: dict[str, object] = {
+    "day": "$day",
+    "month": {"$substrBytes": ["$day", 0, 7]},
+    "user": "$user",
+    "key": "$key_id",
+    "group": {"$ifNull": ["$group", None]},
+    "model": "$model",
+}
+_SUMMED: dict[str, object] = {name: {"$sum": f"${name}"} for name in SUMS}
+_COUNTED: dict[str, object] = {
+    **_SUMMED,
+    "requests": {"$sum": 1},
+    "errors": {"$sum": {"$cond": [{"$eq": ["$outcome", "ok"]}, 0, 1]}},
+}
+
+
+class MongoUsageLog:
+    """A :class:`~llmgateway.interfaces.UsageLog` in MongoDB.
+
+    Sums that are missing although there are records are counted by whoever first appends.
+
+    Args:
+        clock: Seconds since the epoch; decides when a rebuild that died no longer stops shipping.
+    """
+
+    def __init__(self, database: MongoDatabase, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._is_complete = False
+        # Longer than a day of the rebuild may take.
+        self._lease = timedelta(seconds=2 * database.report_timeout)
+
+    def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+        if not records:
+            return
+        # With a deadline the driver looks for a server until then: that one is away is seen sooner without.
+        self._database.ping()
+        self._complete()
+        with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
+            source = _announce(database, batch)
+            if source.get("number", -1) >= batch.number:
+                return
+            self._refuse_while_rebuilt(database)
+            counted = _store(database, records, batch)
+            _add(database, counted, batch)
+            _acknowledge(database, batch, fence=source.get("fence"))
+
+    def report(
+        self,
+        *,
+        by: Sequence[str] = (),
+        first_day: date | None = None,
+        last_day: date | None = None,
+        key_id: str | None = None,
+        group: str | None = None,
+        promptly: bool = False,
+    ) -> list[UsageRow]:
+        pipeline: list[Document] = [
+            {"$match": _wanted(first_day, last_day, {"key_id": key_id, "group": group})},
+            {"$group": {"_id": {name: _GROUPINGS[name] for name in by} or None, **_SUMMED}},
+        ]
+        if by:
+            pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
+        seconds = _PROMPT_SECONDS if promptly else self._database.report_timeout
+        with self._database.collection("usage_daily") as daily, pymongo.timeout(seconds):
+            rows = [_row(document) for document in daily.aggregate(pipeline, allowDiskUse=True)]
+        return rows if rows or by else [UsageRow(by={})]
+
+    def records(
+        self,
+        *,
+        key_id: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        outcome: Outcome | None = None,
+        after: str = "",
+        limit: int,
+    ) -> list[UsageRecord]:
+        filters = {"key_id": key_id, "user": user, "outcome": outcome}
+        wanted: Document = {name: value for name, value in filters.items() if value is not None}
+        period = {bound: time for bound, time in {"$gte": since, "$lt": until}.items() if time is not None}
+        with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+            if after:
+                last = logs.find_one({"_id": after}, {"timestamp": 1})
+                if last is None:
+                    return []
+                period["$lte"] = last["timestamp"]
+                wanted["$or"] = [{"timestamp": {"$lt": last["timestamp"]}}, {"_id": {"$lt": after}}]
+            if period:
+                wanted["timestamp"] = period
+            found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=limit)
+            return [_record(document) for document in found]
+
+    def purge(self, first_day: date, *, limit: int) -> int:
+        with self._database.collections() as database:
+            logs = database["logs"]
+            old = {"timestamp": {"$lt": _midnight(first_day)}}
+            ids = [document["_id"] for document in logs.find(old, {"_id": 1}, limit=limit)]
+            if ids:
+                self._complete()
+                self._refuse_while_rebuilt(database)
+                # Said before it is done, and in one step with looking for a rebuild, which would miss the records.
+                said = database["usage_state"].update_one(
+                    {"_id": _STATE, "rebuilding": None}, {"$max": {"kept_before": first_day.isoformat()}}
+                )
+                if not said.matched_count:
+                    raise _being_rebuilt()
+                logs.delete_many({"_id": {"$in": ids}})
+        return len(ids)
+
+    def rebuild(self) -> Iterator[Rebuilding]:
+        mine = secrets.token_hex(8)
+        with self._database.collections() as database:
+            state = self._take_lease(database, mine)
+        try:
+            with self._database.collections() as database:
+                unfinished = _fence(database, mine)
+                kept_before = date.fromisoformat(state["kept_before"]) if "kept_before" in state else None
+                days = [day for day in _days(database) if kept_before is None or day >= kept_before]
+            yield Rebuilding(done=0, days=len(days), kept_before=kept_before)
+            for done, day in enumerate(days, 1):
+                with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+                    self._prolong_lease(database, mine)
+                    _rebuild(database, day, unfinished)
+                yield Rebuilding(done=done, days=len(days), kept_before=kept_before)
+            with self._database.collections() as database:
+                database["usage_state"].update_one({"_id": _STATE, "rebuilding.by": mine}, {"$set": {"complete": True}})
+        finally:
+            with self._database.collections() as database:
+                _give_lease_back(database, mine)
+
+    def _complete(self) -> None:
+        """Make sure that what was in the log before there were sums is in them."""
+        if self._is_complete:
+            return
+        with self._database.collections() as database:
+            states = database["usage_state"]
+            empty = database["logs"].find_one({}, {"_id": 1}) is None
+            # In this order: whoever brings the first record has said before that the sums are complete.
+            complete = (states.find_one({"_id": _STATE}) or {}).get("complete")
+            if not complete and empty:
+                states.update_one({"_id": _STATE}, {"$set": {"complete": True}}, upsert=True)
+                complete = True
+        if not complete:
+            log.warning("The sums of usage are missing; they are counted from the records now, once.")
+            for _ in self.rebuild():
+                pass
+        self._is_complete = True
+
+    def _refuse_while_rebuilt(self, database: Database[Document]) -> None:
+        lease = (database["usage_state"].find_one({"_id": _STATE}) or {}).get("rebuilding")
+        if lease is not None:
+            if lease["until"] > self._now():
+                raise _being_rebuilt()
+            _give_lease_back(database, lease["by"])
+
+    def _take_lease(self, database: Database[Document], mine: str) -> Document:
+        states, now = database["usage_state"], self._now()
+        states.update_one({"_id": _STATE}, {"$setOnInsert": {"complete": False}}, upsert=True)
+        state = states.find_one_and_update(
+            {"_id": _STATE, "$or": [{"rebuilding": None}, {"rebuilding.until": {"$lte": now}}]},
+            {"$set": {"rebuilding": {"by": mine, "until": now + self._lease}}},
+            return_document=ReturnDocument.AFTER,
+        )
+        if state is None:
+            raise _being_rebuilt()
+        return state
+
+    def _prolong_lease(self, database: Database[Document], mine: str) -> None:
+        prolonged = database["usage_state"].update_one(
+            {"_id": _STATE, "rebuilding.by": mine}, {"$set": {"rebuilding.until": self._now() + self._lease}}
+        )
+        if not prolonged.matched_count:
+            raise StoreUnavailable(
+                "The rebuild stood still for too long, and shipping has begun again. Start it again."
+            )
+
+    def _now(self) -> datetime:
+        return moment(self._clock())
+
+
+def _announce(database: Database[Document], batch: Batch) -> Document:
+    # By equality with _id alone: such an upsert is tried again by the server if another is quicker.
+    source = database["usage_sources"].find_one_and_update(
+        {"_id": batch.source},
+        {"$set": {"sending": batch.number}},
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+    )
+    return source or {}
+
+
+def _store(database: Database[Document], records: Sequence[UsageRecord], batch: Batch) -> list[UsageRecord]:
+    """Store what is not there yet; return those, and those that are there because of this batch."""
+    name = _name(batch)
+    documents = [
+        {"_id": record.id} | {field: getattr(record, field) for field in _FIELDS} | {"batch": name}
+        for record in records
+    ]
+    stored = {record.id: record for record in records}
+    try:
+        database["logs"].insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        # Unordered: one that is there already keeps no other from being stored.
+        problems = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
+        if not all(map(_is_there_already, problems)):
+            raise
+        there = {documents[problem["index"]]["_id"] for problem in problems}
+        ours = database["logs"].find({"_id": {"$in": [*there]}, "batch": name})
+        stored = {record.id: record for record in records if record.id not in there}
+        # As they are stored: the record that a dead process left may have another price by now.
+        stored.update((document["_id"], _record(document)) for document in ours)
+    return [*stored.values()]
+
+
+def _add(database: Database[Document], records: Sequence[UsageRecord], batch: Batch) -> None:
+    sums = daily_sums(records)
+    if not sums:
+        return
+    counted = f"counted.{batch.source}"
+    daily = database["usage_daily"]
+    # First the documents, then what is in them. In one step, as an upsert that looks for what is not
+    # counted yet, the error would not tell whether it is counted or another process has just made it.
+    made = [UpdateOne({"_id": _id(cell)}, {"$setOnInsert": _document(cell)}, upsert=True) for cell in sums]
+    try:
+        daily.bulk_write(made, ordered=False)
+    except BulkWriteError as error:
+        if not all(map(_is_there_already, [*error.details["writeErrors"], *error.details["writeConcernErrors"]])):
+            raise
+    daily.bulk_write(
+        [
+            UpdateOne(
+                {"_id": _id(cell), counted: {"$not": {"$gte": batch.number}}},
+                {"$inc": dict(zip(SUMS, amounts, strict=True)), "$set": {counted: batch.number}},
+            )
+            for cell, amounts in sums.items()
+        ],
+        ordered=False,
+    )
+
+
+def _acknowledge(database: Database[Document], batch: Batch, *, fence: str | None) -> None:
+    # MongoDB compares a field that is not there with null as equal.
+    acknowledged = database["usage_sources"].update_one(
+        {"_id": batch.source, "fence": fence}, {"$set": {"number": batch.number}}
+    )
+    if not acknowledged.matched_count:
+        raise _being_rebuilt()
+
+
+def _fence(database: Database[Document], mine: str) -> list[Batch]:
+    """Let no batch that is under way be acknowledged; return those."""
+    sources = database["usage_sources"]
+    sources.update_many({}, {"$set": {"fence": mine}})
+    return [
+        Batch(source["_id"], source["sending"])
+        for source in sources.find()
+        if source["sending"] > source.get("number", -1)
+    ]
+
+
+def _give_lease_back(database: Database[Document], by: str) -> None:
+    database["usage_state"].update_one({"_id": _STATE, "rebuilding.by": by}, {"$unset": {"rebuilding": ""}})
+
+
+def _days(database: Database[Document]) -> list[date]:
+    """Every day from which there is a record or a sum, and those in between."""
+    found = [date.fromisoformat(day) for day in database["usage_daily"].distinct("day")]
+    for direction in (1, -1):
+        end = database["logs"].find_one({}, {"timestamp": 1}, sort=[("timestamp", direction)])
+        if end is not None:
+            found.append(end["timestamp"].date())
+    if not found:
+        return []
+    first, last = min(found), max(found)
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch]) -> None:
+    """Replace the sums of *day*. Each is right before and after its own replacement, so it may end anywhere."""
+    pipeline: list[Document] = [
+        {
+            "$match": {
+                "timestamp": {"$gte": _midnight(day), "$lt": _midnight(day + timedelta(days=1))},
+                "batch": {"$nin": [_name(batch) for batch in unfinished]},
+            }
+        },
+        {"$group": {"_id": {"key_id": "$key_id", "user": "$user", "group": "$group", "model": "$model"}, **_COUNTED}},
+    ]
+    # What is repeated later has to be added again.
+    again = {f"counted.{batch.source}": "" for batch in unfinished}
+    updates = {}
+    for document in database["logs"].aggregate(pipeline, allowDiskUse=True):
+        series = document.pop("_id")
+        cell = Cell(day, series["key_id"], series["user"], series.get("group"), series["model"])
+        change: Document = {"$set": _document(cell) | document}
+        if again:
+            change["$unset"] = again
+        updates[_id(cell)] = change
+    daily = database["usage_daily"]
+    there = {document["_id"] for document in daily.find({"day": day.isoformat()}, {"_id": 1})}
+    if stale := there - updates.keys():
+        daily.delete_many({"_id": {"$in": [*stale]}})
+    if updates:
+        daily.bulk_write(
+            [UpdateOne({"_id": which}, change, upsert=True) for which, change in updates.items()], ordered=False
+        )
+
+
+def _being_rebuilt() -> StoreUnavailable:
+    return StoreUnavailable("The sums of usage are being rebuilt. Try again later.")
+
+
+def _is_there_already(problem: Mapping[str, Any]) -> bool:
+    # An index of the operator's own may be unique too. Servers before 4.4 do not say which it was.
+    return problem.get("code") == _DUPLICATE_KEY and problem.get("keyPattern", {"_id": 1}) == {"_id": 1}
+
+
+def _name(batch: Batch) -> str:
+    return f"{batch.source}/{batch.number}"
+
+
+def _id(cell: Cell) -> str:
+    # Short, whatever names there are, and no two cells share one.
+    return hashlib.blake2b(json.dumps([cell.day.isoformat(), *cell[1:]]).encode(), digest_size=16).hexdigest()
+
+
+def _document(cell: Cell) -> Document:
+    return cell._asdict() | {"day": cell.day.isoformat()}
+
+
+def _wanted(first_day: date | None, last_day: date | None, of: Mapping[str, str | None]) -> Document:
+    # A sum of nothing is of a batch that is under way.
+    wanted: Document = {"requests": {"$gt": 0}}
+    wanted.update({name: value for name, value in of.items() if value is not None})
+    period = {bound: day.isoformat() for bound, day in {"$gte": first_day, "$lte": last_day}.items() if day is not None}
+    if period:
+        wanted["day"] = period
+    return wanted
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time_of_day(), UTC)
+
+
+def _row(document: Document) -> UsageRow:
+    by = document.pop("_id") or {}
+    cost = float(document.pop("cost_usd"))  # an integer 0 where no record had a price
+    return UsageRow(by=by, cost_usd=cost, **document)
+
+
+def _record(document: Mapping[str, Any]) -> UsageRecord:
+    # A document that an older program wrote lacks the newer fields: they take their defaults.
+    known = {name: document[name] for name in _FIELDS if name in document}
+    known["outcome"] = Outcome(known["outcome"])
+    known["usage_source"] = UsageSource(known["usage_source"])
+    known["content_filter"] = tuple(known.get("content_filter", ()))
+    return UsageRecord(id=document["_id"], **known)

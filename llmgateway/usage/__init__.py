@@ -1,0 +1,1 @@
+"""What requests used: tokens, prices, the journal of usage records, metrics."""

@@ -1,0 +1,195 @@
+"""Numbers for Prometheus, of all processes of this host together.
+
+With several processes, each keeps its numbers in files of its own, in the folder that
+``PROMETHEUS_MULTIPROC_DIR`` names when this module is imported, and whichever is asked adds them up
+(prometheus-client, "Multiprocess Mode"). ``llmgateway serve`` sets it; another WSGI host has to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from ..interfaces import UsageRecorder
+from ..records import Outcome, UsageRecord
+from ..stores.health import DegradationLevel, StoreHealth
+from .journal import Backlog
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+_KINDS = ("prompt", "completion", "cached", "reasoning")  # of tokens
+# A plain answer takes from half a second to minutes, a first token from 0.1 s to as long as a
+# reasoning model thinks.
+_DURATIONS = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+_FIRST_TEXTS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
+
+
+def forget_process(pid: int) -> None:
+    """Take a process that has ended out of the sums that speak of now."""
+    if _FOLDER in os.environ:
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """What the gateway counts. Thread-safe; one for a process."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "llmgateway_requests",
+            "Requests that reached Azure, by how they ended.",
+            ["outcome", "stream"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "llmgateway_refused",
+            "Requests answered with an error of the gateway's own, by its code.",
+            ["code"],
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "llmgateway_tokens",
+            "Tokens billed; cached ones are part of the prompt, reasoning ones of the completion.",
+            ["kind"],
+            registry=registry,
+        )
+        self._cost = Counter("llmgateway_cost_usd", "What they cost, where a price is known.", registry=registry)
+        self._duration = Histogram(
+            "llmgateway_duration_seconds",
+            "Arrival of a request to the end of its answer.",
+            ["stream"],
+            buckets=_DURATIONS,
+            registry=registry,
+        )
+        self._first_text = Histogram(
+            "llmgateway_first_text_seconds",
+            "Arrival of a request to the first text of its stream.",
+            buckets=_FIRST_TEXTS,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "llmgateway_requests_in_flight",
+            "Requests at Azure now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._slots = Gauge(
+            "llmgateway_slots",
+            "Requests that can be at Azure at once; what comes beyond is refused as overloaded.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "llmgateway_journal_records",
+            "Usage records that wait for the usage log.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._oldest = Gauge(
+            "llmgateway_journal_oldest_seconds",
+            "How long the oldest of them waits.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._troubled = Gauge(
+            "llmgateway_journal_problem",
+            "1 if the disk or the usage log does not take them.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+
+        # To look a label up takes as long as to count, and each request has six.
+        self._tokens_in = {f"{kind}_tokens": self._tokens.labels(kind) for kind in _KINDS}
+        self._duration_of = {stream: self._duration.labels(str(stream).lower()) for stream in (False, True)}
+        self._requests_of = {
+            (outcome, stream): self._requests.labels(outcome, str(stream).lower())
+            for outcome in Outcome
+            for stream in (False, True)
+        }
+
+    def can_hold(self, requests: int) -> None:
+        """Take note of how many requests this process relays at once."""
+        self._slots.set(requests)
+
+    def refused(self, code: str | None) -> None:
+        """Count an error that the gateway has answered with."""
+        self._refused.labels(code or "none").inc()
+
+    def began(self) -> None:
+        self._in_flight.inc()
+
+    def ended(self, record: UsageRecord | None) -> None:
+        """Count a request that was begun; None for one that did not reach Azure."""
+        self._in_flight.dec()
+        if record is None:
+            return
+        self._requests_of[record.outcome, record.stream].inc()
+        for field, counter in self._tokens_in.items():
+            if tokens := getattr(record, field):
+                counter.inc(tokens)
+        if record.cost_usd:
+            self._cost.inc(record.cost_usd)
+        self._duration_of[record.stream].observe(record.duration_ms / 1000)
+        if record.ttft_ms is not None:
+            self._first_text.observe(record.ttft_ms / 1000)
+
+    def waiting(self, backlog: Backlog) -> None:
+        """Take note of what the journal has not shipped yet."""
+        self._waiting.set(backlog.records)
+        self._oldest.set(backlog.oldest_seconds)
+        self._troubled.set(backlog.problem is not None)
+
+    def exposition(self, ladder: StoreHealth, *, azure_key_ok: bool) -> bytes:
+        """Everything in Prometheus' text format, with the state of the stores as it is now."""
+        registry = self._registry
+        if _FOLDER in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        state = CollectorRegistry()
+        state.register(_State(ladder, azure_key_ok))
+        return generate_latest(registry) + generate_latest(state)
+
+
+class MeteredUsageRecorder:
+    """:class:`~llmgateway.interfaces.UsageRecorder` that count what is written into them."""
+
+    def __init__(self, books: UsageRecorder, metrics: Metrics) -> None:
+        self._books = books
+        self._metrics = metrics
+
+    def begin(self, record: UsageRecord) -> None:
+        self._metrics.began()
+        self._books.begin(record)
+
+    def end(self, record: UsageRecord) -> None:
+        self._books.end(record)
+        self._metrics.ended(record)
+
+    def cancel(self, record_id: str) -> None:
+        self._books.cancel(record_id)
+        self._metrics.ended(None)
+
+
+class _State(Collector):
+    def __init__(self, ladder: StoreHealth, azure_key_ok: bool) -> None:
+        self._ladder = ladder
+        self._azure_key_ok = azure_key_ok
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        problems = self._ladder.problems()
+        stores = GaugeMetricFamily("llmgateway_store_up", "1 if the store answers.", labels=["store"])
+        for name, problem in problems.items():
+            stores.add_metric([name], problem is None)
+        yield stores
+        present = self._ladder.rung(problems)
+        rungs = GaugeMetricFamily("llmgateway_rung", "1 for where the outage ladder stands.", labels=["rung"])
+        for rung in DegradationLevel:
+            rungs.add_metric([rung], rung is present)
+        yield rungs
+        yield GaugeMetricFamily(
+            "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure takes it.", value=self._azure_key_ok
+        )

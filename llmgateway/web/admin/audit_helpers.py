@@ -1,0 +1,72 @@
+"""Changes that several calls make, and the trace that every change leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from flask import request
+
+from ...accounts.prompts import Scope
+from ...records import Prompt
+from ..context import services
+from ..errors import invalid_fields
+from ..schemas.keys import KeySchema
+from ..schemas.organisation import PromptSchema
+from .validity import refuse_bad_season
+
+SHOWN_ONCE = "The new key. `key` stands in this answer and nowhere else: only its digest is stored."
+NO_SUCH_GROUP = "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set."
+TO_END_NOW = "To refuse the key from now on, send 'active': false."
+
+_key_schema = KeySchema()
+_prompt_schema = PromptSchema()
+
+
+def changed(
+    action: str, target: str, *, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
+) -> None:
+    """Write down what the request at hand has changed; as :meth:`~llmgateway.audit.Audit.changed`."""
+    services().audit.changed(action, target, address=request.remote_addr, before=before, after=after)
+
+
+def hand_out(new: dict[str, Any]) -> dict[str, Any]:
+    """Make a key of the fields of :class:`NewKeySchema`, and return all its fields and itself."""
+    refuse_bad_season(new, instead=TO_END_NOW)
+    refuse_unknown_group(new)
+    record, key = services().keys.create(**new)
+    changed("key.create", record.id, after=_key_schema.dump(record))
+    return asdict(record) | {"key": key}
+
+
+def take_back(key_id: str) -> None:
+    """Raises NotFound if there is no such key."""
+    keys = services().keys
+    before = keys.get(key_id)
+    keys.remove(key_id)
+    changed("key.remove", key_id, before=_key_schema.dump(before))
+
+
+def refuse_unknown_group(sent: Mapping[str, Any]) -> None:
+    group = sent.get("group")
+    if group is not None and services().groups.find(group) is None:
+        raise invalid_fields({"group": [NO_SUCH_GROUP]})
+
+
+def put_in_force(scope: Scope, text: str) -> Prompt:
+    """Set the prompt of *scope*. Raises NotFound."""
+    prompts = services().prompts
+    before = prompts.own(scope)
+    after = prompts.set(scope, text)
+    changed("prompt.set", target_of(scope), before=shown_prompt(before), after=shown_prompt(after))
+    return after
+
+
+def target_of(scope: Scope) -> str:
+    return scope.key_id or scope.group or ""
+
+
+def shown_prompt(prompt: Prompt | None) -> dict[str, Any] | None:
+    shown: dict[str, Any] | None = None if prompt is None or not prompt.version else _prompt_schema.dump(prompt)
+    return shown

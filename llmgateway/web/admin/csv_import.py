@@ -1,0 +1,217 @@
+"""A class list, as a spreadsheet writes it, on its way to keys."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import marshmallow as ma
+
+from ...errors import InvalidFields
+from ...records import moment
+from ..context import services
+from ..errors import invalid_fields
+from ..schemas.keys import SHORTEST_OWN_KEY, NewKeySchema
+from ..tables import FORMULA_STARTS
+from .audit_helpers import NO_SUCH_GROUP
+from .validity import season_problems
+
+MOST_LINES = 10_000
+"""With keys on them. They go into the store in one piece, which nobody else should have to wait for."""
+
+MOST_PROBLEMS = 100
+"""Lines that are named one by one; somebody who has chosen the wrong column needs no more."""
+
+_PLAIN = ("user", "name", "group", "email", "note", "active", "starts_at", "expires_at")
+_RATES = ("requests_per_minute", "tokens_per_minute", "parallel_requests")
+_BUDGET = ("budget_amount", "budget_unit", "budget_period")
+COLUMNS = (*_PLAIN, "models", *_RATES, *_BUDGET, "key")
+
+_schema = NewKeySchema()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One key to hand out, as :meth:`~llmgateway.keys.Keys.create` takes it."""
+
+    number: int
+    """Of its first line in the file, from 1."""
+    fields: dict[str, Any]
+
+
+def read_roster(body: bytes) -> list[Line]:
+    """Read all of the file, or say all that is wrong with it.
+
+    Raises:
+        InvalidFields: by line.
+    """
+    problems: dict[int, Any] = {}
+    records = _records(_text(body), problems)
+    number, names = next(records, (1, []))
+    if problems:
+        raise bad_lines(problems)
+    columns = [name.strip().lower() for name in names]
+    _check_header(number, columns)
+    lines: list[Line] = []
+    read = _Reader(columns)
+    for number, cells in records:
+        if len(lines) + len(problems) == MOST_LINES:
+            raise _bad_file(f"Must have at most {MOST_LINES:,} lines. Split it.")
+        try:
+            lines.append(Line(number, read(cells)))
+        except ma.ValidationError as error:
+            problems[number] = error.messages
+    if problems:
+        raise bad_lines(problems)
+    if not lines:
+        raise _bad_file("Has no line below the one that names the columns: there is nobody to hand a key to.")
+    return lines
+
+
+def bad_lines(problems: Mapping[int, Any]) -> InvalidFields:
+    """What is wrong, by number of the line."""
+    named = [str(number) for number in list(problems)[:10]]
+    more = ", …" if len(problems) > len(named) else ""
+    which = f"Line {named[0]} is" if len(problems) == 1 else f"{len(problems)} lines ({', '.join(named)}{more}) are"
+    first = dict(list(problems.items())[:MOST_PROBLEMS])
+    kept = f" (of the first {MOST_PROBLEMS})" if len(problems) > MOST_PROBLEMS else ""
+    return InvalidFields(
+        f"{which} not right; 'errors' says why{kept}. Nothing was stored: correct the file and send all of it again.",
+        param="file",
+        fields={f"line {number}": problem for number, problem in first.items()},
+    )
+
+
+def _bad_file(problem: str) -> InvalidFields:
+    return invalid_fields({"file": [problem]})
+
+
+def _text(body: bytes) -> str:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _bad_file("Must be UTF-8. In Excel, save it as 'CSV UTF-8 (comma delimited)'.") from None
+    if "\0" in text:
+        raise _bad_file("Must be a text file in UTF-8. In Excel, save it as 'CSV UTF-8 (comma delimited)'.")
+    if not text.strip():
+        raise _bad_file("Is empty. Send a file whose first line names the columns, one of which is 'user'.")
+    return text
+
+
+def _records(text: str, problems: dict[int, Any]) -> Iterator[tuple[int, list[str]]]:
+    """Every line that is not empty, in its cells, with the number it begins at.
+
+    A quoted cell may go over several lines of the file. One that cannot be read is put among the *problems*
+    and is the last: nobody knows where the next begins.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problems[number] = {"line": [f"Cannot be read as CSV: {error}. Is a quote not closed?"]}
+            return
+        if any(cell.strip() for cell in cells):
+            yield number, cells
+
+
+def _separator(text: str) -> str:
+    """What separates cells: Excel writes semicolons where the comma is for decimals, and tabs from its clipboard."""
+    header = text.lstrip().partition("\n")[0]
+    return max(",;\t", key=header.count)
+
+
+def _check_header(number: int, columns: list[str]) -> None:
+    problems = []
+    while columns and not columns[-1]:
+        columns.pop()  # spreadsheets write empty columns at the end
+    unknown = [column for column in columns if column not in COLUMNS]
+    if not set(columns) & set(COLUMNS):
+        problems.append(f"Must name the columns. There are: {', '.join(COLUMNS)}.")
+    elif unknown:
+        names = ", ".join(_named(column, columns) for column in unknown[:10])
+        problems.append(f"There is no column {names}. There are: {', '.join(COLUMNS)}.")
+    if len(set(columns)) != len(columns):
+        twice = dict.fromkeys(_named(column, columns) for column in columns if columns.count(column) > 1)
+        problems.append(f"Names a column twice: {', '.join(list(twice)[:10])}.")
+    if "user" not in columns and not problems:
+        problems.append("Must have the column 'user'.")
+    if problems:
+        raise bad_lines({number: {"line": problems}})
+
+
+def _named(column: str, columns: list[str]) -> str:
+    # What does not look like a name may be a cell of the first line, and that a key.
+    is_name = re.fullmatch(r"[a-z_ -]+", column) and len(column) < SHORTEST_OWN_KEY
+    return repr(column) if is_name else f"number {columns.index(column) + 1}"
+
+
+class _Reader:
+    """From the cells of a line to the fields of a key, checked as ``POST /admin/keys`` checks them."""
+
+    def __init__(self, columns: list[str]) -> None:
+        self._columns = columns
+        self._groups = services().policy.stored().groups
+        self._now = moment(services().clock())
+
+    def __call__(self, cells: list[str]) -> dict[str, Any]:
+        """Raises ValidationError, by column."""
+        if any(cell.strip() for cell in cells[len(self._columns) :]):
+            problem = f"Has more than {len(self._columns)} cells. Is one with a separator in it not quoted?"
+            raise ma.ValidationError({"line": [problem]})
+        filled = {name: cell.strip() for name, cell in zip(self._columns, cells, strict=False) if cell.strip()}
+        try:
+            fields: dict[str, Any] = _schema.load(_document(filled))
+        except ma.ValidationError as error:
+            raise ma.ValidationError(_by_column(error.messages_dict)) from None
+        if fields.get("models") == ():
+            raise ma.ValidationError({"models": ["Names no model. Leave it empty for every one."]})
+        problems: dict[str, Any] = dict(season_problems(fields, now=self._now, instead="Leave it empty for never."))
+        if fields.get("group") is not None and fields["group"] not in self._groups:
+            problems["group"] = [NO_SUCH_GROUP]
+        if fields.get("key", "").startswith(FORMULA_STARTS):
+            problems["key"] = ["Must not begin with one of = + - @, which a spreadsheet takes for a formula."]
+        if problems:
+            raise ma.ValidationError(problems)
+        return fields
+
+
+def _document(cells: dict[str, str]) -> dict[str, Any]:
+    """The body of ``POST /admin/keys`` that says the same."""
+    document: dict[str, Any] = {name: cells[name] for name in (*_PLAIN, "key") if name in cells}
+    if "models" in cells:
+        document["models"] = [name for name in re.split(r"[\s;,]+", cells["models"]) if name]
+    limits: dict[str, Any] = {name: _whole(cells[name]) for name in _RATES if name in cells}
+    budget = {name.removeprefix("budget_"): cells[name] for name in _BUDGET if name in cells}
+    if budget:
+        limits["budget"] = budget
+    if limits:
+        document["limits"] = limits
+    return document
+
+
+def _whole(cell: str) -> int | str:
+    # What is no number is left for the schema to refuse.
+    return int(cell) if re.fullmatch(r"-?\d{1,18}", cell, re.ASCII) else cell
+
+
+def _by_column(messages: Mapping[str, Any]) -> dict[str, Any]:
+    """Name columns where the body has parts within parts."""
+    found: dict[str, Any] = {}
+    for name, problem in messages.items():
+        if name == "limits":
+            found |= _by_column(problem)
+        elif name == "budget":
+            found |= {f"budget_{part}": problems for part, problems in problem.items()}
+        elif name == "models" and isinstance(problem, Mapping):
+            found[name] = [text for problems in problem.values() for text in problems]
+        else:
+            found[name] = problem
+    return found

@@ -1,0 +1,110 @@
+"""The five calls that existing deployments and their scripts have always made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...accounts.prompts import Scope
+from ...records import KeyRecord, Prompt
+from .. import examples
+from ..context import services
+from ..schemas.keys import (
+    AddKeySchema,
+    CredentialSchema,
+    CredentialStoredSchema,
+    KeySchema,
+    KeyWithSecretSchema,
+    RemovedKeySchema,
+    RemoveKeySchema,
+)
+from ..schemas.organisation import NewPromptSchema, PromptSchema
+from .audit_helpers import SHOWN_ONCE, changed, hand_out, put_in_force, take_back
+from .blueprint import blp
+
+
+@blp.route("/setllmkey", methods=["POST"])
+@blp.operation(
+    "Store Azure's key",
+    description=(
+        "It is encrypted, goes to Azure from the next request on, and can never be read again. It wins over the "
+        "`LLM_API_KEY` that the gateway was started with."
+    ),
+)
+@blp.arguments(CredentialSchema, example={"key": examples.AZURE_KEY})
+@blp.response(200, CredentialStoredSchema, description="Stored, and in force.", example={"stored": True})
+def set_llm_key(credential: dict[str, str]) -> dict[str, bool]:
+    policy = services().policy
+    stored = policy.stored().credential is not None
+    policy.set_credential(credential["key"])
+    changed("credential.set", "", before={"stored": stored}, after={"stored": True})
+    return {"stored": True}
+
+
+@blp.route("/addapikey", methods=["POST"])
+@blp.operation(
+    "Hand out a key",
+    "KeyExists",
+    description=(
+        "Give the `key` of the answer to its user: it is shown this once. `POST /admin/keys` takes more: limits, "
+        "models, dates, a group."
+    ),
+)
+@blp.arguments(
+    AddKeySchema,
+    examples={
+        "made up": {"summary": "A key is made up", "value": {"user": "ada", "name": "thesis"}},
+        "own": {
+            "summary": "A key of your own",
+            "value": {"user": "ada", "name": "thesis", "key": examples.SECRET_KEY},
+        },
+    },
+)
+@blp.response(201, KeyWithSecretSchema, description=SHOWN_ONCE, example=examples.ADDED_KEY)
+def add_api_key(new: dict[str, Any]) -> dict[str, Any]:
+    return hand_out(new)
+
+
+@blp.route("/setprompt", methods=["POST"])
+@blp.operation(
+    "Set the organisation's prompt",
+    description=(
+        "It goes in front of every conversation from the next request on, but for those of groups and keys with a "
+        "prompt of their own. An empty one removes it."
+    ),
+)
+@blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
+@blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
+def set_prompt(new: dict[str, str]) -> Prompt:
+    return put_in_force(Scope(), new["prompt"])
+
+
+@blp.route("/removeapikey", methods=["POST"])
+@blp.operation(
+    "Take a key back",
+    "UnknownKey",
+    description="Its next request is refused, on every host. What it used stays in the reports.",
+)
+@blp.arguments(
+    RemoveKeySchema,
+    examples={
+        "by id": {"summary": "By its id", "value": {"id": examples.KEY_ID}},
+        "by key": {"summary": "By the key itself", "value": {"key": examples.SECRET_KEY}},
+    },
+)
+@blp.response(
+    200,
+    RemovedKeySchema,
+    description="The key opens nothing any more.",
+    example={"id": examples.KEY_ID, "removed": True},
+)
+def remove_api_key(which: dict[str, str]) -> dict[str, Any]:
+    key_id = which["id"] if "id" in which else services().keys.find(which["key"]).id
+    take_back(key_id)
+    return {"id": key_id, "removed": True}
+
+
+@blp.route("/listkeys", methods=["GET"])
+@blp.operation("List every key", description="Without the keys themselves, which nobody can read any more.")
+@blp.response(200, KeySchema(many=True), description="Oldest first.", example=[examples.KEY])
+def list_api_keys() -> list[KeyRecord]:
+    return services().keys.list()

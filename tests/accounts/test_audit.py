@@ -1,0 +1,56 @@
+"""The audit log: who changed what, and nothing that is secret."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+
+import pytest
+
+from llmgateway.accounts.audit import Audit
+from llmgateway.errors import StoreUnavailable
+from llmgateway.records import moment
+from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase
+
+ADMIN_KEY = "the-admin-key-of-this-test"
+CHANGE = {"address": "10.0.0.1", "before": {"note": "a"}, "after": {"note": "b"}}
+
+
+@pytest.fixture
+def store(tmp_path):
+    with closing(SQLiteDatabase(tmp_path / "gateway.sqlite")) as database:
+        yield SQLiteAuditLog(database)
+
+
+def test_says_who_changed_what_when_and_from_where(store, clock):
+    """One entry for one change, as it was before and as it is after."""
+    Audit(store, admin_key=ADMIN_KEY, clock=clock).changed("key.change", "key_1", **CHANGE)
+
+    (entry,) = store.entries(limit=10)
+    assert ("key.change", "key_1", "10.0.0.1") == (entry.action, entry.target, entry.address)
+    assert (moment(clock()), {"note": "a"}, {"note": "b"}) == (entry.timestamp, entry.before, entry.after)
+
+
+def test_tells_admin_keys_apart_without_saying_them(store, clock):
+    """The same key has the same fingerprint in every process; another key has another."""
+    for key in (ADMIN_KEY, ADMIN_KEY, ADMIN_KEY + "!"):
+        Audit(store, admin_key=key, clock=clock).changed("limits.set", "", **CHANGE)
+        clock.advance(1)
+
+    third, second, first = (entry.admin_key_id for entry in store.entries(limit=10))
+    assert first == second != third
+    assert ADMIN_KEY not in first
+
+
+def test_an_entry_that_cannot_be_stored_goes_to_the_log(clock, caplog):
+    """The change is in force and the admin is not told otherwise; the entry is not lost."""
+
+    class Away:
+        def append(self, entry):
+            raise StoreUnavailable("away")
+
+    with caplog.at_level(logging.ERROR):
+        Audit(Away(), admin_key=ADMIN_KEY, clock=clock).changed("key.change", "key_1", **CHANGE)
+
+    assert '"action":"key.change","target":"key_1"' in caplog.text
+    assert ADMIN_KEY not in caplog.text

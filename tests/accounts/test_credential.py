@@ -1,0 +1,29 @@
+"""Azure's key at rest."""
+
+from __future__ import annotations
+
+from llmgateway.accounts.credential import CredentialCipher
+
+
+def test_is_readable_with_the_same_secret():
+    """Two hosts with one secret read what either stored."""
+    stored = CredentialCipher("secret").encrypt("azure-key")
+
+    assert "azure-key" == CredentialCipher("secret").decrypt(stored)
+
+
+def test_is_unreadable_with_another_secret():
+    """Whoever gets the database without the secret has nothing; the gateway is told None, not garbage."""
+    stored = CredentialCipher("secret").encrypt("azure-key")
+
+    assert CredentialCipher("Secret").decrypt(stored) is None
+    assert b"azure-key" not in stored
+
+
+def test_a_damaged_one_is_unreadable():
+    """What was changed on disk is refused, not decrypted to something else."""
+    cipher = CredentialCipher("secret")
+    stored = cipher.encrypt("azure-key")
+
+    assert cipher.decrypt(stored[:-1] + bytes([stored[-1] ^ 1])) is None
+    assert cipher.decrypt(b"") is None

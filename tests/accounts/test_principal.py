@@ -1,0 +1,111 @@
+"""Callers: what holds for a key out of what was set for it, its group and everybody."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+
+import pytest
+
+from llmgateway.accounts.principal import Principal, PrincipalCache
+from llmgateway.records import Group, KeyRecord, Organisation, Prompt
+from tests.parts import NEW_YEAR
+
+EVERYBODYS, GROUPS, OWN = (Prompt(version=version, text=str(version)) for version in (1, 2, 3))
+NONE = Prompt(version=4, text="")
+
+
+def principal(*, key=None, group=None, member: bool = True, models=None, group_models=None) -> Principal:
+    record = KeyRecord(
+        id="key_1",
+        digest="0",
+        user="ada",
+        name="x",
+        created_at=NEW_YEAR,
+        group="ml" if member else None,
+        models=models,
+        prompt=key,
+    )
+    groups = {"ml": Group(name="ml", created_at=NEW_YEAR, prompt=group, models=group_models)}
+    return Principal(record, Organisation(prompt=EVERYBODYS, groups=groups))
+
+
+@pytest.mark.parametrize(
+    ("key", "group", "member", "expected"),
+    [
+        (None, None, True, EVERYBODYS),
+        (None, GROUPS, True, GROUPS),
+        (None, GROUPS, False, EVERYBODYS),
+        (OWN, GROUPS, True, OWN),
+        (NONE, GROUPS, True, NONE),
+        (None, NONE, True, NONE),
+    ],
+)
+def test_the_nearest_prompt_holds(key, group, member, expected):
+    """A key's prompt takes the place of its group's, and that of the organisation's; an empty one is one, too."""
+    assert expected == principal(key=key, group=group, member=member).prompt
+
+
+@pytest.mark.parametrize(
+    ("own", "groups", "expected"),
+    [
+        (None, None, None),
+        (("a",), None, ("a",)),
+        (None, ("a", "b"), ("a", "b")),
+        (("b", "c"), ("a", "b"), ("b",)),
+        (("c",), ("a",), ()),
+    ],
+)
+def test_models_have_to_be_allowed_twice(own, groups, expected):
+    """A model may be used if neither the key nor its group leaves it out."""
+    assert expected == principal(models=own, group_models=groups).models
+
+
+def test_a_group_that_nobody_made_limits_nothing():
+    """Keys keep the name of their group, whether or not anything was set for it."""
+    stray = Principal(principal().key, Organisation())
+
+    assert stray.group is None
+    assert stray.models is None
+
+
+class TestCallers:
+    def test_give_the_same_principal_for_the_same_key_and_organisation(self):
+        """What follows from them is worked out once."""
+        one, principals = principal(), PrincipalCache()
+
+        assert principals.of(one.key, one.organisation) is principals.of(one.key, one.organisation)
+
+    def test_go_by_what_they_are_given(self):
+        """A key or an organisation that has changed makes another caller, at once, and back again."""
+        one, principals = principal(), PrincipalCache()
+        key, organisation = replace(one.key, models=("a",)), replace(one.organisation, prompt=OWN)
+
+        assert (None, EVERYBODYS) == seen(principals.of(one.key, one.organisation))
+        assert (("a",), EVERYBODYS) == seen(principals.of(key, one.organisation))
+        assert (("a",), OWN) == seen(principals.of(key, organisation))
+        assert (None, EVERYBODYS) == seen(principals.of(one.key, one.organisation))
+
+    def test_keep_no_organisation_that_has_changed(self):
+        """Of the hundreds of groups of a large organisation only the latest are in memory."""
+        one, principals = principal(), PrincipalCache()
+        organisation = Organisation()
+        principals.of(replace(one.key, id="key_2"), organisation)
+        before = weakref.ref(principals.of(one.key, organisation))
+
+        principals.of(one.key, one.organisation)
+        gc.collect()
+
+        assert before() is None
+
+    def test_are_so_many_at_most(self):
+        """However many keys are used, the memory is bounded."""
+        one, principals = principal(), PrincipalCache(limit=10)
+        made = [weakref.ref(principals.of(replace(one.key, id=f"key_{n}"), one.organisation)) for n in range(50)]
+
+        assert 11 >= len([principal for principal in made if principal() is not None])
+
+
+def seen(one: Principal) -> tuple[object, Prompt]:
+    return one.models, one.prompt

@@ -1,0 +1,128 @@
+"""A request on its way, which another thread can cut."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from llmgateway.azure.cancellation import CancellationToken
+
+
+class Ours(socket.socket):
+    """Our end of a wire."""
+
+    def shutdown(self) -> None:
+        super().shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def wires():
+    ours, theirs = socket.socketpair()
+    with Ours(fileno=ours.detach()) as mine, theirs:
+        yield mine, theirs
+
+
+def test_knows_whether_anything_was_sent(wires):
+    """What was carried once may be billed, also when it has been cut."""
+    cancellation = CancellationToken()
+    assert not cancellation.sent
+
+    cancellation.carry_over(wires[0])
+    cancellation.cut()
+
+    assert (True, True) == (cancellation.sent, cancellation.was_cut)
+
+
+def test_a_part_is_not_sent(wires):
+    """What Azure cannot have in full is billed to nobody, also when the rest was cut off."""
+    cancellation = CancellationToken()
+    cancellation.carry_over(wires[0], complete=False)
+    cancellation.cut()
+
+    with pytest.raises(ConnectionAbortedError):
+        cancellation.carry_over(wires[0])
+    assert not cancellation.sent
+
+
+def test_cutting_wakes_who_waits(wires):
+    """A thread in the middle of a read comes back, and the other side sees the end."""
+    ours, theirs = wires
+    cancellation = CancellationToken()
+    cancellation.carry_over(ours)
+    read: list[bytes] = []
+    thread = threading.Thread(target=lambda: read.append(ours.recv(1)))
+    thread.start()
+
+    cancellation.cut()
+    thread.join(5)
+
+    assert [b""] == read
+    assert b"" == theirs.recv(1)
+
+
+def test_what_was_cut_is_not_sent(wires):
+    """Who is told to go before anything was sent sends nothing."""
+    cancellation = CancellationToken()
+    cancellation.cut()
+
+    with pytest.raises(ConnectionAbortedError):
+        cancellation.carry_over(wires[0])
+
+    assert not cancellation.sent
+
+
+def test_what_has_arrived_cannot_be_cut(wires):
+    """The wire may carry another request by then."""
+    ours, theirs = wires
+    cancellation = CancellationToken()
+    cancellation.carry_over(ours)
+    cancellation.arrive()
+
+    cancellation.cut()
+
+    ours.sendall(b"x")
+    assert b"x" == theirs.recv(1)
+
+
+def test_cutting_a_closed_wire_is_harmless(wires):
+    """Whoever comes late finds nothing to do."""
+    cancellation = CancellationToken()
+    cancellation.carry_over(wires[0])
+    wires[0].close()
+
+    cancellation.cut()
+    cancellation.cut()
+
+    assert cancellation.was_cut
+
+
+def test_a_rest_ends_when_it_is_cut():
+    """Whoever waits for nothing in particular is woken, too; what was cut does not rest at all."""
+    cancellation = CancellationToken()
+    cancellation.rest(0.001)
+    threading.Timer(0.05, cancellation.cut).start()
+    began = time.monotonic()
+
+    cancellation.rest(60)
+    cancellation.rest(60)
+    cancellation.cut()
+
+    assert time.monotonic() - began < 30
+
+
+def test_what_was_recalled_was_not_sent(wires):
+    """It can be sent again, and cut then."""
+    ours, theirs = wires
+    cancellation = CancellationToken()
+    cancellation.carry_over(ours)
+    cancellation.recall()
+    assert not cancellation.sent
+
+    cancellation.cut()
+    ours.sendall(b"x")  # another's by now
+    assert b"x" == theirs.recv(1)
+    with pytest.raises(ConnectionAbortedError):
+        cancellation.carry_over(ours)

@@ -1,0 +1,194 @@
+"""Parts that tests of several modules put around the one they test."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import orjson
+
+from llmgateway.azure.cancellation import CancellationToken
+from llmgateway.proxy.call import UpstreamCall
+from llmgateway.records import Outcome, Prices, UsageRecord, UsageSource
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Stopwatch:
+    """A timer that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Entries:
+    """Books in memory: what was begun, ended and cancelled, in order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.begun: list[UsageRecord] = []
+        self.ended: list[UsageRecord] = []
+        self.cancelled: list[str] = []
+
+    def begin(self, record: UsageRecord) -> None:
+        with self._lock:
+            self.begun.append(record)
+
+    def end(self, record: UsageRecord) -> None:
+        with self._lock:
+            self.ended.append(record)
+
+    def cancel(self, record_id: str) -> None:
+        with self._lock:
+            self.cancelled.append(record_id)
+
+    @property
+    def only(self) -> UsageRecord:
+        """The one record there is."""
+        (record,) = self.ended
+        return record
+
+
+class Claimed:
+    """An admission that remembers how it ended."""
+
+    headers: dict[str, str] = {}
+    has_counter_requests = True
+
+    def __init__(self) -> None:
+        self.committed: list[UsageRecord] = []
+        self.refunds = 0
+
+    def commit(self, record: UsageRecord) -> None:
+        self.committed.append(record)
+
+    def refund(self) -> None:
+        self.refunds += 1
+
+
+class ScriptedAnswer:
+    """An :class:`~llmgateway.interfaces.Answer` whose body is chunks, and errors that reading meets."""
+
+    status = 200
+    headers: list[tuple[str, str]] = []
+    region = "East US 2"
+    upstream_request_id = "upstream-1"
+    is_event_stream = True
+
+    def __init__(self, *script: bytes | Exception) -> None:
+        self._script = list(script)
+        self.reads = 0
+        self.closed = 0
+
+    def read(self) -> bytes:
+        assert not self.closed, "read after close"
+        self.reads += 1
+        step = self._script.pop(0) if self._script else b""
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def draft(**fields: object) -> UsageRecord:
+    """The record that a request leaves if nothing more is ever known of it."""
+    record = UsageRecord(
+        id="req-1",
+        timestamp=NEW_YEAR,
+        key_id="key_1",
+        user="ada",
+        model="gpt-4o-mini",
+        deployment="gpt-4o-mini",
+        endpoint="/v1/chat/completions",
+        stream=True,
+        outcome=Outcome.INTERRUPTED,
+        prompt_tokens=10,
+        total_tokens=10,
+        usage_source=UsageSource.ESTIMATED,
+        duration_ms=0.0,
+    )
+    return replace(record, **fields)
+
+
+def call(
+    entries: Entries,
+    timer: Stopwatch | None = None,
+    *,
+    prices: Mapping[str, Prices] | None = None,
+    admission: Claimed | None = None,
+    on_end=lambda: None,
+    **fields: object,
+) -> UpstreamCall:
+    timer = timer or Stopwatch()
+    return UpstreamCall(
+        draft(**fields),
+        entries,
+        cancellation=CancellationToken(),
+        admission=admission or Claimed(),
+        prices=prices or {},
+        timer=timer,
+        arrived=timer(),
+        on_end=on_end,
+    )
+
+
+# Azure's events, as recorded in 2026
+
+
+def event(document: object) -> bytes:
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+def chunk(text: str | None = None, *, finish: str | None = None, **choice: object) -> bytes:
+    delta = {} if text is None else {"content": text}
+    choices = [
+        {"content_filter_results": {}, "delta": delta, "finish_reason": finish, "index": 0, "logprobs": None} | choice
+    ]
+    return event({"choices": choices, "created": 1, "id": "c-1", "model": "gpt-4o-mini-2024-07-18", "usage": None})
+
+
+def usage_event(prompt: int = 7, completion: int = 3, *, cached: int = 0, reasoning: int = 0) -> bytes:
+    usage = {
+        "completion_tokens": completion,
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+        "prompt_tokens": prompt,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "total_tokens": prompt + completion,
+    }
+    return event({"choices": [], "created": 1, "id": "c-1", "model": "gpt-4o-mini-2024-07-18", "usage": usage})
+
+
+SAFE = {"filtered": False, "severity": "safe"}
+FIRST = event(
+    {
+        "choices": [],
+        "created": 0,
+        "id": "",
+        "model": "",
+        "object": "",
+        "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {"hate": SAFE, "violence": SAFE}}],
+    }
+)
+DONE = b"data: [DONE]\n\n"
+
+
+def stream(*texts: str, usage: bytes = usage_event()) -> list[bytes]:
+    """The events of an ordinary stream that says *texts*."""
+    return [FIRST, chunk(""), *map(chunk, texts), chunk(finish="stop"), *([usage] if usage else []), DONE]
+
+
+def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """*data* in pieces that end at *cuts*."""
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in itertools.pairwise(places)]

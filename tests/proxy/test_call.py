@@ -1,0 +1,205 @@
+"""One request, one record, one ending."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llmgateway.records import Outcome, Prices, Usage, UsageSource
+from tests.parts import Claimed, Entries, Stopwatch, call, draft
+from tests.stores.contract import at_once
+
+USAGE = Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120, cached_tokens=50, reasoning_tokens=5)
+
+
+@pytest.fixture
+def entries():
+    return Entries()
+
+
+def test_is_in_the_books_before_it_is_sent(entries):
+    """What a dying process leaves is written when the exchange begins."""
+    call(entries)
+
+    assert [draft()] == entries.begun
+    assert [] == entries.ended
+
+
+def test_the_record_has_what_became_known(entries):
+    """Azure's head, its count, the times and the price make the record."""
+    timer = Stopwatch()
+    made = call(entries, timer, group="physics", prompt_version=3, client_address="10.0.0.1")
+    timer.advance(0.25)
+    made.answered(status=200, region="East US 2", upstream_request_id="a-1")
+    timer.advance(0.25)
+    made.first_text()
+    timer.advance(1)
+    made.first_text()
+    made.finish(Outcome.OK, usage=USAGE, model="gpt-4o-mini", content_filter={"violence", "hate"})
+
+    assert replace(
+        draft(group="physics", prompt_version=3, client_address="10.0.0.1"),
+        status=200,
+        outcome=Outcome.OK,
+        prompt_tokens=100,
+        completion_tokens=20,
+        total_tokens=120,
+        cached_tokens=50,
+        reasoning_tokens=5,
+        usage_source=UsageSource.UPSTREAM,
+        content_filter=("hate", "violence"),
+        ttft_ms=500.0,
+        duration_ms=1500.0,
+        upstream_request_id="a-1",
+        region="East US 2",
+    ) == replace(entries.only, cost_usd=None)
+    assert 0 < entries.only.cost_usd < 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.BROKEN, Outcome.TIMEOUT, Outcome.CLIENT_CLOSED])
+def test_estimates_where_azure_did_not_count(entries, outcome):
+    """An answer without usage costs the prompt's estimate and a token for each piece that came."""
+    call(entries).finish(outcome, estimated_completion_tokens=4)
+
+    record = entries.only
+    assert (10, 4, 14) == (record.prompt_tokens, record.completion_tokens, record.total_tokens)
+    assert (outcome, UsageSource.ESTIMATED) == (record.outcome, record.usage_source)
+    assert record.cost_usd > 0
+
+
+def test_an_error_costs_nothing(entries):
+    """What Azure refused has no tokens and no price."""
+    call(entries).finish(Outcome.UPSTREAM_ERROR)
+
+    record = entries.only
+    assert (0, 0, 0, 0.0) == (record.prompt_tokens, record.completion_tokens, record.total_tokens, record.cost_usd)
+    assert UsageSource.NONE == record.usage_source
+
+
+def test_a_cancelled_one_leaves_no_record(entries):
+    """What was never sent is taken out of the books."""
+    freed: list[bool] = []
+
+    made = call(entries, on_end=lambda: freed.append(True))
+    made.cancel()
+    made.finish(Outcome.OK)
+    made.cancel()
+
+    assert (["req-1"], [], [True]) == (entries.cancelled, entries.ended, freed)
+
+
+def test_ends_once_however_many_end_it(entries):
+    """Of many endings at once one counts: one record, one slot given back."""
+    freed: list[bool] = []
+    made = call(entries, on_end=lambda: freed.append(True))
+
+    at_once(
+        *[lambda: made.finish(Outcome.OK, usage=USAGE)] * 8,
+        *[lambda: made.finish(Outcome.CLIENT_CLOSED)] * 8,
+        *[made.cancel] * 8,
+    )
+
+    assert 1 == len(entries.ended) + len(entries.cancelled)
+    assert [True] == freed
+
+
+@pytest.mark.parametrize("end", [lambda made: made.finish(Outcome.OK), lambda made: made.cancel()])
+def test_gives_its_place_back_even_if_the_books_fail(end):
+    """A trouble with writing does not eat the gateway's capacity."""
+
+    class Failing(Entries):
+        def end(self, record: object) -> None:
+            raise OSError("disk")
+
+        def cancel(self, record_id: str) -> None:
+            raise OSError("disk")
+
+    freed: list[bool] = []
+    made = call(Failing(), on_end=lambda: freed.append(True))
+
+    with pytest.raises(OSError, match="disk"):
+        end(made)
+
+    assert [True] == freed
+
+
+def test_the_organisations_price_counts(entries):
+    """A price that an admin set for the model that was asked for is the one that is booked."""
+    own = {"house-model": Prices(prompt=1.0, cached=1.0, completion=1.0)}
+
+    call(entries, prices=own, model="house-model").finish(Outcome.OK, usage=USAGE, model="gpt-4o-mini")
+
+    assert 120e-6 == pytest.approx(entries.only.cost_usd)
+
+
+def test_an_unknown_model_has_no_price(entries):
+    """Where nobody knows the price the tokens are booked without one."""
+    call(entries, model="x", deployment="y").finish(Outcome.OK, usage=USAGE, model="z")
+
+    assert (None, 120) == (entries.only.cost_usd, entries.only.total_tokens)
+
+
+def test_says_once_that_no_price_is_known(entries, caplog):
+    """A budget in dollars does not see such a model: the admin is told, and not by every request."""
+    for _ in range(3):
+        made = call(entries, model="house", deployment="our-own-model")
+        made.commit(usage=USAGE)
+        made.finish(Outcome.OK, usage=USAGE)
+    call(entries, deployment="cheap").finish(Outcome.UPSTREAM_ERROR)
+    call(entries, deployment="ours").finish(Outcome.OK, usage=USAGE, model="gpt-4o-mini")
+
+    (told,) = caplog.messages
+    assert "'our-own-model'" in told
+    assert "PUT /admin/models" in told
+
+
+def test_is_committed_before_it_is_written_down():
+    """A budget that is counted anew from the usage log, which may have the record by then, counts it once."""
+    entries, admission = Entries(), Claimed()
+    order = []
+    admission.commit = lambda record: order.append(("settled", record.total_tokens))
+    entries.end = lambda record: order.append(("written", record.total_tokens))
+    going = call(entries, admission=admission)
+
+    going.finish(Outcome.OK, usage=Usage(total_tokens=9))
+    going.finish(Outcome.OK, usage=Usage(total_tokens=9))
+
+    assert [("settled", 9), ("written", 9)] == order
+
+
+def test_what_was_not_sent_is_refunded():
+    """A request that Azure never saw gets back what it had claimed, once."""
+    entries, admission = Entries(), Claimed()
+    going = call(entries, admission=admission)
+
+    going.cancel()
+    going.cancel()
+
+    assert (1, []) == (admission.refunds, admission.committed)
+
+
+def test_a_failing_counter_loses_no_record():
+    """Whatever happens to the counters, the books are kept and the slot is freed."""
+    entries, admission, freed = Entries(), Claimed(), []
+    admission.commit = lambda record: 1 / 0
+    going = call(entries, admission=admission, on_end=lambda: freed.append(True))
+
+    with pytest.raises(ZeroDivisionError):
+        going.finish(Outcome.OK)
+
+    assert (1, [True]) == (len(entries.ended), freed)
+
+
+def test_can_be_committed_before_it_ends():
+    """What is known to have been used is settled once, however much later the end comes."""
+    entries, admission = Entries(), Claimed()
+    going = call(entries, admission=admission)
+
+    going.commit(usage=Usage(total_tokens=9))
+    assert [] == entries.ended
+    going.commit(usage=Usage(total_tokens=9))
+    going.finish(Outcome.CLIENT_CLOSED, usage=Usage(total_tokens=9))
+
+    assert [9] == [record.total_tokens for record in admission.committed]
+    assert Outcome.CLIENT_CLOSED is entries.only.outcome

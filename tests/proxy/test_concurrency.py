@@ -1,0 +1,61 @@
+"""Places for requests in flight."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from llmgateway.errors import Overloaded
+from llmgateway.proxy.concurrency import ConcurrencyLimit
+from tests.stores.contract import at_once
+
+
+def test_refuses_the_one_too_many_at_once():
+    """With every place taken the next request is told so, and when to come back, instead of waiting."""
+    slots = ConcurrencyLimit(2)
+    slots.take()
+    slots.take()
+
+    with pytest.raises(Overloaded) as refused:
+        slots.take()
+
+    assert (503, 1) == (refused.value.status, refused.value.retry_after)
+    assert (2, 1) == (slots.taken, slots.refused)
+
+
+def test_a_freed_place_can_be_taken_again():
+    """Capacity is what is free, not what was ever used."""
+    slots = ConcurrencyLimit(1)
+    for _ in range(5):
+        slots.take().free()
+
+    slots.take()
+    assert 1 == slots.taken
+
+
+def test_freeing_twice_gives_one_place_back():
+    """However many ways an ending has, a place counts once."""
+    slots = ConcurrencyLimit(2)
+    first, _second = slots.take(), slots.take()
+
+    at_once(*[first.free] * 8)
+
+    assert 1 == slots.taken
+
+
+def test_never_more_than_the_capacity_under_threads():
+    """Takers that race get exactly the places there are."""
+    slots = ConcurrencyLimit(5)
+    refused = threading.Semaphore(0)
+
+    def take() -> bool:
+        try:
+            slots.take()
+        except Overloaded:
+            refused.release()
+            return False
+        return True
+
+    assert 5 == sum(at_once(*[take] * 24))
+    assert 5 == slots.taken

@@ -1,0 +1,92 @@
+"""Clients that have gone, noticed by one thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from llmgateway.azure.cancellation import CancellationToken
+from llmgateway.proxy.disconnects import DisconnectWatcher
+from tests.servers import wait_until
+
+
+def watchers() -> int:
+    return sum(thread.name == "watch" for thread in threading.enumerate())
+
+
+def test_cuts_those_whose_clients_have_gone_and_no_others():
+    """Each transmission has a client of its own."""
+    watch = DisconnectWatcher()
+    gone, there = CancellationToken(), CancellationToken()
+    watch.add(there, lambda: False)
+    watch.add(gone, lambda: True)
+
+    wait_until(lambda: gone.was_cut)
+
+    assert not there.was_cut
+    watch.remove(there)
+
+
+def test_lets_others_ask_too():
+    """Whoever has the transmission can find out whether its client is still there."""
+    watch = DisconnectWatcher()
+    cancellation = CancellationToken()
+    assert not cancellation.abandoned()
+
+    watch.add(cancellation, lambda: True)
+
+    assert cancellation.abandoned()
+    watch.remove(cancellation)
+
+
+def test_asks_no_more_for_what_has_ended():
+    """What is removed is forgotten, and removing it again is harmless."""
+    watch = DisconnectWatcher()
+    cancellation = CancellationToken()
+    watch.add(cancellation, lambda: True)
+    watch.remove(cancellation)
+    watch.remove(cancellation)
+
+    other = CancellationToken()
+    watch.add(other, lambda: True)
+    wait_until(lambda: other.was_cut)
+
+    assert not cancellation.was_cut
+
+
+def test_has_no_thread_before_the_first_request_and_one_from_then_on():
+    """A watch that is made before a fork starts nothing; many requests share one thread."""
+    before = watchers()
+    watch = DisconnectWatcher()
+    assert before == watchers()
+
+    first, second = CancellationToken(), CancellationToken()
+    for cancellation in (first, second):
+        watch.add(cancellation, lambda: True)
+
+    assert before + 1 == watchers()
+    wait_until(lambda: first.was_cut and second.was_cut)
+    third = CancellationToken()
+    watch.add(third, lambda: True)  # it slept meanwhile
+    wait_until(lambda: third.was_cut)
+    assert before + 1 == watchers()
+
+
+def test_works_in_a_child_too():
+    """A process that was forked has a thread of its own."""
+    watch = DisconnectWatcher()
+    cancellation = CancellationToken()
+    watch.add(cancellation, lambda: True)
+    wait_until(lambda: cancellation.was_cut)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            other = CancellationToken()
+            watch.add(other, lambda: True)
+            wait_until(lambda: other.was_cut)
+            status = 0
+        finally:
+            os._exit(status)
+
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

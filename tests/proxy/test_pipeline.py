@@ -1,0 +1,639 @@
+"""The pipeline from end to end, with a real store and a simulated Azure; no web."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import closing, suppress
+
+import pytest
+
+from llmgateway.accounts.credential import CredentialCipher
+from llmgateway.accounts.keys import Keys
+from llmgateway.accounts.policy import OrganisationPolicy
+from llmgateway.azure.endpoint import Endpoint
+from llmgateway.azure.upstream import AzureUpstream
+from llmgateway.errors import (
+    BudgetSpent,
+    ClientGone,
+    GatewayError,
+    InvalidKey,
+    InvalidRequest,
+    ModelNotAllowed,
+    Overloaded,
+    RateLimited,
+    StoreUnavailable,
+    UpstreamBroken,
+    UpstreamCredentials,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from llmgateway.proxy.concurrency import ConcurrencyLimit
+from llmgateway.proxy.disconnects import DisconnectWatcher
+from llmgateway.proxy.pipeline import CompletionRequest, Gateway, Reply
+from llmgateway.proxy.stream import ReadToEnd
+from llmgateway.ratelimit.commits import Commits
+from llmgateway.ratelimit.leases import Leases
+from llmgateway.ratelimit.limiter import Limiter
+from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
+from llmgateway.simulator import Script, Simulator
+from llmgateway.stores.circuit import Circuit
+from llmgateway.stores.spending import LoggedSpending
+from llmgateway.stores.sqlite import (
+    COUNTERS,
+    MemoryDatabase,
+    SQLiteCounters,
+    SQLiteDatabase,
+    SQLiteKeys,
+    SQLiteOrganisation,
+    SQLiteUsageLog,
+)
+from tests.parts import Entries, Stopwatch
+from tests.servers import wait_until
+
+AZURE_KEY = "azure-key"
+CIPHER = CredentialCipher("secret")
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def azure():
+    with Simulator(key=AZURE_KEY) as azure:
+        yield azure
+
+
+@pytest.fixture
+def database(tmp_path):
+    with closing(SQLiteDatabase(tmp_path / "gateway.sqlite")) as database:
+        yield database
+
+
+class House:
+    """A gateway with everything around it."""
+
+    def __init__(self, database: SQLiteDatabase, azure: Simulator, clock: object) -> None:
+        self.azure = azure
+        self.clock = clock
+        self.organisation = SQLiteOrganisation(database)
+        self.policy = OrganisationPolicy(self.organisation, CIPHER, fallback=AZURE_KEY, clock=clock)
+        self.keys = Keys(SQLiteKeys(database), self.policy, clock=clock)
+        self.counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        self.limiter = Limiter(
+            self.counters,
+            LoggedSpending(SQLiteUsageLog(database), circuit=Circuit("log", retry_after=1, clock=clock)),
+            leases=Leases(self.counters),
+            commits=Commits(self.counters),
+            ship=lambda: None,
+            clock=clock,
+        )
+        self.entries = Entries()
+        self.slots = ConcurrencyLimit(2)
+        self._upstreams: list[AzureUpstream] = []
+        self.key_id, self.key = self._hand_out()
+
+    def _hand_out(self) -> tuple[str, str]:
+        record, key = self.keys.create(user="ada", name="laptop", group="physics")
+        return record.id, key
+
+    def gateway(
+        self,
+        path: str = "/openai/v1",
+        *,
+        url: str | None = None,
+        offered: tuple[str, ...] = (),
+        first_byte_timeout: float = 10,
+    ) -> Gateway:
+        endpoint = Endpoint.parse((url or self.azure.url) + path)
+        upstream = AzureUpstream(
+            endpoint,
+            key_header="api-key",
+            connect_timeout=5,
+            first_byte_timeout=first_byte_timeout,
+            between_bytes_timeout=5,
+            connections=4,
+        )
+        self._upstreams.append(upstream)
+        return Gateway(
+            keys=self.keys,
+            limiter=self.limiter,
+            policy=self.policy,
+            upstream=upstream,
+            endpoint=endpoint,
+            books=self.entries,
+            slots=self.slots,
+            drain=ReadToEnd(seconds=0, at_once=0, timer=Stopwatch()),
+            watch=DisconnectWatcher(),
+            offered=offered,
+            clock=self.clock,
+            timer=Stopwatch(),
+        )
+
+    def set_prompt(self, text: str) -> None:
+        self.organisation.set_prompt(text, moment(self.clock()))
+
+    def request(
+        self, *, body: bytes | None = None, key: str | None = "", gone=None, name: str = "req-1", **fields: object
+    ):
+        document = {"model": "gpt-4o-mini", "messages": HELLO} | fields
+        return CompletionRequest(
+            id=name,
+            key=self.key if key == "" else key,
+            body=json.dumps(document).encode() if body is None else body,
+            endpoint="/v1/chat/completions",
+            client_address="10.0.0.1",
+            client_gone=gone,
+        )
+
+    def close(self) -> None:
+        for upstream in self._upstreams:
+            upstream.close()
+
+
+@pytest.fixture
+def house(database, azure, clock):
+    with closing(House(database, azure, clock)) as house:
+        yield house
+
+
+def read(reply: Reply) -> bytes:
+    if isinstance(reply.body, bytes):
+        return reply.body
+    with closing(reply.body):
+        return b"".join(reply.body)
+
+
+def test_a_plain_answer(house, azure):
+    """Azure's bytes come back, the slot is free again, and the books say what Azure billed."""
+    reply = house.gateway().complete(house.request())
+
+    (served,) = azure.served
+    assert (200, served.body_sent) == (reply.status, reply.body)
+    record = house.entries.only
+    assert ("req-1", house.key_id, "ada", "physics", "10.0.0.1") == (
+        record.id,
+        record.key_id,
+        record.user,
+        record.group,
+        record.client_address,
+    )
+    assert (served.usage.total_tokens, UsageSource.UPSTREAM, Outcome.OK, False) == (
+        record.total_tokens,
+        record.usage_source,
+        record.outcome,
+        record.stream,
+    )
+    assert "req-1" == served.client_request_id
+    assert 0 == house.slots.taken
+
+
+def test_a_stream(house, azure):
+    """A stream holds its slot until it is closed; the usage that was asked for in secret is counted and withheld."""
+    reply = house.gateway().complete(house.request(stream=True))
+    assert 1 == house.slots.taken
+    data = read(reply)
+
+    (served,) = azure.served
+    assert b'"prompt_tokens"' in served.body_sent
+    assert b'"prompt_tokens"' not in data
+    assert data.endswith(b"data: [DONE]\n\n")
+    assert served.usage.total_tokens == house.entries.only.total_tokens
+    assert 0 == house.slots.taken
+
+
+def test_the_prompt_in_front(house, azure):
+    """What an admin sets is in the next request, and the record says which version it was."""
+    house.set_prompt("Be brief.")
+
+    house.gateway().complete(house.request())
+
+    sent = json.loads(azure.served[0].body)["messages"]
+    assert [{"role": "system", "content": "Be brief."}, *HELLO] == sent
+    assert 1 == house.entries.only.prompt_version
+
+
+def test_the_organisations_price(house):
+    """A price that an admin set holds for the next request."""
+    house.policy.set_prices("gpt-4o-mini", Prices(prompt=1e6, cached=0, completion=0))
+
+    house.gateway().complete(house.request())
+
+    assert house.entries.only.prompt_tokens == house.entries.only.cost_usd
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"key": None}, InvalidKey),
+        ({"key": "unknown"}, InvalidKey),
+        ({"body": b"{"}, InvalidRequest),
+    ],
+)
+def test_what_is_refused_leaves_nothing(house, azure, change, error):
+    """A refusal before sending takes no slot, leaves no record and asks Azure nothing."""
+    with pytest.raises(error):
+        house.gateway().complete(house.request(**change))
+
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+
+
+def test_a_model_that_is_not_allowed(house, azure):
+    """What a key may not use never reaches Azure."""
+    house.keys.update(house.key_id, {"models": ("o3",)})
+
+    with pytest.raises(ModelNotAllowed):
+        house.gateway().complete(house.request())
+
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+
+
+def test_a_limit_refuses_before_azure_is_asked(house, azure):
+    """Who is over a limit costs nothing, leaves no record, and gets the headers that say when to come back."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1)})
+    gateway = house.gateway()
+    headers = dict(gateway.complete(house.request()).headers)
+    assert ("1", "0") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"])
+
+    with pytest.raises(RateLimited) as refused:
+        gateway.complete(house.request(name="req-2"))
+
+    assert "0" == refused.value.headers["x-ratelimit-remaining-requests"]
+    assert (1, 1, 0) == (len(house.entries.begun), len(azure.served), house.slots.taken)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_request_used_takes_the_place_of_its_estimate(house, azure, stream):
+    """While it runs the prompt and the longest answer are reserved; afterwards Azure's own count stands."""
+    house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=1000)})
+    reply = house.gateway().complete(house.request(stream=stream, max_tokens=300, n=2))
+    assert str(1000 - 602) == dict(reply.headers)["x-ratelimit-remaining-tokens"]
+    read(reply)
+
+    (served,) = azure.served
+    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
+    assert {"tokens_per_minute": 1000 - served.usage.total_tokens} == allowance.remaining
+
+
+def test_money_is_reserved_at_the_organisations_price(house):
+    """The estimate of a request's cost knows the price that an admin set."""
+    house.policy.set_prices("gpt-4o-mini", Prices(prompt=0, cached=0, completion=10_000))
+    house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
+
+    house.gateway().complete(house.request(max_tokens=50))
+    assert house.entries.only.cost_usd > 0
+    with pytest.raises(BudgetSpent, match=r"may need 1\.000000 USD"):
+        house.gateway().complete(house.request(max_tokens=100, name="req-2"))
+
+
+def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, azure):
+    """Azure's answer says which model a deployment with a name of its own is; the next estimate knows."""
+    house.policy.set_prices("gpt-4o-mini-2024-07-18", Prices(prompt=0, cached=0, completion=10_000))
+    house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
+    principal = house.keys.authenticate(house.key)
+    gateway = house.gateway()
+    claimed = []
+    admit = house.limiter.admit
+
+    def admit_and_note(name, who, estimate, **proof):
+        claimed.append(estimate.cost_usd)
+        return admit(name, who, estimate, **proof)
+
+    house.limiter.admit = admit_and_note
+    reply = gateway.complete(house.request(model="gpt-4o-mini", max_tokens=10))
+
+    gateway.complete(house.request(name="req-2", max_tokens=10))
+
+    assert json.loads(reply.body)["model"].startswith("gpt-4o-mini-")
+    assert claimed[0] < 0.01
+    assert 0.1 == pytest.approx(claimed[1])
+    assert house.limiter.allowances(principal)["key"].remaining["budget"] < 1
+
+
+def test_definitions_of_tools_are_a_part_of_the_prompt(house):
+    """What the model reads beside the messages is claimed as well."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "x" * 4000, "parameters": {}}}]
+    house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=100_000)})
+
+    headers = dict(house.gateway().complete(house.request(tools=tools, max_tokens=10)).headers)
+
+    assert 1000 < 100_000 - int(headers["x-ratelimit-remaining-tokens"]) < 1100
+
+
+def test_an_error_after_admission_has_the_headers_too(house):
+    """A client that meets trouble with Azure still reads how much is left."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5)})
+
+    with pytest.raises(UpstreamUnreachable) as refused:
+        house.gateway(url="http://127.0.0.1:9").complete(house.request())
+
+    assert "4" == refused.value.headers["x-ratelimit-remaining-requests"]
+    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
+    assert {"requests_per_minute": 5} == allowance.remaining
+
+
+@pytest.mark.parametrize("change", [{"body": b"{"}, {"model": "o3"}])
+def test_an_error_before_admission_has_the_headers_too(house, azure, change):
+    """What is refused for its body or its model takes nothing, and still says what is left."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5), "models": ("gpt-4o-mini",)})
+    gateway = house.gateway()
+    read(gateway.complete(house.request()))
+
+    with pytest.raises(GatewayError) as refused:
+        gateway.complete(house.request(name="req-2", **change))
+
+    assert ("5", "4", "61s") == tuple(
+        refused.value.headers[f"x-ratelimit-{what}-requests"] for what in ("limit", "remaining", "reset")
+    )
+    assert 1 == len(azure.served)
+
+
+def test_the_groups_prompt_and_models_hold(house, azure):
+    """A group's prompt takes the place of the organisation's, and what it leaves out nobody in it may use."""
+    house.set_prompt("Be brief.")
+    prompt = house.organisation.add_prompt("Be kind.", moment(house.clock()), scope="group:physics")
+    house.organisation.set_group(
+        Group(name="physics", created_at=moment(house.clock()), models=("gpt-4o-mini",), prompt=prompt)
+    )
+
+    house.gateway().complete(house.request())
+    with pytest.raises(ModelNotAllowed):
+        house.gateway().complete(house.request(model="o3"))
+
+    assert "Be kind." == json.loads(azure.served[0].body)["messages"][0]["content"]
+    assert 2 == house.entries.only.prompt_version
+
+
+def test_a_preview_is_what_would_be_sent(house, azure):
+    """It goes the way of a request as far as Azure's door, and is refused for the same reasons."""
+    house.set_prompt("Be brief.")
+    principal = house.keys.authenticate(house.key)
+    body = house.request(stream=True).body
+
+    preview = house.gateway().preview(principal, body)
+    read(house.gateway().complete(house.request(stream=True)))
+
+    assert preview == azure.served[0].body
+    with pytest.raises(InvalidRequest):
+        house.gateway().preview(principal, b"{")
+
+
+def test_one_request_too_many(house, azure):
+    """With every slot taken the answer is at once that there is none, before anything is looked up."""
+    gateway = house.gateway()
+    replies = [gateway.complete(house.request(stream=True)) for _ in range(2)]
+
+    with pytest.raises(Overloaded):
+        gateway.complete(house.request(key=None))
+
+    for reply in replies:
+        reply.body.close()
+    assert 200 == gateway.complete(house.request()).status
+
+
+def test_books_that_fail_take_no_place(house, monkeypatch):
+    """A request that cannot be written down is not sent."""
+
+    def fail(record: object) -> None:
+        raise StoreUnavailable("no")
+
+    monkeypatch.setattr(house.entries, "begin", fail)
+
+    with pytest.raises(StoreUnavailable):
+        house.gateway().complete(house.request())
+
+    assert (0, []) == (house.slots.taken, house.azure.served)
+
+
+def test_books_that_fail_leave_no_counter_request(house, monkeypatch):
+    """What was claimed for a request that is not sent goes back."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1, parallel_requests=1)})
+    monkeypatch.setattr(house.entries, "begin", lambda record: 1 / 0)
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            house.gateway().complete(house.request())
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "outcome"),
+    [
+        (Script(refuse=True), UpstreamBroken, Outcome.BROKEN),
+        (Script(cut_after_bytes=30), UpstreamBroken, Outcome.BROKEN),
+        (Script(delay=30), UpstreamTimeout, Outcome.TIMEOUT),
+    ],
+)
+def test_trouble_after_sending_is_booked(house, azure, script, error, outcome):
+    """What may have been billed leaves an estimated record, and gives its slot back."""
+    azure.script(script)
+
+    with pytest.raises(error):
+        house.gateway(first_byte_timeout=0.2).complete(house.request())
+
+    record = house.entries.only
+    assert (outcome, UsageSource.ESTIMATED) == (record.outcome, record.usage_source)
+    assert (record.prompt_tokens, record.prompt_tokens) == (2, record.total_tokens)
+    assert 0 == house.slots.taken
+
+
+def test_an_azure_that_cannot_be_reached_is_not_booked(house):
+    """What was never sent leaves no record."""
+    with pytest.raises(UpstreamUnreachable):
+        house.gateway(url="http://azure.invalid").complete(house.request())
+
+    assert (["req-1"], []) == (house.entries.cancelled, house.entries.ended)
+    assert 0 == house.slots.taken
+
+
+def test_what_fails_before_it_is_sent_is_not_booked(house, azure):
+    """A bug of ours costs nobody anything as long as Azure has seen nothing."""
+    house.policy.set_credential("no header can carry \u2026")
+
+    with pytest.raises(UnicodeEncodeError):
+        house.gateway().complete(house.request())
+
+    assert ([], ["req-1"], []) == (azure.served, house.entries.cancelled, house.entries.ended)
+    assert 0 == house.slots.taken
+
+
+@pytest.mark.parametrize("fault", ["token_rate_limit", "content_filter", "server_error", "deployment_not_found"])
+def test_azures_errors_are_the_clients(house, azure, fault):
+    """Azure's refusal goes to the client as it is, costs nothing and is booked as an error."""
+    azure.script(Script(fault=fault))
+
+    reply = house.gateway().complete(house.request(stream=True))
+
+    assert (azure.served[0].status, azure.served[0].body_sent) == (reply.status, reply.body)
+    record = house.entries.only
+    assert (Outcome.UPSTREAM_ERROR, UsageSource.NONE, 0, reply.status) == (
+        record.outcome,
+        record.usage_source,
+        record.total_tokens,
+        record.status,
+    )
+    assert (("sexual",) if fault == "content_filter" else ()) == record.content_filter
+
+
+@pytest.mark.parametrize("fault", ["unauthorized", "permission_denied", "network_denied", "blocked"])
+def test_a_refused_credential_is_not_the_users_fault(house, azure, fault, caplog):
+    """Azure's 401 and 403 are ours: the user hears that the key is fine, the admin reads what to do, until it works."""
+    gateway = house.gateway()
+    azure.script(Script(fault=fault))
+    with pytest.raises(UpstreamCredentials, match="Your key is fine"):
+        gateway.complete(house.request())
+
+    assert gateway.credential_refused
+    assert "setllmkey" in caplog.text
+    assert (Outcome.UPSTREAM_ERROR, 0) == (house.entries.only.outcome, house.slots.taken)
+
+    gateway.complete(house.request())
+    assert not gateway.credential_refused
+
+
+def test_no_credential_at_all(house, azure):
+    """Without a usable key for Azure nothing is sent."""
+    OrganisationPolicy(house.policy._store, CredentialCipher("other"), fallback=None, clock=house.clock).set_credential(
+        "unreadable here"
+    )
+
+    with pytest.raises(UpstreamCredentials):
+        house.gateway().complete(house.request())
+
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+
+
+class TestADeploymentWithoutStreamOptions:
+    @pytest.mark.parametrize("fault", ["unknown_parameter", "unrecognized_argument"])
+    def test_is_asked_again_and_remembered(self, house, azure, fault):
+        """A stream works all the same: once asked twice, from then on asked right; one record each."""
+        gateway = house.gateway()
+        azure.script(Script(fault=fault))
+
+        for _ in range(2):
+            assert read(gateway.complete(house.request(stream=True))).endswith(b"data: [DONE]\n\n")
+
+        assert [400, 200, 200] == [served.status for served in azure.served]
+        assert [True, False, False] == [b"stream_options" in served.body for served in azure.served]
+        assert [UsageSource.ESTIMATED] * 2 == [record.usage_source for record in house.entries.ended]
+        assert [Outcome.OK] * 2 == [record.outcome for record in house.entries.ended]
+        assert 0 == house.slots.taken
+
+    def test_is_only_that_one(self, house, azure):
+        """Other deployments go on reporting their usage."""
+        gateway = house.gateway()
+        azure.script(Script(fault="unknown_parameter"))
+        read(gateway.complete(house.request(stream=True)))
+
+        read(gateway.complete(house.request(stream=True, model="gpt-4o")))
+
+        assert UsageSource.UPSTREAM == house.entries.ended[-1].usage_source
+
+    def test_is_told_apart_from_a_client_that_asked(self, house, azure):
+        """Who sent stream_options gets Azure's objection."""
+        azure.script(Script(fault="unknown_parameter"))
+
+        reply = house.gateway().complete(house.request(stream=True, stream_options={"include_obfuscation": False}))
+
+        assert (400, 1) == (reply.status, len(azure.served))
+
+    def test_that_fails_again_is_not_asked_a_third_time(self, house, azure):
+        """Whatever goes wrong, one request is at most two."""
+        azure.script(Script(fault="unknown_parameter"), times=2)
+
+        gateway = house.gateway()
+        assert 400 == gateway.complete(house.request(stream=True)).status
+        assert (2, 1) == (len(azure.served), len(house.entries.ended))
+
+        # The objection was to something of the client's that names it: nobody else's count suffers from that.
+        read(gateway.complete(house.request(name="req-2", stream=True)))
+        assert UsageSource.UPSTREAM == house.entries.ended[-1].usage_source
+
+    def test_that_is_gone_at_the_second_try_is_booked(self, house, azure):
+        """The first try has reached Azure: one record stays, whatever becomes of the second."""
+        azure.script(Script(fault="unknown_parameter"))
+        azure.script(Script(refuse=True))
+
+        with pytest.raises(GatewayError):
+            house.gateway().complete(house.request(stream=True))
+
+        assert 1 == len(house.entries.ended)
+        assert [] == house.entries.cancelled
+
+
+class TestAClientThatLeaves:
+    def test_before_azure_answers(self, house, azure):
+        """It stops Azure, and costs an estimate."""
+        azure.script(Script(delay=30))
+        gone = threading.Event()
+        threading.Thread(target=lambda: (azure.wait_for(lambda served: served), gone.set())).start()
+
+        with pytest.raises(ClientGone):
+            house.gateway().complete(house.request(gone=gone.is_set))
+
+        azure.wait_for(lambda served: served[0].peer_left)
+        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.slots.taken)
+
+    def test_in_the_middle_of_a_stream(self, house, azure):
+        """A stream that is closed early stops Azure at once, and is billed as far as it came."""
+        azure.script(Script(stall_after_events=4))
+        reply = house.gateway().complete(house.request(stream=True))
+        next(reply.body)
+
+        reply.body.close()
+
+        azure.wait_for(lambda served: served[0].peer_left)
+        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.slots.taken)
+
+    def test_is_not_watched_any_longer(self, house, azure):
+        """When a request has ended nobody asks for its client any more."""
+        asked = threading.Event()
+        gateway = house.gateway()
+
+        gateway.complete(house.request(gone=lambda: asked.set() or False))
+
+        assert {} == gateway._watch._watched
+
+
+@pytest.mark.parametrize(
+    ("path", "offered", "models", "listed"),
+    [
+        ("/openai/v1", (), None, []),
+        ("/openai/v1", ("a", "b"), None, ["a", "b"]),
+        ("/openai/v1", ("a", "b"), ("b", "c"), ["b"]),
+        ("/openai/v1", (), ("b", "c"), ["b", "c"]),
+        ("/openai/deployments/gpt", (), None, ["gpt"]),
+        ("/openai/deployments/gpt", ("a",), None, ["a"]),
+    ],
+)
+def test_lists_models(house, path, offered, models, listed):
+    """A key sees what is on offer and open to it."""
+    record = house.keys.update(house.key_id, {"models": models})
+
+    assert listed == house.gateway(path, offered=offered).models(record)
+
+
+def test_reprs_tell_no_secret(house):
+    """A request in a traceback shows neither the key nor the conversation."""
+    shown = repr(house.request())
+
+    assert house.key not in shown
+    assert "Hello" not in shown
+
+
+def test_threads_leave_nothing_behind(house, azure):
+    """Many requests at once, good and bad, end with every slot free and one record each."""
+    house.slots.capacity = 32
+    gateway = house.gateway()
+    azure.script(Script(cut_after_events=2), times=4)
+
+    def one() -> None:
+        with suppress(GatewayError):
+            read(gateway.complete(house.request(stream=True)))
+
+    threads = [threading.Thread(target=one) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert (16, 16) == (len(house.entries.ended), len(azure.served))
+    wait_until(lambda: 0 == house.slots.taken)
+    assert 4 == sum(record.outcome is Outcome.BROKEN for record in house.entries.ended)

@@ -1,0 +1,292 @@
+"""From the client's bytes to Azure's: nothing changes but what has to."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llmgateway.azure.endpoint import Endpoint
+from llmgateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound
+from llmgateway.proxy.request import DEEPEST, LONGEST_MODEL_NAME, Chat, prepare
+from llmgateway.records import Prompt
+
+V1 = Endpoint.parse("https://n.openai.azure.com")
+FIXED = Endpoint.parse("https://n.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21")
+IN_PATH = Endpoint.parse("https://n.openai.azure.com/openai/deployments/{model}?api-version=2024-10-21")
+PROMPT = 'Say "hello" - 日本 \N{GRINNING FACE}'
+HELLO = {"role": "user", "content": "Hello"}
+
+
+def prepared(
+    body: bytes,
+    *,
+    endpoint: Endpoint = V1,
+    prompt: str = "",
+    allowed: tuple[str, ...] | None = None,
+    offered: tuple[str, ...] = (),
+) -> Chat:
+    return prepare(body, endpoint=endpoint, prompt=Prompt(version=7, text=prompt), allowed=allowed, offered=offered)
+
+
+def chat(**fields: object) -> bytes:
+    return json.dumps({"model": "gpt", "messages": [HELLO]} | fields).encode()
+
+
+# JSON as any client may write it: integers beyond 64 bits, halves of surrogate pairs, every finite float.
+TEXT = st.text(st.characters(), max_size=20)
+SCALARS = st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**70) | st.floats(allow_nan=False) | TEXT
+SCALARS = SCALARS.filter(lambda value: value not in (float("inf"), float("-inf")))
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
+MESSAGES = st.lists(st.dictionaries(TEXT, VALUES, max_size=3), max_size=4)
+OWN_NAMES = {"model", "messages", "stream", "stream_options"}
+FIELDS = st.dictionaries(TEXT.filter(lambda name: name not in OWN_NAMES), VALUES, max_size=5)
+
+
+def same(left: object, right: object) -> bool:
+    """Equal, and of the same types: 1, 1.0 and true are three values."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(value, right[name]) for name, value in left.items())
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+@given(FIELDS, MESSAGES, st.booleans(), st.booleans())
+@example({"seed": 2**64}, [], True, True)
+@example({"seed": -(2**63) - 1, "x": 2**63, "y": -(2**63), "z": 2**64 - 1}, [], True, True)
+@example({"x": [1e300, 5e-324, -0.0, 1e22, 123456789012345678901234567890]}, [], True, True)
+@example({"\ud800": "\udfff"}, [{"content": "half \ud83d"}], True, False)
+def test_values_survive_whatever_they_are(fields, messages, escaped, stream):
+    """With the prompt in front and usage asked for, everything the client sent arrives with the same value."""
+    document = fields | {"model": "gpt", "messages": messages, "stream": stream}
+    if "\\ud" in json.dumps(document):
+        escaped = True  # half of a pair can only travel escaped; whole ones may
+    body = json.dumps(document, ensure_ascii=escaped).encode()
+
+    sent = json.loads(prepared(body, prompt=PROMPT).body())
+
+    assert {"role": "system", "content": PROMPT} == sent["messages"].pop(0)
+    assert ({"include_usage": True} if stream else None) == sent.pop("stream_options", None)
+    assert same(document, sent)
+
+
+@given(FIELDS, MESSAGES, st.sampled_from([None, 1, "\t"]))
+def test_bytes_stay_where_nothing_has_to_change(fields, messages, indent):
+    """Without a prompt, and with usage asked for or no stream, Azure gets the client's own bytes."""
+    for own in ({}, {"stream": False}, {"stream": True, "stream_options": {"include_usage": True}}):
+        body = json.dumps(fields | {"messages": messages, "model": "gpt"} | own, indent=indent).encode()
+
+        assert body is prepared(body).body()
+
+
+@given(st.binary(max_size=60) | TEXT.map(lambda text: text.encode("utf-8", "replace")) | VALUES.map(json.dumps))
+def test_takes_or_refuses_and_never_fails(body):
+    """Whatever comes, the answer is a chat or a refusal that the client is told of."""
+    body = body.encode() if isinstance(body, str) else body
+    with suppress(InvalidRequest, ModelNotFound):
+        prepared(body, prompt=PROMPT).body()
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1" * 400])
+def test_integers_beyond_64_bits_stay_integers(number):
+    """A seed that no machine word holds is not rounded to a float."""
+    body = b'{"model":"gpt","messages":[],"seed":%s}' % number.encode()
+
+    assert b'"seed":%s' % number.encode() in prepared(body, prompt="p").body()
+
+
+def test_the_last_of_a_repeated_name_counts():
+    """A name that stands twice has its last value, as Azure's own reader has it."""
+    body = b'{"model":"gpt","temperature":1,"messages":[],"temperature":0.5}'
+
+    assert 0.5 == json.loads(prepared(body, prompt="p").body())["temperature"]
+
+
+@pytest.mark.parametrize("depth", [10, 255, DEEPEST])
+def test_takes_deep_nesting(depth):
+    """A deeply nested schema of a tool arrives as it was."""
+    deep = b"[" * depth + b"]" * depth
+    body = b'{"model":"gpt","messages":[],"x":%s}' % deep
+
+    assert deep in prepared(body, prompt="p").body()
+
+
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 1000, 1020, 1100, 100_000])
+@pytest.mark.parametrize("extra", [b"", b',"seed":18446744073709551616', b',"half":"\\ud800"'])
+def test_refuses_nesting_that_could_not_be_written_again(depth, extra):
+    """What is too deep for a JSON writer is the client's to change, before anything is sent."""
+    body = b'{"model":"gpt","messages":[],"x":%s%s}' % (b"[" * depth + b"]" * depth, extra)
+
+    with pytest.raises(InvalidRequest, match="levels deep"):
+        prepared(body)
+
+
+def test_puts_the_prompt_in_front():
+    """The organisation's prompt comes first, the client's own system message after it."""
+    own = {"role": "system", "content": "You are a pirate."}
+
+    sent = json.loads(prepared(chat(messages=[own, HELLO]), prompt=PROMPT).body())
+
+    assert [{"role": "system", "content": PROMPT}, own, HELLO] == sent["messages"]
+
+
+def test_keeps_the_order_of_fields():
+    """Nothing moves but what is put in."""
+    body = b'{"z":1,"messages":[],"a":2,"model":"gpt"}'
+
+    assert ["z", "messages", "a", "model"] == list(json.loads(prepared(body, prompt="p").body()))
+
+
+def test_leaves_the_document_alone():
+    """Writing the body twice gives the same bytes: a retry sends the prompt once."""
+    made = prepared(chat(stream=True), prompt=PROMPT)
+
+    assert made.body() == made.body()
+    assert [HELLO] == made.document["messages"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sent", "withheld"),
+    [
+        (None, {"include_usage": True}, True),
+        ({}, {"include_usage": True}, True),
+        ({"include_usage": False}, {"include_usage": True}, True),
+        ({"include_usage": None}, {"include_usage": True}, True),
+        ({"include_obfuscation": False}, {"include_obfuscation": False, "include_usage": True}, True),
+        ({"include_usage": True, "x": 1}, {"include_usage": True, "x": 1}, False),
+    ],
+)
+def test_asks_for_usage_on_streams(options, sent, withheld):
+    """A stream reports its usage; the client's other options stay, and who did not ask does not see it."""
+    made = prepared(chat(stream=True, stream_options=options))
+
+    assert withheld == made.withhold_usage
+    assert sent == json.loads(made.body())["stream_options"]
+
+
+def test_asks_for_usage_only_where_it_is_taken():
+    """A deployment that refuses stream_options gets what the client sent."""
+    body = chat(stream=True, stream_options={"include_obfuscation": False})
+
+    assert body is prepared(body).body(include_usage=False)
+    assert b"include_usage" not in prepared(body, prompt="p").body(include_usage=False)
+
+
+@pytest.mark.parametrize("stream", [{}, {"stream": False}, {"stream": None}])
+def test_never_asks_for_usage_without_a_stream(stream):
+    """Azure refuses stream_options on a call that is not streamed."""
+    made = prepared(chat(**stream), prompt=PROMPT)
+
+    assert (False, False) == (made.stream, made.withhold_usage)
+    assert "stream_options" not in json.loads(made.body())
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        (b"", None, "no body"),
+        (b"secret words", None, "not valid JSON"),
+        (b'{"messages": ["secret words"', None, "not valid JSON"),
+        (b'\xff\xfe{"messages":[]}', None, "not valid JSON"),
+        (b'{"messages":[{"content":"secret words \xff"}]}', None, "not valid JSON"),
+        (b'\xef\xbb\xbf{"messages":[]}', None, "not valid JSON"),
+        (b'{"messages":[],"x":NaN}', None, "not valid JSON"),
+        (b'{"messages":[],"x":-Infinity}', None, "not valid JSON"),
+        (b'{"messages":[],"x":1e400}', None, "not valid JSON"),
+        (b"[]", None, "must be a JSON object"),
+        (b'"secret words"', None, "must be a JSON object"),
+        (b"null", None, "must be a JSON object"),
+        (b"{}", "messages", "'messages' is missing"),
+        (b'{"messages":null}', "messages", "must be a list"),
+        (b'{"messages":{"content":"secret words"}}', "messages", "must be a list"),
+        (b'{"messages":["secret words"]}', "messages[0]", r"'messages\[0\]' must be an object"),
+        (b'{"messages":[{},{},null]}', "messages[2]", r"'messages\[2\]' must be an object"),
+        (b'{"messages":[],"stream":1}', "stream", "'stream' must be true or false"),
+        (b'{"messages":[],"stream":"secret words"}', "stream", "'stream' must be true or false"),
+        (b'{"messages":[],"stream_options":[]}', "stream_options", "'stream_options' must be an object"),
+        (b'{"messages":[],"stream":true,"stream_options":"x"}', "stream_options", "must be an object"),
+        (b'{"messages":[],"model":5}', "model", "'model' must be a string"),
+        (b'{"messages":[]}', "model", "'model' is missing"),
+        (b'{"messages":[],"model":""}', "model", "'model' is missing"),
+    ],
+)
+def test_refuses_what_it_cannot_understand(body, param, message):
+    """The refusal says what is wrong and where, and repeats nothing of a conversation."""
+    with pytest.raises(InvalidRequest, match=message) as refused:
+        prepared(body)
+
+    assert (400, param) == (refused.value.status, refused.value.param)
+    assert "secret" not in refused.value.message
+    assert refused.value.__cause__ is None
+    assert refused.value.__context__ is None or refused.value.__suppress_context__
+
+
+def test_says_where_json_breaks():
+    """A client's author finds the place."""
+    with pytest.raises(InvalidRequest, match="at byte 17"):
+        prepared(b'{"messages": [], x}')
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "model", "deployment"),
+    [
+        (V1, "gpt", "gpt", "gpt"),
+        (V1, "org/gpt (2024)", "org/gpt (2024)", "org/gpt (2024)"),
+        (FIXED, "anything", "anything", "gpt"),
+        (FIXED, None, "gpt", "gpt"),
+        (FIXED, "", "gpt", "gpt"),
+        (IN_PATH, "gpt-4o", "gpt-4o", "gpt-4o"),
+    ],
+)
+def test_finds_the_deployment(endpoint, asked, model, deployment):
+    """The record keeps the name that was asked for; the URL decides what serves it."""
+    made = prepared(chat(model=asked), endpoint=endpoint)
+
+    assert (model, deployment, 7) == (made.model, made.deployment, made.prompt.version)
+
+
+@pytest.mark.parametrize("model", ["../gpt", "a/b", "a?b", "..", "a#b", "a b", "%2e%2e"])
+def test_no_model_changes_the_path(model):
+    """Where the URL carries the model, a name that would change it does not exist."""
+    with pytest.raises(ModelNotFound):
+        prepared(chat(model=model), endpoint=IN_PATH)
+
+
+@pytest.mark.parametrize("model", ["half \ud800", "two\nlines", "\x00", "m" * (LONGEST_MODEL_NAME + 1)])
+@pytest.mark.parametrize("endpoint", [V1, FIXED, IN_PATH])
+def test_no_model_spoils_the_books(model, endpoint):
+    """The name goes into records: one that cannot be written, or is a text, is refused before."""
+    with pytest.raises(ModelNotFound) as refused:
+        prepared(chat(model=model), endpoint=endpoint)
+
+    assert ("model", 404) == (refused.value.param, refused.value.status)
+    assert model not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("allowed", "offered", "error"),
+    [
+        (None, (), None),
+        (("gpt",), (), None),
+        (None, ("gpt",), None),
+        (("gpt", "o3"), ("gpt",), None),
+        ((), (), ModelNotAllowed),
+        (("o3",), (), ModelNotAllowed),
+        (("o3",), ("o3", "gpt"), ModelNotAllowed),
+        (("gpt",), ("o3",), ModelNotFound),
+        (("o3",), ("o3",), ModelNotFound),
+    ],
+)
+def test_checks_the_model(allowed, offered, error):
+    """A model that is not on offer does not exist; one that is may be closed to a key."""
+    if error is None:
+        assert "gpt" == prepared(chat(), allowed=allowed, offered=offered).model
+    else:
+        with pytest.raises(error, match="'gpt'"):
+            prepared(chat(), allowed=allowed, offered=offered)

@@ -1,0 +1,500 @@
+"""Limits: who is admitted, what is said to who is not, and what is left when a request has ended."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from llmgateway.accounts.principal import Principal
+from llmgateway.errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
+from llmgateway.ratelimit.commits import Commits
+from llmgateway.ratelimit.leases import LEASE_SECONDS, Leases
+from llmgateway.ratelimit.limiter import Limiter
+from llmgateway.ratelimit.rules import Estimate, limits_of
+from llmgateway.records import (
+    UNLIMITED,
+    Batch,
+    Budget,
+    Group,
+    KeyRecord,
+    Limits,
+    Organisation,
+    Outcome,
+    Period,
+    Unit,
+    UsageRecord,
+    UsageSource,
+    moment,
+)
+from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
+from tests.parts import NEW_YEAR, draft
+
+HUNDRED = Estimate(tokens=100, cost_usd=0.01)
+
+
+def budget(amount: float = 1, unit: Unit = Unit.USD, period: Period = Period.MONTH) -> Limits:
+    return Limits(budget=Budget(amount=amount, unit=unit, period=period))
+
+
+def principal(
+    key: Limits = UNLIMITED, group: Limits = UNLIMITED, everybody: Limits = UNLIMITED, *, name: str = "key_1"
+) -> Principal:
+    record = KeyRecord(id=name, digest="0", user="ada", name="x", created_at=NEW_YEAR, group="ml", limits=key)
+    groups = {"ml": Group(name="ml", created_at=NEW_YEAR, limits=group)}
+    return Principal(record, Organisation(limits=everybody, groups=groups))
+
+
+class Desk:
+    """A limiter with real counters and a real usage log, which can be taken away."""
+
+    def __init__(self, database: SQLiteDatabase, clock) -> None:
+        self.clock = clock
+        self.use(SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock))
+        self.log = SQLiteUsageLog(database)
+        self.log_is_away = False
+        self.unshipped: list[UsageRecord] = []
+        self._batches = 0
+        self._requests = 0
+        self.renewed: list[list[str]] = []
+
+    def use(self, counters: SQLiteCounters) -> None:
+        self.counters = counters
+        self.leases = Leases(self)
+        self.commits = Commits(counters, gather_seconds=3600)
+        self.limiter = Limiter(
+            counters, self, leases=self.leases, commits=self.commits, ship=self._ship, clock=self.clock
+        )
+
+    def so_far(self, **filters):
+        if self.log_is_away:
+            raise StoreUnavailable("away")
+        (row,) = self.log.report(**filters)
+        return row
+
+    def renew(self, reservations, *, lease: float) -> None:
+        self.renewed.append(reservations)
+        self.counters.renew(reservations, lease=lease)
+
+    def _ship(self) -> None:
+        if self.unshipped:
+            self._batches += 1
+            self.log.append(self.unshipped, batch=Batch("desk", self._batches))
+            self.unshipped = []
+
+    def admit(self, who: Principal, estimate: Estimate = HUNDRED):
+        self._requests += 1
+        return self.limiter.admit(f"req-{self._requests}", who, estimate)
+
+    def record(self, *, tokens: int = 0, cost_usd: float | None = None, **fields) -> UsageRecord:
+        """One that has reached the journal, and not yet the usage log."""
+        self._requests += 1
+        fields = {"id": f"record-{self._requests}", "timestamp": moment(self.clock()), "group": "ml"} | fields
+        record = draft(total_tokens=tokens, cost_usd=cost_usd, **fields)
+        self.unshipped.append(record)
+        return record
+
+    def refusal(self, who: Principal, estimate: Estimate = HUNDRED) -> GatewayError:
+        with pytest.raises((RateLimited, BudgetSpent)) as refused:
+            self.admit(who, estimate)
+        assert 429 == refused.value.status
+        return refused.value
+
+
+@pytest.fixture
+def desk(tmp_path, clock):
+    with closing(SQLiteDatabase(tmp_path / "gateway.sqlite")) as database:
+        yield Desk(database, clock)
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "awaited"),
+    [
+        (Limits(tokens_per_minute=1000), 100, False),
+        (Limits(tokens_per_minute=1000), 500, False),
+        (Limits(tokens_per_minute=1000), 501, True),
+        (Limits(tokens_per_minute=150), 1, True),
+        (Limits(parallel_requests=7), 1, True),
+        (Limits(parallel_requests=8), 1, False),
+        (Limits(tokens_per_minute=1000, requests_per_minute=1), 1, True),
+    ],
+)
+def test_settles_before_it_returns_where_somebody_may_wait(desk, limits, tokens, awaited):
+    """Slots, limits of which more than half is used, and what was underestimated are right at once; the rest soon."""
+    admission = desk.admit(principal(limits))
+    desk.commits.at_once = lambda commit: committed.append("at once")
+    desk.commits.soon = lambda commit: committed.append("soon")
+    committed: list[str] = []
+
+    admission.commit(draft(total_tokens=tokens))
+
+    assert ["at once" if awaited else "soon"] == committed
+
+
+def test_settles_what_waits_when_it_closes(desk):
+    """A process that stops leaves nothing to its leases."""
+    who = principal(Limits(tokens_per_minute=1000))
+    desk.admit(who).commit(draft(total_tokens=1))
+
+    desk.limiter.close()
+
+    (reading,) = desk.counters.look([limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR)]).readings
+    assert 1 == reading.used
+
+
+def test_keeps_what_was_counted_when_it_closes(tmp_path, desk, clock):
+    """Where transactions are kept open, too."""
+    path = tmp_path / "counters.sqlite"
+    who = principal(Limits(tokens_per_minute=1000))
+    counter_requests = [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR)]
+    with closing(SQLiteDatabase(path, migrations=COUNTERS, is_held=True)) as database:
+        desk.use(SQLiteCounters(database, clock=clock, held_seconds=3600))
+        desk.admit(who).commit(draft(total_tokens=1))
+
+        desk.limiter.close()
+
+        with closing(SQLiteDatabase(path, migrations=COUNTERS, timeout=0)) as elsewhere:
+            (reading,) = SQLiteCounters(elsewhere, clock=clock).look(counter_requests).readings
+    assert 1 == reading.used
+
+
+def test_who_has_no_limits_is_admitted_without_a_question(desk):
+    """Without limits nothing is counted, and the store is not even asked."""
+    desk.limiter._counters = None
+
+    admission = desk.admit(principal())
+    admission.commit(draft())
+
+    assert {} == admission.headers
+
+
+def test_requests_are_counted_over_a_sliding_minute(desk, clock):
+    """Ten in a minute means ten in any minute: the edge of a calendar minute admits nobody."""
+    who = principal(Limits(requests_per_minute=2))
+    clock.advance(59)
+    desk.admit(who)
+    clock.advance(2)
+    desk.admit(who)
+
+    refused = desk.refusal(who)
+
+    assert ("rate_limit_exceeded", "key.requests_per_minute") == (refused.code, refused.headers["x-llmgateway-limit"])
+    assert (59, "59000") == (refused.retry_after, refused.headers["retry-after-ms"])
+    assert "Your key may make 2 requests per minute. Try again in 59 s." == refused.message
+    clock.advance(58.999)
+    desk.refusal(who)
+    clock.advance(0.001)
+    desk.admit(who)
+
+
+def test_the_wait_is_one_that_official_clients_believe(desk, clock):
+    """A wait above a minute would be ignored, and the client be back in half a second."""
+    who = principal(Limits(requests_per_minute=1))
+    desk.admit(who)
+
+    assert 60 == desk.refusal(who).retry_after
+
+
+def test_tokens_are_reserved_by_estimate_and_committed_by_truth(desk):
+    """What a request may need is taken at once; what it did not need is back when it has ended."""
+    who = principal(Limits(tokens_per_minute=250))
+    first, _ = desk.admit(who), desk.admit(who)
+    refused = desk.refusal(who)
+    assert "key.tokens_per_minute" == refused.headers["x-llmgateway-limit"]
+    assert "200 are used, and this request may need 100" in refused.message
+
+    first.commit(draft(total_tokens=30))
+
+    desk.admit(who)
+    assert "230 are used" in desk.refusal(who).message
+
+
+def test_a_request_that_did_not_reach_azure_gets_everything_back(desk):
+    """Nothing was sent, nothing is owed, and the request does not count either."""
+    limits = Limits(requests_per_minute=1, tokens_per_minute=100, parallel_requests=1, budget=budget(0.01).budget)
+
+    for _ in range(5):
+        desk.admit(principal(limits, limits, limits)).refund()
+
+
+@pytest.mark.parametrize("end", [lambda admission: admission.commit(draft()), lambda admission: admission.refund()])
+def test_what_is_claimed_is_kept_until_the_request_ends(desk, end):
+    """A long answer does not lose its slot, and nothing is renewed for a request that has ended."""
+    admission = desk.admit(principal(Limits(parallel_requests=1)))
+
+    desk.leases.renew()
+    end(admission)
+    desk.leases.renew()
+
+    assert [["req-1"]] == desk.renewed
+
+
+def test_an_error_of_azures_costs_a_request_and_no_tokens(desk):
+    """Azure counts the requests that it refuses, and so do limits; tokens and money come back."""
+    who = principal(Limits(requests_per_minute=2, tokens_per_minute=100, budget=budget(0.01).budget))
+    error = draft(outcome=Outcome.UPSTREAM_ERROR, usage_source=UsageSource.NONE, prompt_tokens=0, total_tokens=0)
+
+    desk.admit(who).commit(error)
+    desk.admit(who).commit(error)
+
+    assert "key.requests_per_minute" == desk.refusal(who).headers["x-llmgateway-limit"]
+
+
+def test_parallel_requests_are_free_when_one_has_ended(desk):
+    """The next one waits for nothing but the end of one that runs."""
+    who = principal(Limits(parallel_requests=2))
+    first, _ = desk.admit(who), desk.admit(who)
+
+    refused = desk.refusal(who)
+    assert ("key.parallel_requests", 1) == (refused.headers["x-llmgateway-limit"], refused.retry_after)
+
+    first.commit(draft())
+    desk.admit(who)
+
+
+@pytest.mark.parametrize(
+    ("limits", "whose", "says"),
+    [
+        ((Limits(requests_per_minute=1), UNLIMITED, UNLIMITED), "key", "Your key"),
+        ((UNLIMITED, Limits(requests_per_minute=1), UNLIMITED), "group", "Your group 'ml'"),
+        ((UNLIMITED, UNLIMITED, Limits(requests_per_minute=1)), "organisation", "The organisation"),
+    ],
+)
+def test_says_whose_limit_it_was(desk, limits, whose, says):
+    """A limit of the group or the organisation is reached by others, too, and the refusal says so."""
+    desk.admit(principal(*limits))
+
+    refused = desk.refusal(principal(*limits))
+
+    assert f"{whose}.requests_per_minute" == refused.headers["x-llmgateway-limit"]
+    assert refused.message.startswith(says)
+
+
+def test_a_refused_request_takes_nothing_of_anybody(desk):
+    """Where one limit says no the others are as they were."""
+    full = Limits(requests_per_minute=1)
+    for _ in range(5):
+        desk.admit(principal(full, name="key_full")) if not _ else desk.refusal(
+            principal(full, full, full, name="key_full")
+        )
+
+    desk.admit(principal(UNLIMITED, full, full, name="key_other"))
+
+
+def test_members_of_a_group_share_its_limits(desk):
+    """The limits of a group are of all its keys together."""
+    for name in ("key_1", "key_2"):
+        desk.admit(principal(UNLIMITED, Limits(requests_per_minute=2), name=name))
+
+    desk.refusal(principal(UNLIMITED, Limits(requests_per_minute=2), name="key_3"))
+
+
+def test_a_spent_budget_says_when_it_renews_and_is_not_retried(desk, clock):
+    """Official clients do not hammer on it; a person reads when to come back, and then it works."""
+    who = principal(budget(0.02))
+    desk.admit(who).commit(draft(cost_usd=0.02, total_tokens=1))
+
+    refused = desk.refusal(who)
+
+    assert ("insufficient_quota", "key.budget") == (refused.code, refused.headers["x-llmgateway-limit"])
+    assert "false" == refused.headers["x-should-retry"]
+    assert (
+        "Your key has used its budget of 0.02 USD per month. It renews at 2026-02-01 00:00:00 UTC." == refused.message
+    )
+    assert 31 * 24 * 3600 == refused.retry_after
+    clock.advance(31 * 24 * 3600)
+    desk.admit(who)
+
+
+def test_a_budget_in_total_does_not_renew(desk):
+    """There is nothing to wait for, and no header says so."""
+    who = principal(budget(1, Unit.REQUESTS, Period.TOTAL))
+    desk.admit(who).commit(draft())
+
+    refused = desk.refusal(who)
+
+    assert refused.retry_after is None
+    assert "1 requests in total. It does not renew: ask the admin" in refused.message
+
+
+def test_what_is_left_of_a_budget_can_be_used_by_a_smaller_request(desk):
+    """Who asks for more than is left reads how much that is."""
+    who = principal(budget(150, Unit.TOKENS, Period.DAY))
+    desk.admit(who).commit(draft(total_tokens=100))
+
+    refused = desk.refusal(who)
+    assert "has 50 tokens left" in refused.message
+    assert "may need 100 tokens. Ask for fewer tokens (max_tokens)." in refused.message
+
+    desk.admit(who, Estimate(tokens=50, cost_usd=0))
+
+
+def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
+    """While the rest may come back, official clients are told to try again soon."""
+    who = principal(budget(150, Unit.TOKENS, Period.DAY))
+    first = desk.admit(who)
+
+    refused = desk.refusal(who)
+    assert ("rate_limit_exceeded", 1) == (refused.code, refused.retry_after)
+    assert "x-should-retry" not in refused.headers
+
+    first.commit(draft(total_tokens=20))
+    desk.admit(who)
+
+
+def test_the_refusal_that_lasts_longest_is_told(desk):
+    """A client that waited out the shorter one would be refused again."""
+    who = principal(Limits(parallel_requests=1, requests_per_minute=1, budget=budget(1, Unit.REQUESTS).budget))
+    desk.admit(who)
+    assert "key.requests_per_minute" == desk.refusal(who).headers["x-llmgateway-limit"]
+
+    desk.limiter.book(draft(id="req-1", timestamp=moment(desk.clock())))
+    assert "key.budget" == desk.refusal(who).headers["x-llmgateway-limit"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "left"), [(Unit.USD, 1.0, 0.25), (Unit.TOKENS, 1000, 250), (Unit.REQUESTS, 4, 1)]
+)
+def test_a_budget_begins_with_what_the_usage_log_says(desk, unit, amount, left):
+    """A limit that is set in the middle of a month counts what was used before, also what is still in the journal."""
+    for _ in range(3):
+        desk.record(tokens=250, cost_usd=0.25)
+    desk.record(tokens=250, cost_usd=0.25, key_id="key_2", group="other")
+    desk.record(tokens=250, cost_usd=0.25, timestamp=moment(desk.clock()) - timedelta(seconds=1))  # last year
+
+    for who in (principal(budget(amount, unit)), principal(UNLIMITED, budget(amount, unit))):
+        (allowance,) = desk.limiter.allowances(who).values()
+        assert {"budget": left} == allowance.remaining
+    everybody = desk.limiter.allowances(principal(UNLIMITED, UNLIMITED, budget(amount, unit)))["organisation"]
+    assert {"budget": 0} == everybody.remaining
+
+
+def test_budgets_survive_the_loss_of_their_counters(desk):
+    """An emptied Redis costs nobody a key, and nobody's spending is forgotten."""
+    who = principal(budget(300, Unit.TOKENS))
+    running = desk.admit(who)
+    desk.admit(who).commit(desk.record(tokens=150))
+    desk.counters.forget([limit.counter_request.counter for limit in limits_of(who, HUNDRED, NEW_YEAR)])
+
+    desk.admit(who)  # 150 are known, and 100 may be needed
+    desk.refusal(who)
+    running.commit(desk.record(tokens=40))
+    assert {"budget": 10} == desk.limiter.allowances(who)["key"].remaining
+
+
+def test_while_the_usage_log_is_away_nobody_is_refused_for_an_unknown_budget(desk):
+    """A valid key works although something of ours is down; other limits hold, and the budget does again later."""
+    who = principal(Limits(requests_per_minute=2, budget=budget(150, Unit.TOKENS).budget))
+    desk.record(tokens=100)
+    desk.limiter._ship()
+    desk.log_is_away = True
+
+    desk.admit(who)
+
+    desk.log_is_away = False
+    assert "key.budget" == desk.refusal(who).headers["x-llmgateway-limit"]
+
+
+def test_while_the_usage_log_is_away_what_was_told_long_ago_holds(desk, clock):
+    """An outage of hours lets nobody spend more than the budget."""
+    who = principal(budget(150, Unit.TOKENS))
+    desk.admit(who).commit(desk.record(tokens=100))
+    desk.log_is_away = True
+
+    for _ in range(3):
+        clock.advance(3601)
+        assert "key.budget" == desk.refusal(who).headers["x-llmgateway-limit"]
+
+
+def test_what_a_dead_process_held_is_booked_with_its_record(desk, clock):
+    """The interrupted record's estimate takes the place of what was reserved, before or after the lease ran out."""
+    who = principal(replace(budget(150, Unit.TOKENS), parallel_requests=1))
+    desk.admit(who)
+    desk.limiter.book(desk.record(id="req-1", tokens=20))
+
+    assert {"budget": 130, "parallel_requests": 1} == desk.limiter.allowances(who)["key"].remaining
+
+    desk.admit(who)
+    clock.advance(LEASE_SECONDS)
+    desk.limiter.book(desk.record(id="req-3", tokens=20))
+    assert {"budget": 110, "parallel_requests": 1} == desk.limiter.allowances(who)["key"].remaining
+
+
+@pytest.mark.parametrize("scope", ["key", "group", "organisation"])
+def test_what_a_dead_process_had_not_committed_is_counted_anew(desk, scope):
+    """What was answered in its last moment is in the usage log, and in budgets as soon as it was found there."""
+    limits = dict.fromkeys(("key", "group", "organisation"), UNLIMITED) | {scope: budget(150, Unit.TOKENS)}
+    who = principal(*limits.values())
+    desk.admit(who).refund()
+    record = desk.record(tokens=20, key_id=who.key.id, group=who.key.group)
+    assert {"budget": 150} == desk.limiter.allowances(who)[scope].remaining
+
+    desk.limiter.count_anew([record])
+
+    assert {"budget": 130} == desk.limiter.allowances(who)[scope].remaining
+
+
+def test_the_keys_own_windows_are_in_the_headers(desk):
+    """As OpenAI has them, and of the key alone: the group's and the organisation's limits are not the user's."""
+    limits = Limits(requests_per_minute=10, tokens_per_minute=1000)
+
+    headers = desk.admit(principal(limits, replace(limits, requests_per_minute=5), limits)).headers
+
+    assert {
+        "x-ratelimit-limit-requests": "10",
+        "x-ratelimit-remaining-requests": "9",
+        "x-ratelimit-reset-requests": "61s",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "900",
+        "x-ratelimit-reset-tokens": "61s",
+    } == headers
+
+
+def test_a_refusal_has_the_headers_too(desk, clock):
+    """They say what is left without the refused request."""
+    who = principal(Limits(requests_per_minute=1, tokens_per_minute=1000))
+    desk.admit(who)
+    clock.advance(10)
+
+    headers = desk.refusal(who).headers
+
+    assert ("0", "900") == (headers["x-ratelimit-remaining-requests"], headers["x-ratelimit-remaining-tokens"])
+    assert "51s" == headers["x-ratelimit-reset-requests"]
+
+
+def test_a_key_without_limits_has_no_headers(desk):
+    """What the organisation may use is nobody's business, though the key's tokens are counted for its share."""
+    assert {} == desk.admit(principal(UNLIMITED, UNLIMITED, Limits(tokens_per_minute=1000))).headers
+
+
+def test_allowances_take_nothing(desk):
+    """Looking costs neither a request nor tokens, and says what is left of each limit that is set."""
+    limits = Limits(requests_per_minute=2, tokens_per_minute=150, parallel_requests=1, budget=budget(5).budget)
+    who = principal(limits, Limits(requests_per_minute=7))
+    for _ in range(3):
+        found = desk.limiter.allowances(who)
+
+    assert {"key": limits, "group": Limits(requests_per_minute=7)} == {name: had.limits for name, had in found.items()}
+    assert {"requests_per_minute": 2, "tokens_per_minute": 150, "parallel_requests": 1, "budget": 5.0} == found[
+        "key"
+    ].remaining
+    desk.admit(who)
+    assert {"requests_per_minute": 1, "tokens_per_minute": 50, "parallel_requests": 0, "budget": 4.99} == (
+        desk.limiter.allowances(who)["key"].remaining
+    )
+
+
+def test_one_batch_job_cannot_starve_a_class(desk, clock):
+    """When the organisation's tokens run short, who has less than an equal share is admitted first."""
+    everybody = Limits(tokens_per_minute=1000)
+    batch, student = (principal(UNLIMITED, UNLIMITED, everybody, name=name) for name in ("key_batch", "key_student"))
+    for _ in range(10):
+        desk.admit(batch)
+        clock.advance(1)
+    desk.refusal(student)
+
+    clock.advance(51)  # the first hundred tokens have left
+    assert "organisation.tokens_per_minute" == desk.refusal(batch).headers["x-llmgateway-limit"]
+    desk.admit(student)

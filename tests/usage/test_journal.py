@@ -1,0 +1,933 @@
+"""The journal: what was written is never lost, never doubled, whatever ends the process."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.records import Batch, Outcome, UsageRecord, UsageSource
+from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
+from llmgateway.usage import journal as journal_module
+from llmgateway.usage.journal import Backlog, Journal
+from llmgateway.usage.segments import SegmentFolder
+from tests.parts import draft
+from tests.servers import wait_until
+from tests.stores.contract import at_once
+
+FORK = multiprocessing.get_context("fork")
+
+
+def begun(number: int) -> UsageRecord:
+    return draft(id=f"req-{number:05}")
+
+
+def ended(number: int) -> UsageRecord:
+    return replace(
+        begun(number),
+        outcome=Outcome.OK,
+        usage_source=UsageSource.UPSTREAM,
+        prompt_tokens=number,
+        total_tokens=number,
+        content_filter=("hate",),
+        cost_usd=0.25,
+        duration_ms=1.5,
+    )
+
+
+def priced(record: UsageRecord) -> UsageRecord:
+    return replace(record, cost_usd=0.5)
+
+
+class Log:
+    """A real usage log that can be taken away, and that remembers what it was given."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = SQLiteDatabase(path)
+        self._log = SQLiteUsageLog(self._database)
+        self.away = False
+        self.given: list[str] = []
+
+    def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+        if self.away:
+            raise StoreUnavailable("gone fishing")
+        self._log.append(records, batch=batch)
+        self.given += [record.id for record in records]
+
+    def rows(self, *columns: str) -> list[tuple[object, ...]]:
+        return self._database.rows(f"SELECT {', '.join(columns)} FROM logs ORDER BY id")
+
+    def count(self) -> object:
+        return next(iter(self._log.report())).requests
+
+    def ids(self) -> list[object]:
+        return [row[0] for row in self.rows("id")]
+
+    def close(self) -> None:
+        self._database.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def log(tmp_path):
+    with closing(Log(tmp_path / "gateway.sqlite")) as log:
+        yield log
+
+
+@pytest.fixture
+def make(folder, log, clock):
+    """Make a journal as every process of the instance has one; all are closed at the end."""
+    made: list[Journal] = []
+
+    def make(usage_log: object = log) -> Journal:
+        made.append(Journal(folder, usage_log, clock=clock, price=priced))
+        return made[-1]
+
+    yield make
+    log.away = False
+    for journal in made:
+        journal.close()
+
+
+@pytest.fixture
+def crash(folder, log, clock):
+    """Do something with a journal in a process of its own, which is then killed; its log is away."""
+
+    def crash(action: Callable[[Journal], object], usage_log: object = None) -> None:
+        def live_and_die() -> None:
+            log.away = True
+            action(Journal(folder, usage_log or log, clock=clock, price=priced))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        run(live_and_die, status=-signal.SIGKILL)
+
+    return crash
+
+
+def run(target: Callable[..., object], *arguments: object, status: int = 0) -> None:
+    process = FORK.Process(target=target, args=arguments)
+    process.start()
+    process.join(30)
+    assert status == process.exitcode
+    process.close()
+
+
+def files(folder: Path) -> list[str]:
+    """What is in the folders of all processes, by the kind of file."""
+    return sorted(path.suffix or path.name for path in folder.glob("*/*"))
+
+
+def serve(journal: Journal, *numbers: int) -> None:
+    for number in numbers:
+        journal.begin(begun(number))
+        journal.end(ended(number))
+
+
+def test_ships_every_field(make, log, tmp_path):
+    """A record is in the usage log as it was when it ended."""
+    journal = make()
+    record = replace(
+        ended(1),
+        group="physics",
+        status=200,
+        cached_tokens=1,
+        reasoning_tokens=2,
+        ttft_ms=3.25,
+        user='ada "日本"\n',
+        region="East US 2",
+        client_address="::1",
+    )
+    seen: list[UsageRecord] = []
+
+    class Seeing:
+        def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+            seen.extend(records)
+
+    journal = make(Seeing())
+    journal.begin(begun(1))
+    journal.end(record)
+
+    assert journal.flush()
+    assert [record] == seen
+
+
+def test_ships_by_itself(make, log):
+    """Nobody has to ask: a thread ships what has ended within a second or so."""
+    serve(make(), 1, 2, 3)
+
+    wait_until(lambda: ["req-00001", "req-00002", "req-00003"] == log.ids())
+
+
+def test_ships_what_ended_and_keeps_what_runs(make, log, folder):
+    """A long request does not hold up the others, and its own record comes when it has ended."""
+    journal = make()
+    journal.begin(begun(1))
+    serve(journal, 2)
+    assert journal.flush()
+    assert ["req-00002"] == log.ids()
+
+    journal.end(ended(1))
+    assert journal.flush()
+    assert [("req-00001", "ok"), ("req-00002", "ok")] == log.rows("id", "outcome")
+
+
+def test_a_cancelled_request_leaves_no_record(make, log, folder):
+    """What was not sent is not booked, and leaves nothing for others to clear away."""
+    journal = make()
+    journal.begin(begun(1))
+    journal.cancel("req-00001")
+    journal.cancel("never begun")
+    assert journal.flush()
+    journal.close()
+
+    assert [] == log.ids()
+    assert [] == list(folder.iterdir())
+
+
+def test_closing_leaves_an_empty_folder(make, log, folder):
+    """A process that ends in good order has shipped everything and leaves no file."""
+    journal = make()
+    serve(journal, *range(50))
+
+    journal.close()
+
+    assert 50 == len(log.ids())
+    assert [] == list(folder.iterdir())
+    journal.close()  # again, for nothing
+
+
+def test_closing_while_a_request_runs_leaves_it_to_the_next(make, log, folder):
+    """What has not ended when the process stops becomes an interrupted record at the next start."""
+    journal = make()
+    journal.begin(begun(1))
+    serve(journal, 2)
+    journal.close()
+    assert ["req-00002"] == log.ids()
+
+    make().start()
+
+    wait_until(lambda: 2 == len(log.ids()))
+    assert [("req-00001", "interrupted"), ("req-00002", "ok")] == log.rows("id", "outcome")
+
+
+def test_goes_on_after_closing(make, log):
+    """A request that ends after the drain is over is not lost."""
+    journal = make()
+    serve(journal, 1)
+    journal.close()
+
+    serve(journal, 2)
+    journal.close()
+
+    assert ["req-00001", "req-00002"] == log.ids()
+
+
+def test_is_synced_to_disk_while_requests_run(make, monkeypatch):
+    """A loss of power takes a second's lines at most, not those of every request that lasts."""
+    monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
+    monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
+    journal = make()
+    journal.begin(begun(1))
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+
+    assert count_turns(journal, 3) <= len(synced) + 1
+
+
+def test_threads_do_not_mix_their_lines(make, log):
+    """Many requests at once leave one record each."""
+    journal = make()
+
+    at_once(*[lambda start=start: serve(journal, *range(start, start + 100)) for start in range(0, 800, 100)])
+    assert journal.flush()
+
+    assert [f"req-{number:05}" for number in range(800)] == log.ids()
+    assert [1] * 800 == list(Counter(log.given).values())
+
+
+def test_starts_nothing_before_the_first_request(make, folder):
+    """A program that is loaded before a fork has no folder and no thread of the journal."""
+    make()
+
+    assert not folder.exists()
+
+
+def test_serves_on_both_sides_of_a_fork(make, log, folder):
+    """A journal that was made before a fork works in every process, each in a folder of its own."""
+    journal = make()
+
+    def child(start: int) -> None:
+        serve(journal, *range(start, start + 10))
+        journal.close()
+
+    for start in (100, 200):
+        run(child, start)
+    serve(journal, 1)
+    journal.close()
+
+    assert 21 == len(log.ids())
+    assert [] == list(folder.iterdir())
+
+
+def test_several_processes_write_at_once(make, log, folder, tmp_path):
+    """Processes do not disturb each other: every record arrives once."""
+    seen = tmp_path / "seen"
+
+    class Told:
+        def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+            with seen.open("a") as lines:
+                lines.write("".join(record.id + "\n" for record in records))
+
+    def child(start: int) -> None:
+        journal = make(Told())
+        serve(journal, *range(start, start + 200))
+        journal.close()
+
+    processes = [FORK.Process(target=child, args=(start,)) for start in (0, 200, 400)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+        assert 0 == process.exitcode
+
+    assert [f"req-{number:05}" for number in range(600)] == sorted(seen.read_text().split())
+    assert [] == list(folder.iterdir())
+
+
+class TestTheLogIsAway:
+    def test_says_what_waits_and_why(self, make, log, clock):
+        """The backlog counts what has ended, tells the age of the oldest and names the trouble."""
+        journal = make()
+        assert Backlog(records=0, oldest_seconds=0.0, problem=None) == journal.backlog()
+        log.away = True
+        serve(journal, 1, 2)
+        clock.advance(5)
+        assert not journal.flush()
+        serve(journal, 3)
+        clock.advance(2)
+
+        assert Backlog(records=3, oldest_seconds=7.0, problem="usage log: gone fishing") == journal.backlog()
+
+        log.away = False
+        assert journal.flush()
+        assert Backlog(records=0, oldest_seconds=0.0, problem=None) == journal.backlog()
+
+    def test_waits_in_few_files(self, make, log, folder):
+        """However long it lasts and however often shipping is tried, there are two segments; later all arrives once."""
+        journal = make()
+        log.away = True
+        journal.begin(begun(9999))
+        for number in range(300):
+            serve(journal, number)
+            if number % 20 == 0:
+                assert not journal.flush()
+
+        assert [".open", ".sealed", "lock"] == files(folder)
+
+        log.away = False
+        assert journal.flush()
+        assert journal.flush()
+        assert 300 == len(log.ids())
+        assert [1] * 300 == list(Counter(log.given).values())
+        assert [".open", "lock"] == files(folder)
+
+    @pytest.mark.parametrize("dead", [False, True], ids=["of a living process", "of a dead one"])
+    def test_any_number_takes_the_memory_of_a_few(self, make, crash, folder, clock, dead):
+        """However long the outage was, only one batch of what waits is in memory at a time."""
+        sizes: list[int] = []
+
+        class Counting:
+            away = True
+
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+                if self.away:
+                    raise StoreUnavailable("gone fishing")
+                sizes.append(len(records))
+
+        counting = Counting()
+        journal = make(counting)
+        if dead:
+            crash(lambda journal: serve(journal, *range(5000)), counting)
+        else:
+            serve(journal, *range(5000))
+        waiting = sum(path.stat().st_size for path in folder.glob("*/*"))
+        counting.away = False
+
+        tracemalloc.start()
+        try:
+            if dead:
+                journal._ship_orphans()
+            else:
+                wait_until(journal.flush, what="a log that takes them")
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert 5000 == sum(sizes)
+        assert max(sizes) <= journal_module.BATCH_RECORDS
+        assert most < waiting / 2
+
+    def test_says_so_once_in_the_log(self, make, log, caplog):
+        """The operator reads one line when it begins and one when it is over."""
+        journal = make()
+        with caplog.at_level(logging.WARNING):
+            log.away = True
+            for number in range(5):
+                serve(journal, number)
+                journal.flush()
+            log.away = False
+            journal.flush()
+
+        assert [
+            "Usage records wait: usage log: gone fishing",
+            "The usage log takes usage records again.",
+        ] == caplog.messages
+
+    def test_a_stop_leaves_the_records_to_the_next_start(self, make, log, folder):
+        """Nothing is lost when the process ends while the log is still away."""
+        journal = make()
+        log.away = True
+        journal.begin(begun(3))
+        serve(journal, 1, 2)
+        journal.close()
+
+        log.away = False
+        make().start()
+
+        wait_until(lambda: 3 == len(log.ids()))
+        assert ["ok", "ok", "interrupted"] == [outcome for (outcome,) in log.rows("outcome")]
+
+    def test_an_orphan_waits_too(self, make, log, folder, crash, clock):
+        """The journal of a dead process is kept until the log has taken it."""
+        crash(lambda journal: serve(journal, 1, 2))
+        log.away = True
+        make().start()
+        wait_until(lambda: not log.given and files(folder))
+        assert [".open", "lock"] == files(folder)
+
+        log.away = False
+        clock.advance(11)
+
+        wait_until(lambda: ["req-00001", "req-00002"] == log.ids())
+        wait_until(lambda: [] == list(folder.iterdir()))
+
+
+class TestTheProcessDies:
+    def test_after_its_requests_ended(self, make, log, crash, folder):
+        """What had ended is shipped by the next process as it was."""
+        crash(lambda journal: serve(journal, 1, 2))
+
+        make().start()
+
+        wait_until(
+            lambda: [("req-00001", "ok", 0.25), ("req-00002", "ok", 0.25)] == log.rows("id", "outcome", "cost_usd")
+        )
+        wait_until(lambda: [] == list(folder.iterdir()))
+
+    def test_in_the_middle_of_a_request(self, make, log, crash):
+        """What had begun and not ended was maybe billed: it becomes an estimated, priced, interrupted record."""
+
+        def some(journal: Journal) -> None:
+            journal.begin(begun(1))
+            serve(journal, 2)
+            journal.begin(begun(3))
+            journal.cancel("req-00003")
+
+        crash(some)
+        make().start()
+
+        wait_until(lambda: 2 == len(log.ids()))
+        assert [
+            ("req-00001", "interrupted", "estimated", 10, 0.5),
+            ("req-00002", "ok", "upstream", 2, 0.25),
+        ] == log.rows("id", "outcome", "usage_source", "total_tokens", "cost_usd")
+
+    def test_tells_what_it_left(self, folder, log, crash, clock):
+        """Once the usage log has what had not ended, whoever wants to give back what it held hears of it."""
+
+        def some(journal: Journal) -> None:
+            serve(journal, 1)
+            journal.begin(begun(2))
+
+        crash(some)
+        told = []
+
+        def tell(record: UsageRecord) -> None:
+            told.append((record.id, record.cost_usd, log.ids()))
+
+        with closing(Journal(folder, log, clock=clock, price=priced, on_left=tell)) as journal:
+            journal.start()
+            wait_until(lambda: told)
+
+        assert [("req-00002", 0.5, ["req-00001", "req-00002"])] == told
+
+    def test_tells_what_had_ended_there(self, folder, log, crash, clock):
+        """It may not have been settled. One record for each key, group and day, once the usage log has them all."""
+        crash(lambda journal: serve(journal, 1, 2, 3))
+        told = []
+
+        def tell(records: Iterable[UsageRecord]) -> None:
+            told.append(([record.id for record in records], log.ids()))
+
+        with closing(Journal(folder, log, clock=clock, price=priced, on_ended=tell)) as journal:
+            journal.start()
+            wait_until(lambda: told)
+
+        assert [(["req-00001"], ["req-00001", "req-00002", "req-00003"])] == told
+
+    @pytest.mark.parametrize(
+        "torn", [b'["end",{"id":"req-000', b"[", b'["end",{"id":"req-00009"}]\n', b"\x00\xff\n", b"\n"]
+    )
+    def test_in_the_middle_of_a_line(self, make, log, crash, folder, torn):
+        """Half a line at the end of a segment is left out; everything before it is shipped."""
+
+        def tear(journal: Journal) -> None:
+            with journal._shipping:  # or its thread begins another segment meanwhile
+                serve(journal, 1, 2)
+                journal.begin(begun(3))
+                (segment,) = folder.glob("*/*.open")
+                with segment.open("ab") as file:
+                    file.write(torn)
+
+        crash(tear)
+        make().start()
+
+        wait_until(lambda: ["req-00001", "req-00002", "req-00003"] == log.ids())
+        assert ["ok", "ok", "interrupted"] == [outcome for (outcome,) in log.rows("outcome")]
+
+    def test_while_it_changes_segments(self, make, log, crash, monkeypatch):
+        """Between the beginning of a segment and the seal of the one before, nothing is doubled or lost."""
+        monkeypatch.setattr(SegmentFolder, "seal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+
+        def change(journal: Journal) -> None:
+            journal._pid = os.getpid()  # no thread: this test flushes
+            journal.begin(begun(1))
+            serve(journal, 2)
+            journal.flush()
+
+        crash(change)
+        monkeypatch.undo()
+        make().start()
+
+        wait_until(lambda: 2 == len(log.ids()))
+        assert [("req-00001", "interrupted"), ("req-00002", "ok")] == log.rows("id", "outcome")
+
+    def test_after_the_log_took_them(self, make, log, crash):
+        """Records that are in the log already, and whose segment could not be deleted any more, are not doubled."""
+
+        class Fatal:
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+                log.away = False
+                log.append(records, batch=batch)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def ship_both(journal: Journal) -> None:
+            with journal._shipping:  # or its thread may be so quick as to ship the first alone
+                serve(journal, 1, 2)
+            journal.flush()
+
+        crash(ship_both, Fatal())
+        assert ["req-00001", "req-00002"] == log.ids()
+        make().start()
+
+        wait_until(lambda: ["req-00001", "req-00002"] == log.given)
+        assert [("req-00001", "ok"), ("req-00002", "ok")] == log.rows("id", "outcome")
+
+    @pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6])
+    def test_at_any_moment(self, make, log, folder, clock, seconds):
+        """Whenever it is killed, what it said had ended is in the log once, and nothing else has."""
+        reader, writer = FORK.Pipe(duplex=False)
+
+        def live() -> None:
+            journal = Journal(folder, log, clock=clock, price=priced)
+            number = 0
+            while True:
+                journal.begin(begun(number))
+                journal.begin(begun(number + 50_000))
+                journal.end(ended(number))
+                writer.send(number)
+                number += 1
+
+        process = FORK.Process(target=live)
+        process.start()
+        writer.close()
+        deadline = None
+        said = []
+        while True:
+            try:
+                said.append(reader.recv())
+            except EOFError:
+                break
+            deadline = deadline or time.monotonic() + seconds
+            if time.monotonic() > deadline:
+                process.kill()
+        process.join(10)
+        make().start()
+        wait_until(lambda: not any(path.is_dir() and files(folder) != [] for path in folder.iterdir()))
+
+        outcomes = dict(log.rows("id", "outcome"))
+        assert {f"req-{number:05}" for number in said} <= {
+            name for name, outcome in outcomes.items() if outcome == "ok"
+        }
+        interrupted = {name for name, outcome in outcomes.items() if outcome == "interrupted"}
+        assert {f"req-{number + 50_000:05}" for number in said} <= interrupted
+        assert len(outcomes) <= 2 * len(said) + 2
+
+    def test_while_others_live_on(self, log, crash, make, clock, monkeypatch):
+        """They look for such journals now and then: nobody has to start anything."""
+        monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
+        monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
+        living = make()
+        living.start()
+        count_turns(living, 2)
+        crash(lambda journal: serve(journal, 1))
+        count_turns(living, 2)
+        assert [] == log.given
+
+        clock.advance(journal_module.ORPHANS_SECONDS)
+
+        wait_until(lambda: log.given == ["req-00001"], what="the dead process' record")
+
+    def test_several_find_its_journal(self, log, crash, folder, clock, tmp_path):
+        """However many processes start at once, one ships what the dead one left."""
+        for start in (0, 100, 200):
+            crash(lambda journal, start=start: serve(journal, *range(start, start + 100)))
+        seen = tmp_path / "seen"
+        barrier = FORK.Barrier(4)
+
+        class Told:
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+                with seen.open("a") as lines:
+                    lines.write("".join(record.id + "\n" for record in records))
+
+        def adopt() -> None:
+            journal = Journal(folder, Told(), clock=clock, price=priced)
+            barrier.wait(10)
+            journal._ship_orphans()
+            barrier.wait(10)
+
+        processes = [FORK.Process(target=adopt) for _ in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(30)
+            assert 0 == process.exitcode
+
+        assert [f"req-{number:05}" for number in range(300)] == sorted(seen.read_text().split())
+        assert [] == list(folder.iterdir())
+
+    def test_comes_too_late_for_it(self, crash, folder, monkeypatch):
+        """A journal that somebody else shipped and removed in this very moment is not taken for one."""
+        crash(lambda journal: serve(journal, 1))
+        (path,) = folder.iterdir()
+        flock = fcntl.flock
+
+        def flock_too_late(*arguments: int) -> None:
+            shutil.rmtree(path)
+            flock(*arguments)
+
+        monkeypatch.setattr(fcntl, "flock", flock_too_late)
+
+        assert SegmentFolder.adopt(path) is None
+
+    def test_leaves_alone_those_that_live(self, make, log, folder, clock):
+        """The journal of a process that runs is nobody else's business."""
+        log.away = True
+        living, other = make(), make()
+        serve(living, 1)
+        other.start()
+        clock.advance(11)
+        other._ship_orphans()
+
+        assert "lock" in files(folder)
+        log.away = False
+        assert living.flush()
+        assert ["req-00001"] == log.given
+
+    def test_leaves_alone_what_is_no_journal(self, make, log, folder):
+        """Other things in the folder, and a folder that is just being made, stay as they are."""
+        (folder / ".7-abc").mkdir(parents=True)
+        (folder / ".7-abc" / "lock").touch()
+        (folder / "lost+found").mkdir()
+        (folder / "note.txt").write_text("mine")
+        journal = make()
+        serve(journal, 1)
+        assert journal.flush()
+        journal._ship_orphans()
+        journal.close()
+
+        assert {".7-abc", "lost+found", "note.txt"} == {path.name for path in folder.iterdir()}
+
+
+class TestTheDiskIsFull:
+    """A limit on the size of files makes a write fall short, then fail, as a full disk does."""
+
+    @pytest.fixture
+    def limited(self, folder, clock):
+        """Run a function in a process of its own, with a journal, a way to fill the disk, and a log in memory."""
+
+        def limited(action: Callable[..., None]) -> None:
+            def child() -> None:
+                class Memory:
+                    away = False
+
+                    def __init__(self) -> None:
+                        self.records: list[UsageRecord] = []
+
+                    def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+                        if self.away:
+                            raise StoreUnavailable("away")
+                        self.records += records
+
+                def disk(bytes_left: int) -> None:
+                    segments = [path.stat().st_size for path in folder.glob("*/*.open")]
+                    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+                    limit = hard if bytes_left < 0 else max(segments, default=0) + bytes_left
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+                memory = Memory()
+                journal = Journal(folder, memory, clock=clock, price=priced)
+                journal._pid = os.getpid()  # no thread: the tests flush
+                action(journal, memory, disk)
+
+            run(child)
+
+        return limited
+
+    def test_requests_go_on_and_their_records_are_kept(self, limited):
+        """With no byte to be written records wait in memory, are reported, and reach the log from there."""
+
+        def action(journal, memory, disk):
+            disk(0)
+            serve(journal, 1, 2, 3)
+            backlog = journal.backlog()
+            assert 3 == backlog.records
+            assert "journal on disk" in backlog.problem
+            assert journal.flush()
+            assert [ended(number) for number in (1, 2, 3)] == memory.records
+            assert 0 == journal.backlog().records
+
+        limited(action)
+
+    @pytest.mark.parametrize("room", [0, 1, 100, 300, 500, 700, 1000, 1500])
+    def test_a_line_cut_short_costs_nothing(self, limited, clock, room):
+        """Wherever the disk ends, every record is shipped once, also those written when there is room again."""
+
+        def action(journal, memory, disk):
+            memory.away = True
+            serve(journal, 1)
+            journal.begin(begun(4))
+            disk(room)
+            serve(journal, 2, 3)
+            disk(-1)
+            journal.end(ended(4))
+            serve(journal, 5)
+            assert not journal.flush()
+            assert 5 == journal.backlog().records
+            memory.away = False
+            assert journal.flush()
+            assert [ended(number) for number in range(1, 6)] == sorted(memory.records, key=lambda record: record.id)
+            clock.advance(60)
+            assert Backlog(records=0, oldest_seconds=0.0, problem=None) == journal.backlog()
+            journal.close()
+
+        limited(action)
+
+    def test_trying_again_and_again_keeps_nothing_open(self, limited):
+        """Segments that cannot be begun leave neither descriptors nor files behind."""
+
+        def action(journal, memory, disk):
+            journal.begin(begun(0))
+            serve(journal, 1)
+            segments = list(journal._folder.glob("*/*"))
+            disk(0)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(20):
+                journal.flush()
+            assert before == len(os.listdir("/proc/self/fd"))
+            assert segments == list(journal._folder.glob("*/*"))
+            disk(-1)
+            assert journal.flush()
+            assert [ended(1)] == memory.records
+
+        limited(action)
+
+    def test_memory_is_bounded(self, limited, monkeypatch):
+        """With neither disk nor log the newest records are kept, and the loss is said."""
+        monkeypatch.setattr(journal_module, "KEPT_IN_MEMORY", 5)
+
+        def action(journal, memory, disk):
+            memory.away = True
+            disk(0)
+            serve(journal, *range(8))
+            assert 5 == journal.backlog().records
+            memory.away = False
+            assert journal.flush()
+            assert [ended(number) for number in range(3, 8)] == memory.records
+            assert 0 == journal.backlog().records
+
+        limited(action)
+
+
+def test_an_unwritable_record_stops_nobody_else(make, log):
+    """A record that is no JSON fails its own request, and the journal goes on for the others."""
+    journal = make()
+    with pytest.raises(TypeError):
+        journal.begin(replace(begun(1), model="half \ud800"))
+
+    serve(journal, 2)
+
+    assert journal.flush()
+    assert ["req-00002"] == log.ids()
+
+
+class TestBatches:
+    """A batch has one name, whoever ships it and however often, and one name stands for one batch."""
+
+    @pytest.fixture
+    def given(self, log):
+        """What was shipped, by name, over all attempts; the log takes it and then fails as often as it is told."""
+
+        class Given:
+            def __init__(self) -> None:
+                self.shipped: list[tuple[Batch, list[str]]] = []
+                self.failures = 0
+
+            def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+                self.shipped.append((batch, [record.id for record in records]))
+                log.append(records, batch=batch)
+                if self.failures:
+                    self.failures -= 1
+                    raise StoreUnavailable("the answer is lost")
+
+            def check(self, *numbers: int) -> None:
+                names: dict[Batch, list[str]] = {}
+                for batch, ids in self.shipped:
+                    assert ids == names.setdefault(batch, ids)
+                for source in {batch.source for batch in names}:
+                    in_order = [batch.number for batch, _ in self.shipped if batch.source == source]
+                    assert in_order == sorted(in_order)
+                assert [begun(number).id for number in numbers] == sorted(id_ for ids in names.values() for id_ in ids)
+                assert len(numbers) == log.count()
+
+        return Given()
+
+    def test_keep_their_names_when_they_are_shipped_again(self, make, given, monkeypatch):
+        """An answer that is lost, at any of several batches, makes the same batches again."""
+        monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
+        journal = make(given)
+        serve(journal, *range(5))
+        for _ in range(4):
+            given.failures = 1
+            journal.flush()
+        serve(journal, *range(5, 8))
+        while not journal.flush():
+            pass
+
+        given.check(*range(8))
+
+    def test_keep_their_names_when_a_dead_process_began_them(self, make, given, crash, monkeypatch):
+        """What it shipped, sealed, left open or left running: adopted again and again, each batch is the same."""
+        monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
+
+        def live(journal: Journal) -> None:
+            serve(journal, *range(3))
+            journal.flush()
+            serve(journal, *range(3, 6))
+            for number in range(6, 9):
+                journal.begin(begun(number))
+
+        crash(live)
+        journal = make(given)
+        for _ in range(6):
+            given.failures = 1
+            journal._ship_orphans()
+        given.failures = 0
+        journal._ship_orphans()
+
+        given.check(*range(9))
+
+    def test_keep_their_names_in_memory(self, make, given, monkeypatch):
+        """Records that no disk took are cut into batches once; what comes later comes behind."""
+        monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
+        journal = make(given)
+        journal.begin(begun(0))
+        journal.cancel(begun(0).id)
+        monkeypatch.setattr(journal, "_write", lambda kind, record: False)
+        given.failures = 3
+        for number in range(1, 8):
+            serve(journal, number)
+            journal.flush()
+        while not journal.flush():
+            pass
+
+        given.check(*range(1, 8))
+        assert 0 == journal.backlog().records
+
+
+class TestRetention:
+    @pytest.fixture
+    def purging(self, folder, clock):
+        """A journal whose log notes what it is asked to purge, and has so many records to purge."""
+
+        class Purged:
+            def __init__(self) -> None:
+                self.asked: list[tuple[date, int]] = []
+                self.old = 0
+
+            def purge(self, first_day: date, *, limit: int) -> int:
+                self.asked.append((first_day, limit))
+                removed, self.old = min(limit, self.old), max(0, self.old - limit)
+                return removed
+
+        log = Purged()
+        with closing(Journal(folder, log, clock=clock, price=priced, log_days=30)) as journal:
+            yield journal, log
+
+    def test_purges_whole_days_about_once_an_hour(self, purging, clock, monkeypatch):
+        """The days before the thirty before today go, in steps until there are no more, then again after an hour."""
+        monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
+        monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
+        journal, log = purging
+        log.old = 2 * journal_module.PURGED_AT_ONCE + 1
+
+        journal.start()
+        wait_until(lambda: len(log.asked) == 3, what="three steps")
+        turns = count_turns(journal, 5)
+        assert turns >= 5
+        assert [(date(2025, 12, 2), journal_module.PURGED_AT_ONCE)] * 3 == log.asked
+
+        clock.advance(3600)
+        wait_until(lambda: len(log.asked) == 4, what="the next hour's step")
+
+    def test_purges_nothing_unless_told(self, make, log):
+        """Without a setting records are kept for ever."""
+        assert not make()._purge(1e12)
+
+
+def count_turns(journal: Journal, wanted: int) -> int:
+    """Wait until the journal's thread has come round *wanted* times."""
+    turns: list[Backlog] = []
+    journal._on_turn = turns.append
+    wait_until(lambda: len(turns) >= wanted, what="the thread's turns")
+    return len(turns)
