@@ -16,7 +16,7 @@ from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
-from .azure.upstream import AzureUpstream
+from .azure.client import AzureClient
 from .clock import Clock, Timer
 from .proxy.concurrency import ConcurrencyLimit
 from .proxy.disconnects import DisconnectWatcher
@@ -103,7 +103,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         log_days=settings.log_days,
     )
     endpoint = settings.endpoint
-    upstream = AzureUpstream(
+    upstream = AzureClient(
         endpoint,
         key_header=settings.key_header,
         connect_timeout=settings.connect_timeout,

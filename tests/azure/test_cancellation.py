@@ -30,7 +30,8 @@ def test_knows_whether_anything_was_sent(wires):
     cancellation = CancellationToken()
     assert not cancellation.sent
 
-    cancellation.carry_over(wires[0])
+    cancellation.attach(wires[0])
+    cancellation.mark_sent()
     cancellation.cut()
 
     assert (True, True) == (cancellation.sent, cancellation.was_cut)
@@ -39,11 +40,11 @@ def test_knows_whether_anything_was_sent(wires):
 def test_a_part_is_not_sent(wires):
     """What Azure cannot have in full is billed to nobody, also when the rest was cut off."""
     cancellation = CancellationToken()
-    cancellation.carry_over(wires[0], complete=False)
+    cancellation.attach(wires[0])
     cancellation.cut()
 
     with pytest.raises(ConnectionAbortedError):
-        cancellation.carry_over(wires[0])
+        cancellation.mark_sent()
     assert not cancellation.sent
 
 
@@ -51,7 +52,7 @@ def test_cutting_wakes_who_waits(wires):
     """A thread in the middle of a read comes back, and the other side sees the end."""
     ours, theirs = wires
     cancellation = CancellationToken()
-    cancellation.carry_over(ours)
+    cancellation.attach(ours)
     read: list[bytes] = []
     thread = threading.Thread(target=lambda: read.append(ours.recv(1)))
     thread.start()
@@ -69,7 +70,7 @@ def test_what_was_cut_is_not_sent(wires):
     cancellation.cut()
 
     with pytest.raises(ConnectionAbortedError):
-        cancellation.carry_over(wires[0])
+        cancellation.attach(wires[0])
 
     assert not cancellation.sent
 
@@ -78,8 +79,8 @@ def test_what_has_arrived_cannot_be_cut(wires):
     """The wire may carry another request by then."""
     ours, theirs = wires
     cancellation = CancellationToken()
-    cancellation.carry_over(ours)
-    cancellation.arrive()
+    cancellation.attach(ours)
+    cancellation.detach()
 
     cancellation.cut()
 
@@ -90,7 +91,7 @@ def test_what_has_arrived_cannot_be_cut(wires):
 def test_cutting_a_closed_wire_is_harmless(wires):
     """Whoever comes late finds nothing to do."""
     cancellation = CancellationToken()
-    cancellation.carry_over(wires[0])
+    cancellation.attach(wires[0])
     wires[0].close()
 
     cancellation.cut()
@@ -117,7 +118,9 @@ def test_what_was_recalled_was_not_sent(wires):
     """It can be sent again, and cut then."""
     ours, theirs = wires
     cancellation = CancellationToken()
-    cancellation.carry_over(ours)
+    cancellation.attach(ours)
+    cancellation.mark_sent()
+    cancellation.detach()
     cancellation.recall()
     assert not cancellation.sent
 
@@ -125,4 +128,4 @@ def test_what_was_recalled_was_not_sent(wires):
     ours.sendall(b"x")  # another's by now
     assert b"x" == theirs.recv(1)
     with pytest.raises(ConnectionAbortedError):
-        cancellation.carry_over(ours)
+        cancellation.attach(ours)

@@ -12,7 +12,7 @@ from llmgateway.accounts.credential import CredentialCipher
 from llmgateway.accounts.keys import Keys
 from llmgateway.accounts.policy import OrganisationPolicy
 from llmgateway.azure.endpoint import Endpoint
-from llmgateway.azure.upstream import AzureUpstream
+from llmgateway.azure.client import AzureClient
 from llmgateway.errors import (
     BudgetSpent,
     ClientGone,
@@ -88,7 +88,7 @@ class House:
         )
         self.entries = Entries()
         self.slots = ConcurrencyLimit(2)
-        self._upstreams: list[AzureUpstream] = []
+        self._upstreams: list[AzureClient] = []
         self.key_id, self.key = self._hand_out()
 
     def _hand_out(self) -> tuple[str, str]:
@@ -104,7 +104,7 @@ class House:
         first_byte_timeout: float = 10,
     ) -> Gateway:
         endpoint = Endpoint.parse((url or self.azure.url) + path)
-        upstream = AzureUpstream(
+        upstream = AzureClient(
             endpoint,
             key_header="api-key",
             connect_timeout=5,

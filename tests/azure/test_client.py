@@ -16,12 +16,13 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from llmgateway.azure.cancellation import CancellationToken
+from llmgateway.azure.client import AzureAnswer, AzureClient
 from llmgateway.azure.endpoint import Endpoint
-from llmgateway.azure.upstream import AzureAnswer, AzureUpstream
-from llmgateway.azure.wires import Wire
+from llmgateway.azure.pool import IDLE_SECONDS, Connection
 from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from llmgateway.simulator import Raw, Script, Simulator
 from tests.certificates import make_certificate
+from tests.parts import Stopwatch
 from tests.servers import free_port, wait_until
 from tests.stores.contract import at_once
 
@@ -54,7 +55,7 @@ def upstream_to(url: str, **options: object):
         "between_bytes_timeout": 10.0,
         "connections": 8,
     }
-    with closing(AzureUpstream(Endpoint.parse(url), **settings | options)) as upstream:
+    with closing(AzureClient(Endpoint.parse(url), **settings | options)) as upstream:
         yield upstream
 
 
@@ -64,7 +65,7 @@ def upstream(azure):
         yield upstream
 
 
-def send(upstream: AzureUpstream, body: bytes = BODY, **fields: object) -> AzureAnswer:
+def send(upstream: AzureClient, body: bytes = BODY, **fields: object) -> AzureAnswer:
     arguments = {
         "deployment": "gpt-4o-mini",
         "credential": KEY,
@@ -84,9 +85,9 @@ def status(answer: AzureAnswer) -> int:
         return answer.status
 
 
-def wait_for_the_end_of_what_is_kept(upstream: AzureUpstream) -> None:
-    [(wire, _)] = upstream._connections._idle
-    assert [wire.socket] == select.select([wire.socket], [], [], 5)[0]
+def the_end_has_come(connection: Connection) -> bool:
+    """Wait until the other side has closed *connection*, which then looks as if nobody had noticed."""
+    return bool(select.select([connection.socket], [], [], 5)[0])
 
 
 def encrypted(peer: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
@@ -315,13 +316,12 @@ class TestTheConnection:
         """A request that went into a connection closed before goes out again, once, under its own name."""
         pem, tls = certificate
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-        monkeypatch.setattr(Wire, "is_quiet", lambda _: True)  # nobody has noticed yet
+        monkeypatch.setattr(Connection, "is_quiet", the_end_has_come)
         cancellation = CancellationToken()
         with raw_server(OK, OK, tls=tls if encrypt else None) as (port, got):
             url = f"http{'s' if encrypt else ''}://localhost:{port}"
             with upstream_to(url) as upstream:
                 read(send(upstream))
-                wait_for_the_end_of_what_is_kept(upstream)
                 assert b"{}" == read(send(upstream, request_id="req-2", cancellation=cancellation))
 
         assert cancellation.sent
@@ -550,10 +550,9 @@ class TestCutting:
 class CutAfterTheHead(CancellationToken):
     """A client that goes at the worst of moments."""
 
-    def carry_over(self, wire: Wire, *, complete: bool = True) -> None:
-        super().carry_over(wire, complete=complete)
-        if not self.sent:
-            self.cut()
+    def attach(self, connection: Connection) -> None:
+        super().attach(connection)
+        self.cut()
 
 
 def test_a_request_that_was_cut_before_its_body_was_not_sent(upstream, azure):
@@ -633,9 +632,13 @@ class TestTLS:
             resumed.append(wire.session_reused)
             wire.sendall(OK)
 
-        with raw_server(answer, answer, tls=tls) as (port, _), upstream_to(f"https://localhost:{port}") as upstream:
+        timer = Stopwatch()
+        with (
+            raw_server(answer, answer, tls=tls) as (port, _),
+            upstream_to(f"https://localhost:{port}", timer=timer) as upstream,
+        ):
             read(send(upstream))
-            wait_for_the_end_of_what_is_kept(upstream)
+            timer.advance(IDLE_SECONDS)
             read(send(upstream))
 
         assert [False, True] == resumed
@@ -735,8 +738,8 @@ class CutsAnother(CancellationToken):
         super().__init__()
         self.another = another
 
-    def carry_over(self, wire: Wire, **how: bool) -> None:
-        super().carry_over(wire, **how)
+    def attach(self, connection: Connection) -> None:
+        super().attach(connection)
         self.another.cut()
 
 

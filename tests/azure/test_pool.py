@@ -15,9 +15,9 @@ import pytest
 from urllib3.connection import HTTPConnection
 from urllib3.util.ssltransport import SSLTransport
 
-from llmgateway.azure import wires
-from llmgateway.azure.wires import READ_BYTES, Wire
-from tests.azure.test_upstream import certificate  # noqa: F401 - a fixture
+from llmgateway.azure import pool
+from llmgateway.azure.pool import READ_BYTES, Connection
+from tests.azure.test_client import certificate  # noqa: F401 - a fixture
 
 PATIENCE = 10.0
 
@@ -95,12 +95,12 @@ def kind(request) -> str:
 
 
 @pytest.fixture
-def ends(kind, certificate) -> Iterator[tuple[Wire, socket.socket]]:  # noqa: F811
+def ends(kind, certificate) -> Iterator[tuple[Connection, socket.socket]]:  # noqa: F811
     """A wire of ours and the other side's end."""
     ours, theirs = _ends(kind, *certificate)
     connection = HTTPConnection("localhost")
     connection.sock = ours
-    wire = Wire.over(connection)
+    wire = Connection.over(connection, opened_at=0.0)
     try:
         yield wire, theirs
     finally:
@@ -318,13 +318,13 @@ def test_its_session_can_be_resumed(ends):
 
 def test_a_child_of_a_process_that_decrypts_can_decrypt():
     """What one thread has at the moment of a fork nobody in the child would ever give back."""
-    wires._decrypting.acquire()
-    end = threading.Timer(0.2, wires._decrypting.release)
+    pool._decrypting.acquire()
+    end = threading.Timer(0.2, pool._decrypting.release)
     end.start()
 
     child = os.fork()
     if child == 0:
-        os._exit(0 if wires._decrypting.acquire(timeout=PATIENCE / 10) else 1)
+        os._exit(0 if pool._decrypting.acquire(timeout=PATIENCE / 10) else 1)
 
     end.join()
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
