@@ -35,15 +35,15 @@ MOST_ROUTES = 1000
 class CancellableRequest(requests.PreparedRequest):
     """A prepared request that another thread can cancel while it is under way."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.cancellation = CancellationToken()
+    cancellation: CancellationToken
 
     def carrying(self, body: bytes, headers: Mapping[str, str], cancellation: CancellationToken) -> CancellableRequest:
         """Return a copy with this body, and these header fields beside its own."""
         copied = CancellableRequest()
         copied.method, copied.url, copied.hooks = self.method, self.url, self.hooks
-        copied.headers = CaseInsensitiveDict({**self.headers, **headers, "Content-Length": str(len(body))})
+        copied.headers = self.headers.copy()
+        copied.headers.update(headers)
+        copied.headers["Content-Length"] = str(len(body))
         copied.body = body
         copied.cancellation = cancellation
         return copied
@@ -105,7 +105,7 @@ class StreamingAdapter(HTTPAdapter):
             raise TypeError("this adapter sends requests that can be cancelled")
         connect_timeout, first_byte_timeout = timeout
         route = self._route(request, verify, proxies or {})
-        head, body = _head(route.beginning, cast(Mapping[str, str], request.headers)), cast(bytes, request.body)
+        head, body = _head(route.beginning, request.headers), cast(bytes, request.body)
         call = _Call(request.cancellation, head, body, first_byte_timeout, self._between_bytes_timeout)
         try:
             raw = call.over(route.pool, connect_timeout)
@@ -239,9 +239,9 @@ class _Call:
         return before is not None and now is not None and now - before < len(self.head) + len(self.body)
 
 
-def _head(beginning: str, headers: Mapping[str, str]) -> bytes:
+def _head(beginning: str, headers: CaseInsensitiveDict[str]) -> bytes:
     """Write a request's head out, with the header fields as they are now: hooks and tracing may have added some."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    lines = [f"{name}: {value}\r\n" for name, value in headers.lower_items()]
     fields = "".join(lines)
     if not fields.count("\r") == fields.count("\n") == len(lines):
         raise requests.exceptions.InvalidHeader("a header field with a line break in it")

@@ -7,7 +7,6 @@ from typing import cast
 
 import requests
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
-from requests.structures import CaseInsensitiveDict
 
 from .cancellation import CancellationToken
 from .pool import READ_BYTES, Connection, Pool
@@ -34,7 +33,8 @@ class ReceivedResponse:
 
     def __init__(self, connection: Connection, pool: Pool, cancellation: CancellationToken, timeout: float) -> None:
         self.status = 0
-        self.headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+        self.headers: dict[str, str] = {}
+        """Names in lower case; several fields of one name are joined with commas (RFC 9110, section 5.3)."""
         self._connection: Connection | None = connection
         self._pool = pool
         self._cancellation = cancellation
@@ -141,7 +141,7 @@ class ReceivedResponse:
     def on_message_begin(self) -> None:
         if self._complete:
             raise HttpParserError("a second answer")
-        self.headers = CaseInsensitiveDict()
+        self.headers = {}
         self._head_complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -150,9 +150,8 @@ class ReceivedResponse:
             raise HttpParserError("too many header fields")
         if self._head_complete:
             return  # a trailer
-        key, text = name.decode("ascii"), value.decode("latin-1").strip(" \t")
-        headers = self.headers
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text  # RFC 9110, section 5.3
+        headers, key, text = self.headers, name.decode("ascii").lower(), value.decode("latin-1").rstrip(" \t")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         parser, headers = cast(HttpResponseParser, self._parser), self.headers

@@ -11,8 +11,8 @@ import pytest
 from llmgateway.accounts.credential import CredentialCipher
 from llmgateway.accounts.keys import Keys
 from llmgateway.accounts.policy import OrganisationPolicy
-from llmgateway.azure.endpoint import Endpoint
 from llmgateway.azure.client import AzureClient
+from llmgateway.azure.endpoint import Endpoint
 from llmgateway.errors import (
     BudgetSpent,
     ClientGone,
