@@ -111,8 +111,8 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         between_bytes_timeout=settings.between_bytes_timeout,
         connections=settings.threads,
     )
-    slots = ConcurrencyLimit(settings.threads - RESERVED_THREADS)
-    metrics.can_hold(slots.capacity)
+    concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS)
+    metrics.can_hold(concurrency.capacity)
     drains = settings.on_disconnect == "drain"
     gateway = Gateway(
         keys=keys,
@@ -120,12 +120,12 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         policy=policy,
         upstream=upstream,
         endpoint=endpoint,
-        books=MeteredUsageRecorder(journal, metrics),
-        slots=slots,
-        drain=ReadToEnd(
+        recorder=MeteredUsageRecorder(journal, metrics),
+        concurrency=concurrency,
+        read_to_end=ReadToEnd(
             seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
         ),
-        watch=DisconnectWatcher(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
+        disconnects=DisconnectWatcher(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
         offered=settings.models,
         clock=clock,
         timer=timer,

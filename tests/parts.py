@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 import orjson
 
-from llmgateway.azure.cancellation import CancellationToken
 from llmgateway.proxy.call import UpstreamCall
+from llmgateway.proxy.concurrency import ConcurrencyLimit
+from llmgateway.proxy.disconnects import DisconnectWatcher
 from llmgateway.records import Outcome, Prices, UsageRecord, UsageSource
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -127,20 +128,14 @@ def call(
     *,
     prices: Mapping[str, Prices] | None = None,
     admission: Claimed | None = None,
-    on_end=lambda: None,
+    concurrency: ConcurrencyLimit | None = None,
     **fields: object,
 ) -> UpstreamCall:
-    timer = timer or Stopwatch()
-    return UpstreamCall(
-        draft(**fields),
-        entries,
-        cancellation=CancellationToken(),
-        admission=admission or Claimed(),
-        prices=prices or {},
-        timer=timer,
-        arrived=timer(),
-        on_end=on_end,
-    )
+    """A call that is about to be sent."""
+    made = UpstreamCall(concurrency or ConcurrencyLimit(1), entries, DisconnectWatcher(), timer=timer or Stopwatch())
+    made.admitted(admission or Claimed())
+    made.begin(draft(**fields), prices=prices or {})
+    return made
 
 
 # Azure's events, as recorded in 2026
