@@ -104,7 +104,11 @@ class AzureClient:
         adapter = StreamingAdapter(between_bytes_timeout=between_bytes_timeout, connections=connections, timer=timer)
         self._session = _Session()
         environment = self._session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
-        self._proxies, self._verify = environment["proxies"], environment["verify"]
+        self._verify = environment["verify"]
+        # requests adds the scheme itself, but not where there is a login.
+        self._proxies = {
+            name: proxy if "://" in proxy else f"http://{proxy}" for name, proxy in environment["proxies"].items()
+        }
         self._session.trust_env = False
         for prefix in ("https://", "http://"):
             self._session.mount(prefix, adapter)

@@ -1,4 +1,4 @@
-"""Wires over real sockets: plain, with TLS, with TLS in TLS, and one of a class of somebody else's."""
+"""Connections over real sockets: plain, with TLS, TLS in TLS, and of somebody else's class; and their pool."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+import requests
 from urllib3.connection import HTTPConnection
 from urllib3.util.ssltransport import SSLTransport
 
 from llmgateway.azure import pool
-from llmgateway.azure.pool import READ_BYTES, Connection
+from llmgateway.azure.adapter import StreamingAdapter
+from llmgateway.azure.pool import AGE_SECONDS, IDLE_SECONDS, READ_BYTES, Connection, Pool, ResumingContext
 from tests.azure.test_client import certificate  # noqa: F401 - a fixture
+from tests.parts import Stopwatch
 
 PATIENCE = 10.0
 
@@ -96,48 +99,48 @@ def kind(request) -> str:
 
 @pytest.fixture
 def ends(kind, certificate) -> Iterator[tuple[Connection, socket.socket]]:  # noqa: F811
-    """A wire of ours and the other side's end."""
+    """A connection of ours and the other side's end."""
     ours, theirs = _ends(kind, *certificate)
-    connection = HTTPConnection("localhost")
-    connection.sock = ours
-    wire = Connection.over(connection, opened_at=0.0)
+    opened = HTTPConnection("localhost")
+    opened.sock = ours
+    connection = Connection.over(opened, opened_at=0.0)
     try:
-        yield wire, theirs
+        yield connection, theirs
     finally:
-        wire.close()
+        connection.close()
         theirs.close()
 
 
 def test_what_is_sent_arrives(ends):
     """In both directions, and the end."""
-    wire, theirs = ends
-    wire.send(b"question", timeout=PATIENCE)
+    connection, theirs = ends
+    connection.send(b"question", timeout=PATIENCE)
     assert b"question" == theirs.recv(100)
     theirs.sendall(b"answer")
-    assert b"answer" == wire.receive(timeout=PATIENCE)
+    assert b"answer" == connection.receive(timeout=PATIENCE)
     theirs.close()
-    assert b"" == wire.receive(timeout=PATIENCE)
+    assert b"" == connection.receive(timeout=PATIENCE)
 
 
 def test_waits_for_what_has_not_arrived(ends):
     """As long as it takes, within the time-out."""
-    wire, theirs = ends
+    connection, theirs = ends
     threading.Timer(0.05, theirs.sendall, [b"later"]).start()
-    assert b"later" == wire.receive(timeout=PATIENCE)
+    assert b"later" == connection.receive(timeout=PATIENCE)
 
 
 def test_silence_has_an_end(ends):
     """A time-out as Python's sockets have it, and the wire can be read again."""
-    wire, theirs = ends
+    connection, theirs = ends
     with pytest.raises(TimeoutError):
-        wire.receive(timeout=0.05)
+        connection.receive(timeout=0.05)
     theirs.sendall(b"x")
-    assert b"x" == wire.receive(timeout=PATIENCE)
+    assert b"x" == connection.receive(timeout=PATIENCE)
 
 
 def test_a_large_body_arrives_whole_at_a_slow_reader(ends):
     """More than the buffers on the way hold, and the last byte too."""
-    wire, theirs = ends
+    connection, theirs = ends
     body = os.urandom(5_000_000)
     got = []
 
@@ -147,7 +150,7 @@ def test_a_large_body_arrives_whole_at_a_slow_reader(ends):
 
     reader = threading.Thread(target=read)
     reader.start()
-    wire.send(body, timeout=PATIENCE)
+    connection.send(body, timeout=PATIENCE)
     reader.join()
     assert body == b"".join(got)
 
@@ -155,11 +158,11 @@ def test_a_large_body_arrives_whole_at_a_slow_reader(ends):
 @pytest.mark.parametrize("kind", ["TLS"])
 def test_what_a_socket_did_not_take_is_sent_again(ends, monkeypatch):
     """gevent's, which takes the place of Python's where an operator wants that, does not raise then."""
-    wire, theirs = ends
-    send, refused = wire.socket.send, [0, 0]
-    monkeypatch.setattr(wire.socket, "send", lambda data: refused.pop() if refused else send(data), raising=False)
+    connection, theirs = ends
+    send, refused = connection.socket.send, [0, 0]
+    monkeypatch.setattr(connection.socket, "send", lambda data: refused.pop() if refused else send(data), raising=False)
 
-    wire.send(b"all of it", timeout=PATIENCE)
+    connection.send(b"all of it", timeout=PATIENCE)
 
     theirs.settimeout(PATIENCE)
     assert b"all of it" == theirs.recv(100)
@@ -167,16 +170,16 @@ def test_what_a_socket_did_not_take_is_sent_again(ends, monkeypatch):
 
 def test_a_reader_that_does_not_read_is_not_waited_for_for_ever(ends):
     """The time-out is for all of what is sent."""
-    wire, _ = ends
+    connection, _ = ends
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        wire.send(b"x" * 50_000_000, timeout=0.3)
+        connection.send(b"x" * 50_000_000, timeout=0.3)
     assert time.monotonic() - began < PATIENCE
 
 
 def test_a_reader_that_reads_for_ever_is_not_either(ends):
     """Whatever it takes now and then."""
-    wire, theirs = ends
+    connection, theirs = ends
     enough = threading.Event()
 
     def read() -> None:
@@ -187,32 +190,32 @@ def test_a_reader_that_reads_for_ever_is_not_either(ends):
     reader = threading.Thread(target=read)
     reader.start()
     with pytest.raises(TimeoutError):
-        wire.send(b"x" * 50_000_000, timeout=0.3)
+        connection.send(b"x" * 50_000_000, timeout=0.3)
     enough.set()
-    wire.close()
+    connection.close()
     reader.join()
 
 
 def test_a_broken_connection_is_an_error(ends):
     """Sooner or later; what is sent first may still be taken."""
-    wire, theirs = ends
+    connection, theirs = ends
     theirs.close()
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the layer that finds out
-        all(wire.send(b"x" * 100_000, timeout=PATIENCE) is None for _ in range(100))
+        all(connection.send(b"x" * 100_000, timeout=PATIENCE) is None for _ in range(100))
 
 
 @pytest.mark.parametrize("doing", ["receiving", "sending"])
 def test_shutdown_wakes_who_waits(ends, doing):
     """From another thread; what was to come has not come."""
-    wire, theirs = ends
+    connection, theirs = ends
     came: list[object] = []
 
     def wait() -> None:
         try:
             if doing == "receiving":
-                came.append(wire.receive(timeout=60))
+                came.append(connection.receive(timeout=60))
             else:
-                wire.send(b"x" * 50_000_000, timeout=60)
+                connection.send(b"x" * 50_000_000, timeout=60)
         except OSError as error:
             came.append(error)
 
@@ -220,7 +223,7 @@ def test_shutdown_wakes_who_waits(ends, doing):
     waiting.start()
     if doing == "sending":
         theirs.recv(1)
-    wire.shutdown()
+    connection.shutdown()
     waiting.join(PATIENCE)
 
     assert not waiting.is_alive()
@@ -230,67 +233,67 @@ def test_shutdown_wakes_who_waits(ends, doing):
 
 def test_what_is_closed_cannot_be_shut_down(ends):
     """Whoever cuts it late is told in the way he expects."""
-    wire, _ = ends
-    wire.close()
-    assert wire.is_closed
+    connection, _ = ends
+    connection.close()
+    assert connection.is_closed
     with pytest.raises(OSError):  # noqa: PT011 - the number does not matter
-        wire.shutdown()
+        connection.shutdown()
 
 
 def test_is_quiet_until_something_comes(ends):
     """Bytes, or the end; to look takes nothing away."""
-    wire, theirs = ends
+    connection, theirs = ends
     with suppress(TimeoutError):
-        wire.receive(timeout=0.05)  # the TLS sessions that can be resumed come first
-    assert wire.is_quiet()
+        connection.receive(timeout=0.05)  # the TLS sessions that can be resumed come first
+    assert connection.is_quiet()
     theirs.sendall(b"x")
-    select.select([wire.socket], [], [], PATIENCE)
-    assert not wire.is_quiet()
-    assert b"x" == wire.receive(timeout=PATIENCE)
-    assert wire.is_quiet()
+    select.select([connection.socket], [], [], PATIENCE)
+    assert not connection.is_quiet()
+    assert b"x" == connection.receive(timeout=PATIENCE)
+    assert connection.is_quiet()
     theirs.close()
-    select.select([wire.socket], [], [], PATIENCE)
-    assert not wire.is_quiet()
+    select.select([connection.socket], [], [], PATIENCE)
+    assert not connection.is_quiet()
 
 
 @pytest.mark.parametrize("kind", ["plain"])
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux says it")
 def test_knows_what_has_been_acknowledged(ends):
     """What the other side's system has, it has acknowledged; what was sent behind its end, not."""
-    wire, theirs = ends
-    before = wire.acknowledged()
-    wire.send(b"x" * 100, timeout=PATIENCE)
+    connection, theirs = ends
+    before = connection.acknowledged()
+    connection.send(b"x" * 100, timeout=PATIENCE)
     theirs.recv(100)
     theirs.sendall(b"y")
-    wire.receive(timeout=PATIENCE)
-    after = wire.acknowledged()
+    connection.receive(timeout=PATIENCE)
+    after = connection.acknowledged()
     theirs.close()
-    assert b"" == wire.receive(timeout=PATIENCE)
-    wire.send(b"x" * 100, timeout=PATIENCE)
+    assert b"" == connection.receive(timeout=PATIENCE)
+    connection.send(b"x" * 100, timeout=PATIENCE)
 
-    assert (100, 0) == (after - (before or 0), wire.acknowledged() - after)
+    assert (100, 0) == (after - (before or 0), connection.acknowledged() - after)
 
 
 @pytest.mark.parametrize("kind", ["plain", "TLS"])
 def test_everything_that_has_arrived_is_read_at_once(ends):
     """However many writes, or records of TLS, it came in."""
-    wire, theirs = ends
+    connection, theirs = ends
     for number in range(8):  # of more, TCP holds the last ones up until it knows of the first
         theirs.sendall(b"%d " % number)
 
-    assert b"0 1 2 3 4 5 6 7 " == wire.receive(timeout=PATIENCE)
+    assert b"0 1 2 3 4 5 6 7 " == connection.receive(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("kind", ["plain", "TLS"])
 def test_a_read_has_an_end(ends):
     """What comes faster than it is read does not fill the memory, and nothing is lost."""
-    wire, theirs = ends
+    connection, theirs = ends
     sent = os.urandom(16_000 * 20)
     writer = threading.Thread(target=theirs.sendall, args=[sent])
     writer.start()
     pieces = []
     while sum(map(len, pieces)) < len(sent):
-        pieces.append(wire.receive(timeout=PATIENCE))
+        pieces.append(connection.receive(timeout=PATIENCE))
     writer.join()
 
     assert sent == b"".join(pieces)
@@ -299,21 +302,21 @@ def test_a_read_has_an_end(ends):
 
 def test_the_end_behind_the_last_bytes_is_not_lost(ends):
     """What came before it is read first."""
-    wire, theirs = ends
+    connection, theirs = ends
     theirs.sendall(b"last words")
     theirs.close()
 
-    assert b"last words" == wire.receive(timeout=PATIENCE)
-    assert b"" == wire.receive(timeout=PATIENCE)
+    assert b"last words" == connection.receive(timeout=PATIENCE)
+    assert b"" == connection.receive(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("kind", ["TLS"])
 def test_its_session_can_be_resumed(ends):
     """Once something has come over it; one without TLS has none."""
-    wire, theirs = ends
+    connection, theirs = ends
     theirs.sendall(b"x")
-    wire.receive(timeout=PATIENCE)
-    assert wire.session is not None
+    connection.receive(timeout=PATIENCE)
+    assert connection.session is not None
 
 
 def test_a_child_of_a_process_that_decrypts_can_decrypt():
@@ -328,3 +331,120 @@ def test_a_child_of_a_process_that_decrypts_can_decrypt():
 
     end.join()
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture
+def timer() -> Stopwatch:
+    return Stopwatch()
+
+
+def pool_to(url: str, *, proxies: dict[str, str] | None = None, most: int = 2, timer: Stopwatch | None = None) -> Pool:
+    """As the adapter makes it."""
+    adapter = StreamingAdapter(between_bytes_timeout=1, connections=1)
+    request = requests.Request("POST", url).prepare()
+    of_host = adapter.get_connection_with_tls_context(request, True, proxies or {})
+    return Pool(of_host, url, ResumingContext(ssl.PROTOCOL_TLS_CLIENT), most=most, timer=timer or Stopwatch())
+
+
+@pytest.fixture
+def connections(server: socket.socket, timer: Stopwatch) -> Iterator[Pool]:
+    made = pool_to(f"http://127.0.0.1:{server.getsockname()[1]}/", timer=timer)
+    yield made
+    made.close()
+
+
+def opened(pool: Pool) -> Connection:
+    return pool.open(timeout=PATIENCE)
+
+
+class TestThePool:
+    def test_opens_connections_that_send_at_once_and_show_signs_of_life(self, server, connections):
+        """Small requests do not wait for an acknowledgement, through a proxy neither, and silence is no secret."""
+        proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        for one in (connections, pool_to("http://azure.invalid/", proxies={"http": proxy})):
+            connection = opened(one)
+            assert 0 != connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert 0 != connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            connection.close()
+
+    def test_gives_the_connection_that_was_used_last(self, connections):
+        """The others age, and are closed one day."""
+        assert connections.take() is None
+        first, second = opened(connections), opened(connections)
+        connections.keep(first)
+        connections.keep(second)
+
+        assert second is connections.take()
+        assert first is connections.take()
+        assert connections.take() is None
+        first.close()
+        second.close()
+
+    def test_keeps_no_more_than_wanted(self, connections):
+        """One too many is closed."""
+        made = [opened(connections) for _ in range(3)]
+        for one in made:
+            connections.keep(one)
+
+        assert [False, False, True] == [one.is_closed for one in made]
+
+    def test_gives_none_that_was_idle_for_long(self, connections, timer):
+        """Whatever is in between may have forgotten it."""
+        connection = opened(connections)
+        connections.keep(connection)
+        timer.advance(IDLE_SECONDS)
+
+        assert connections.take() is None
+        assert connection.is_closed
+
+    def test_gives_none_that_is_old(self, connections, timer):
+        """However busy it was: its name may belong to another address by now."""
+        connection = opened(connections)
+        for _ in range(int(AGE_SECONDS / 30) - 1):
+            timer.advance(30)
+            connections.keep(connection)
+            assert connection is connections.take()
+        timer.advance(29)
+        connections.keep(connection)
+        timer.advance(1)
+
+        assert connections.take() is None
+        assert connection.is_closed
+
+    def test_keeps_none_that_is_old(self, connections, timer):
+        """One that has grown old while it was used is closed when it comes back."""
+        connection = opened(connections)
+        timer.advance(AGE_SECONDS)
+        connections.keep(connection)
+
+        assert connection.is_closed
+
+    def test_gives_none_that_the_other_side_has_closed(self, server, connections):
+        """Nor one on which something has come that was not asked for."""
+        closed, speaking = opened(connections), opened(connections)
+        server.accept()[0].close()
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"x")
+            for one in (closed, speaking):
+                select.select([one.socket], [], [], PATIENCE)
+                connections.keep(one)
+
+            assert connections.take() is None
+        assert closed.is_closed
+        assert speaking.is_closed
+
+    def test_that_is_closed_keeps_nothing(self, connections):
+        """What comes back late is closed too."""
+        connection = opened(connections)
+        connections.close()
+        connections.keep(connection)
+
+        assert connection.is_closed
