@@ -122,6 +122,23 @@ def draft(**fields: object) -> UsageRecord:
     return replace(record, **fields)
 
 
+def new_call(
+    entries: Entries,
+    concurrency: ConcurrencyLimit,
+    *,
+    disconnects: DisconnectWatcher | None = None,
+    timer: Stopwatch | None = None,
+) -> UpstreamCall:
+    """A call that has a place and nothing else."""
+    return UpstreamCall(
+        "req-1",
+        concurrency,
+        recorder=entries,
+        disconnects=disconnects or DisconnectWatcher(),
+        timer=timer or Stopwatch(),
+    )
+
+
 def call(
     entries: Entries,
     timer: Stopwatch | None = None,
@@ -132,9 +149,8 @@ def call(
     **fields: object,
 ) -> UpstreamCall:
     """A call that is about to be sent."""
-    made = UpstreamCall(concurrency or ConcurrencyLimit(1), entries, DisconnectWatcher(), timer=timer or Stopwatch())
-    made.admitted(admission or Claimed())
-    made.begin(draft(**fields), prices=prices or {})
+    made = new_call(entries, concurrency or ConcurrencyLimit(1), timer=timer)
+    made.begin(draft(**fields), admission or Claimed(), prices=prices or {})
     return made
 
 

@@ -96,7 +96,7 @@ class StreamingAdapter(HTTPAdapter):
         """Send *request* and wait for the head of the answer.
 
         Args:
-            timeout: Seconds for connecting, and until the first byte of the answer.
+            timeout: A pair: seconds for connecting, and until the first byte of the answer.
 
         Raises:
             requests.RequestException: there is no answer; what the token knows tells whether it was sent.
@@ -113,7 +113,16 @@ class StreamingAdapter(HTTPAdapter):
             raise requests.Timeout(error, request=request) from error
         except (urllib3.exceptions.HTTPError, HTTPException, OSError, HttpParserError) as error:
             raise requests.ConnectionError(error, request=request) from error
-        return self.build_response(request, cast(Any, raw))
+        return self.build_response(request, raw)
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """As requests does, without cookies and without a guess at the encoding, which fails for odd types (2.32)."""
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw, response.reason = resp, resp.reason
+        response.request, response.url = req, cast(str, req.url)
+        return response
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
@@ -121,6 +130,15 @@ class StreamingAdapter(HTTPAdapter):
         """Let connections share one TLS context: to read the certificates takes longer than a hundred requests."""
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, {"ssl_context": self._context(verify), "socket_options": SOCKET_OPTIONS}
+
+    def trust(self, verify: bool | str) -> None:
+        """Read the certificates that calls with this *verify* will need.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        if verify not in self._contexts:
+            self._contexts[verify] = _trusting(verify)
 
     def close(self) -> None:
         """Close the connections that are idle, and keep no more."""
@@ -150,8 +168,7 @@ class StreamingAdapter(HTTPAdapter):
         return _Route(pool, "\r\n".join([*lines, *(f"{name}: {value}" for name, value in fields.items()), ""]))
 
     def _context(self, verify: bool | str) -> ResumingContext:
-        if verify not in self._contexts:
-            self._contexts[verify] = _trusting(verify)
+        self.trust(verify)
         return self._contexts[verify]
 
 

@@ -39,7 +39,8 @@ class CancellationToken:
             ConnectionAbortedError: the request was cut already.
         """
         with self._lock:
-            self._refuse_what_was_cut()
+            if self.was_cut:
+                raise ConnectionAbortedError("the client has gone")
             self._connection = connection
 
     def mark_sent(self) -> None:
@@ -49,7 +50,8 @@ class CancellationToken:
             ConnectionAbortedError: it was cut before.
         """
         with self._lock:
-            self._refuse_what_was_cut()
+            if self.was_cut:
+                raise ConnectionAbortedError("the client has gone")
             self.sent = True
 
     def recall(self) -> None:
@@ -82,7 +84,3 @@ class CancellationToken:
         """Do nothing for *seconds*, or until the request is cut."""
         if self._uncut.acquire(timeout=seconds):
             self._uncut.release()
-
-    def _refuse_what_was_cut(self) -> None:
-        if self.was_cut:
-            raise ConnectionAbortedError("the client has gone")

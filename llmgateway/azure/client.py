@@ -104,12 +104,12 @@ class AzureClient:
         adapter = StreamingAdapter(between_bytes_timeout=between_bytes_timeout, connections=connections, timer=timer)
         self._session = _Session()
         environment = self._session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
-        self._verify = environment["verify"]
+        self._verify = environment["verify"] if environment["verify"] is not None else True
         # requests adds the scheme itself, but not where there is a login.
         self._proxies = {
             name: proxy if "://" in proxy else f"http://{proxy}" for name, proxy in environment["proxies"].items()
         }
-        self._session.trust_env = False
+        adapter.trust(self._verify)
         for prefix in ("https://", "http://"):
             self._session.mount(prefix, adapter)
         self._prepared: dict[str, CancellableRequest] = {}
@@ -120,10 +120,10 @@ class AzureClient:
         if not credential.isprintable():  # settings and the admin API take none that is not
             raise ValueError("Azure's key has characters that no header can carry")
         headers = {self._key_header: self._key_prefix + credential, "x-ms-client-request-id": request_id}
-        prepared = self._prepare(deployment).carrying(body, headers, cancellation)
+        prepared = self._prepared.get(deployment) or self._prepare(deployment)
         try:
             response = self._session.send(
-                prepared,
+                prepared.carrying(body, headers, cancellation),
                 stream=True,
                 timeout=self._timeout,
                 verify=self._verify,
@@ -139,15 +139,12 @@ class AzureClient:
         self._session.close()
 
     def _prepare(self, deployment: str) -> CancellableRequest:
-        """Return the request to *deployment*, without what is different each time."""
-        url = self._endpoint.url(deployment)
-        prepared = self._prepared.get(url)
-        if prepared is None:
-            if len(self._prepared) >= MOST_ROUTES:
-                self._prepared.clear()
-            prepared = CancellableRequest()
-            prepared.prepare(method="POST", url=url, headers=_SAME_FOR_ALL)
-            self._prepared[url] = prepared
+        """Prepare the request to *deployment*, without what is different each time, and remember it."""
+        if len(self._prepared) >= MOST_ROUTES:
+            self._prepared.clear()
+        prepared = CancellableRequest()
+        prepared.prepare(method="POST", url=self._endpoint.url(deployment), headers=_SAME_FOR_ALL)
+        self._prepared[deployment] = prepared
         return prepared
 
 

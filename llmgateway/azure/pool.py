@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.util import Timeout, parse_url
+from urllib3.util import parse_url
 from urllib3.util.proxy import connection_requires_http_tunnel
 
 from .. import syscalls
@@ -295,7 +295,7 @@ class Pool:
         """
         pool = self._pool
         host, port = (pool.proxy.host, pool.proxy.port) if pool.proxy is not None else (pool.host, pool.port)
-        made = pool.ConnectionCls(host=host or "", port=port, timeout=Timeout(timeout).connect_timeout, **pool.conn_kw)
+        made = pool.ConnectionCls(host=host or "", port=port, timeout=timeout, **pool.conn_kw)
         connection = cast(HTTPConnection, made)
         try:
             if self._tunnel_to is not None:

@@ -45,16 +45,18 @@ class UpstreamCall:
 
     def __init__(
         self,
+        request_id: str,
         concurrency: ConcurrencyLimit,
+        *,
         recorder: UsageRecorder,
         disconnects: DisconnectWatcher,
-        *,
         timer: Timer,
     ) -> None:
         concurrency.take()
+        self.id = request_id
         self.cancellation = CancellationToken()
         self.headers: dict[str, str] = {}
-        """``x-ratelimit-*``, once it was admitted."""
+        """``x-ratelimit-*``, once it has begun."""
         self._concurrency = concurrency
         self._recorder = recorder
         self._disconnects = disconnects
@@ -71,33 +73,27 @@ class UpstreamCall:
         self._region: str | None = None
         self._upstream_request_id: str | None = None
 
-    @property
-    def id(self) -> str:
-        """The request's identifier, once it has begun."""
-        return self._draft.id if self._draft is not None else ""
-
-    def admitted(self, admission: Admission) -> None:
-        """Own what was reserved for it."""
-        self._admission = admission
-        self.headers = admission.headers
-
     def begin(
         self,
         draft: UsageRecord,
+        admission: Admission,
         *,
         prices: Mapping[str, Prices],
         on_model: Callable[[str], None] = lambda _: None,
         client_gone: Callable[[], bool] | None = None,
     ) -> None:
-        """Write down that it is about to be sent, and have its client watched.
+        """Own *admission*, write down that it is about to be sent, and have its client watched.
 
         Args:
             draft: The record to leave if nothing more were ever known: ``interrupted``, with the
                 prompt's estimated tokens.
+            admission: What was reserved for it, which is the call's from now on.
             prices: The organisation's own, by model.
             on_model: Told the name that Azure gave the model, which may not be the deployment's.
             client_gone: Whether the client has closed its connection, where the server can tell.
         """
+        self._admission = admission
+        self.headers = admission.headers
         self._prices = prices
         self._on_model = on_model
         self._recorder.begin(draft)
@@ -173,7 +169,7 @@ class UpstreamCall:
         finally:
             try:
                 if self._draft is not None:
-                    self._recorder.cancel(self._draft.id)
+                    self._recorder.cancel(self.id)
             finally:
                 self._release()
 

@@ -104,7 +104,9 @@ class Gateway:
         Raises a :class:`GatewayError` until Azure's answer has begun; a failure after that can
         only cut a stream short, and shows in the usage record's outcome.
         """
-        call = UpstreamCall(self.concurrency, self._recorder, self._disconnects, timer=self._timer)
+        call = UpstreamCall(
+            request.id, self.concurrency, recorder=self._recorder, disconnects=self._disconnects, timer=self._timer
+        )
         try:
             chat, credential = self._let_in(request, call)
             return self._relay(call, chat, credential, without_usage=chat.deployment in self._without_usage)
@@ -154,9 +156,9 @@ class Gateway:
             raise
         draft = _draft(request, principal.key, chat, now)
         estimate = _estimate(draft, chat, principal, self._azures_names.get(chat.deployment))
-        call.admitted(self._limiter.admit(request.id, principal, estimate))
         call.begin(
             draft,
+            self._limiter.admit(request.id, principal, estimate),
             prices=principal.organisation.prices,
             on_model=partial(self._azures_names.__setitem__, chat.deployment),
             client_gone=request.client_gone,

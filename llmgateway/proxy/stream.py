@@ -168,7 +168,10 @@ class EventStream:
 
     def _whole_events(self, chunk: bytes) -> bytes:
         arrived = self._held + chunk if self._held else chunk
-        end = max(_end_of_last(blank_line, arrived) for blank_line in BLANK_LINES)
+        end = 0
+        for blank_line in BLANK_LINES:
+            if (found := arrived.rfind(blank_line)) >= 0:
+                end = max(end, found + len(blank_line))
         if len(arrived) - end > LARGEST_EVENT:
             end = len(arrived)
         self._held = arrived[end:]
@@ -224,11 +227,6 @@ class _Counted(TypedDict):
     usage: Usage | None
     estimated_completion_tokens: int
     model: str | None
-
-
-def _end_of_last(blank_line: bytes, data: bytes) -> int:
-    found = data.rfind(blank_line)
-    return found + len(blank_line) if found >= 0 else 0
 
 
 def read_plain(answer: Answer) -> bytes:

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 
 from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamCredentials, UpstreamTimeout
-from llmgateway.proxy.call import UpstreamCall
 from llmgateway.proxy.concurrency import ConcurrencyLimit
 from llmgateway.proxy.disconnects import DisconnectWatcher
 from llmgateway.records import Outcome, Prices, Usage, UsageSource
-from tests.parts import Claimed, Entries, Stopwatch, call, draft
+from tests.parts import Claimed, Entries, Stopwatch, call, draft, new_call
 from tests.stores.contract import at_once
 
 USAGE = Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120, cached_tokens=50, reasoning_tokens=5)
@@ -221,10 +220,9 @@ def test_gives_everything_back_if_its_client_cannot_be_watched(entries):
             raise RuntimeError("can't start new thread")
 
     places, admission, disconnects = ConcurrencyLimit(1), Claimed(), Exhausted()
-    made = UpstreamCall(places, entries, disconnects, timer=Stopwatch())
-    made.admitted(admission)
+    made = new_call(entries, places, disconnects=disconnects)
     with pytest.raises(RuntimeError, match="thread") as failed:
-        made.begin(draft(), prices={}, client_gone=lambda: False)
+        made.begin(draft(), admission, prices={}, client_gone=lambda: False)
 
     made.fail(failed.value)
 
@@ -232,18 +230,22 @@ def test_gives_everything_back_if_its_client_cannot_be_watched(entries):
     assert (["req-1"], []) == (entries.cancelled, entries.ended)
 
 
-def test_one_that_was_let_in_and_not_begun_gives_everything_back(entries):
-    """From the moment it exists it is one call that gives back its place, and what was reserved."""
-    places, admission = ConcurrencyLimit(1), Claimed()
+def test_gives_everything_back_from_the_moment_it_exists():
+    """Its place before it has begun, and what was reserved for it if it cannot even be written down."""
 
-    made = UpstreamCall(places, entries, DisconnectWatcher(), timer=Stopwatch())
-    made.close()
+    class Failing(Entries):
+        def begin(self, record: object) -> None:
+            raise OSError("disk")
+
+    places, admission, entries = ConcurrencyLimit(1), Claimed(), Failing()
+    new_call(entries, places).close()
     assert 0 == places.taken
 
-    made = UpstreamCall(places, entries, DisconnectWatcher(), timer=Stopwatch())
-    made.admitted(admission)
-    made.close()
-    assert (0, 1, [], []) == (places.taken, admission.refunds, entries.begun, entries.cancelled)
+    made = new_call(entries, places)
+    with pytest.raises(OSError, match="disk") as failed:
+        made.begin(draft(), admission, prices={})
+    made.fail(failed.value)
+    assert (0, 1, []) == (places.taken, admission.refunds, entries.cancelled)
 
 
 @pytest.mark.parametrize(
