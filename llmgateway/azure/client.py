@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import requests
 
@@ -100,19 +100,24 @@ class AzureClient:
         self._endpoint = endpoint
         self._key_header = key_header
         self._key_prefix = "Bearer " if key_header == "Authorization" else ""
-        self._timeout = (connect_timeout, first_byte_timeout)
+        self._prepared: dict[str, CancellableRequest] = {}
         adapter = StreamingAdapter(between_bytes_timeout=between_bytes_timeout, connections=connections, timer=timer)
         self._session = _Session()
-        environment = self._session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
-        self._verify = environment["verify"] if environment["verify"] is not None else True
-        # requests adds the scheme itself, but not where there is a login.
-        self._proxies = {
-            name: proxy if "://" in proxy else f"http://{proxy}" for name, proxy in environment["proxies"].items()
-        }
-        adapter.trust(self._verify)
         for prefix in ("https://", "http://"):
             self._session.mount(prefix, adapter)
-        self._prepared: dict[str, CancellableRequest] = {}
+        environment = self._session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
+        verify = True if environment["verify"] is None else environment["verify"]
+        adapter.trust(verify)
+        # requests adds the scheme of a proxy itself, but not where there is a login.
+        proxies = {
+            name: proxy if "://" in proxy else f"http://{proxy}" for name, proxy in environment["proxies"].items()
+        }
+        self._options: dict[str, Any] = {
+            "timeout": (connect_timeout, first_byte_timeout),
+            "verify": verify,
+            "proxies": proxies,  # an empty one, too, or requests would look into the environment for each call
+            "allow_redirects": False,
+        }
 
     def send(
         self, body: bytes, *, deployment: str, credential: str, request_id: str, cancellation: CancellationToken
@@ -120,16 +125,10 @@ class AzureClient:
         if not credential.isprintable():  # settings and the admin API take none that is not
             raise ValueError("Azure's key has characters that no header can carry")
         headers = {self._key_header: self._key_prefix + credential, "x-ms-client-request-id": request_id}
-        prepared = self._prepared.get(deployment) or self._prepare(deployment)
+        template = self._prepared.get(deployment) or self._prepare(deployment)
+        prepared = template.carrying(body, headers, cancellation)
         try:
-            response = self._session.send(
-                prepared.carrying(body, headers, cancellation),
-                stream=True,
-                timeout=self._timeout,
-                verify=self._verify,
-                proxies=self._proxies,
-                allow_redirects=False,
-            )
+            response = self._session.send(prepared, stream=True, **self._options)
         except requests.RequestException as error:
             raise _translated(error, cancellation) from error
         return AzureAnswer(response, cancellation)

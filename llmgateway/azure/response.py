@@ -134,7 +134,8 @@ class ReceivedResponse:
             self._reusable = False
             if self._complete:
                 return  # something came behind the end: the answer is whole, but its connection is of no use
-            self._error = HttpParserError(*error.args)
+            cause = error.__context__  # what a callback of ours has raised
+            self._error = cause if isinstance(cause, HttpParserError) else HttpParserError(*error.args)
             if not self._head_complete:
                 raise self._error from error
 

@@ -274,3 +274,16 @@ class TestTheHead:
         """Half line breaks, folded lines and ends that two readers see in different places are refused."""
         with pytest.raises(HttpParserError):
             Answer(*split(data, [60_000, 120_000]))
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MOST_FIELDS + 1) + b"\r\n", "too many header fields"),
+            (b"HTTP/1.1 600 X\r\n\r\n", "no status of HTTP/1.1"),
+            (b"HTTP/1.1 200 OK\r\nX: y\nZ: a\r\n\r\n", "Missing expected CR after header value"),
+        ],
+    )
+    def test_says_what_is_wrong_with_it(self, data, reason):
+        """The operator reads it in the log."""
+        with pytest.raises(HttpParserError, match=reason):
+            Answer(data)
