@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from typing import Any, cast
 
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, ProxyConfig
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util import parse_url
 from urllib3.util.proxy import connection_requires_http_tunnel
@@ -264,6 +264,10 @@ class Pool:
         target = parse_url(url)
         tunnels = connection_requires_http_tunnel(pool.proxy, pool.proxy_config, target.scheme)
         self._tunnel_to = (target.host, target.port or 443) if tunnels else None
+        self._options = dict(pool.conn_kw)
+        if pool.proxy_config is not None:
+            # What vouches for Azure vouches for a proxy that is reached by TLS, too, as for requests.
+            self._options["proxy_config"] = ProxyConfig(context, *pool.proxy_config[1:])
         self.proxy_headers = pool.proxy_headers if pool.proxy is not None and not tunnels else {}
         """What a request shows to the proxy that forwards it; a tunnel has been shown it already."""
         self._idle: deque[tuple[Connection, float]] = deque()
@@ -295,7 +299,7 @@ class Pool:
         """
         pool = self._pool
         host, port = (pool.proxy.host, pool.proxy.port) if pool.proxy is not None else (pool.host, pool.port)
-        made = pool.ConnectionCls(host=host or "", port=port, timeout=timeout, **pool.conn_kw)
+        made = pool.ConnectionCls(host=host or "", port=port, timeout=timeout, **self._options)
         connection = cast(HTTPConnection, made)
         try:
             if self._tunnel_to is not None:

@@ -19,7 +19,15 @@ from urllib3.util.ssltransport import SSLTransport
 from llmgateway.azure import pool
 from llmgateway.azure.adapter import StreamingAdapter
 from llmgateway.azure.pool import AGE_SECONDS, IDLE_SECONDS, READ_BYTES, Connection, Pool, ResumingContext
-from tests.azure.test_client import certificate  # noqa: F401 - a fixture
+from tests.azure.test_client import (
+    OK,
+    certificate,  # noqa: F401 - a fixture
+    no_proxies,  # noqa: F401 - a fixture
+    raw_server,
+    read,
+    send,
+    upstream_to,
+)
 from tests.parts import Stopwatch
 
 PATIENCE = 10.0
@@ -448,3 +456,24 @@ class TestThePool:
         connections.keep(connection)
 
         assert connection.is_closed
+
+
+def test_a_proxy_may_be_reached_by_tls_and_tunnel_tls(certificate, monkeypatch):  # noqa: F811
+    """The bundle that vouches for Azure vouches for the proxy, too, as in requests; each gets what is for it."""
+    pem, tls = certificate
+    seen = []
+
+    def tunnel(proxy: ssl.SSLSocket) -> None:
+        proxy.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        inner = Inner(proxy, tls)
+        seen.append(inner.recv(65536))
+        inner.sendall(OK)
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    with raw_server(tunnel, tls=tls) as (port, got):
+        monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{port}")
+        with upstream_to("https://localhost/openai/v1") as upstream:
+            assert b"{}" == read(send(upstream))
+
+    assert got[0].startswith(b"CONNECT localhost:443 HTTP/1.")
+    assert seen[0].startswith(b"POST /openai/v1/chat/completions HTTP/1.1\r\n")
