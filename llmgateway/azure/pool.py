@@ -51,12 +51,12 @@ _RECORD_BYTES = 16 * 1024
 _BYTES_ACKNOWLEDGED = 120
 """Where ``tcpi_bytes_acked`` begins in ``struct tcp_info`` (Linux 4.1, include/uapi/linux/tcp.h)."""
 
-_decrypting = threading.Lock()
+decrypting = threading.Lock()
 """Held while a thread decrypts. A thread that waits for the interpreter's lock is woken by every record that another
 one decrypts, and in vain; one that waits for this lock is woken once. 600 streams: 47 us of CPU for each chunk without
 it, 26 with it (2026-11). Nobody waits for the network while holding it."""
 # A child of a process that is decrypting would wait for ever.
-os.register_at_fork(before=_decrypting.acquire, after_in_parent=_decrypting.release, after_in_child=_decrypting.release)
+os.register_at_fork(before=decrypting.acquire, after_in_parent=decrypting.release, after_in_child=decrypting.release)
 
 
 class Connection:
@@ -207,7 +207,7 @@ class _TLSConnection(Connection):
         """
         records: list[bytes] = []
         size = 0
-        with _decrypting:
+        with decrypting:
             while size < READ_BYTES and not syscalls.is_quiet(self._descriptor):
                 try:
                     record = self._tls.recv(_RECORD_BYTES)

@@ -12,35 +12,35 @@ from llmgateway.azure.cancellation import CancellationToken
 
 
 class Ours(socket.socket):
-    """Our end of a wire."""
+    """Our end of a connection."""
 
     def shutdown(self) -> None:
         super().shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
-def wires():
+def ends():
     ours, theirs = socket.socketpair()
     with Ours(fileno=ours.detach()) as mine, theirs:
         yield mine, theirs
 
 
-def test_knows_whether_anything_was_sent(wires):
+def test_knows_whether_anything_was_sent(ends):
     """What was carried once may be billed, also when it has been cut."""
     cancellation = CancellationToken()
     assert not cancellation.sent
 
-    cancellation.attach(wires[0])
+    cancellation.attach(ends[0])
     cancellation.mark_sent()
     cancellation.cut()
 
     assert (True, True) == (cancellation.sent, cancellation.was_cut)
 
 
-def test_a_part_is_not_sent(wires):
+def test_a_part_is_not_sent(ends):
     """What Azure cannot have in full is billed to nobody, also when the rest was cut off."""
     cancellation = CancellationToken()
-    cancellation.attach(wires[0])
+    cancellation.attach(ends[0])
     cancellation.cut()
 
     with pytest.raises(ConnectionAbortedError):
@@ -48,9 +48,9 @@ def test_a_part_is_not_sent(wires):
     assert not cancellation.sent
 
 
-def test_cutting_wakes_who_waits(wires):
+def test_cutting_wakes_who_waits(ends):
     """A thread in the middle of a read comes back, and the other side sees the end."""
-    ours, theirs = wires
+    ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
     read: list[bytes] = []
@@ -64,20 +64,20 @@ def test_cutting_wakes_who_waits(wires):
     assert b"" == theirs.recv(1)
 
 
-def test_what_was_cut_is_not_sent(wires):
+def test_what_was_cut_is_not_sent(ends):
     """Who is told to go before anything was sent sends nothing."""
     cancellation = CancellationToken()
     cancellation.cut()
 
     with pytest.raises(ConnectionAbortedError):
-        cancellation.attach(wires[0])
+        cancellation.attach(ends[0])
 
     assert not cancellation.sent
 
 
-def test_what_has_arrived_cannot_be_cut(wires):
-    """The wire may carry another request by then."""
-    ours, theirs = wires
+def test_what_has_arrived_cannot_be_cut(ends):
+    """The connection may carry another request by then."""
+    ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
     cancellation.detach()
@@ -88,11 +88,11 @@ def test_what_has_arrived_cannot_be_cut(wires):
     assert b"x" == theirs.recv(1)
 
 
-def test_cutting_a_closed_wire_is_harmless(wires):
+def test_cutting_a_closed_connection_is_harmless(ends):
     """Whoever comes late finds nothing to do."""
     cancellation = CancellationToken()
-    cancellation.attach(wires[0])
-    wires[0].close()
+    cancellation.attach(ends[0])
+    ends[0].close()
 
     cancellation.cut()
     cancellation.cut()
@@ -114,9 +114,9 @@ def test_a_rest_ends_when_it_is_cut():
     assert time.monotonic() - began < 30
 
 
-def test_what_was_recalled_was_not_sent(wires):
+def test_what_was_recalled_was_not_sent(ends):
     """It can be sent again, and cut then."""
-    ours, theirs = wires
+    ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
     cancellation.mark_sent()

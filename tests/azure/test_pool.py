@@ -329,13 +329,13 @@ def test_its_session_can_be_resumed(ends):
 
 def test_a_child_of_a_process_that_decrypts_can_decrypt():
     """What one thread has at the moment of a fork nobody in the child would ever give back."""
-    pool._decrypting.acquire()
-    end = threading.Timer(0.2, pool._decrypting.release)
+    pool.decrypting.acquire()
+    end = threading.Timer(0.2, pool.decrypting.release)
     end.start()
 
     child = os.fork()
     if child == 0:
-        os._exit(0 if pool._decrypting.acquire(timeout=PATIENCE / 10) else 1)
+        os._exit(0 if pool.decrypting.acquire(timeout=PATIENCE / 10) else 1)
 
     end.join()
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

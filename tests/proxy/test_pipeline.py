@@ -508,7 +508,7 @@ def test_a_refused_credential_is_not_the_users_fault(house, azure, fault, caplog
 
 def test_no_credential_at_all(house, azure):
     """Without a usable key for Azure nothing is sent."""
-    OrganisationPolicy(house.policy._store, CredentialCipher("other"), fallback=None, clock=house.clock).set_credential(
+    OrganisationPolicy(house.organisation, CredentialCipher("other"), fallback=None, clock=house.clock).set_credential(
         "unreadable here"
     )
 

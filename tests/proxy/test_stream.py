@@ -412,10 +412,9 @@ def test_only_streams_under_way_count():
 
 def test_a_cut_ends_the_wait():
     """A client that leaves is not waited for."""
-    relay = Relay(chunk("a"), ClientGone("gone"))
-    relay.body._coalescing = coalescing = ReadCoalescing()
+    coalescing = ReadCoalescing()
     coalescing.SECONDS_FOR_EACH, coalescing.MOST_SECONDS, coalescing.FEW_STREAMS = 60.0, 60.0, 0
-    coalescing.begin()
+    relay = Relay(chunk("a"), ClientGone("gone"), coalescing=coalescing)
     next(relay.body)
     threading.Timer(0.05, relay.cancellation.cut).start()
 
