@@ -155,9 +155,9 @@ def _setting(
     """Declare a field that is read from *variable*.
 
     Args:
-        meaning: What the README says of it.
+        meaning: What docs/settings.md says of it.
         default: MISSING for a variable that has to be set.
-        shown: How the README shows the default, where ``str()`` would not do.
+        shown: How docs/settings.md shows the default, where ``str()`` would not do.
     """
     metadata = {"variable": variable, "meaning": meaning, "parse": parse, "secret": secret, "shown": shown}
     return field(default=default, repr=not secret, metadata=metadata)
@@ -435,7 +435,7 @@ class Settings:
 
 
 def settings_fields() -> list[Field[Any]]:
-    """Every setting in the order of the README's table; ``metadata`` as :func:`_setting` fills it."""
+    """Every setting in the order of the table in docs/settings.md; ``metadata`` as :func:`_setting` fills it."""
     return list(fields(Settings))
 
 
