@@ -50,3 +50,16 @@ def test_never_more_than_the_capacity_under_threads():
 
     assert 5 == sum(at_once(*[take] * 24))
     assert 5 == places.taken
+
+
+def test_tells_of_every_change():
+    """Whoever shares the places of several processes out has to know."""
+    places, seen = ConcurrencyLimit(1), []
+    places.on_change = lambda: seen.append(places.taken)
+
+    places.take()
+    with pytest.raises(Overloaded):
+        places.take()
+    places.free()
+
+    assert [1, 0] == seen
