@@ -64,7 +64,7 @@ class Limit(NamedTuple):
         return (
             self
             if amount == counter_request.amount
-            else Limit(self.scope, self.part, counter_request.of(amount), self.unit)
+            else Limit(self.scope, self.part, counter_request.with_amount(amount), self.unit)
         )
 
     @property
@@ -158,7 +158,7 @@ def _all_limits(day: date, principal: Principal) -> Iterator[Limit]:
             counter_request = CounterRequest(_tokens(scope), Kind.WINDOW, 0, limits.tokens_per_minute, own=shared)
             yield Limit(scope, "tokens_per_minute", counter_request, Unit.TOKENS)
         if limits.parallel_requests is not None:
-            counter_request = CounterRequest(f"{counters}:parallel", Kind.LEVEL, 1, limits.parallel_requests)
+            counter_request = CounterRequest(f"{counters}:parallel", Kind.GAUGE, 1, limits.parallel_requests)
             yield Limit(scope, "parallel_requests", counter_request, None)
         if limits.budget is not None:
             counter_request = _total(counters, limits.budget, 0, _most(limits.budget), day)

@@ -47,7 +47,7 @@ def test_each_limit_of_each_scope_is_a_counter_request():
         limit.name for limit in limits
     ]
     assert 12 == len({limit.counter_request.counter for limit in limits})
-    assert [Kind.WINDOW, Kind.WINDOW, Kind.LEVEL, Kind.TOTAL] * 3 == [limit.counter_request.kind for limit in limits]
+    assert [Kind.WINDOW, Kind.WINDOW, Kind.GAUGE, Kind.TOTAL] * 3 == [limit.counter_request.kind for limit in limits]
     assert [1, 40, 1, 1500] * 3 == [limit.counter_request.amount for limit in limits]
     assert [10, 100, 2, 5 * 10**9] * 3 == [limit.counter_request.limit for limit in limits]
 

@@ -22,7 +22,7 @@ def window(
 
 
 def level(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> CounterRequest:
-    return CounterRequest(counter=counter, kind=Kind.LEVEL, amount=amount, limit=limit)
+    return CounterRequest(counter=counter, kind=Kind.GAUGE, amount=amount, limit=limit)
 
 
 def total(
@@ -70,7 +70,7 @@ class CounterStoreContract:
 
     def test_counter_requests_all(self, counters, elsewhere):
         """What fits everywhere is claimed of every counter, and everybody who shares the store sees it."""
-        counters.seed("key:usd:2026-01", 3, until=None)
+        counters.initialise("key:usd:2026-01", 3, until=None)
 
         decision = reserve(counters, window(4), level(2), total(5))
 
@@ -84,7 +84,7 @@ class CounterStoreContract:
     @pytest.mark.parametrize("full", [window(11), level(11), total(11)])
     def test_counter_requests_nothing_unless_all_fits(self, counters, full):
         """One claim that does not fit, and none is claimed; the readings say which it was."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
         counter_requests = [
             full if full.kind == counter_request.kind else counter_request
             for counter_request in (window(), level(), total())
@@ -109,7 +109,7 @@ class CounterStoreContract:
 
     def test_counts_without_a_limit(self, counters):
         """No limit: everything fits, and is counted all the same."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
         counter_requests = (window(1000, None), level(1000, None), total(1000, None))
 
         assert reserve(counters, *counter_requests).admitted
@@ -123,7 +123,7 @@ class CounterStoreContract:
 
     def test_counts_large_numbers_exactly(self, counters):
         """Nanodollars go far beyond what a rounded number would keep."""
-        counters.seed("key:usd:2026-01", LARGE - 5, until=None)
+        counters.initialise("key:usd:2026-01", LARGE - 5, until=None)
 
         assert reserve(counters, total(2, LARGE), window(LARGE - 1, None), level(LARGE - 1, None), name="one").admitted
         assert not reserve(counters, total(4, LARGE)).admitted
@@ -356,20 +356,22 @@ class CounterStoreContract:
         """Nothing is claimed, and nothing read, before it is known what was used."""
         decision = reserve(counters, window(), total(), total(counter="group:usd"), level())
 
-        assert decision == Decision(admitted=False, readings=(), unknown=("key:usd:2026-01", "group:usd"))
+        assert decision == Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01", "group:usd"))
         assert [0, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
-        counters.seed("group:usd", 0, until=None)
-        assert ("key:usd:2026-01",) == reserve(counters, total(), total(counter="group:usd")).unknown
-        assert Decision(admitted=False, readings=(), unknown=("key:usd:2026-01",)) == counters.look([window(), total()])
-        elsewhere.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("group:usd", 0, until=None)
+        assert ("key:usd:2026-01",) == reserve(counters, total(), total(counter="group:usd")).uninitialised
+        assert Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01",)) == counters.look(
+            [window(), total()]
+        )
+        elsewhere.initialise("key:usd:2026-01", 4, until=None)
         assert reserve(counters, total(6), total(counter="group:usd")).admitted
 
     def test_a_total_that_is_old_can_be_confirmed(self, counters, elsewhere, clock):
         """It is known again, with what is held of it, for as long as one that was told just now."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2), name="running", lease=100_000)
         clock.advance(3601)
-        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
         assert elsewhere.confirm("key:usd:2026-01")
 
@@ -377,25 +379,25 @@ class CounterStoreContract:
         commit(counters, "running", total(3))
         assert Reading(7, 0, True, 0, 0) == look(counters, total(1))
         clock.advance(601)
-        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
     def test_what_nobody_has_told_cannot_be_confirmed(self, counters):
         """It stays unknown."""
         assert not counters.confirm("key:usd:2026-01")
-        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
     def test_a_total_is_told_once(self, counters):
         """Who comes second with what it has read does not undo what has been counted since."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2))
 
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
 
         assert Reading(6, 2, True, 0, 0) == look(counters, total())
 
     def test_a_total_is_committed(self, counters, clock):
         """What was held becomes what was used; time changes nothing."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=1000)
         clock.advance(100)
 
@@ -405,7 +407,7 @@ class CounterStoreContract:
 
     def test_a_total_gives_back_what_a_dead_process_held(self, counters, clock):
         """The lease runs out, and what it held is free; who settles after that is added."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=30)
 
         clock.advance(30)
@@ -416,18 +418,18 @@ class CounterStoreContract:
 
     def test_a_total_that_was_forgotten_is_unknown(self, counters, elsewhere):
         """Forgetting makes others ask the usage log again."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
 
         elsewhere.forget(["key:usd:2026-01", "group:usd"])
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
 
     def test_what_was_held_of_a_forgotten_total_is_added(self, counters):
         """The new total holds nothing of requests that began before it, and gets the truth when they end."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="old")
         counters.forget(["key:usd:2026-01"])
-        counters.seed("key:usd:2026-01", 3, until=None)
+        counters.initialise("key:usd:2026-01", 3, until=None)
         reserve(counters, total(2), name="new")
 
         commit(counters, "old", total(4))
@@ -438,10 +440,10 @@ class CounterStoreContract:
 
     def test_a_dead_process_takes_nothing_from_a_new_total(self, counters, clock):
         """What is given back to a total that was told anew was never held in it."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), lease=30)
         counters.forget(["key:usd:2026-01"])
-        counters.seed("key:usd:2026-01", 3, until=None)
+        counters.initialise("key:usd:2026-01", 3, until=None)
         reserve(counters, total(2), lease=100)
 
         clock.advance(30)
@@ -450,18 +452,18 @@ class CounterStoreContract:
 
     def test_an_unknown_total_is_left_alone(self, counters):
         """It begins with what the usage log says, which knows of the settled request, too."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one")
         counters.forget(["key:usd:2026-01"])
 
         commit(counters, "one", total(4))
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
 
     def test_a_total_outlives_its_period(self, counters, clock):
         """A request that began within the period and ends after it still counts."""
         until = int(clock.now) + 10
-        counters.seed("key:usd:2026-01", 1, until=until)
+        counters.initialise("key:usd:2026-01", 1, until=until)
         reserve(counters, total(5, until=until), name="one", lease=100)
         clock.advance(60)
 
@@ -472,49 +474,49 @@ class CounterStoreContract:
     def test_a_total_may_be_told_after_its_period(self, counters, clock):
         """Whoever is late does not ask for ever."""
         until = int(clock.now) - 1_000_000
-        counters.seed("key:usd:2026-01", 1, until=until)
+        counters.initialise("key:usd:2026-01", 1, until=until)
 
         assert reserve(counters, total(5, until=until)).admitted
 
     def test_a_total_is_unknown_when_it_has_grown_old(self, counters, elsewhere, clock):
         """Whatever made it wrong, the usage log is asked again, and what it says takes its place."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
         clock.advance(600)
-        counters.seed("key:usd:2026-01", 7, until=None)
+        counters.initialise("key:usd:2026-01", 7, until=None)
         assert 4 == used(counters, total())
         clock.advance(1)
 
         decision = reserve(counters, window(), total())
 
-        assert decision == Decision(admitted=False, readings=(), unknown=("key:usd:2026-01",))
-        assert ("key:usd:2026-01",) == elsewhere.look([total()]).unknown
+        assert decision == Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01",))
+        assert ("key:usd:2026-01",) == elsewhere.look([total()]).uninitialised
         assert 0 == used(counters, window())
-        elsewhere.seed("key:usd:2026-01", 7, until=None)
+        elsewhere.initialise("key:usd:2026-01", 7, until=None)
         clock.advance(600)
         assert Reading(7, 0, True, 0, 0) == look(counters, total())
 
     def test_a_total_that_is_held_grows_older(self, counters, clock):
         """What runs is not counted anew while it runs: the usage log does not know it yet."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2), name="one", lease=10_000)
         clock.advance(3600)
-        counters.seed("key:usd:2026-01", 7, until=None)
+        counters.initialise("key:usd:2026-01", 7, until=None)
         assert Reading(6, 2, True, 0, 0) == look(counters, total())
 
         commit(counters, "one", total(1))
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
-        counters.seed("key:usd:2026-01", 7, until=None)
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
+        counters.initialise("key:usd:2026-01", 7, until=None)
         assert Reading(7, 0, True, 0, 0) == look(counters, total())
 
     def test_a_total_is_told_anew_while_it_is_held(self, counters, clock):
         """Of one that is in use day and night the truth is asked once an hour; what runs is added when it ends."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="old", lease=10_000)
         clock.advance(3601)
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
-        counters.seed("key:usd:2026-01", 3, until=None)
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
+        counters.initialise("key:usd:2026-01", 3, until=None)
 
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
         reserve(counters, total(2), name="new")
@@ -523,7 +525,7 @@ class CounterStoreContract:
 
     def test_an_old_total_is_committed(self, counters, clock):
         """Until somebody tells it anew nothing of it is lost."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=10_000)
         clock.advance(3601)
 
@@ -535,17 +537,17 @@ class CounterStoreContract:
 
     def test_a_total_from_far_ahead_is_unknown(self, counters, clock):
         """It was told before the clock was put back, and would not grow old for long."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
 
         clock.advance(-601)
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
 
     # Settling
 
     def test_settles_many_at_once(self, counters):
         """A batch of any size, of one counter or many."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
         counter_requests = (window(1, None), level(1, None), total(2, None))
         names = [f"request {number}" for number in range(250)]
         for name in names:
@@ -557,12 +559,12 @@ class CounterStoreContract:
 
     def test_adds_the_truth_of_a_reservation_it_does_not_know(self, counters):
         """Of an emptied store: windows and known totals get what was used, levels nothing."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
 
         commit(counters, "unheard of", window(3), level(4), total(5), total(6, counter="unknown"))
 
         assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
-        assert ("unknown",) == reserve(counters, total(counter="unknown")).unknown
+        assert ("unknown",) == reserve(counters, total(counter="unknown")).uninitialised
 
     def test_adds_the_truth_after_the_lease(self, counters, clock):
         """A request that was thought dead counts when it ends after all."""
@@ -575,7 +577,7 @@ class CounterStoreContract:
 
     def test_what_a_commit_does_not_name_was_not_used(self, counters):
         """Nothing that a request held stays behind when it has ended."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, window(3), level(2), total(4), name="one")
 
         commit(counters, "one", window(3))
@@ -584,7 +586,7 @@ class CounterStoreContract:
 
     def test_adds_what_was_not_claimed(self, counters):
         """A counter that came with the settlement alone is counted, too."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, window(3), name="one")
 
         commit(counters, "one", window(3), total(4))
@@ -709,10 +711,12 @@ class CounterStoreContract:
 
     # Many at once
 
-    @pytest.mark.parametrize("claim", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)])
+    @pytest.mark.parametrize(
+        "counter_request", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)]
+    )
     def test_admits_exactly_the_limit(self, counters, elsewhere, counter_request):
         """Of thirty at once ten get in."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
 
         decisions = at_once(
             *(partial(reserve, store, counter_request) for store in (counters, elsewhere) for _ in range(15))
@@ -722,7 +726,7 @@ class CounterStoreContract:
 
     def test_loses_nothing_when_many_commit_at_once(self, counters, elsewhere):
         """Reservations and settlements of many threads add up."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
 
         def work(store, worker):
             for turn in range(10):
