@@ -21,7 +21,7 @@ def window(
     return CounterRequest(counter=counter, kind=Kind.WINDOW, amount=amount, limit=limit, own=own)
 
 
-def level(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> CounterRequest:
+def gauge(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> CounterRequest:
     return CounterRequest(counter=counter, kind=Kind.GAUGE, amount=amount, limit=limit)
 
 
@@ -72,22 +72,22 @@ class CounterStoreContract:
         """What fits everywhere is claimed of every counter, and everybody who shares the store sees it."""
         counters.initialise("key:usd:2026-01", 3, until=None)
 
-        decision = reserve(counters, window(4), level(2), total(5))
+        decision = reserve(counters, window(4), gauge(2), total(5))
 
         assert decision == Decision(
             admitted=True,
             readings=(Reading(0, 0, True, 0, 0), Reading(0, 0, True, 0, 0), Reading(3, 0, True, 0, 0)),
         )
-        assert [4, 2, 8] == [used(elsewhere, counter_request) for counter_request in (window(), level(), total())]
-        assert [0, 2, 5] == [look(elsewhere, counter_request).held for counter_request in (window(), level(), total())]
+        assert [4, 2, 8] == [used(elsewhere, counter_request) for counter_request in (window(), gauge(), total())]
+        assert [0, 2, 5] == [look(elsewhere, counter_request).held for counter_request in (window(), gauge(), total())]
 
-    @pytest.mark.parametrize("full", [window(11), level(11), total(11)])
+    @pytest.mark.parametrize("full", [window(11), gauge(11), total(11)])
     def test_counter_requests_nothing_unless_all_fits(self, counters, full):
         """One claim that does not fit, and none is claimed; the readings say which it was."""
         counters.initialise("key:usd:2026-01", 0, until=None)
         counter_requests = [
             full if full.kind == counter_request.kind else counter_request
-            for counter_request in (window(), level(), total())
+            for counter_request in (window(), gauge(), total())
         ]
 
         decision = reserve(counters, *counter_requests)
@@ -103,14 +103,14 @@ class CounterStoreContract:
         assert reserve(counters, window(10)).admitted
         assert not reserve(counters, window(1)).admitted
         assert reserve(counters, window(0)).admitted
-        assert reserve(counters, level(4)).admitted
-        assert not reserve(counters, level(7)).admitted
-        assert reserve(counters, level(6)).admitted
+        assert reserve(counters, gauge(4)).admitted
+        assert not reserve(counters, gauge(7)).admitted
+        assert reserve(counters, gauge(6)).admitted
 
     def test_counts_without_a_limit(self, counters):
         """No limit: everything fits, and is counted all the same."""
         counters.initialise("key:usd:2026-01", 0, until=None)
-        counter_requests = (window(1000, None), level(1000, None), total(1000, None))
+        counter_requests = (window(1000, None), gauge(1000, None), total(1000, None))
 
         assert reserve(counters, *counter_requests).admitted
         assert reserve(counters, *counter_requests).admitted
@@ -125,16 +125,16 @@ class CounterStoreContract:
         """Nanodollars go far beyond what a rounded number would keep."""
         counters.initialise("key:usd:2026-01", LARGE - 5, until=None)
 
-        assert reserve(counters, total(2, LARGE), window(LARGE - 1, None), level(LARGE - 1, None), name="one").admitted
+        assert reserve(counters, total(2, LARGE), window(LARGE - 1, None), gauge(LARGE - 1, None), name="one").admitted
         assert not reserve(counters, total(4, LARGE)).admitted
         assert reserve(counters, total(3, LARGE)).admitted
 
         assert LARGE == used(counters, total())
         assert LARGE - 1 == used(counters, window())
-        commit(counters, "one", total(1), window(LARGE - 2), level())
+        commit(counters, "one", total(1), window(LARGE - 2), gauge())
         assert LARGE - 1 == used(counters, total())
         assert LARGE - 2 == used(counters, window())
-        assert 0 == used(counters, level())
+        assert 0 == used(counters, gauge())
 
     def test_keeps_names_apart(self, counters):
         """A counter is what its name says, whatever is in the name."""
@@ -281,67 +281,67 @@ class CounterStoreContract:
 
     def test_a_level_comes_back(self, counters, elsewhere):
         """When a request ends its place is free, whatever amount the settlement says."""
-        reserve(counters, level(6), name="one")
-        reserve(counters, level(4), name="two")
+        reserve(counters, gauge(6), name="one")
+        reserve(counters, gauge(4), name="two")
 
-        commit(elsewhere, "one", level(1000))
+        commit(elsewhere, "one", gauge(1000))
 
-        assert Reading(4, 4, True, 0, 0) == look(counters, level())
+        assert Reading(4, 4, True, 0, 0) == look(counters, gauge())
 
     def test_a_level_comes_back_when_the_lease_runs_out(self, counters, clock):
         """Not before, not never, and not twice."""
-        reserve(counters, level(6), name="one", lease=30)
-        reserve(counters, level(4), name="two", lease=100)
+        reserve(counters, gauge(6), name="one", lease=30)
+        reserve(counters, gauge(4), name="two", lease=100)
 
         clock.advance(29.9)
-        assert 10 == used(counters, level())
+        assert 10 == used(counters, gauge())
         clock.advance(0.1)
-        assert 4 == used(counters, level())
-        commit(counters, "one", level(6))
-        assert 4 == used(counters, level())
+        assert 4 == used(counters, gauge())
+        commit(counters, "one", gauge(6))
+        assert 4 == used(counters, gauge())
 
     def test_a_reserve_finds_what_leases_gave_back(self, counters, clock):
         """Nobody has to look for a dead process' places before the next one gets them."""
-        reserve(counters, level(10), lease=30)
+        reserve(counters, gauge(10), lease=30)
 
         clock.advance(30)
 
-        assert reserve(counters, level(10)).admitted
+        assert reserve(counters, gauge(10)).admitted
 
     def test_many_leases_may_run_out_at_once(self, counters, clock):
         """What a call has not cleared away is left to the next ones."""
         for _ in range(120):
-            reserve(counters, level(1, None), lease=30)
+            reserve(counters, gauge(1, None), lease=30)
         clock.advance(30)
 
         for _ in range(3):
-            counters.look([level()])
+            counters.look([gauge()])
 
-        assert 0 == used(counters, level())
+        assert 0 == used(counters, gauge())
 
     def test_a_renewed_lease_runs_on(self, counters, elsewhere, clock):
         """From the moment of renewal."""
-        reserve(counters, level(6), name="one", lease=30)
-        reserve(counters, level(4), name="two", lease=30)
+        reserve(counters, gauge(6), name="one", lease=30)
+        reserve(counters, gauge(4), name="two", lease=30)
         clock.advance(20)
 
         elsewhere.renew(["one"], lease=30)
 
         clock.advance(29.9)
-        assert 6 == used(counters, level())
+        assert 6 == used(counters, gauge())
         clock.advance(0.1)
-        assert 0 == used(counters, level())
+        assert 0 == used(counters, gauge())
 
     def test_what_is_gone_cannot_be_renewed(self, counters, clock):
         """A lease that ran out, or was settled, or never was, stays so."""
-        reserve(counters, level(6), name="late", lease=30)
-        reserve(counters, level(4), name="settled", lease=30)
-        commit(counters, "settled", level())
+        reserve(counters, gauge(6), name="late", lease=30)
+        reserve(counters, gauge(4), name="settled", lease=30)
+        commit(counters, "settled", gauge())
         clock.advance(30)
 
         counters.renew(["late", "settled", "unheard of"], lease=30)
 
-        assert reserve(counters, level(10)).admitted
+        assert reserve(counters, gauge(10)).admitted
 
     def test_renews_nothing(self, counters):
         """No running request is no error."""
@@ -354,10 +354,10 @@ class CounterStoreContract:
 
     def test_a_total_is_unknown_until_somebody_tells(self, counters, elsewhere):
         """Nothing is claimed, and nothing read, before it is known what was used."""
-        decision = reserve(counters, window(), total(), total(counter="group:usd"), level())
+        decision = reserve(counters, window(), total(), total(counter="group:usd"), gauge())
 
         assert decision == Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01", "group:usd"))
-        assert [0, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
+        assert [0, 0] == [used(counters, counter_request) for counter_request in (window(), gauge())]
         counters.initialise("group:usd", 0, until=None)
         assert ("key:usd:2026-01",) == reserve(counters, total(), total(counter="group:usd")).uninitialised
         assert Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01",)) == counters.look(
@@ -548,12 +548,12 @@ class CounterStoreContract:
     def test_settles_many_at_once(self, counters):
         """A batch of any size, of one counter or many."""
         counters.initialise("key:usd:2026-01", 0, until=None)
-        counter_requests = (window(1, None), level(1, None), total(2, None))
+        counter_requests = (window(1, None), gauge(1, None), total(2, None))
         names = [f"request {number}" for number in range(250)]
         for name in names:
             reserve(counters, *counter_requests, name=name)
 
-        counters.commit([Commit(name, (window(3), level(1), total(1))) for name in names])
+        counters.commit([Commit(name, (window(3), gauge(1), total(1))) for name in names])
 
         assert [750, 0, 250] == [reading.used for reading in counters.look(counter_requests).readings]
 
@@ -561,9 +561,9 @@ class CounterStoreContract:
         """Of an emptied store: windows and known totals get what was used, levels nothing."""
         counters.initialise("key:usd:2026-01", 1, until=None)
 
-        commit(counters, "unheard of", window(3), level(4), total(5), total(6, counter="unknown"))
+        commit(counters, "unheard of", window(3), gauge(4), total(5), total(6, counter="unknown"))
 
-        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
         assert ("unknown",) == reserve(counters, total(counter="unknown")).uninitialised
 
     def test_adds_the_truth_after_the_lease(self, counters, clock):
@@ -578,11 +578,11 @@ class CounterStoreContract:
     def test_what_a_commit_does_not_name_was_not_used(self, counters):
         """Nothing that a request held stays behind when it has ended."""
         counters.initialise("key:usd:2026-01", 1, until=None)
-        reserve(counters, window(3), level(2), total(4), name="one")
+        reserve(counters, window(3), gauge(2), total(4), name="one")
 
         commit(counters, "one", window(3))
 
-        assert [3, 0, 1] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [3, 0, 1] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
     def test_adds_what_was_not_claimed(self, counters):
         """A counter that came with the settlement alone is counted, too."""
@@ -664,7 +664,7 @@ class CounterStoreContract:
     def test_who_is_refused_for_another_reason_keeps_nothing_back(self, counters, clock):
         """What somebody could not use anyway is for those who can."""
         reserve(counters, *shared("batch", 10))
-        reserve(counters, *shared("student", 1), level(11, 10))
+        reserve(counters, *shared("student", 1), gauge(11, 10))
         clock.advance(60)
         assert not reserve(counters, *shared("batch", 1)).admitted
         clock.advance(1)
@@ -712,7 +712,7 @@ class CounterStoreContract:
     # Many at once
 
     @pytest.mark.parametrize(
-        "counter_request", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)]
+        "counter_request", [window(1), window(3, 32), gauge(1), gauge(3, 32), total(1), total(3, 32)]
     )
     def test_admits_exactly_the_limit(self, counters, elsewhere, counter_request):
         """Of thirty at once ten get in."""
@@ -731,11 +731,11 @@ class CounterStoreContract:
         def work(store, worker):
             for turn in range(10):
                 name = f"{worker}:{turn}"
-                reserve(store, window(5, None), level(1, None), total(5, None), name=name)
-                commit(store, name, window(2), level(), total(3))
+                reserve(store, window(5, None), gauge(1, None), total(5, None), name=name)
+                commit(store, name, window(2), gauge(), total(3))
 
         at_once(*(partial(work, store, secrets.token_hex(4)) for _ in range(4) for store in (counters, elsewhere)))
 
         assert 160 == used(counters, window())
-        assert Reading(0, 0, True, 0, 0) == look(counters, level())
+        assert Reading(0, 0, True, 0, 0) == look(counters, gauge())
         assert Reading(240, 0, True, 0, 0) == look(counters, total(limit=None))

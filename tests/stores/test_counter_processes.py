@@ -15,7 +15,7 @@ from llmgateway.stores.redis.connection import RedisConnection
 from llmgateway.stores.redis.counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
 from tests.conftest import Clock
-from tests.stores.counter_contract import level, reserve, used
+from tests.stores.counter_contract import gauge, reserve, used
 
 PROCESSES = 4
 CLIENTS = 50
@@ -118,7 +118,7 @@ def hold(store, counter_request, held):
 
 def test_what_a_killed_process_held_is_free_after_the_lease(store, clock):
     """Not before, not never."""
-    counter_request = level(10, counter=secrets.token_hex(8))
+    counter_request = gauge(10, counter=secrets.token_hex(8))
     held = SPAWN.Event()
     process = SPAWN.Process(target=hold, args=(store, counter_request, held), daemon=True)
     process.start()

@@ -21,7 +21,7 @@ from llmgateway.stores.redis.connection import RedisConnection
 from llmgateway.stores.redis.counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
 from tests.servers import RedisServer, listening, wait_until
-from tests.stores.counter_contract import commit, level, look, reserve, shared, total, used, window
+from tests.stores.counter_contract import commit, gauge, look, reserve, shared, total, used, window
 
 USD = "key:usd:2026-01"
 
@@ -66,14 +66,14 @@ class TestEmptied:
     def test_totals_are_unknown_again(self, counters, client):
         """An emptied Redis is told anew; what was running then counts when it ends."""
         counters.initialise(USD, 3, until=None)
-        reserve(counters, window(4), level(2), total(5), name="one")
+        reserve(counters, window(4), gauge(2), total(5), name="one")
         client.flushall()
 
         assert (USD,) == reserve(counters, window(1), total(1)).uninitialised
         counters.initialise(USD, 4, until=None)
-        commit(counters, "one", window(3), level(), total(2))
+        commit(counters, "one", window(3), gauge(), total(2))
 
-        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
     def test_scripts_are_sent_again(self, counters, client):
         """A Redis that has forgotten the scripts, as after a restart, gets them once more."""
@@ -92,7 +92,7 @@ class TestInRedis:
         reserve(counters, window())
         client.config_resetstat()
 
-        reserve(counters, window(), *shared("ada"), level(), total())
+        reserve(counters, window(), *shared("ada"), gauge(), total())
 
         assert 1 == client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
@@ -101,9 +101,9 @@ class TestInRedis:
         counters.initialise(USD, 3, until=None)
         counters.initialise("with an end", 3, until=int(clock.now) + 1000)
         for own in ("ada", "bob"):
-            reserve(counters, *shared(own, 10), level(), total(), total(counter="with an end"), name=own)
+            reserve(counters, *shared(own, 10), gauge(), total(), total(counter="with an end"), name=own)
         commit(counters, "ada", *shared("ada"))
-        reserve(counters, level(), total(), total(counter="with an end"))
+        reserve(counters, gauge(), total(), total(counter="with an end"))
 
         kept = {name.decode().split(":", 2)[2]: client.ttl(name) for name in client.scan_iter()}
 
@@ -140,13 +140,13 @@ class TestInRedis:
             with closing(RedisConnection(server.url, timeout=10)) as connection:
                 counters = RedisCounters(connection, clock=clock)
                 counters.initialise(USD, 0, until=None)
-                reserve(counters, *shared("ada", 10), level(10), total(10), name="one", lease=30)
+                reserve(counters, *shared("ada", 10), gauge(10), total(10), name="one", lease=30)
                 reserve(counters, *shared("bob", 10))
                 counters.renew(["one"], lease=30)
                 clock.advance(30)
-                assert reserve(counters, level(10), total(10), name="two").admitted
-                commit(counters, "two", level(), total(3))
-                assert [0, 3] == [used(counters, counter_request) for counter_request in (level(), total())]
+                assert reserve(counters, gauge(10), total(10), name="two").admitted
+                commit(counters, "two", gauge(), total(3))
+                assert [0, 3] == [used(counters, counter_request) for counter_request in (gauge(), total())]
                 counters.forget([USD, "another"])
         finally:
             server.remove()
@@ -202,25 +202,25 @@ class TestLostAnswers:
         reserve(counters, window(0))
         lose.set()
 
-        assert reserve(counters, window(6), level(6), total(6), name="one").admitted
+        assert reserve(counters, window(6), gauge(6), total(6), name="one").admitted
 
         assert not lose.is_set()
-        assert [6, 6, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
-        commit(counters, "one", window(1), level(), total(1))
-        assert [1, 0, 1] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [6, 6, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
+        commit(counters, "one", window(1), gauge(), total(1))
+        assert [1, 0, 1] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
     def test_a_commit_counts_once(self, way):
         """The repeated one finds that it has been done."""
         counters, lose = way
         counters.initialise(USD, 0, until=None)
-        reserve(counters, window(6), level(6), total(6), name="one")
+        reserve(counters, window(6), gauge(6), total(6), name="one")
         commit(counters, "another", window(0))
         lose.set()
 
-        commit(counters, "one", window(4), level(), total(4))
+        commit(counters, "one", window(4), gauge(), total(4))
 
         assert not lose.is_set()
-        assert [4, 0, 4] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [4, 0, 4] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
 
 class TestOutage:
@@ -230,7 +230,7 @@ class TestOutage:
         own_redis.kill()
 
         assert [True, True, False] == [reserve(host, window(5)).admitted for _ in range(3)]
-        assert [True, False] == [reserve(host, level(6)).admitted for _ in range(2)]
+        assert [True, False] == [reserve(host, gauge(6)).admitted for _ in range(2)]
         assert ["the shared counters are away: this process counts limits for itself"] == turns(caplog)
 
     def test_nothing_raises(self, host, own_redis):
@@ -239,11 +239,11 @@ class TestOutage:
 
         assert (USD,) == reserve(host, total()).uninitialised
         host.initialise(USD, 3, until=None)
-        assert reserve(host, total(), level(), name="one").admitted
+        assert reserve(host, total(), gauge(), name="one").admitted
         host.renew(["one", "another"], lease=10)
         host.commit([Commit("one", (total(2),)), Commit("another", (window(2),))])
         host.forget(["group:usd"])
-        assert [5, 2, 0] == [used(host, counter_request) for counter_request in (total(), window(), level())]
+        assert [5, 2, 0] == [used(host, counter_request) for counter_request in (total(), window(), gauge())]
 
     def test_shared_counting_comes_back(self, host, other_host, own_redis, clock, caplog):
         """When Redis is back everybody counts together again, and the log says so once."""
@@ -294,35 +294,35 @@ class TestOutage:
     def test_a_commit_that_did_not_arrive_makes_totals_unknown(self, host, other_host, own_redis, clock):
         """What was reserved in Redis and ended without it: the total is told anew, the level comes with the lease."""
         host.initialise(USD, 3, until=None)
-        reserve(host, total(5), level(5), window(5), name="one", lease=30)
+        reserve(host, total(5), gauge(5), window(5), name="one", lease=30)
         own_redis.kill()
-        commit(host, "one", total(4), level(), window(4))
+        commit(host, "one", total(4), gauge(), window(4))
         assert 4 == used(host, window())
         own_redis.start()
         clock.advance(1)
 
         assert (USD,) == reserve(host, total()).uninitialised
-        assert 5 == used(other_host, level())
+        assert 5 == used(other_host, gauge())
         clock.advance(29)
-        assert 0 == used(other_host, level())
+        assert 0 == used(other_host, gauge())
 
     def test_what_began_here_ends_here(self, host, other_host, own_redis, clock):
         """A request of the outage gives back what it held in this process, and the shared totals hear of it."""
         own_redis.kill()
         host.initialise(USD, 3, until=None)
-        reserve(host, total(5), level(5), window(5), name="one", lease=10)
+        reserve(host, total(5), gauge(5), window(5), name="one", lease=10)
         host.renew(["one"], lease=1000)
         own_redis.start()
         clock.advance(30)
         host.initialise(USD, 3, until=None)
         host.renew(["one"], lease=1000)
 
-        commit(host, "one", total(4), level(), window(4))
+        commit(host, "one", total(4), gauge(), window(4))
 
         assert Reading(7, 0, True, 0, 0) == look(other_host, total())
-        assert [0, 0] == [used(other_host, counter_request) for counter_request in (level(), window())]
+        assert [0, 0] == [used(other_host, counter_request) for counter_request in (gauge(), window())]
         own_redis.kill()
-        assert [0, 4] == [used(host, counter_request) for counter_request in (level(), window())]
+        assert [0, 4] == [used(host, counter_request) for counter_request in (gauge(), window())]
 
     def test_totals_to_forget_are_kept_in_mind(self, host, other_host, own_redis, clock):
         """What an admin made unknown while Redis was away is unknown when it is back."""
