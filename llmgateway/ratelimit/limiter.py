@@ -178,7 +178,7 @@ class Limiter:
         return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(principal)}
 
     def headers(self, principal: Principal) -> dict[str, str]:
-        """``x-ratelimit-*`` for an answer to a request that claims nothing."""
+        """``x-ratelimit-*`` for an answer to a request that reserves nothing."""
         limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
         windows = [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
         return _headers(windows, self._counters.look([limit.counter_request for limit in windows])) if windows else {}
@@ -305,9 +305,9 @@ def _headers(limits: Sequence[Limit], decision: Decision) -> dict[str, str]:
     for limit, reading in zip(limits, decision.readings, strict=True):
         counter_request = limit.counter_request
         if limit.scope.kind == "key" and counter_request.kind is Kind.WINDOW and counter_request.limit is not None:
-            claimed = counter_request.amount if decision.admitted else 0
-            used = reading.used + claimed
-            full_in = WINDOW_SECONDS + 1 if claimed else math.ceil(reading.empties_in)
+            reserved = counter_request.amount if decision.admitted else 0
+            used = reading.used + reserved
+            full_in = WINDOW_SECONDS + 1 if reserved else math.ceil(reading.empties_in)
             headers[f"x-ratelimit-limit-{limit.unit}"] = str(counter_request.limit)
             headers[f"x-ratelimit-remaining-{limit.unit}"] = str(max(0, counter_request.limit - used))
             headers[f"x-ratelimit-reset-{limit.unit}"] = f"{full_in}s"

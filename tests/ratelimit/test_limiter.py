@@ -121,8 +121,8 @@ def desk(tmp_path, clock):
         (Limits(tokens_per_minute=1000, requests_per_minute=1), 1, True),
     ],
 )
-def test_settles_before_it_returns_where_somebody_may_wait(desk, limits, tokens, awaited):
-    """Slots, limits of which more than half is used, and what was underestimated are right at once; the rest soon."""
+def test_commits_before_it_returns_where_somebody_may_wait(desk, limits, tokens, awaited):
+    """Places, limits of which more than half is used, and what was underestimated are right at once; the rest soon."""
     admission = desk.admit(principal(limits))
 
     admission.commit(draft(total_tokens=tokens))
@@ -130,7 +130,7 @@ def test_settles_before_it_returns_where_somebody_may_wait(desk, limits, tokens,
     assert awaited is not desk.running.flush()  # there is nothing left to commit
 
 
-def test_settles_what_waits_when_it_closes(desk):
+def test_commits_what_has_gathered_when_it_closes(desk):
     """A process that stops leaves nothing to its leases."""
     who = principal(Limits(tokens_per_minute=1000))
     desk.admit(who).commit(draft(total_tokens=1))
@@ -217,8 +217,8 @@ def test_a_request_that_did_not_reach_azure_gets_everything_back(desk):
 
 
 @pytest.mark.parametrize("end", [lambda admission: admission.commit(draft()), lambda admission: admission.refund()])
-def test_what_is_claimed_is_kept_until_the_request_ends(desk, end):
-    """A long answer does not lose its slot, and nothing is renewed for a request that has ended."""
+def test_what_is_reserved_is_kept_until_the_request_ends(desk, end):
+    """A long answer does not lose its place, and nothing is renewed for a request that has ended."""
     admission = desk.admit(principal(Limits(parallel_requests=1)))
 
     desk.running.renew()
@@ -341,7 +341,7 @@ def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
     desk.admit(who)
 
 
-def test_the_refusal_that_lasts_longest_is_told(desk):
+def test_the_refusal_that_lasts_longest_is_named(desk):
     """A client that waited out the shorter one would be refused again."""
     who = principal(Limits(parallel_requests=1, requests_per_minute=1, budget=budget(1, Unit.REQUESTS).budget))
     desk.admit(who)
@@ -381,7 +381,7 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
     assert {"budget": 10} == desk.limiter.allowances(who)["key"].remaining
 
 
-def test_while_the_usage_log_is_away_nobody_is_refused_for_an_unknown_budget(desk):
+def test_while_the_usage_log_is_away_nobody_is_refused_for_a_budget_whose_count_is_unknown(desk):
     """A valid key works although something of ours is down; other limits hold, and the budget does again later."""
     who = principal(Limits(requests_per_minute=2, budget=budget(150, Unit.TOKENS).budget))
     desk.record(tokens=100)
@@ -394,7 +394,7 @@ def test_while_the_usage_log_is_away_nobody_is_refused_for_an_unknown_budget(des
     assert "key.budget" == desk.refusal(who).headers["x-llmgateway-limit"]
 
 
-def test_while_the_usage_log_is_away_what_was_told_long_ago_holds(desk, clock):
+def test_while_the_usage_log_is_away_an_old_count_holds(desk, clock):
     """An outage of hours lets nobody spend more than the budget."""
     who = principal(budget(150, Unit.TOKENS))
     desk.admit(who).commit(desk.record(tokens=100))

@@ -66,10 +66,10 @@ class CounterStoreContract:
     def elsewhere(self) -> CounterStore:
         raise NotImplementedError
 
-    # All claims or none
+    # All or none
 
-    def test_counter_requests_all(self, counters, elsewhere):
-        """What fits everywhere is claimed of every counter, and everybody who shares the store sees it."""
+    def test_reserves_all(self, counters, elsewhere):
+        """What fits everywhere is reserved of every counter, and everybody who shares the store sees it."""
         counters.initialise("key:usd:2026-01", 3, until=None)
 
         decision = reserve(counters, window(4), gauge(2), total(5))
@@ -82,8 +82,8 @@ class CounterStoreContract:
         assert [0, 2, 5] == [look(elsewhere, counter_request).held for counter_request in (window(), gauge(), total())]
 
     @pytest.mark.parametrize("full", [window(11), gauge(11), total(11)])
-    def test_counter_requests_nothing_unless_all_fits(self, counters, full):
-        """One claim that does not fit, and none is claimed; the readings say which it was."""
+    def test_reserves_nothing_unless_all_fits(self, counters, full):
+        """One amount that does not fit, and none is reserved; the readings say which it was."""
         counters.initialise("key:usd:2026-01", 0, until=None)
         counter_requests = [
             full if full.kind == counter_request.kind else counter_request
@@ -117,7 +117,7 @@ class CounterStoreContract:
 
         assert [2000, 2000, 2000] == [reading.used for reading in counters.look(counter_requests).readings]
 
-    def test_counter_requests_nothing_of_nothing(self, counters):
+    def test_reserves_nothing_of_nothing(self, counters):
         """A request without limits is admitted."""
         assert reserve(counters) == Decision(admitted=True, readings=())
 
@@ -196,7 +196,7 @@ class CounterStoreContract:
         assert all(later - earlier > 60 for earlier, later in zip(admitted, admitted[10:], strict=False))
         assert 40 == len(admitted)
 
-    def test_a_window_is_committed_in_the_second_of_the_counter_request(self, counters, clock):
+    def test_a_window_is_committed_in_the_second_of_the_reservation(self, counters, clock):
         """The true amount stands where the estimate stood, and leaves when that would have left."""
         reserve(counters, window(8), name="one")
         clock.advance(30)
@@ -208,7 +208,7 @@ class CounterStoreContract:
         assert 0 == used(counters, window())
 
     def test_a_window_is_committed_as_long_as_it_counts(self, counters, clock):
-        """Up to the last moment of the claim's second."""
+        """Up to the last moment of the reservation's second."""
         reserve(counters, window(8), name="one")
         clock.advance(60.9)
 
@@ -225,7 +225,7 @@ class CounterStoreContract:
         assert 20 == used(counters, window())
 
     def test_a_window_gets_the_rest_of_what_has_left(self, counters, clock):
-        """Of an answer that took longer than a minute, what it used beyond its claim counts when it ends."""
+        """Of an answer that took longer than a minute, what it used beyond its reservation counts when it ends."""
         reserve(counters, window(8), name="one", lease=100)
         clock.advance(60)
         reserve(counters, window(1))
@@ -241,7 +241,7 @@ class CounterStoreContract:
 
     @pytest.mark.parametrize("amount", [0, 3, 8])
     def test_a_window_gives_nothing_back_of_what_has_left(self, counters, clock, amount):
-        """What was claimed and not used is not taken from what others use now."""
+        """What was reserved and not used is not subtracted from what others use now."""
         reserve(counters, window(8), name="one", lease=100)
         clock.advance(61)
         reserve(counters, window(5))
@@ -259,7 +259,7 @@ class CounterStoreContract:
         assert Reading(0, 0, True, 0, 0) == look(counters, window())
 
     def test_what_was_estimated_as_nothing_can_turn_out_as_something(self, counters, clock):
-        """A claim of 0 has its second, too."""
+        """A reservation of 0 has its second, too."""
         reserve(counters, window(0), name="one")
         clock.advance(10)
         reserve(counters, window(2))
@@ -277,10 +277,10 @@ class CounterStoreContract:
         assert reserve(counters, window(10)).admitted
         assert 10 == used(counters, window())
 
-    # Levels
+    # Gauges
 
-    def test_a_level_comes_back(self, counters, elsewhere):
-        """When a request ends its place is free, whatever amount the settlement says."""
+    def test_a_gauge_comes_back(self, counters, elsewhere):
+        """When a request ends its place is free, whatever amount the commit says."""
         reserve(counters, gauge(6), name="one")
         reserve(counters, gauge(4), name="two")
 
@@ -288,7 +288,7 @@ class CounterStoreContract:
 
         assert Reading(4, 4, True, 0, 0) == look(counters, gauge())
 
-    def test_a_level_comes_back_when_the_lease_runs_out(self, counters, clock):
+    def test_a_gauge_comes_back_when_the_lease_runs_out(self, counters, clock):
         """Not before, not never, and not twice."""
         reserve(counters, gauge(6), name="one", lease=30)
         reserve(counters, gauge(4), name="two", lease=100)
@@ -333,13 +333,13 @@ class CounterStoreContract:
         assert 0 == used(counters, gauge())
 
     def test_what_is_gone_cannot_be_renewed(self, counters, clock):
-        """A lease that ran out, or was settled, or never was, stays so."""
+        """A lease that ran out, or was committed, or never was, stays so."""
         reserve(counters, gauge(6), name="late", lease=30)
-        reserve(counters, gauge(4), name="settled", lease=30)
-        commit(counters, "settled", gauge())
+        reserve(counters, gauge(4), name="committed", lease=30)
+        commit(counters, "committed", gauge())
         clock.advance(30)
 
-        counters.renew(["late", "settled", "unheard of"], lease=30)
+        counters.renew(["late", "committed", "unheard of"], lease=30)
 
         assert reserve(counters, gauge(10)).admitted
 
@@ -352,8 +352,8 @@ class CounterStoreContract:
 
     # Totals
 
-    def test_a_total_is_unknown_until_somebody_tells(self, counters, elsewhere):
-        """Nothing is claimed, and nothing read, before it is known what was used."""
+    def test_a_total_has_to_be_initialised(self, counters, elsewhere):
+        """Nothing is reserved, and nothing read, before it is known what was used."""
         decision = reserve(counters, window(), total(), total(counter="group:usd"), gauge())
 
         assert decision == Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01", "group:usd"))
@@ -367,7 +367,7 @@ class CounterStoreContract:
         assert reserve(counters, total(6), total(counter="group:usd")).admitted
 
     def test_a_total_that_is_old_can_be_confirmed(self, counters, elsewhere, clock):
-        """It is known again, with what is held of it, for as long as one that was told just now."""
+        """It is trusted again, with what is held of it, for as long as one that was initialised just now."""
         counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2), name="running", lease=100_000)
         clock.advance(3601)
@@ -381,12 +381,12 @@ class CounterStoreContract:
         clock.advance(601)
         assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
-    def test_what_nobody_has_told_cannot_be_confirmed(self, counters):
-        """It stays unknown."""
+    def test_what_nobody_has_initialised_cannot_be_confirmed(self, counters):
+        """It stays uninitialised."""
         assert not counters.confirm("key:usd:2026-01")
         assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
-    def test_a_total_is_told_once(self, counters):
+    def test_a_total_is_initialised_once(self, counters):
         """Who comes second with what it has read does not undo what has been counted since."""
         counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2))
@@ -406,7 +406,7 @@ class CounterStoreContract:
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
 
     def test_a_total_gives_back_what_a_dead_process_held(self, counters, clock):
-        """The lease runs out, and what it held is free; who settles after that is added."""
+        """The lease runs out, and what it held is free; what is committed after that is added."""
         counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=30)
 
@@ -416,7 +416,7 @@ class CounterStoreContract:
 
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
 
-    def test_a_total_that_was_forgotten_is_unknown(self, counters, elsewhere):
+    def test_a_total_that_was_forgotten_is_uninitialised(self, counters, elsewhere):
         """Forgetting makes others ask the usage log again."""
         counters.initialise("key:usd:2026-01", 4, until=None)
 
@@ -439,7 +439,7 @@ class CounterStoreContract:
         assert Reading(8, 0, True, 0, 0) == look(counters, total())
 
     def test_a_dead_process_takes_nothing_from_a_new_total(self, counters, clock):
-        """What is given back to a total that was told anew was never held in it."""
+        """What is given back was never held in a total that was initialised since."""
         counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), lease=30)
         counters.forget(["key:usd:2026-01"])
@@ -450,8 +450,8 @@ class CounterStoreContract:
 
         assert Reading(5, 2, True, 0, 0) == look(counters, total())
 
-    def test_an_unknown_total_is_left_alone(self, counters):
-        """It begins with what the usage log says, which knows of the settled request, too."""
+    def test_an_uninitialised_total_is_left_alone(self, counters):
+        """It begins with what the usage log says, which knows of the committed request, too."""
         counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one")
         counters.forget(["key:usd:2026-01"])
@@ -471,14 +471,14 @@ class CounterStoreContract:
 
         assert 4 == used(counters, total())
 
-    def test_a_total_may_be_told_after_its_period(self, counters, clock):
+    def test_a_total_may_be_initialised_after_its_period(self, counters, clock):
         """Whoever is late does not ask for ever."""
         until = int(clock.now) - 1_000_000
         counters.initialise("key:usd:2026-01", 1, until=until)
 
         assert reserve(counters, total(5, until=until)).admitted
 
-    def test_a_total_is_unknown_when_it_has_grown_old(self, counters, elsewhere, clock):
+    def test_a_total_is_uninitialised_when_it_has_grown_old(self, counters, elsewhere, clock):
         """Whatever made it wrong, the usage log is asked again, and what it says takes its place."""
         counters.initialise("key:usd:2026-01", 4, until=None)
         clock.advance(600)
@@ -509,7 +509,7 @@ class CounterStoreContract:
         counters.initialise("key:usd:2026-01", 7, until=None)
         assert Reading(7, 0, True, 0, 0) == look(counters, total())
 
-    def test_a_total_is_told_anew_while_it_is_held(self, counters, clock):
+    def test_a_total_is_initialised_again_while_it_is_held(self, counters, clock):
         """Of one that is in use day and night the truth is asked once an hour; what runs is added when it ends."""
         counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="old", lease=10_000)
@@ -524,7 +524,7 @@ class CounterStoreContract:
         assert Reading(9, 2, True, 0, 0) == look(counters, total())
 
     def test_an_old_total_is_committed(self, counters, clock):
-        """Until somebody tells it anew nothing of it is lost."""
+        """Until it is initialised again nothing of it is lost."""
         counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=10_000)
         clock.advance(3601)
@@ -535,8 +535,8 @@ class CounterStoreContract:
         clock.advance(-3601)
         assert Reading(6, 0, True, 0, 0) == look(counters, total())
 
-    def test_a_total_from_far_ahead_is_unknown(self, counters, clock):
-        """It was told before the clock was put back, and would not grow old for long."""
+    def test_a_total_from_far_ahead_is_uninitialised(self, counters, clock):
+        """It was initialised before the clock was put back, and would not grow old for long."""
         counters.initialise("key:usd:2026-01", 1, until=None)
 
         clock.advance(-601)
@@ -545,7 +545,7 @@ class CounterStoreContract:
 
     # Settling
 
-    def test_settles_many_at_once(self, counters):
+    def test_commits_many_at_once(self, counters):
         """A batch of any size, of one counter or many."""
         counters.initialise("key:usd:2026-01", 0, until=None)
         counter_requests = (window(1, None), gauge(1, None), total(2, None))
@@ -558,13 +558,13 @@ class CounterStoreContract:
         assert [750, 0, 250] == [reading.used for reading in counters.look(counter_requests).readings]
 
     def test_adds_the_truth_of_a_reservation_it_does_not_know(self, counters):
-        """Of an emptied store: windows and known totals get what was used, levels nothing."""
+        """Of an emptied store: windows and initialised totals get what was used, gauges nothing."""
         counters.initialise("key:usd:2026-01", 1, until=None)
 
-        commit(counters, "unheard of", window(3), gauge(4), total(5), total(6, counter="unknown"))
+        commit(counters, "unheard of", window(3), gauge(4), total(5), total(6, counter="new"))
 
         assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
-        assert ("unknown",) == reserve(counters, total(counter="unknown")).uninitialised
+        assert ("new",) == reserve(counters, total(counter="new")).uninitialised
 
     def test_adds_the_truth_after_the_lease(self, counters, clock):
         """A request that was thought dead counts when it ends after all."""
@@ -584,8 +584,8 @@ class CounterStoreContract:
 
         assert [3, 0, 1] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
-    def test_adds_what_was_not_claimed(self, counters):
-        """A counter that came with the settlement alone is counted, too."""
+    def test_adds_what_was_not_reserved(self, counters):
+        """A counter that only the commit names is counted, too."""
         counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, window(3), name="one")
 
@@ -725,7 +725,7 @@ class CounterStoreContract:
         assert 10 == sum(decision.admitted for decision in decisions)
 
     def test_loses_nothing_when_many_commit_at_once(self, counters, elsewhere):
-        """Reservations and settlements of many threads add up."""
+        """Reservations and commits of many threads add up."""
         counters.initialise("key:usd:2026-01", 0, until=None)
 
         def work(store, worker):

@@ -26,7 +26,7 @@ TOTALS = ["usd", "requests"]
 
 @dataclass
 class Entry:
-    """A claim that was admitted, or the truth of one: one line for each, never summed up."""
+    """An amount that was reserved, or the true one: one line for each, never summed up."""
 
     reservation: str
     counter: str
@@ -158,7 +158,7 @@ class Model:
         held = self.running.pop(name, None)
         for counter_request in counter_requests:
             known = held is not None and counter_request.counter in {
-                claimed.counter for claimed in held.counter_requests
+                reserved.counter for reserved in held.counter_requests
             }
             if counter_request.kind == Kind.WINDOW and known:
                 (entry,) = (
@@ -280,7 +280,7 @@ class Comparison(RuleBasedStateMachine):
         self.opened.close()
 
     @initialize(used=st.integers(0, 3))
-    def tell(self, used: int) -> None:
+    def begin(self, used: int) -> None:
         for counter in TOTALS:
             self.initialise(counter, used)
 
@@ -294,7 +294,7 @@ class Comparison(RuleBasedStateMachine):
         used=st.none() | st.integers(0, 5),
     )
     def grow_old(self, seconds: int, held: int, used: int | None) -> None:
-        """Nothing happens for long, with a request that holds something meanwhile, and totals are told anew."""
+        """Nothing happens for long, with a request that holds something meanwhile, and totals are initialised again."""
         lease = 10_000 if held else 10
         self.reserve([(request("ada", held, [None, None, None], {"usd"}), 0)], lease)
         self.clock.advance(seconds)

@@ -29,7 +29,7 @@ def open_sqlite(clock, path):
 
 def open_redis(clock, url, namespace):
     connection = RedisConnection(url, namespace=namespace, timeout=30)
-    return closing(connection), RedisCounters(connection, clock=clock)  # Redis' own time unless a test tells it
+    return closing(connection), RedisCounters(connection, clock=clock)  # Redis' own time unless a test brings one
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def serve(store, barrier, orders, clients):
 
 @pytest.fixture(scope="module")
 def crowd(store):
-    """Let fifty clients in four processes claim at once, and say how many got in."""
+    """Let fifty clients in four processes ask at once, and say how many got in."""
     barrier = SPAWN.Barrier(CLIENTS)
     pipes = [SPAWN.Pipe() for _ in range(PROCESSES)]
     shares = [len(range(number, CLIENTS, PROCESSES)) for number in range(PROCESSES)]
@@ -109,7 +109,7 @@ def test_exactly_ten_of_fifty_get_in(store, crowd, kind, amount, limit):
 
 
 def hold(store, counter_request, held):
-    """A process that claims and then does nothing any more."""
+    """A process that reserves and then does nothing any more."""
     _, counters = store[0](Clock(), *store[1:])
     assert reserve(counters, counter_request, lease=30).admitted
     held.set()

@@ -63,8 +63,8 @@ def turns(caplog):
 
 
 class TestEmptied:
-    def test_totals_are_unknown_again(self, counters, client):
-        """An emptied Redis is told anew; what was running then counts when it ends."""
+    def test_totals_are_uninitialised_again(self, counters, client):
+        """An emptied Redis is initialised again; what was running then counts when it ends."""
         counters.initialise(USD, 3, until=None)
         reserve(counters, window(4), gauge(2), total(5), name="one")
         client.flushall()
@@ -87,7 +87,7 @@ class TestEmptied:
 
 class TestInRedis:
     def test_reserves_in_one_round_trip(self, counters, client):
-        """However many claims."""
+        """However many counters."""
         counters.initialise(USD, 3, until=None)
         reserve(counters, window())
         client.config_resetstat()
@@ -260,8 +260,8 @@ class TestOutage:
         assert 2 == len(turns(caplog))
         assert "the shared counters are back: limits are counted together again" == turns(caplog)[-1]
 
-    def test_what_was_used_meanwhile_makes_totals_unknown(self, host, other_host, own_redis, clock):
-        """Redis did not hear of it, so it is told anew what the usage log says."""
+    def test_what_was_used_meanwhile_makes_totals_uninitialised(self, host, other_host, own_redis, clock):
+        """Redis did not hear of it, so totals begin with what the usage log says."""
         for counter in (USD, "untouched"):
             host.initialise(counter, 3, until=None)
         own_redis.kill()
@@ -291,8 +291,8 @@ class TestOutage:
 
         assert (USD,) == reserve(host, total()).uninitialised
 
-    def test_a_commit_that_did_not_arrive_makes_totals_unknown(self, host, other_host, own_redis, clock):
-        """What was reserved in Redis and ended without it: the total is told anew, the level comes with the lease."""
+    def test_a_commit_that_did_not_arrive_makes_totals_uninitialised(self, host, other_host, own_redis, clock):
+        """What Redis does not hear of: the total is initialised again, the gauge comes back with the lease."""
         host.initialise(USD, 3, until=None)
         reserve(host, total(5), gauge(5), window(5), name="one", lease=30)
         own_redis.kill()
@@ -325,7 +325,7 @@ class TestOutage:
         assert [0, 4] == [used(host, counter_request) for counter_request in (gauge(), window())]
 
     def test_totals_to_forget_are_kept_in_mind(self, host, other_host, own_redis, clock):
-        """What an admin made unknown while Redis was away is unknown when it is back."""
+        """What was forgotten while Redis was away is forgotten there when it is back."""
         host.initialise(USD, 3, until=None)
         own_redis.kill()
         host.forget([USD])
