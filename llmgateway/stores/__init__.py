@@ -159,8 +159,7 @@ def _counters(cache: RedisCache | None, settings: Settings, clock: Clock, *, ser
             return MemoryCounters(clock=clock, stored=shared)
     elif serves_alone:
         log.warning(
-            "Another process counts limits in %s. This one counts in the file there, which takes more time, and does "
-            "not see what a process that serves alone has in memory until that stops.",
+            "Another process counts limits in %s, too. So this one counts in the file there, which takes more time.",
             settings.instance,
         )
     circuit = Circuit("the counters' file", retry_after=RETRY_SECONDS, clock=clock)

@@ -126,7 +126,7 @@ class TestWhereLimitsAreCounted:
         reserve(counters, window(4))
 
         assert 8 == used(file, window()) == used(other, window())
-        assert f"Another process counts limits in {settings.instance}." in caplog.text
+        assert f"Another process counts limits in {settings.instance}, too." in caplog.text
 
     def test_one_that_counts_nothing_is_not_in_the_way(self, settings, file, clock):
         """A command that opens the stores for something else."""
@@ -136,12 +136,15 @@ class TestWhereLimitsAreCounted:
 
         assert 0 == used(file, window())
 
-    def test_others_begin_to_count_when_one_that_is_alone_has_stopped(self, settings, file, clock):
-        """What it had counted is added to what they have."""
+    def test_others_see_what_one_that_was_alone_has_counted_when_it_stops(self, settings, clock, caplog):
+        """It is added to what they have counted; the log says once why it was not seen before."""
         alone = open_stores(settings, clock=clock, serves_alone=True).counters
         other = open_stores(settings, clock=clock).counters
         reserve(alone, window(4))
-        reserve(other, window(3))
+        for _ in range(3):
+            reserve(other, window(1))
+        assert 3 == used(other, window())
+        assert 1 == caplog.text.count("Another process counts limits in its memory")
 
         alone.flush()
 

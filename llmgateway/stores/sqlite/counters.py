@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision
 
 from .database import SQLiteDatabase
 from .rows import insert, places, some_at_once
+
+log = logging.getLogger(__name__)
 
 COMMITTED_AT_ONCE = 100
 """Commits of one transaction, so that those who reserve do not wait long."""
@@ -81,9 +84,11 @@ _STORE_WAITING = """
 
 
 class Lock(Protocol):
-    """Tells a process that counts in memory that others count, too."""
+    """Keeps others from counting in memory meanwhile."""
 
-    def share(self) -> bool: ...
+    def share(self) -> bool:
+        """Whether nobody counts in memory, now and as long as this process lives. Cheap when it was true before."""
+        ...
 
 
 class SQLiteCounters:
@@ -101,6 +106,7 @@ class SQLiteCounters:
         self._database = database
         self._clock = clock
         self._lock = lock
+        self._has_warned = False
         self._swept_at = 0
         self._swept_to = ""
 
@@ -156,8 +162,9 @@ class SQLiteCounters:
     def _unit_of_work(self, counters: Sequence[str], reservations: Sequence[str] = ()) -> Iterator[_UnitOfWork]:
         """A transaction in which these counters and these leases are known."""
         with self._database.transaction() as connection:
-            if self._lock is not None:
-                self._lock.share()
+            if self._lock is not None and not self._lock.share() and not self._has_warned:
+                self._has_warned = True
+                log.warning("Another process counts limits in its memory, which are not seen here until it stops.")
             # The clock is asked when the transaction has begun, so that time goes the way of the transactions.
             work = _UnitOfWork(connection, self._clock())
             work.load(counters, reservations)
