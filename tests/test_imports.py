@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "background": set(),
     "azure": {"syscalls"},
     "settings": {"azure"},
-    "stores": {"ratelimit/counters", "ratelimit/fair_share", "ratelimit/memory", "settings"},
+    "stores": {"ratelimit/counters", "ratelimit/fair_share", "ratelimit/kinds", "ratelimit/memory", "settings"},
     "usage": {"stores/health", "syscalls"},
     "accounts": {"usage"},
     "ratelimit": {"accounts", "background", "usage/locks"},

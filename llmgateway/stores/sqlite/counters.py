@@ -12,8 +12,9 @@ from typing import Protocol
 import orjson
 
 from llmgateway.clock import Clock
-from llmgateway.ratelimit.counters import Counter, Counters, Lease, counter
+from llmgateway.ratelimit.counters import Counters, Lease
 from llmgateway.ratelimit.fair_share import FairShare, MemoryAskers
+from llmgateway.ratelimit.kinds import Counter, counter
 from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision
 
 from .database import SQLiteDatabase
@@ -217,7 +218,7 @@ class _UnitOfWork:
             if here is None:
                 self.counters.put(name, other)
             else:
-                here.merge(other.numbers, self.second)
+                here.merge(other.numbers)
         for reservation, lease in counters.leases.items():
             self.counters.keep(reservation, lease)
         for name, share in counters.shares.items():
