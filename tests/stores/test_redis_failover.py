@@ -161,10 +161,13 @@ class TestBehindOneAddress:
         assert ["redis is back"] == caplog.messages[1:]
 
     def test_a_replica_is_away_from_the_beginning(self, pair, open_hosts, caplog):
-        """A URL that names a replica does not work by half."""
-        _, replica = pair
+        """A URL that names a replica does not work by half, although everything can be read there."""
+        master, replica = pair
+        writer, _ = open_hosts(master.url)
+        writer.keys.add(key())
+        writer.use()
+        master.ask("WAIT", 1, 5000)
         host, _ = open_hosts(replica.url)
-        host.keys.add(key())
 
         assert host.keys.find(key().digest).generation.startswith("durable:")
         assert host.level() is DegradationLevel.WITHOUT_REDIS

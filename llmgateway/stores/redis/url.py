@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 _SENTINEL_PORT, _REDIS_PORT = 26379, 6379
 _ESCAPES = "in a password write %2F for /, %3A for :, %40 for @, %3F for ?, %23 for #"
-_HOST = re.compile(r"(?P<host>[^\s:\[\]]+|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?\Z", re.ASCII)
+_HOST = re.compile(r"(?P<host>[^\s:,\[\]]+|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?\Z", re.ASCII)
 _PARAMETER = re.compile(r"[a-z_]{1,40}\Z", re.ASCII)
 
 
