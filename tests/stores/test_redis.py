@@ -364,6 +364,54 @@ class TestFreshness:
         assert client.get(ENTRY) != entry
 
 
+class TestForgedEntries:
+    """Whoever can write to Redis can take entries away, and nothing else."""
+
+    @pytest.fixture(params=["another key's", "made up", "of another secret", "of the first build"])
+    def forged(self, request, host, client, clock):
+        """What somebody has put in place of a blocked key's entry: an entry that lets it in."""
+        host.keys.add_all([key(active=False), key(2)])
+        for number in (1, 2):
+            host.keys.find(key(number).digest)
+        return {
+            "another key's": client.get(ENTRY.replace(key().digest, key(2).digest)),
+            "made up": b"2" + b"x" * 40 + orjson.dumps(key()),
+            "of another secret": EntrySigner(b"guessed").sign(ENTRY, orjson.dumps(key()), at=clock.now),
+            "of the first build": orjson.dumps({"fresh_until": clock.now + 60, "record": key()}),
+        }[request.param]
+
+    def test_are_missing(self, host, client, durable, forged, caplog):
+        """The durable store is asked, once, and what it says takes the forged entry's place."""
+        client.set(ENTRY, forged)
+        durable.asked = 0
+
+        assert [key(active=False)] * 3 == [host.keys.find(key().digest).record for _ in range(3)]
+
+        assert 1 == durable.asked
+        assert client.get(ENTRY) != forged
+        assert 1 == len(caplog.messages)
+
+    def test_are_no_answer_while_the_durable_store_is_away(self, host, client, durable, forged):
+        """Then nothing is known of the key: neither that it is valid nor that it is not."""
+        client.set(ENTRY, forged)
+        durable.away = True
+
+        with pytest.raises(StoreUnavailable):
+            host.keys.find(key().digest)
+
+    def test_of_the_organisation_are_missing(self, host, client, durable):
+        """Nobody gets other limits, or none, out of Redis."""
+        name = "llmgateway:2:{gateway}:organisation"
+        host.organisation.set_limits(LIMITS)
+        host.organisation.load()
+        signed = SIGNER.verify(name, client.get(name))
+        client.set(name, SIGNER.sign(ENTRY, signed.content, at=signed.at))
+        durable.away = True
+
+        with pytest.raises(StoreUnavailable):
+            host.organisation.load()
+
+
 def test_a_group_is_revoked_in_one_step(host, client):
     """However many its keys are, Redis is told once."""
     host.keys.add_all([key(number, group="physics") for number in range(1000)])
