@@ -48,7 +48,7 @@ class Host:
         assert self.level() is DegradationLevel.NORMAL
 
     def level(self):
-        return self._health.rung(self._health.problems())
+        return self._health.level(self._health.problems())
 
 
 @pytest.fixture
