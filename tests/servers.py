@@ -80,7 +80,7 @@ def free_port() -> int:
         return port
 
 
-def _free_port_pair() -> int:
+def free_port_pair() -> int:
     """A free port whose cluster bus, 10,000 ports above, is free as well."""
     while True:
         port = free_port()
@@ -207,17 +207,27 @@ class RedisNode(RedisServer):
 
     Args:
         settings: Lines of its configuration, in addition to those of every Redis here.
+        port: Where it is not just a free one: see :func:`free_port_pair`.
     """
 
-    def __init__(self, *settings: str, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, *settings: str, arguments: Sequence[str] = (), port: int | None = None) -> None:
         super().__init__()
+        if port is not None:
+            self.url, self.port = self.url.replace(str(self.port), str(port)), port
         self._settings = (f'masterauth "{PASSWORD}"', "repl-diskless-sync-delay 0", *settings)
         self._arguments = arguments
+        self._tls: tuple[str, ...] = ()
+
+    def use_tls(self, certificate: Path) -> None:
+        """Speak nothing but TLS, with a certificate that is in one file with its key. The wheel's cannot."""
+        self._tls = ("port 0", f"tls-port {self.port}", "tls-auth-clients no", "tls-replication yes", "tls-cluster yes")
+        self._tls += tuple(f"tls-{name} {certificate}" for name in ("cert-file", "key-file", "ca-cert-file"))
+        self.url = f"{self.url.replace('redis://', 'rediss://')}?ssl_ca_certs={certificate}"
 
     def _command(self) -> list[str]:
         program, file = super()._command()
         with (self.folder / file).open("a") as configuration:
-            configuration.write("\n".join(self._settings) + "\n")
+            configuration.write("\n".join([*self._settings, *self._tls]) + "\n")
         return [shutil.which("redis-server") or program, file, *self._arguments]
 
     def ask(self, *command: str | int) -> Any:
@@ -249,7 +259,7 @@ class Sentinel(RedisNode):
             f"sentinel monitor {self.service} 127.0.0.1 {self._master.port} 1\n"
             f'sentinel auth-pass {self.service} "{PASSWORD}"\n'
             f"sentinel down-after-milliseconds {self.service} 300\n"
-            f"sentinel failover-timeout {self.service} 3000\n"
+            f"sentinel failover-timeout {self.service} 3000\n" + "\n".join(self._tls)
         )
         return [program, file, *arguments]
 
@@ -269,10 +279,7 @@ class RedisClusterServers:
 
     def __init__(self, slot: int) -> None:
         settings = ("cluster-enabled yes", "cluster-node-timeout 2000", "cluster-replica-validity-factor 0")
-        self.nodes = [RedisNode(*settings) for _ in range(4)]
-        for node in self.nodes:
-            node.port = _free_port_pair()
-            node.url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{node.port}/0"
+        self.nodes = [RedisNode(*settings, port=free_port_pair()) for _ in range(4)]
         self._slot = slot
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+import shutil
+from contextlib import ExitStack, closing, contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -16,7 +17,16 @@ from llmgateway.stores.redis.entries import EntrySigner
 from llmgateway.stores.redis.keys import RedisKeys
 from llmgateway.stores.redis.organisation import RedisOrganisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
-from tests.servers import PASSWORD, RedisClusterServers, RedisNode, Sentinel, SwitchingProxy, wait_until
+from tests.certificates import make_certificate
+from tests.servers import (
+    PASSWORD,
+    RedisClusterServers,
+    RedisNode,
+    Sentinel,
+    SwitchingProxy,
+    free_port_pair,
+    wait_until,
+)
 from tests.stores.contract import LATER, NEW_YEAR, key
 from tests.stores.counter_contract import reserve, window
 
@@ -312,3 +322,51 @@ class TestCluster:
 
         with pytest.raises(StoreUnavailable, match="RedisClusterException"):
             host.cache.ping()
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="the wheel's Redis speaks no TLS")
+class TestOverTLS:
+    @pytest.fixture
+    def certificate(self, tmp_path):
+        return make_certificate(tmp_path)
+
+    @pytest.fixture
+    def node(self, certificate):
+        with running(RedisNode(), certificate) as node:
+            yield node
+
+    def test_sentinels_and_what_they_watch(self, node, certificate, open_hosts):
+        """Both are asked over TLS, and both certificates are checked."""
+        with running(Sentinel(node), certificate) as sentinel:
+            place = f"rediss+sentinel://{LOGIN}127.0.0.1:{sentinel.port}/{sentinel.service}"
+            url = f"{place}?sentinel_password={quote(PASSWORD, safe='')}"
+            trusting, _ = open_hosts(f"{url}&ssl_ca_certs={certificate}")
+            careful, _ = open_hosts(url)
+
+            trusting.use()
+            with pytest.raises(StoreUnavailable):
+                careful.cache.ping()
+
+    def test_a_cluster(self, certificate, open_hosts):
+        """Every node is asked over TLS, and its certificate is checked."""
+        with running(RedisNode("cluster-enabled yes", port=free_port_pair()), certificate) as node:
+            node.ask("CLUSTER", "ADDSLOTS", *range(16384))
+            wait_until(lambda: "cluster_state:ok" in node.ask("CLUSTER", "INFO"), what="the cluster")
+            url = f"rediss+cluster://{LOGIN}127.0.0.1:{node.port}"
+            trusting, _ = open_hosts(f"{url}?ssl_ca_certs={certificate}")
+            careful, _ = open_hosts(url)
+
+            trusting.use()
+            with pytest.raises(StoreUnavailable):
+                careful.cache.ping()
+
+
+@contextmanager
+def running(node, certificate):
+    """Let *node* run, over TLS."""
+    node.use_tls(certificate)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.remove()

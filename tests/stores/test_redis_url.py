@@ -67,6 +67,8 @@ def test_says(text, url):
         ("redis://h:x", "has a port that is none, or a host"),
         ("redis://h:70000", "has a port that is none, or a host"),
         ("redis://::1:6379", "has a port that is none, or a host"),
+        (f"redis://{'long' * 20}.example", "has a port that is none, or a host"),
+        ("redis://a..b", "has a port that is none, or a host"),
         ("redis://[h]", "has a port that is none, or a host"),
         ("redis://[1:2]", "has a port that is none, or a host"),
         ("redis://a,b:1", "has a port that is none, or a host"),

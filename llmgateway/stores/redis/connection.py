@@ -154,10 +154,11 @@ class RedisConnection:
         try:
             return session, question(session)
         except FAILURES as error:
-            self._give_up(session)
+            is_first = self._give_up(session)
             if not isinstance(error, _OF_AN_OLD_PLACE) or isinstance(error, _OF_ANY_PLACE):
                 raise
-            logger.info("redis is dialled again: %s", _reason(error))
+            if is_first:
+                logger.info("redis is dialled again: %s", _reason(error))
         session = self._session or self._dial()
         try:
             return session, question(session)
@@ -185,11 +186,14 @@ class RedisConnection:
             self._session, self._problem = session, None
             return session
 
-    def _give_up(self, session: Session) -> None:
+    def _give_up(self, session: Session) -> bool:
+        """Let nobody use *session* any more; False if another thread has done so already."""
         with self._giving_up:
-            if self._session is session:
+            is_first = self._session is session
+            if is_first:
                 self._session = None
         session.close_idle()
+        return is_first
 
 
 def script(*files: str) -> str:

@@ -120,7 +120,7 @@ class _Reader:
             return None
         match = _HOST.match(text)
         port = int(match["port"] or default) if match else 0
-        if match is None or not 1 <= port <= 65535 or not _is_address(match["address"]):
+        if match is None or not 1 <= port <= 65535 or not _is_host(match["host"], match["address"]):
             self._problem(f"has a port that is none, or a host: {_ESCAPES}, and [::1] for an IPv6 address")
             return None
         return match["address"] or match["host"], port
@@ -192,9 +192,9 @@ class _Reader:
             self.problems.append(problem)
 
 
-def _is_address(text: str | None) -> bool:
-    """Whether what stood in brackets, if anything, may stand there (RFC 3986 section 3.2.2)."""
+def _is_host(host: str, address: str | None) -> bool:
+    """Whether *host* can be looked up, and *address*, if it stood in brackets, may (RFC 3986 section 3.2.2)."""
     try:
-        return text is None or bool(IPv6Address(text))
+        return bool(host.encode("idna") if address is None else IPv6Address(address))
     except ValueError:
         return False
