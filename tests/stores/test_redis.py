@@ -680,6 +680,30 @@ class TestDurableAway:
 
         assert not host.keys.find(key().digest).record.active
 
+    def test_a_change_that_is_made_after_its_time_out(self, host, other_host, durable, clock):
+        """A store that makes a change seconds after nobody waits for it any more is believed some seconds later."""
+        host.keys.add(key())
+
+        def fail(*arguments, **options):
+            raise StoreUnavailable("no answer yet")
+
+        durable.remove = durable.set_prompt = fail
+        with pytest.raises(StoreUnavailable):
+            host.keys.remove(key().id)
+        with pytest.raises(StoreUnavailable):
+            host.organisation.set_prompt("late", NEW_YEAR)
+        before = other_host.keys.find(key().digest)
+        durable.keys.remove(key().id)
+        durable.organisation.set_prompt("late", NEW_YEAR)
+        assert before == other_host.keys.find(key().digest)  # what freshness bounds, if this process dies now
+
+        clock.advance(10)
+        host.cache.ping()
+
+        after = other_host.keys.find(key().digest)
+        assert after.record is None
+        assert after.generation != before.generation
+
     @pytest.mark.parametrize("several", [False, True])
     def test_an_addition_whose_answer_was_lost(self, host, other_host, durable, several, client):
         """A key that was added without an answer is as it is there; a reader from before does not hide that."""

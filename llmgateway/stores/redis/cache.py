@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+REPEATED_AFTER = 10
+"""Seconds in which a durable store has made a change whose answer was lost, or will never make it."""
 _TOKENS, _FILL, _WIPE = (script(f"{name}.lua") for name in ("tokens", "fill", "wipe"))
 
 
@@ -130,13 +132,18 @@ class RedisCache:
         entry = self._entries.of_key(name, record)
         self._try(lambda session: session.run(_FILL, [name, self._guard], guard, entry, self._ttl))
 
-    def wipe_keys(self, digests: Iterable[str]) -> None:
-        """Let no process believe what it knows of these. Raises nothing: what cannot be done now is done later."""
-        self._wipe(*(self._key_prefix + digest for digest in digests))
+    def wipe_keys(self, digests: Iterable[str], *, is_certain: bool = True) -> None:
+        """Let no process believe what it knows of these. Raises nothing: what cannot be done now is done later.
 
-    def wipe_generation(self) -> None:
-        """Begin a new generation. Raises nothing: what cannot be done now is done later."""
-        self._wipe(self._generation)
+        Args:
+            is_certain: Whether the durable store has made the change, if it makes it at all. If it may still make
+                it after an error, the wipe is repeated some seconds later.
+        """
+        self._wipe((*(self._key_prefix + digest for digest in digests),), is_certain)
+
+    def wipe_generation(self, *, is_certain: bool = True) -> None:
+        """Begin a new generation, like :meth:`wipe_keys`."""
+        self._wipe((self._generation,), is_certain)
 
     def ping(self) -> None:
         """Prove that Redis takes writes now, whatever was a moment ago, and wipe what has to be wiped."""
@@ -154,13 +161,18 @@ class RedisCache:
         generation, guard = session.run(_TOKENS, names, uuid.uuid4().hex, uuid.uuid4().hex, *seconds)
         return generation, guard
 
-    def _wipe(self, *names: str) -> None:
-        self._pending.add(_Wipe(names))
+    def _wipe(self, names: tuple[str, ...], is_certain: bool) -> None:
+        self._pending.add(_Wipe(names, due=0))
+        if not is_certain:
+            self._pending.add(_Wipe(names, due=self._clock() + REPEATED_AFTER))
         # Urgent: an admin's change may wait for a time-out, a user's look-up may not.
         self._try(_nothing, urgent=True)
 
     def _deliver(self, session: Session) -> None:
-        wipes = self._pending.copy()
+        now = self._clock()
+        wipes = {wipe for wipe in self._pending.copy() if wipe.due <= now}
+        if not wipes:
+            return
         names = [name for wipe in wipes for name in wipe.names]
         session.run(_WIPE, [self._guard, *names], uuid.uuid4().hex, self._ttl)
         # By identity: the same name may have become due again in the meantime, as another wipe.
@@ -186,6 +198,8 @@ class _Wipe:
     """Names that have to be deleted; each is itself, even of the same names."""
 
     names: tuple[str, ...]
+    due: float
+    """Seconds since the epoch; 0 for at once."""
 
 
 def _nothing(session: Session) -> None:

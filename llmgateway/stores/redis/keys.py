@@ -21,7 +21,8 @@ class RedisKeys:
     used if the durable store is away; without Redis the durable store is asked each time.
 
     A change of a key reads first what the key's digests are, and is not made if that fails. Their entries are
-    wiped in any case, also after an error: the durable store may have made the change, and only its answer was lost.
+    wiped in any case, also after an error: the durable store may have made the change, and only its answer was lost,
+    or it may make it in the next seconds.
     """
 
     def __init__(self, cache: RedisCache, durable: KeyStore) -> None:
@@ -96,12 +97,15 @@ class RedisKeys:
     @contextmanager
     def _wiping(self, *records: KeyRecord | None) -> Iterator[set[str]]:
         """Wipe the entries of *records*, and of the digests that are added to what is yielded, at the end."""
-        digests = _digests(*records)
+        digests, is_certain = _digests(*records), True
         try:
             yield digests
+        except StoreUnavailable:
+            is_certain = False
+            raise
         finally:
             if digests:
-                self._cache.wipe_keys(digests)
+                self._cache.wipe_keys(digests, is_certain=is_certain)
 
 
 def _digests(*records: KeyRecord | None) -> set[str]:

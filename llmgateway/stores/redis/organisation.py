@@ -17,8 +17,7 @@ from .cache import RedisCache
 class RedisOrganisation:
     """An :class:`~llmgateway.interfaces.OrganisationStore`: *durable*, with the generation in Redis.
 
-    Every change begins a new generation, also after an error: the durable store may have made the change, and only
-    its answer was lost.
+    Every change begins a new generation, also after an error, like the changes of :class:`~.keys.RedisKeys`.
     """
 
     def __init__(self, cache: RedisCache, durable: OrganisationStore) -> None:
@@ -79,10 +78,14 @@ class RedisOrganisation:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
+        is_certain = True
         try:
             yield
+        except StoreUnavailable:
+            is_certain = False
+            raise
         finally:
-            self._cache.wipe_generation()
+            self._cache.wipe_generation(is_certain=is_certain)
 
 
 def durable_generation(generation: str) -> str:
