@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import random
 import select
 import shutil
@@ -228,7 +229,7 @@ class RedisNode(RedisServer):
         program, file = super()._command()
         with (self.folder / file).open("a") as configuration:
             configuration.write("\n".join([*self._settings, *self._tls]) + "\n")
-        return [shutil.which("redis-server") or program, file, *self._arguments]
+        return [redis_of_the_system() or program, file, *self._arguments]
 
     def ask(self, *command: str | int) -> Any:
         with redis.Redis.from_url(self.url, retry=None, socket_timeout=5, decode_responses=True) as client:
@@ -420,6 +421,12 @@ def _mongo_answers(url: str) -> bool:
         except pymongo.errors.ConnectionFailure:
             return False
     return True
+
+
+def redis_of_the_system() -> str | None:
+    """The program that is installed outside of this environment, where the wheel has put its own."""
+    own = Path(sysconfig.get_path("scripts"))
+    return shutil.which("redis-server", path=os.pathsep.join(p for p in os.get_exec_path() if Path(p) != own))
 
 
 def _redis_program() -> str:

@@ -226,7 +226,12 @@ class TestReasons:
         [
             (b"-READONLY You can't write against a read only replica.", "it refuses writes, as a replica does"),
             (b"-OOM command not allowed when used memory > 'maxmemory'.", "it refuses writes, its memory is full"),
-            (b"-MISCONF Redis is configured to save RDB snapshots, but", r"\(ResponseError MISCONF\)"),
+            (b"-MISCONF Redis is configured to save RDB snapshots, but", "it refuses writes, it cannot save them"),
+            (b"-NOREPLICAS Not enough good replicas to write.", r"\(NOREPLICAS\)"),
+            (
+                b"-ERR Error running script (call to f_1): @user_script:1: -READONLY You",
+                "it refuses writes, as a replica",
+            ),
             (b"-MOVED 12182 10.0.0.1:6379", r"whose URL begins with redis\+cluster://"),
             (b"-unknown command AUTH with secret", r"\(ResponseError\)"),
         ],

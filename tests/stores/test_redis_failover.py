@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack, closing, contextmanager
 from urllib.parse import quote
 
@@ -25,6 +24,7 @@ from tests.servers import (
     Sentinel,
     SwitchingProxy,
     free_port_pair,
+    redis_of_the_system,
     wait_until,
 )
 from tests.stores.contract import LATER, NEW_YEAR, key
@@ -324,7 +324,7 @@ class TestCluster:
             host.cache.ping()
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="the wheel's Redis speaks no TLS")
+@pytest.mark.skipif(redis_of_the_system() is None, reason="the wheel's Redis speaks no TLS")
 class TestOverTLS:
     @pytest.fixture
     def certificate(self, tmp_path):

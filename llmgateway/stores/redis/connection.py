@@ -38,12 +38,21 @@ logger = logging.getLogger(__name__)
 FAILURES = (redis.RedisError, RedisClusterException, OSError)
 """What the driver raises: the second is not among the first, and a name that cannot be resolved is the third."""
 
-_OF_AN_OLD_PLACE = (redis.ConnectionError, redis.ReadOnlyError, AskError, ClusterError)
-"""What may mean that Redis has moved to other connections: these are closed, a replica answers, slots moved."""
-_OF_ANY_PLACE = (redis.AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
-"""Which of these are answered the same by new connections."""
+_AFTER_A_MOVE = (redis.ConnectionError, AskError, ClusterError)
+"""What may mean that Redis is somewhere else now: connections were closed, slots have moved. So may ``READONLY``."""
+_NOT_AFTER_A_MOVE = (redis.AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
+"""Which of these new connections would not cure."""
 
-_CODE = re.compile(r"[A-Z]{3,20}\b")
+# Before Redis 7 an error inside of a script is a part of another: "Error running script (…): -READONLY You can't …"
+_CODE = re.compile(r"(?:\A|: -)([A-Z]{3,20})\b")
+_CODES = {redis.ReadOnlyError: "READONLY", OutOfMemoryError: "OOM", MovedError: "MOVED"}
+"""Of errors that the driver has types for, and strips of their code."""
+_MEANINGS = {
+    "READONLY": "it refuses writes, as a replica does",
+    "OOM": "it refuses writes, its memory is full",
+    "MISCONF": "it refuses writes, it cannot save them",
+    "MOVED": "it is one node of a cluster, whose URL begins with redis+cluster://",
+}
 
 
 class Session:
@@ -155,7 +164,7 @@ class RedisConnection:
             return session, question(session)
         except FAILURES as error:
             is_first = self._give_up(session)
-            if not isinstance(error, _OF_AN_OLD_PLACE) or isinstance(error, _OF_ANY_PLACE):
+            if not _may_have_moved(error):
                 raise
             if is_first:
                 logger.info("redis is dialled again: %s", _reason(error))
@@ -202,18 +211,26 @@ def script(*files: str) -> str:
     return "\n".join(folder.joinpath(file).read_text() for file in files)
 
 
+def _may_have_moved(error: Exception) -> bool:
+    """Whether the same question may be answered over new connections."""
+    if _code(error) == "READONLY":
+        return True
+    return isinstance(error, _AFTER_A_MOVE) and not isinstance(error, _NOT_AFTER_A_MOVE)
+
+
 def _reason(error: Exception) -> str:
     """What went wrong, without the driver's text: that names hosts, and some servers' errors repeat a password."""
-    name = type(error).__name__
-    if isinstance(error, redis.ReadOnlyError):
-        return f"{name}: it refuses writes, as a replica does"
-    if isinstance(error, OutOfMemoryError):
-        return f"{name}: it refuses writes, its memory is full"
-    if isinstance(error, MovedError):
-        return f"{name}: it is one node of a cluster, whose URL begins with redis+cluster://"
-    if type(error) is redis.ResponseError and (code := _CODE.match(str(error))):
-        return f"{name} {code[0]}"  # MISCONF, NOREPLICAS, …
-    return name
+    code = _code(error)
+    shown = code or type(error).__name__
+    return f"{shown}: {_MEANINGS[code]}" if code in _MEANINGS else shown
+
+
+def _code(error: Exception) -> str:
+    """The code with which Redis names an error, if it has one that is known."""
+    if type(error) is not redis.ResponseError:
+        return _CODES.get(type(error), "")
+    found = _CODE.search(str(error))
+    return found[1] if found else ""
 
 
 def _session(url: RedisURL, timeout: float) -> Session:
