@@ -20,7 +20,6 @@ from ..interfaces import (
     UsageLog,
 )
 from ..ratelimit.memory import MemoryCounters
-from ..settings import Settings
 from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .fallback import FallbackCounters
@@ -28,6 +27,7 @@ from .folder_lock import FolderLock
 from .spending import LoggedSpending
 
 if TYPE_CHECKING:
+    from ..settings import Settings  # which reads URLs with redis/url.py
     from .redis.cache import RedisCache
 
 log = logging.getLogger(__name__)
@@ -121,12 +121,15 @@ def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
 
 def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
     from .redis.cache import RedisCache
+    from .redis.entries import EntrySigner
 
-    return RedisCache(url, timeout=settings.store_timeout, clock=clock)
+    signer = EntrySigner.from_secret(settings.secret_key or settings.admin_key)
+    return RedisCache(url, signer=signer, timeout=settings.store_timeout, clock=clock)
 
 
 def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
-    from .redis.cache import RedisKeys, RedisOrganisation
+    from .redis.keys import RedisKeys
+    from .redis.organisation import RedisOrganisation
 
     keys = RedisKeys(cache, durable.keys)
     return replace(
