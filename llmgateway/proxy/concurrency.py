@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from ..errors import Overloaded
 
@@ -20,6 +21,8 @@ class ConcurrencyLimit:
         self._taken = 0
         self.refused = 0
         """How often there was no place."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after a place was taken or given back, from any thread."""
 
     @property
     def taken(self) -> int:
@@ -32,11 +35,13 @@ class ConcurrencyLimit:
                 self.refused += 1
                 raise Overloaded("The gateway is working at its full capacity. Try again in a moment.", retry_after=1)
             self._taken += 1
+        self.on_change()
         return Place(self)
 
     def _give_back(self) -> None:
         with self._lock:
             self._taken -= 1
+        self.on_change()
 
 
 class Place:

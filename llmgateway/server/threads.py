@@ -24,8 +24,9 @@ class Task(Protocol):
 class ThreadPool:
     """A number of threads, for waitress in place of its own. Thread-safe.
 
-    Its own (3.0.2) wait for a condition, whose lock each of them has to take once more when it was woken, and it
-    gets that lock before the interpreter's: whoever else comes waits for both. Here a task goes from hand to hand.
+    waitress' own threads (3.0.2) wait for a condition. A thread that is woken has to take the condition's lock again,
+    and gets it before the interpreter's lock (GIL); every other thread then waits for both, in a
+    convoy. Here a task is handed to one thread directly.
     """
 
     def __init__(self, number: int) -> None:
