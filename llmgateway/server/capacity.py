@@ -1,15 +1,16 @@
 """Which of the workers have places free, so that a full one leaves new connections to the others.
 
-All workers accept from one socket, and whoever is first has the connection with all its requests. A full worker would
-answer 503 to them while another one has nothing to do. So each worker keeps one byte in memory that all share, which
-says whether it has places. A worker accepts if it has places itself or if nobody has: then somebody has to say so.
+All workers accept from one socket. The worker that accepts a connection gets all requests that come over it. A full
+worker would answer them with 503 while another one has nothing to do. So each worker keeps one byte in memory that all
+of them share, which says whether it has places. A worker accepts connections if it has places, or if no worker has any:
+then the client must be told so.
 
-Who stopped accepting, and when does it begin again?
+A worker that has stopped accepting begins again
 
-* A place becomes free in it: the worker is told at once.
-* Another one becomes full or ends: it need not know at once. The last one to become full goes on accepting, and this
-  one asks again within a second (:data:`~llmgateway.server.loop.SWEEP_SECONDS`). So does it if the last two become full
-  in the same moment, each thinking that the other one accepts; until then the kernel keeps the connections.
+* when one of its own places becomes free: its main thread is woken at once;
+* when no other worker has places any more: within a second (:data:`~llmgateway.server.loop.SWEEP_SECONDS`). Until then
+  the last worker that became full goes on accepting. If two become full in the same moment, or the only one with places
+  dies, connections wait in the kernel for up to that second.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class SharedCapacity:
 class WorkerCapacity:
     """The places of one worker, as the others see them. Thread-safe.
 
-    A connection that was accepted and has not got its place yet counts like a place taken. Else a worker that is woken
-    for six connections would accept all six before the first of their requests has taken one of its four places.
+    A new connection counts as a place taken until its first request has taken a place or has been answered. Otherwise a
+    worker with four places that is woken for six connections would accept all six, before the first of their requests
+    has taken a place.
 
     Args:
         worker: The number of this worker.
@@ -79,7 +81,7 @@ class WorkerCapacity:
         self._update()
 
     def settled(self, connection: object) -> None:
-        """Take note that *connection* needs no place: it is closed, or has its first answer. Harmless if known."""
+        """Take note that *connection* needs no place: it is closed, or has its first answer. May be repeated."""
         if connection in self._new:
             self._new.discard(connection)
             self._update()
@@ -87,7 +89,7 @@ class WorkerCapacity:
     def _update(self) -> None:
         """Tell the others if the worker has become full, or has places again."""
         with self._lock:
-            # Counted here: whoever has changed something comes here afterwards, so the last one tells the truth.
+            # Counted under the lock: each change is followed by a call, so the last call sees all changes.
             full = len(self._new) + self._limit.taken >= self._limit.capacity
             if full == self._full or self._closed:
                 return
@@ -97,7 +99,7 @@ class WorkerCapacity:
             self.on_places()
 
     def should_accept(self) -> bool:
-        """Whether a connection has no better chance with another worker."""
+        """Whether this worker has places, or no other one has."""
         return not (self._full and self._shared.others_have_places(self._worker))
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 Four things are different from waitress 3.0 (``tests/server/test_waitress.py`` names all of it that we touch):
 
 * An answer goes to the socket at once, past waitress' buffer, and its head together with the beginning of its body.
-* Clients that do not get on with sending their request or with reading their answer are cut off.
+* The connection of a client that is too slow in sending its request or in reading its answer is closed.
 * What waitress itself refuses is OpenAI's error object.
 * A worker without places leaves new connections to the others (:mod:`~llmgateway.server.capacity`).
 """
@@ -132,7 +132,7 @@ class Channel(HTTPChannel):
         return super().received(data)
 
     def is_too_slow(self, now: float) -> bool:
-        """Whether the client takes longer than is good for the others.
+        """Whether the client takes so long that it harms the others.
 
         A request that has not come in full holds no thread, but memory and one of the connections. An answer
         that nobody takes holds its thread as soon as its buffer is full.
@@ -140,7 +140,7 @@ class Channel(HTTPChannel):
         patience = self.server.client_timeout
         silent = self.last_activity < now - patience
         if self.total_outbufs_len:
-            # Whoever takes a byte now and then is not silent, but does not get on.
+            # A client that takes a byte now and then is not silent, but its thread gets no further.
             return silent or (self._blocked is not None and self._blocked < now - patience)
         if self.request is not None and not self.requests:
             return silent or self._begun + self._begun_bytes / SLOWEST_SENDER < now - patience
@@ -169,8 +169,8 @@ class Channel(HTTPChannel):
         return sent if sent == len(data) else sent + super().write_soon(data[sent:])
 
     def send(self, data: bytes, do_close: bool = True) -> int:
-        # Of a connection that is closed the descriptor may be another client's. A request's thread is here with the
-        # lock of the buffers, without which nobody closes: what it sees now stays true until all is sent.
+        # The descriptor of a closed connection may belong to another client by now. A request's thread holds the lock
+        # of the buffers here, and nobody closes a connection without it: "connected" stays true until all is sent.
         return super().send(data, do_close=do_close) if self.connected else 0
 
     def _send_at_once(self, data: bytes) -> int:
@@ -181,7 +181,7 @@ class Channel(HTTPChannel):
             try:
                 sent: int = self.send(data, do_close=False)
             except OSError:
-                return 0  # it will be found out again, where it is dealt with
+                return 0  # waitress meets the same error when it sends, and closes the connection
             if sent:
                 self.last_activity = time.time()
             return sent

@@ -59,7 +59,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         settings.processes,
         lambda number: run_worker(settings, listener, capacity=capacity, number=number, parent=supervisor),
         on_end=capacity.forget,
-        # Closed here too when it stops, or clients would go on to connect, to nobody.
+        # Closed in this process too, or clients could still connect when no worker accepts any more.
         on_stop=listener.close,
     ).run()
 

@@ -17,7 +17,7 @@ class Task(Protocol):
     def service(self) -> None: ...
 
     def cancel(self) -> None:
-        """Told instead, where there is no time for it any more."""
+        """Called in place of :meth:`service` when the server stops before the task has begun."""
         ...
 
 
@@ -63,6 +63,6 @@ class ThreadPool:
             try:
                 task.service()
             except BaseException:
-                # A bug, and of the server's: what goes wrong in a request is answered. The thread is needed, also
-                # if what an application raised was meant to end it (SystemExit), as waitress' own are.
+                # This is a bug of the server: errors of a request are answered. The thread goes on in any case, also
+                # after a SystemExit from the application, as waitress' own threads do.
                 log.exception("A task failed.")

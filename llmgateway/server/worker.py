@@ -4,8 +4,8 @@ waitress' main thread accepts connections, reads requests, and writes what their
 have something for it to do it learns from our :class:`~llmgateway.server.loop.Loop`. Each request runs in a thread of
 our :class:`~llmgateway.server.threads.ThreadPool`, which writes its answer itself for as long as the client takes it.
 
-A thread is a request's until its end, so there are fewer places for relaying than threads
-(:data:`~llmgateway.app.RESERVED_THREADS`).
+A request keeps its thread until its end. So fewer requests are relayed at once than there are threads, and health and
+admin requests always find one (:data:`~llmgateway.app.RESERVED_THREADS`).
 
 At SIGTERM or SIGINT a worker stops accepting, closes the connections that are idle, lets running answers end for as
 long as the settings allow, ships the journal, and exits with status 0. At a second signal it does not wait for the
@@ -72,7 +72,7 @@ class Worker:
     Args:
         capacity: What the workers of this socket tell each other; without it, there are no others.
         number: Which of them this one is.
-        parent: The process whose end is this one's end; without it, whoever is the parent now.
+        parent: The worker stops when it is no longer a child of this process; default: its parent now.
     """
 
     def __init__(
