@@ -32,6 +32,7 @@ class SharedCapacity:
     """
 
     def __init__(self, workers: int) -> None:
+        self.workers = workers
         self._states = mmap.mmap(-1, workers)  # anonymous and shared with child processes
 
     def tell(self, worker: int, *, full: bool) -> None:
@@ -88,6 +89,8 @@ class WorkerCapacity:
 
     def _update(self) -> None:
         """Tell the others if the worker has become full, or has places again."""
+        if self._shared.workers == 1:
+            return
         with self._lock:
             # Counted under the lock: each change is followed by a call, so the last call sees all changes.
             full = len(self._new) + self._limit.taken >= self._limit.capacity
