@@ -91,7 +91,7 @@ class Worker:
         self._signals = 0
         self._loop = Loop()
         self._threads = ThreadPool(settings.threads)
-        places = self._services.gateway.slots
+        places = self._services.gateway.concurrency
         self._capacity = WorkerCapacity(capacity or SharedCapacity(1), number, places)
         self._server = Server(app, settings, listener, loop=self._loop, threads=self._threads, capacity=self._capacity)
         places.on_change = self._server.places_changed

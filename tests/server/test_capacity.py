@@ -49,8 +49,9 @@ class OneOfTwo:
             self.loop.run_once(0)
         return len(self.server.connections())
 
-    def fill(self):
-        return [self.limit.take() for _ in range(PLACES)]
+    def fill(self) -> None:
+        for _ in range(PLACES):
+            self.limit.take()
 
     def sweep(self) -> None:
         self.timer.advance(SWEEP_SECONDS)
@@ -135,9 +136,9 @@ def test_who_still_listens_when_another_one_has_places_again_does_not_accept(pai
     """It asks before each connection."""
     one, other = pair
     one.fill()
-    place, _ = other.fill()
+    other.fill()
     one.sweep()
-    place.free()
+    other.limit.free()
 
     connect()
 
@@ -147,11 +148,11 @@ def test_who_still_listens_when_another_one_has_places_again_does_not_accept(pai
 def test_a_place_that_becomes_free_is_told_to_a_loop_that_waits(pair, connect):
     """A connection that nobody has accepted meanwhile is accepted at once."""
     one, _ = pair
-    place, _ = one.fill()
+    one.fill()
     connect()
     assert 0 == one.run()
 
-    threading.Timer(0.05, place.free).start()
+    threading.Timer(0.05, one.limit.free).start()
     one.loop.run_once(30)  # woken by the place
     one.loop.run_once(30)  # and by the connection
 
@@ -199,9 +200,9 @@ def test_a_worker_that_is_gone_has_no_places(pair, connect, shared, how):
     if how == "it dies":
         shared.forget(1)
     else:
-        (place, _) = other.fill()
+        other.fill()
         other.server.capacity.close()
-        place.free()
+        other.limit.free()
 
     one.sweep()
 
