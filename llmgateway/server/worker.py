@@ -55,7 +55,7 @@ def run_worker(
         capacity: See :class:`Worker`, as for *number* and *parent*.
     """
     try:
-        app = create_app(settings)
+        app = create_app(settings, serves_alone=settings.processes == 1)
     except ConfigurationError as error:
         for problem in error.problems:
             log.critical("%s", problem)
