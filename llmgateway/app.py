@@ -32,6 +32,7 @@ from .usage.journal import Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
 from .web import admin, docs, health, openai
 from .web import metrics as metrics_view
+from .web.application import Application
 from .web.context import EXTENSION
 from .web.errors import register_error_handlers
 from .web.guard import AdminGuard
@@ -63,7 +64,7 @@ def create_app(
     settings = settings or Settings.from_env(os.environ)
     settings.make_instance_folder()
     services = _wire(settings, clock, timer, serves_alone=serves_alone)
-    app = Flask("llmgateway", static_folder=None)
+    app = Application("llmgateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = services
