@@ -76,8 +76,6 @@ def foreign_names(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_private_names_are_the_modules_own(path):
     """Ours of other modules are theirs, too."""
-    if path.as_posix() == "llmgateway/stores/redis/wire.py":
-        pytest.xfail("About to be removed with its module.")
     found = foreign_names(ast.parse((ROOT / path).read_text()))
 
     if path.parent.name == "server":
