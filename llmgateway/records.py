@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -156,13 +156,34 @@ class Group:
     prompt: Prompt | None = None
     """Takes the place of the organisation's; ``None`` leaves that in force."""
 
+    def changed(self, changes: Mapping[str, Any], limits: Mapping[str, Any] | None) -> Group:
+        """Return the group with *changes* to its fields, and with *limits* in place of those of the same name."""
+        after = replace(self, **changes)
+        return replace(after, limits=replace(after.limits, **limits)) if limits else after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyQuery:
+    """Which keys to list: those that match every field that is given, oldest identifier first."""
+
+    user: str | None = None
+    group: str | None = None
+    active: bool | None = None
+    after: str = ""
+    """Only keys behind this identifier, which is the last one of the page before."""
+    limit: int | None = None
+    """The most keys; ``None`` for all."""
+
+
+ALL_KEYS = KeyQuery()
+
 
 class Lookup(NamedTuple):
-    """What one round trip to the key store tells a request."""
+    """What one look-up in the key store tells a request."""
 
     record: KeyRecord | None
-    generation: str
-    """Changes whenever something that admins set has changed; compared for equality only."""
+    version: str
+    """Of the organisation: changes with every change of an :class:`Organisation`; compared for equality only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +198,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organisation:
-    """What admins set for everybody, as one snapshot of one generation."""
+    """What admins set for everybody, as one snapshot."""
 
     prompt: Prompt = Prompt()
     credential: bytes | None = field(default=None, repr=False)
@@ -188,7 +209,8 @@ class Organisation:
     """Of everybody together."""
     groups: Mapping[str, Group] = field(default_factory=dict)
     """By name."""
-    generation: str = ""
+    version: str = ""
+    """As in :class:`Lookup`. The stores' own name for it is ``generation``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +305,22 @@ class AuditEntry:
     """``None`` where there is nothing any more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordQuery:
+    """Which usage records to show: those that match every field that is given, newest first."""
+
+    key_id: str | None = None
+    user: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    """Not included."""
+    outcome: Outcome | None = None
+    after: str = ""
+    """Only records behind this identifier, which is the last one of the page before."""
+    limit: int
+    """The most records."""
+
+
 class Batch(NamedTuple):
     """The name of records that are shipped together; what it names never changes."""
 
@@ -294,6 +332,23 @@ class Batch(NamedTuple):
 
 GROUPINGS = ("day", "month", "user", "key", "group", "model")
 """What a usage report can be grouped by; ``key`` is the record's ``key_id``, days and months are UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportQuery:
+    """Which usage to add up: whole UTC days, both included, of one key or one group if these are given."""
+
+    by: Sequence[str] = ()
+    """Any of ``GROUPINGS``."""
+    first_day: date | None = None
+    last_day: date | None = None
+    key_id: str | None = None
+    group: str | None = None
+    promptly: bool = False
+    """Whether to give up after a few seconds, because a request waits for the answer."""
+
+
+ALL_USAGE = ReportQuery()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

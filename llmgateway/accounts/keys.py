@@ -13,7 +13,7 @@ from typing import Any
 from ..clock import Clock
 from ..errors import Conflict, InvalidKey, NotFound
 from ..interfaces import KeyStore
-from ..records import Group, KeyRecord, Lookup, moment, new_id
+from ..records import ALL_KEYS, Group, KeyQuery, KeyRecord, Lookup, moment, new_id
 from .policy import OrganisationPolicy
 from .principal import Principal, PrincipalCache
 
@@ -64,24 +64,24 @@ class Keys:
         return self._checked(sent, self._store.find(sent))
 
     def _checked(self, sent: str, lookup: Lookup) -> Principal:
-        record, generation = lookup
+        record, version = lookup
         if record is None:
             raise InvalidKey("The API key is not known here. Ask the admin of this gateway for one.")
         if not record.active:
             raise InvalidKey("The API key has been revoked. Ask the admin of this gateway.")
         if sent != record.digest:
             self._refuse_replaced(record)
-        self._refuse_out_of_season("The API key", record)
-        principal = self._principals.of(record, self._policy.at(generation))
+        self._refuse_unless_valid_now("The API key", record)
+        principal = self._principals.of(record, self._policy.at(version))
         if principal.group is not None:
-            self._refuse_out_of_season(f"The group {principal.group.name!r} of this API key", principal.group)
+            self._refuse_unless_valid_now(f"The group {principal.group.name!r} of this API key", principal.group)
         return principal
 
     def _refuse_replaced(self, record: KeyRecord) -> None:
         if record.retires_at is None or moment(self._clock()) >= record.retires_at:
             raise InvalidKey("The API key has been replaced by a new one. Use that, or ask the admin of this gateway.")
 
-    def _refuse_out_of_season(self, what: str, dated: KeyRecord | Group) -> None:
+    def _refuse_unless_valid_now(self, what: str, dated: KeyRecord | Group) -> None:
         if dated.starts_at is None and dated.expires_at is None:
             return
         now = moment(self._clock())
@@ -98,6 +98,7 @@ class Keys:
 
         Raises:
             Conflict: the key exists.
+            NoSuchGroup: its group does not.
         """
         record, key = self._made(key, **fields)
         if not self._store.add(record):
@@ -108,7 +109,8 @@ class Keys:
         """Hand out a key for each of *rows*, whose items are as for :meth:`create`, or none at all.
 
         Raises:
-            KeysExist: with the places of the rows whose key exists, or stands in an earlier row.
+            KeysExist: with the places of the rows whose key exists, or is in an earlier row.
+            NoSuchGroup: the group of one of them does not exist.
         """
         made = [self._made(**{"key": None, **row}) for row in rows]
         twice = {sent for sent, times in Counter(record.digest for record, _ in made).items() if times > 1}
@@ -128,10 +130,7 @@ class Keys:
         """
         key = _made_up()
         retires_at = moment(self._clock()) + timedelta(seconds=overlap_seconds) if overlap_seconds else None
-        record = self._store.rotate(key_id, digest(key), retires_at=retires_at)
-        if record is None:
-            raise _unknown()
-        return record, key
+        return _there(self._store.rotate(key_id, digest(key), retires_at=retires_at)), key
 
     def revoke_group(self, group: str) -> list[str]:
         """Block every key of *group*; return the identifiers of those that were not blocked before."""
@@ -144,10 +143,7 @@ class Keys:
 
     def get(self, key_id: str) -> KeyRecord:
         """Raises NotFound if there is no such key."""
-        record = self._store.get(key_id)
-        if record is None:
-            raise _unknown()
-        return record
+        return _there(self._store.get(key_id))
 
     def find(self, key: str) -> KeyRecord:
         """Return the record of *key*, valid or not; raises NotFound."""
@@ -156,21 +152,23 @@ class Keys:
             raise NotFound("There is no such key. GET /admin/keys lists those there are.", param="key")
         return found.record
 
-    def list(self, **filters: Any) -> list[KeyRecord]:
-        """As :meth:`KeyStore.list`."""
-        return self._store.list(**filters)
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        return self._store.list(query)
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord:
-        """Raises NotFound if there is no such key."""
-        record = self._store.update(key_id, changes)
-        if record is None:
-            raise _unknown()
-        return record
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord:
+        """Change the fields that are among *changes*, and those of its limits that are among *limits*.
 
-    def remove(self, key_id: str) -> None:
-        """Raises NotFound if there is no such key."""
-        if not self._store.remove(key_id):
-            raise _unknown()
+        Raises:
+            NotFound: there is no such key.
+            NoSuchGroup: there is no such group as the key should come into.
+        """
+        return _there(self._store.update(key_id, changes, limits=limits))
+
+    def remove(self, key_id: str) -> KeyRecord:
+        """Forget a key, and return what it was. Raises NotFound if there is no such key."""
+        return _there(self._store.remove(key_id))
 
 
 def digest(key: str) -> str:
@@ -195,6 +193,8 @@ def _shown(time: datetime) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _unknown() -> NotFound:
-    # What was sent is not repeated: people paste the key itself where its id belongs.
-    return NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")
+def _there(record: KeyRecord | None) -> KeyRecord:
+    if record is None:
+        # What was sent is not repeated: people paste the key itself where its id belongs.
+        raise NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")
+    return record

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..clock import Clock
-from ..interfaces import OrganisationStore
 from ..records import KeyRecord, Prompt, moment
 from .groups import Groups
 from .keys import Keys
+from .policy import OrganisationPolicy
 from .principal import Principal
 
 
@@ -29,8 +29,8 @@ class Scope:
 class Prompts:
     """Every prompt there is and ever was. Thread-safe."""
 
-    def __init__(self, store: OrganisationStore, groups: Groups, keys: Keys, *, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, policy: OrganisationPolicy, groups: Groups, keys: Keys, *, clock: Clock) -> None:
+        self._policy = policy
         self._groups = groups
         self._keys = keys
         self._clock = clock
@@ -45,7 +45,7 @@ class Prompts:
             return self._keys.get(scope.key_id).prompt
         if scope.group is not None:
             return self._groups.get(scope.group).prompt
-        return self._store.load().prompt
+        return self._policy.stored().prompt
 
     def in_force(self, scope: Scope) -> Prompt:
         """What goes in front of the conversations of *scope*, whoever it was set for. Raises NotFound."""
@@ -58,31 +58,36 @@ class Prompts:
         else:
             group = None if scope.group is None else self._groups.get(scope.group).name
             key = KeyRecord(id="", digest="", user="", name="", group=group, created_at=moment(self._clock()))
-        return Principal(key, self._store.load())
+        return Principal(key, self._policy.stored())
 
     def set(self, scope: Scope, text: str) -> Prompt:
-        """Put *text* in force from the next request on; an empty one means that there is none. Raises NotFound."""
+        """Put *text* in force from the next request on; an empty one means that there is none.
+
+        Raises:
+            NotFound: no such group or key. It may be removed at the same moment, and stays removed: then the text
+                is a version that was never in force.
+        """
         now = moment(self._clock())
         if scope == Scope():
-            return self._store.set_prompt(text, now)
+            return self._policy.set_prompt(text, now)
         self.own(scope)
-        prompt = self._store.add_prompt(text, now, scope=str(scope))
+        prompt = self._policy.add_prompt(text, now, scope=str(scope))
         self._put(scope, prompt)
         return prompt
 
     def clear(self, scope: Scope) -> None:
         """Put in force what would be if nothing had been set for *scope*. Raises NotFound."""
         if scope == Scope():
-            self._store.set_prompt("", moment(self._clock()))
+            self._policy.set_prompt("", moment(self._clock()))
         else:
             self._put(scope, None)
 
     def versions(self, scope: Scope) -> list[Prompt]:
         """Every version that was ever set for *scope*, newest first."""
-        return self._store.prompt_versions(scope=str(scope))
+        return self._policy.prompt_versions(scope=str(scope))
 
     def _put(self, scope: Scope, prompt: Prompt | None) -> None:
         if scope.key_id is not None:
             self._keys.update(scope.key_id, {"prompt": prompt})
         elif scope.group is not None:
-            self._groups.set_prompt(scope.group, prompt)
+            self._groups.update(scope.group, {"prompt": prompt})

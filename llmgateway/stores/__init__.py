@@ -40,8 +40,8 @@ class Stores:
     counters: CounterStore
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
-    state: Callable[[], object] | None = None
-    """As :class:`CachedKeys` takes it, where a store can tell without being asked."""
+    keys_version: Callable[[], object] | None = None
+    """As :class:`CachedKeys` takes it, where asking for it costs less than a look-up."""
 
 
 def open_stores(settings: Settings, *, clock: Clock) -> Stores:
@@ -63,23 +63,24 @@ def open_stores(settings: Settings, *, clock: Clock) -> Stores:
         stores = _with_redis_in_front(stores, cache)
         return replace(stores, keys=CachedKeys(stores.keys, circuit=None))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, state=stores.state))
+    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, version=stores.keys_version))
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
     from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
+    keys = SQLiteKeys(database)
     usage_log = SQLiteUsageLog(database)
     return Stores(
-        keys=SQLiteKeys(database),
+        keys=keys,
         organisation=SQLiteOrganisation(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         audit_log=SQLiteAuditLog(database),
         counters=counters,
         backends=(database,),
-        state=None if database.stamp is None else database.stamp.read,
+        keys_version=keys.version,
     )
 
 
@@ -95,7 +96,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -
     usage_log = MongoUsageLog(database, clock=clock)
     return Stores(
         keys=MongoKeys(database, clock=clock),
-        organisation=MongoOrganisation(database),
+        organisation=MongoOrganisation(database, clock=clock),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         audit_log=MongoAuditLog(database),
@@ -141,7 +142,6 @@ def _counters(cache: RedisCache | None, settings: Settings, clock: Clock) -> Cou
         migrations=COUNTERS,
         durable=False,
         is_held=True,
-        stamped=False,
     )
     # Several would notice each other, but only when the first of them has waited.
     held_seconds = HELD_SECONDS if settings.processes == 1 else 0

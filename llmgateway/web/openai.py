@@ -10,7 +10,7 @@ from flask import Response, request
 
 from ..errors import ModelNotFound
 from ..ratelimit.limiter import Allowance
-from ..records import UNLIMITED, KeyRecord, Limits, UsageRow, moment
+from ..records import UNLIMITED, KeyRecord, Limits, ReportQuery, UsageRow, moment
 from . import completions, examples
 from .blueprint import Blueprint
 from .context import bearer_key, services
@@ -120,5 +120,5 @@ def _usage_so_far(key: KeyRecord) -> dict[str, UsageRow]:
 
 
 def _sum(key: KeyRecord, first_day: date | None) -> UsageRow:
-    (row,) = services().usage_log.report(first_day=first_day, key_id=key.id)
+    (row,) = services().usage_log.report(ReportQuery(first_day=first_day, key_id=key.id))
     return row

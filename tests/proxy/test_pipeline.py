@@ -92,6 +92,7 @@ class House:
         self.key_id, self.key = self._hand_out()
 
     def _hand_out(self) -> tuple[str, str]:
+        self.organisation.set_group(Group(name="physics", created_at=moment(clock())))
         record, key = self.keys.create(user="ada", name="laptop", group="physics")
         return record.id, key
 

@@ -471,7 +471,7 @@ class TestExit:
         program = f"""
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
 from tests.stores.counter_contract import reserve, window
-database = SQLiteDatabase({str(path)!r}, migrations=COUNTERS, durable=False, is_held=True, stamped=False)
+database = SQLiteDatabase({str(path)!r}, migrations=COUNTERS, durable=False, is_held=True)
 counters = SQLiteCounters(database, clock=lambda: {clock()}, held_seconds={NEVER})
 assert reserve(counters, window(5)).admitted
 raise SystemExit(3)

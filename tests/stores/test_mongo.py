@@ -71,6 +71,10 @@ class TestMongoKeys(KeyStoreContract):
     def elsewhere(self, other_database):
         return MongoKeys(other_database)
 
+    @pytest.fixture
+    def organisation(self, database):
+        return MongoOrganisation(database)
+
     def test_looks_up_by_the_index(self, keys, collections):
         """A look-up reads one document, however many there are."""
         for number in range(20):

@@ -1,7 +1,6 @@
 """The way to MongoDB, and its indexes. A standalone server will do: no transactions are used.
 
-The modules beside this one say what is in the collections: ``mongo_keys.py`` and
-``mongo_import.py``, ``mongo_organisation.py``, ``mongo_usage.py``, ``mongo_audit.py``.
+The modules beside this one say what is in the collections.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ _INDEXES = {
         # Over the elements: no digest of one document, retiring or not, is in another.
         IndexModel("digests", unique=True, sparse=True),
         IndexModel("importing", sparse=True),
+        IndexModel("joining.group", sparse=True),
         IndexModel([("user", 1), ("_id", 1)]),
         IndexModel([("group", 1), ("_id", 1)]),
     ],
@@ -92,6 +92,7 @@ class MongoDatabase:
     ) -> None:
         self._server = server
         self._database = database
+        self.timeout = timeout
         self._timeout_ms = int(timeout * 1000)
         self.report_timeout = report_timeout
         self._clients: dict[int, MongoClient[Document]] = {}

@@ -5,12 +5,15 @@ collection ``imports`` has one document for each import that is not over, and sa
 of what is marked: once its ``outcome`` is set, which happens in one step and only once, anybody
 may take the marks off, or remove what has them. So an import is whole wherever it ends, and
 what a process has left when it died is put in order by the next import.
+
+A key that comes into a group is imported too, also a single one: it is written down, with the mark, before its
+group is looked at, and in force after that (see ``organisation.py``).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +23,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from llmgateway.errors import StoreUnavailable
+from llmgateway.errors import NoSuchGroup, StoreUnavailable
 
 from .database import Document
 
@@ -33,30 +36,41 @@ _DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-co
 _NAMES_AT_ONCE = 500
 
 
-def import_keys(database: Database[Document], documents: Sequence[Document], *, now: datetime, timeout: float) -> bool:
+def import_keys(
+    database: Database[Document],
+    documents: Sequence[Document],
+    *,
+    check_groups: Callable[[], None],
+    now: datetime,
+    timeout: float,
+) -> bool:
     """Insert all of *documents*, or none; False if one of them exists.
 
     Args:
+        check_groups: As :meth:`MongoOrganisation.check_groups`, for the groups of *documents*.
         timeout: Seconds for all of it; and again, if it fails, for putting things in order.
 
     Raises:
-        StoreUnavailable: it took so long that others have put an end to it.
+        NoSuchGroup: as *check_groups* does.
+        StoreUnavailable: it took so long that others have ended it.
     """
     mine = secrets.token_hex(8)
     with pymongo.timeout(timeout):
-        _tidy_up(database, now)
+        end_abandoned_imports(database, now)
         database["imports"].insert_one({"_id": mine, "begun_at": now, "outcome": None})
     outcome = None
     try:
         with pymongo.timeout(timeout):
             inserted = _insert(database["keys"], documents, mine)
+            if inserted:
+                check_groups()
             outcome = _decide(database, mine, _KEPT if inserted else _DROPPED)
-            _settle(database, mine, outcome)
-    except PyMongoError:
+            _carry_out(database, mine, outcome)
+    except (PyMongoError, StoreUnavailable, NoSuchGroup):
         with pymongo.timeout(timeout):
             # It may have been decided, and only the answer was lost.
             outcome = outcome or _decide(database, mine, _DROPPED)
-            _settle(database, mine, outcome)
+            _carry_out(database, mine, outcome)
         if outcome == _DROPPED:
             raise
         inserted = True
@@ -107,7 +121,7 @@ def _decide(database: Database[Document], name: str, outcome: str) -> str:
     return str(decided["outcome"])
 
 
-def _settle(database: Database[Document], name: str, outcome: str) -> None:
+def _carry_out(database: Database[Document], name: str, outcome: str) -> None:
     if outcome == _KEPT:
         database["keys"].update_many({"importing": name}, {"$unset": {"importing": ""}})
     else:
@@ -115,11 +129,11 @@ def _settle(database: Database[Document], name: str, outcome: str) -> None:
     database["imports"].delete_one({"_id": name})
 
 
-def _tidy_up(database: Database[Document], now: datetime) -> None:
+def end_abandoned_imports(database: Database[Document], now: datetime) -> None:
     """End what dead processes have left: at once if it is decided, after an hour if it is not."""
     for document in database["imports"].find():
         outcome = document["outcome"]
         if outcome is None and document["begun_at"] < now - _ABANDONED_AFTER:
             outcome = _decide(database, document["_id"], _DROPPED)
         if outcome is not None:
-            _settle(database, document["_id"], outcome)
+            _carry_out(database, document["_id"], outcome)

@@ -42,7 +42,18 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource, moment
+from llmgateway.records import (
+    ALL_USAGE,
+    Batch,
+    Outcome,
+    Rebuilding,
+    RecordQuery,
+    ReportQuery,
+    UsageRecord,
+    UsageRow,
+    UsageSource,
+    moment,
+)
 
 from ..sums import SUMS, Cell, daily_sums
 from .database import Document, MongoDatabase
@@ -102,41 +113,23 @@ class MongoUsageLog:
             _add(database, counted, batch)
             _acknowledge(database, batch, fence=source.get("fence"))
 
-    def report(
-        self,
-        *,
-        by: Sequence[str] = (),
-        first_day: date | None = None,
-        last_day: date | None = None,
-        key_id: str | None = None,
-        group: str | None = None,
-        promptly: bool = False,
-    ) -> list[UsageRow]:
+    def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
+        by = query.by
         pipeline: list[Document] = [
-            {"$match": _wanted(first_day, last_day, {"key_id": key_id, "group": group})},
+            {"$match": _wanted(query)},
             {"$group": {"_id": {name: _GROUPINGS[name] for name in by} or None, **_SUMMED}},
         ]
         if by:
             pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
-        seconds = _PROMPT_SECONDS if promptly else self._database.report_timeout
+        seconds = _PROMPT_SECONDS if query.promptly else self._database.report_timeout
         with self._database.collection("usage_daily") as daily, pymongo.timeout(seconds):
             rows = [_row(document) for document in daily.aggregate(pipeline, allowDiskUse=True)]
         return rows if rows or by else [UsageRow(by={})]
 
-    def records(
-        self,
-        *,
-        key_id: str | None = None,
-        user: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        outcome: Outcome | None = None,
-        after: str = "",
-        limit: int,
-    ) -> list[UsageRecord]:
-        filters = {"key_id": key_id, "user": user, "outcome": outcome}
-        wanted: Document = {name: value for name, value in filters.items() if value is not None}
-        period = {bound: time for bound, time in {"$gte": since, "$lt": until}.items() if time is not None}
+    def records(self, query: RecordQuery) -> list[UsageRecord]:
+        after = query.after
+        wanted = _given({"key_id": query.key_id, "user": query.user, "outcome": query.outcome})
+        period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
             if after:
                 last = logs.find_one({"_id": after}, {"timestamp": 1})
@@ -146,7 +139,7 @@ class MongoUsageLog:
                 wanted["$or"] = [{"timestamp": {"$lt": last["timestamp"]}}, {"_id": {"$lt": after}}]
             if period:
                 wanted["timestamp"] = period
-            found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=limit)
+            found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
 
     def purge(self, first_day: date, *, limit: int) -> int:
@@ -387,14 +380,17 @@ def _document(cell: Cell) -> Document:
     return cell._asdict() | {"day": cell.day.isoformat()}
 
 
-def _wanted(first_day: date | None, last_day: date | None, of: Mapping[str, str | None]) -> Document:
+def _wanted(query: ReportQuery) -> Document:
     # A sum of nothing is of a batch that is under way.
-    wanted: Document = {"requests": {"$gt": 0}}
-    wanted.update({name: value for name, value in of.items() if value is not None})
-    period = {bound: day.isoformat() for bound, day in {"$gte": first_day, "$lte": last_day}.items() if day is not None}
+    wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if period:
-        wanted["day"] = period
+        wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}
     return wanted
+
+
+def _given(values: Document) -> Document:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _midnight(day: date) -> datetime:

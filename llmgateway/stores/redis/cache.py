@@ -36,7 +36,7 @@ import redis
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore, OrganisationStore
-from llmgateway.records import Group, KeyRecord, Limits, Lookup, Organisation, Prices, Prompt
+from llmgateway.records import ALL_KEYS, Group, KeyQuery, KeyRecord, Limits, Lookup, Organisation, Prices, Prompt
 
 from ..circuit import Circuit
 from .connection import RedisConnection
@@ -204,8 +204,8 @@ class RedisKeys:
         try:
             look = self._cache.look(digest)
         except StoreUnavailable:
-            record, generation = self._cache.durable.call(lambda: self._durable.find(digest))
-            return Lookup(record, _durable_generation(generation))
+            record, version = self._cache.durable.call(lambda: self._durable.find(digest))
+            return Lookup(record, _durable_generation(version))
         cached = _decode(look.entry)
         if cached is not None and self._is_fresh(cached.fresh_until):
             return Lookup(cached.record, look.generation)
@@ -237,19 +237,13 @@ class RedisKeys:
     def get(self, key_id: str) -> KeyRecord | None:
         return self._durable.get(key_id)
 
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
-        return self._durable.list(user=user, group=group, active=active, after=after, limit=limit)
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        return self._durable.list(query)
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
-        record = self._durable.update(key_id, changes)
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord | None:
+        record = self._durable.update(key_id, changes, limits=limits)
         if record is not None:
             self._cache.wipe_keys(record.digests)
         return record
@@ -267,7 +261,7 @@ class RedisKeys:
         return rotated
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
-        digests = {digest for record in self._durable.list(group=group) for digest in record.digests}
+        digests = {digest for record in self._durable.list(KeyQuery(group=group)) for digest in record.digests}
         try:
             revoked = self._durable.revoke_group(group)
             digests.update(digest for record in revoked for digest in record.digests)
@@ -276,7 +270,7 @@ class RedisKeys:
             self._cache.wipe_keys(digests)
         return revoked
 
-    def remove(self, key_id: str) -> bool:
+    def remove(self, key_id: str) -> KeyRecord | None:
         record = self._durable.get(key_id)
         try:
             return self._durable.remove(key_id)
@@ -304,8 +298,8 @@ class RedisOrganisation:
             generation = self._cache.generation()
         except StoreUnavailable:
             organisation = self._cache.durable.call(self._durable.load)
-            return replace(organisation, generation=_durable_generation(organisation.generation))
-        return replace(self._load(), generation=generation)
+            return replace(organisation, version=_durable_generation(organisation.version))
+        return replace(self._load(), version=generation)
 
     def _load(self) -> Organisation:
         """The durable store's, or while that is away what it was when anybody last loaded it."""
@@ -338,13 +332,27 @@ class RedisOrganisation:
         finally:
             self._cache.wipe_generation()
 
-    def set_group(self, group: Group) -> None:
+    def update_limits(self, parts: Mapping[str, object]) -> Limits:
         try:
-            self._durable.set_group(group)
+            return self._durable.update_limits(parts)
         finally:
             self._cache.wipe_generation()
 
-    def remove_group(self, name: str) -> bool:
+    def set_group(self, group: Group) -> Group:
+        try:
+            return self._durable.set_group(group)
+        finally:
+            self._cache.wipe_generation()
+
+    def update_group(
+        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> Group | None:
+        try:
+            return self._durable.update_group(name, changes, limits=limits)
+        finally:
+            self._cache.wipe_generation()
+
+    def remove_group(self, name: str) -> Group | None:
         try:
             return self._durable.remove_group(name)
         finally:

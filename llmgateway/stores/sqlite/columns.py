@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
+from typing import Any
 
 from llmgateway.records import UNLIMITED, Limits, Prompt
 from llmgateway.stores.epoch import from_ms, to_ms
@@ -36,6 +38,11 @@ def models_of(column: str | None) -> tuple[str, ...] | None:
 @functools.lru_cache(maxsize=1024)
 def limits_of(column: str | None) -> Limits:
     return UNLIMITED if column is None else Limits.from_json(json.loads(column))
+
+
+def merged_limits(column: str | None, parts: Mapping[str, Any]) -> Limits:
+    """The limits in *column*, with *parts* of them replaced."""
+    return replace(limits_of(column), **parts)
 
 
 def prompt_of(column: str | None) -> Prompt | None:

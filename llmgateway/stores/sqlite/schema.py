@@ -150,4 +150,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX audit_target ON audit (target, id)",
     ),
+    # What a process remembers of keys is right until this changes. Triggers, so that no statement can forget it,
+    # not even one that an admin types into sqlite3.
+    (
+        "ALTER TABLE organisation ADD COLUMN keys_version TEXT NOT NULL DEFAULT ''",
+        """CREATE TRIGGER keys_added AFTER INSERT ON keys BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+        """CREATE TRIGGER keys_changed AFTER UPDATE ON keys BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+        """CREATE TRIGGER keys_removed AFTER DELETE ON keys BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+    ),
 )

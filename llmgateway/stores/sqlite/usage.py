@@ -10,7 +10,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any
 
-from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource
+from llmgateway.records import (
+    ALL_USAGE,
+    Batch,
+    Outcome,
+    Rebuilding,
+    RecordQuery,
+    ReportQuery,
+    UsageRecord,
+    UsageRow,
+    UsageSource,
+)
 from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, daily_sums
 
@@ -53,7 +63,7 @@ class SQLiteUsageLog:
         self._series: dict[tuple[str, str, str | None, str], int] = {}  # numbers that are committed; they never change
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
-        with self._database.transaction(stamped=False) as connection:
+        with self._database.transaction() as connection:
             # Not only faster: records that were purged since would be taken for new ones.
             if _is_known(connection, batch):
                 return
@@ -66,21 +76,14 @@ class SQLiteUsageLog:
             self._series.clear()
         self._series.update(series)
 
-    def report(
-        self,
-        *,
-        by: Sequence[str] = (),
-        first_day: date | None = None,
-        last_day: date | None = None,
-        key_id: str | None = None,
-        group: str | None = None,
-        promptly: bool = False,  # noqa: ARG002 - a file of this host is prompt, or busy for its time-out
-    ) -> list[UsageRow]:
+    def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
+        # query.promptly needs nothing: a file of this host answers soon, or fails after its time-out.
+        by = query.by
         filters = {
-            "day >= ?": None if first_day is None else _number(first_day),
-            "day <= ?": None if last_day is None else _number(last_day),
-            "series IN (SELECT id FROM usage_series WHERE key_id = ?)": key_id,
-            'series IN (SELECT id FROM usage_series WHERE "group" = ?)': group,
+            "day >= ?": None if query.first_day is None else _number(query.first_day),
+            "day <= ?": None if query.last_day is None else _number(query.last_day),
+            "series IN (SELECT id FROM usage_series WHERE key_id = ?)": query.key_id,
+            'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(_report(by, list(wanted)), list(wanted.values()))
@@ -92,41 +95,31 @@ class SQLiteUsageLog:
             for row in rows
         ]
 
-    def records(
-        self,
-        *,
-        key_id: str | None = None,
-        user: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        outcome: Outcome | None = None,
-        after: str = "",
-        limit: int,
-    ) -> list[UsageRecord]:
+    def records(self, query: RecordQuery) -> list[UsageRecord]:
         filters: dict[str, object] = {
-            "key_id = ?": key_id,
-            "user = ?": user,
-            "timestamp >= ?": None if since is None else to_ms(since),
-            "timestamp < ?": None if until is None else to_ms(until),
-            "outcome = ?": outcome,
+            "key_id = ?": query.key_id,
+            "user = ?": query.user,
+            "timestamp >= ?": None if query.since is None else to_ms(query.since),
+            "timestamp < ?": None if query.until is None else to_ms(query.until),
+            "outcome = ?": query.outcome,
         }
-        if after:
-            found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (after,))
+        if query.after:
+            found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (query.after,))
             if not found:
                 return []
             filters["timestamp <= ?"] = found[0][0]
-            filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = after
+            filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = query.after
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM logs"  # noqa: S608
             + (f" WHERE {' AND '.join(wanted)}" if wanted else "")
             + " ORDER BY timestamp DESC, id DESC LIMIT ?",
-            [*wanted.values(), limit],
+            [*wanted.values(), query.limit],
         )
         return [_record(row) for row in rows]
 
     def purge(self, first_day: date, *, limit: int) -> int:
-        with self._database.transaction(stamped=False) as connection:
+        with self._database.transaction() as connection:
             purged = connection.execute(
                 "DELETE FROM logs WHERE rowid IN (SELECT rowid FROM logs WHERE timestamp < ? LIMIT ?)",
                 (_midnight(first_day), limit),
@@ -142,7 +135,7 @@ class SQLiteUsageLog:
         kept = _date(kept_before) if kept_before else None
         yield Rebuilding(done=0, days=len(days), kept_before=kept)
         for done, day in enumerate(days, 1):
-            with self._database.transaction(stamped=False) as connection:
+            with self._database.transaction() as connection:
                 _rebuild(connection, day)
             yield Rebuilding(done=done, days=len(days), kept_before=kept)
 

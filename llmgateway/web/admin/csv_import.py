@@ -18,7 +18,7 @@ from ..errors import invalid_fields
 from ..schemas.keys import SHORTEST_OWN_KEY, NewKeySchema
 from ..tables import FORMULA_STARTS
 from .audit_helpers import NO_SUCH_GROUP
-from .validity import season_problems
+from .validity import validity_problems
 
 MOST_LINES = 10_000
 """With keys on them. They go into the store in one piece, which nobody else should have to wait for."""
@@ -43,7 +43,7 @@ class Line:
     fields: dict[str, Any]
 
 
-def read_roster(body: bytes) -> list[Line]:
+def read_lines(body: bytes) -> list[Line]:
     """Read all of the file, or say all that is wrong with it.
 
     Raises:
@@ -173,7 +173,7 @@ class _Reader:
             raise ma.ValidationError(_by_column(error.messages_dict)) from None
         if fields.get("models") == ():
             raise ma.ValidationError({"models": ["Names no model. Leave it empty for every one."]})
-        problems: dict[str, Any] = dict(season_problems(fields, now=self._now, instead="Leave it empty for never."))
+        problems: dict[str, Any] = dict(validity_problems(fields, now=self._now, instead="Leave it empty for never."))
         if fields.get("group") is not None and fields["group"] not in self._groups:
             problems["group"] = [NO_SUCH_GROUP]
         if fields.get("key", "").startswith(FORMULA_STARTS):

@@ -13,7 +13,7 @@ from ..errors import invalid_fields
 Problems = dict[str, list[str]]
 
 
-def refuse_bad_season(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, instead: str) -> None:
+def check_validity(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, instead: str) -> None:
     """Check the dates among *sent*, which change those of *before*.
 
     Args:
@@ -22,12 +22,12 @@ def refuse_bad_season(sent: Mapping[str, Any], *, before: KeyRecord | Group | No
     Raises:
         InvalidFields: by field.
     """
-    problems = season_problems(sent, before=before, now=moment(services().clock()), instead=instead)
+    problems = validity_problems(sent, before=before, now=moment(services().clock()), instead=instead)
     if problems:
         raise invalid_fields(problems)
 
 
-def season_problems(
+def validity_problems(
     sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, now: datetime, instead: str
 ) -> Problems:
     """What is wrong with the dates among *sent*, by field; nothing if nothing is."""
