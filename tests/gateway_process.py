@@ -55,10 +55,12 @@ class GatewayProcess:
     Args:
         environ: The whole environment but ``PATH`` and ``PYTHONPATH``; nothing else is inherited.
         folder: Where its output is written, and its instance folder is unless *environ* names one.
+        python: The interpreter of another environment, for another build of the gateway.
     """
 
-    def __init__(self, environ: Mapping[str, str], *, folder: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], *, folder: Path, python: str = sys.executable) -> None:
         self.folder = folder
+        self._python = python
         self.environ = {
             **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             "ADMIN_KEY": ADMIN_KEY,
@@ -116,7 +118,7 @@ class GatewayProcess:
     def launch(self) -> None:
         """Start it, and do not wait."""
         assert not self.running
-        command = [sys.executable, "-m", "llmgateway", "serve", "--port", str(self.port)]
+        command = [self._python, "-m", "llmgateway", "serve", "--port", str(self.port)]
         with open(self._output_file, "ab") as output:
             self._process = subprocess.Popen(
                 command,
