@@ -20,13 +20,13 @@ from .principal import Principal, PrincipalCache
 PREFIX = "llmgw-"
 """What every made-up key begins with, so that secret scanners can find one that got out."""
 
-# RFC 6750 section 2.1 (b64token), with the underscore and the rest that admins like to use in keys of
-# their own; no white space and nothing that a header cannot carry.
+# More than RFC 6750 section 2.1 allows (b64token): admins use other characters in keys of their own. No white space,
+# and nothing that a header cannot carry.
 _KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
 
 
 class KeysExist(Conflict):
-    """Some of many keys that were to be handed out exist already."""
+    """Some of the keys that should be handed out together exist already."""
 
     def __init__(self, places: Sequence[int]) -> None:
         super().__init__("Some of these keys exist already. Send others, or none to have them made up.", param="key")
@@ -35,7 +35,7 @@ class KeysExist(Conflict):
 
 
 class Keys:
-    """The keys of the organisation's people. Thread-safe."""
+    """The keys of everybody in the organisation. Thread-safe."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class Keys:
         self._principals = PrincipalCache()
 
     def authenticate(self, key: str | None) -> Principal:
-        """Return whose *key* it is, with what admins have set as of now.
+        """Return the principal that *key* belongs to, with everything that admins have set now.
 
         Raises:
             InvalidKey: with the reason; the key is not in it.
-            StoreUnavailable: nothing can be said about the key now.
+            StoreUnavailable: no store answers, and this process has never seen the key.
         """
         if not key:
             raise InvalidKey("No API key was sent. Send yours as 'Authorization: Bearer KEY'.")
@@ -98,7 +98,7 @@ class Keys:
 
         Raises:
             Conflict: the key exists.
-            NoSuchGroup: its group does not.
+            NoSuchGroup: its group does not exist.
         """
         record, key = self._made(key, **fields)
         if not self._store.add(record):
@@ -123,7 +123,7 @@ class Keys:
         """Replace a key by a new one, and return its record and the new key.
 
         Args:
-            overlap_seconds: How long the old one opens the same.
+            overlap_seconds: How long the old key stays valid.
 
         Raises:
             NotFound: there is no such key.
@@ -162,7 +162,7 @@ class Keys:
 
         Raises:
             NotFound: there is no such key.
-            NoSuchGroup: there is no such group as the key should come into.
+            NoSuchGroup: the new group does not exist.
         """
         return _there(self._store.update(key_id, changes, limits=limits))
 
@@ -174,8 +174,8 @@ class Keys:
 def digest(key: str) -> str:
     """SHA-256 of *key* in hex.
 
-    No salt and no stretching: a made-up key has 256 random bits, which nobody guesses, and every
-    request hashes once.
+    Without salt or stretching: a made-up key has 256 random bits, which nobody can guess, and every
+    request computes this once.
     """
     return hashlib.sha256(key.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What admins set for everybody: read by every request, held in memory, never out of date."""
+"""What admins set for everybody. Every request reads it, from memory, and it is never out of date."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ RETRY_SECONDS = 1.0
 class OrganisationPolicy:
     """What admins have set for everybody, as of the version that a request has seen.
 
-    Every request learns the organisation's present version with its key's look-up; only when that differs
-    from the one in memory is the store asked, so no process is ever a request behind and no
-    request pays for looking. Thread-safe.
+    The look-up of its key tells every request the organisation's present version. The store is asked only when that
+    differs from the version in memory: no request sees old settings, and hardly any waits for the store.
+    Thread-safe.
 
-    Everything that this process changes goes through here, too: a change is known here as soon as the store
-    has accepted it, even if the store is away in the next moment.
+    All changes that this process makes go through this class, too: it knows a change as soon as the store
+    has accepted it, even if the store is away a moment later.
 
     Args:
         fallback: Azure's key from the environment, for as long as no admin has stored one.
@@ -52,8 +52,7 @@ class OrganisationPolicy:
     def at(self, version: str) -> Organisation:
         """Return what is set as of *version* or later.
 
-        While the store is away the copy in memory serves: an admin cannot have changed what
-        could not be stored.
+        While the store is away, the copy in memory is returned: nobody can change the settings then.
 
         Raises:
             StoreUnavailable: nothing was ever loaded and the store does not answer.
@@ -145,7 +144,7 @@ class OrganisationPolicy:
         return removed
 
     def priced(self, record: UsageRecord) -> UsageRecord:
-        """Complete *record* with what it costs, at the prices that this process knows."""
+        """Return *record* with its cost, at the prices that this process knows."""
         usage = Usage(
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,

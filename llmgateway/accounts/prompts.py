@@ -1,4 +1,4 @@
-"""System prompts: the organisation's, and those of groups and keys that take its place."""
+"""System prompts: the organisation's, and those of groups and keys, which replace it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Prompts:
         self._clock = clock
 
     def own(self, scope: Scope) -> Prompt | None:
-        """The prompt that was set for *scope* itself; None where another one's is in force.
+        """Return the prompt that was set for *scope* itself; None if it has none of its own.
 
         Raises:
             NotFound: no such group or key.
@@ -48,11 +48,11 @@ class Prompts:
         return self._policy.stored().prompt
 
     def in_force(self, scope: Scope) -> Prompt:
-        """What goes in front of the conversations of *scope*, whoever it was set for. Raises NotFound."""
+        """Return the prompt that is put in front of the conversations of *scope*. Raises NotFound."""
         return self.principal(scope).prompt
 
     def principal(self, scope: Scope) -> Principal:
-        """The holder of the key, or somebody of the group, or anybody, with nothing of their own. Raises NotFound."""
+        """Return the key's holder, or anybody in the group, or anybody at all. Raises NotFound."""
         if scope.key_id is not None:
             key = self._keys.get(scope.key_id)
         else:
@@ -64,8 +64,8 @@ class Prompts:
         """Put *text* in force from the next request on; an empty one means that there is none.
 
         Raises:
-            NotFound: no such group or key. It may be removed at the same moment, and stays removed: then the text
-                is a version that was never in force.
+            NotFound: no such group or key. If it is removed at the same moment it stays removed, and the text is
+                a version that was never in force.
         """
         now = moment(self._clock())
         if scope == Scope():
@@ -76,7 +76,7 @@ class Prompts:
         return prompt
 
     def clear(self, scope: Scope) -> None:
-        """Put in force what would be if nothing had been set for *scope*. Raises NotFound."""
+        """Take away the prompt that was set for *scope*: the next wider one is in force then. Raises NotFound."""
         if scope == Scope():
             self._policy.set_prompt("", moment(self._clock()))
         else:

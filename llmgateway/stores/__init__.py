@@ -1,4 +1,4 @@
-"""Where keys, settings and usage live: embedded SQLite, or MongoDB; Redis in front of either."""
+"""Where keys, settings and usage are stored: embedded SQLite, or MongoDB; Redis in front of either."""
 
 from __future__ import annotations
 

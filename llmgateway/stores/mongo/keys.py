@@ -1,9 +1,9 @@
 """The keys that were handed out, in MongoDB's collection ``keys``; ``_id`` is the key's identifier.
 
 ``digests`` has the digest and the retiring one, for an index that lets no two documents share any.
-A key that changes its group says so in ``joining`` first; see ``organisation.py`` for how that and the removal
-of the group never miss each other. It comes into the group only with that mark, so somebody who takes it for a
-dead process' can take it off.
+A key that changes its group is first marked with ``joining``; ``organisation.py`` explains how this and the removal
+of the group always notice each other. The group is set only if the mark is still there. So another process may
+take the mark of a dead process off.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _CHANGEABLE = frozenset(_FIELDS) - {"digest", "retiring_digest"}
 class MongoKeys:
     """A :class:`~llmgateway.interfaces.KeyStore` in MongoDB.
 
-    :meth:`find` is two round trips, the price of a server without transactions or joins, and three
-    for a key that is retiring or unknown; put Redis in front.
+    :meth:`find` takes two round trips, and three for a key that is retiring or unknown: that is the price of a server
+    without transactions or joins. Redis in front makes it one.
 
     Args:
-        clock: Seconds since the epoch; decides when what a dead process has left is put in order.
+        clock: Seconds since the epoch; decides when what a dead process has left is cleaned up.
     """
 
     def __init__(self, database: MongoDatabase, *, clock: Clock = time.time) -> None:
@@ -50,8 +50,8 @@ class MongoKeys:
 
     def find(self, digest: str) -> Lookup:
         with self._database.collections(promptly=True) as database:
-            # First those that are not retiring: nearly all, and an older program's, which have no "digests".
-            # A key that changes from one to the other in between is found by either.
+            # First by "digest": that finds nearly all keys, and those of an older program, which have no "digests".
+            # A key that begins to retire in between is found by the second.
             keys = database["keys"]
             found = keys.find_one({"digest": digest}) or keys.find_one({"digests": digest})
             present = database["organisation"].find_one({"_id": ORGANISATION}, {"generation": 1})
@@ -91,7 +91,7 @@ class MongoKeys:
                     taken = _taken(database["keys"], records)
             if taken:
                 return taken
-            # What was in the way is gone, say because it was another import's that came to nothing.
+            # The conflict is gone, for example because it was with another import that failed.
 
     def get(self, key_id: str) -> KeyRecord | None:
         with self._database.collection("keys") as keys:
@@ -103,7 +103,7 @@ class MongoKeys:
             return []
         filters = {"user": query.user, "group": query.group, "active": query.active}
         wanted = {name: value for name, value in filters.items() if value is not None}
-        # All of them may be a class, or several, and take longer than a page: as long as revoking them may.
+        # All keys of a group take longer than a page: they get the same time-out as revoking them.
         whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
         with self._database.collection("keys") as keys, whole:
             found = keys.find({"_id": {"$gt": query.after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
@@ -170,13 +170,13 @@ class MongoKeys:
                     raise _taken_already() from None
             if rotated is not None:
                 return _key(rotated)
-            # Somebody else has rotated it in between, or removed it.
+            # Another process has rotated it in between, or has removed it.
         return None
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         mine = secrets.token_hex(8)
         with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
-            # With a name for this revocation: it tells exactly those that were active until now.
+            # Marked with the name of this revocation, which tells exactly those that were active before.
             keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
             revoked = keys.find({"group": group, "revoked": mine})
             return [record for record in map(_key, revoked) if record is not None]
@@ -187,7 +187,7 @@ class MongoKeys:
 
 
 def _twice(records: Sequence[KeyRecord]) -> set[str]:
-    """The digests of those that have an identifier or a digest of one before them."""
+    """Return the digests of those that share an identifier or a digest with an earlier one."""
     twice: set[str] = set()
     seen: set[str] = set()
     for record in records:
@@ -216,7 +216,7 @@ def _stored(value: object) -> object:
 def _key(document: Mapping[str, Any] | None) -> KeyRecord | None:
     if document is None or document.get("importing") is not None:
         return None
-    # A document that an older program wrote lacks the newer fields: they take their defaults.
+    # A document of an older program lacks newer fields: they get their defaults.
     known = {name: document[name] for name in _FIELDS if name in document}
     known["limits"] = Limits.from_json(known.get("limits"))
     if known.get("models") is not None:

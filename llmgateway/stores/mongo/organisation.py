@@ -3,11 +3,11 @@
 Collections: ``organisation`` (one document, so that each change is one atomic step) and
 ``prompts`` (the versions of every scope; ``_id`` is the version).
 
-A group that is being removed is marked first, with ``removing``; then its keys are looked for; then, if there
-are none and the mark is still there, it is removed. Whoever puts a key into a group writes that down first, with
-the key, and looks for the mark then (see ``keys.py`` and ``imports.py``). So one of the two always sees the other. A
-mark that a dead process has left is taken off by whoever meets it after a minute. If the process was only
-slow, it finds that its mark is gone and begins again.
+To remove a group takes three steps: it is marked with ``removing``; its keys are looked for; if there are none and the
+mark is still there, the group is removed. To put a key into a group, the key is first marked, and then the group
+is checked for the mark (see ``keys.py`` and ``imports.py``). So at least one of two processes always sees the other.
+A mark that a dead process has left is taken off by the next process that finds it, after a minute. If the first process
+was only slow, it notices that its mark is gone, and starts again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ORGANISATION = "organisation"
 """The one document's identifier."""
 
 _ABANDONED_AFTER = timedelta(minutes=1)
-"""A mark of this age was left by a process that died; see above for one that did not."""
+"""A mark of this age is taken for one of a dead process; see above for what happens if it is not."""
 
 
 class MongoOrganisation:
@@ -45,7 +45,7 @@ class MongoOrganisation:
     force, if that is lower. A process that dies in between leaves a version that never was in force.
 
     Args:
-        clock: Seconds since the epoch; decides when a mark that a dead process left is taken off.
+        clock: Seconds since the epoch; decides when a mark is taken for one of a dead process.
     """
 
     def __init__(self, database: MongoDatabase, *, clock: Clock = time.time) -> None:
@@ -69,7 +69,7 @@ class MongoOrganisation:
         while True:
             present = _in_force(self._document())
             if present.version > prompt.version:
-                return prompt  # somebody else was faster, with a version above this one
+                return prompt  # another process was faster, with a higher version
             self._keep(present)
             changed = self._change({"prompt": asdict(prompt)}, if_={"prompt.version": present.version or None})
             if changed is not None:
@@ -81,9 +81,9 @@ class MongoOrganisation:
         return self._add_prompt(text, set_at, scope=scope)
 
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
-        # The one in force first: an older program keeps it nowhere else until it is replaced.
+        # First the prompt in force: an older program stores it among the versions only when it is replaced.
         present = _in_force(self._document())
-        # What an older program wrote has no scope, and null stands for what is not there.
+        # Documents of an older program have no scope; null finds these.
         wanted: Document = {} if scope is None else {"scope": {"$in": [scope, *([] if scope else [None])]}}
         with self._database.collection("prompts") as prompts:
             versions = {
@@ -129,10 +129,10 @@ class MongoOrganisation:
             left = self._change_entry("groups", "name", name, lambda entry: None if _has(entry, mark) else entry)
             if left is None:
                 return _group(entry)
-            # Somebody has changed the group in between, or has taken the mark for a dead process'.
+            # Another process has changed the group in between, or has taken the mark off.
 
     def check_groups(self, names: Iterable[str]) -> None:
-        """Make sure that keys may come into these groups; call it after it was written down that they will.
+        """Check that keys may come into these groups. The keys must be marked before.
 
         Raises:
             NoSuchGroup: one of them is not there, or is being removed.
@@ -150,7 +150,7 @@ class MongoOrganisation:
         return since < moment(self._clock()) - _ABANDONED_AFTER
 
     def _has_keys(self, group: str) -> bool:
-        """Whether keys are in *group*, or are being put into it."""
+        """Whether there are keys in *group*, or keys that are being put into it."""
         now = moment(self._clock())
         with self._database.collections() as database:
             end_abandoned_imports(database, now)
@@ -158,7 +158,7 @@ class MongoOrganisation:
             keys.update_many(
                 {"joining.group": group, "joining.since": {"$lt": now - _ABANDONED_AFTER}}, {"$unset": {"joining": ""}}
             )
-            # In this order: a key that is being put into the group goes from the first to the second.
+            # In this order: a key that comes into the group changes from the first to the second.
             return any(keys.find_one({field: group}, {"_id": 1}) is not None for field in ("joining.group", "group"))
 
     def set_credential(self, credential: bytes) -> None:
@@ -181,11 +181,11 @@ class MongoOrganisation:
                 try:
                     prompts.insert_one({"_id": version, "text": text, "set_at": set_at, "scope": scope})
                 except DuplicateKeyError:
-                    continue  # somebody else was faster
+                    continue  # another process was faster
                 return Prompt(version=version, text=text, set_at=set_at, scope=scope)
 
     def _keep(self, prompt: Prompt) -> None:
-        """Keep a version that an older program has put in force; others are kept already."""
+        """Store the prompt in force among the versions, if an older program has not."""
         if prompt.version:
             document = {"_id": prompt.version, "text": prompt.text, "set_at": prompt.set_at, "scope": ""}
             with self._database.collection("prompts") as prompts, suppress(DuplicateKeyError):
@@ -241,7 +241,7 @@ def limits_fields(parts: Mapping[str, object]) -> Document:
 
 
 def _has(entry: Document | None, mark: Document) -> bool:
-    """Whether *entry* is being removed by who made *mark*, or is gone."""
+    """Whether *entry* has this *mark*, or is gone."""
     return entry is None or entry.get("removing", {}).get("by") == mark["by"]
 
 
@@ -252,7 +252,7 @@ def _unmarked(entry: Document | None, mark: Document) -> Document | None:
 
 
 def prompt_of(document: Mapping[str, Any]) -> Prompt:
-    # What an older program wrote has no scope: there was only the organisation.
+    # A document of an older program has no scope: there was only the organisation.
     return Prompt(
         version=document["version"],
         text=document["text"],

@@ -1,4 +1,4 @@
-"""What a column holds of a value that SQLite has no type for, and back."""
+"""Conversion between values that SQLite has no type for and what a column holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmgateway.stores.epoch import from_ms, to_ms
 
 
 def stored(value: object) -> object:
-    """Times are whole milliseconds since 1970; lists, limits and prompts are JSON."""
+    """Return what a column holds: whole milliseconds since 1970 for times, JSON for lists, limits and prompts."""
     if isinstance(value, datetime):
         return to_ms(value)
     if isinstance(value, Limits):
@@ -34,7 +34,7 @@ def models_of(column: str | None) -> tuple[str, ...] | None:
     return None if column is None else tuple(json.loads(column))
 
 
-# Every request reads its key's limits, and the keys of a class have the same.
+# Cached: every look-up reads the limits of its key, and the keys of a class have the same ones.
 @functools.lru_cache(maxsize=1024)
 def limits_of(column: str | None) -> Limits:
     return UNLIMITED if column is None else Limits.from_json(json.loads(column))

@@ -22,7 +22,7 @@ _COLUMNS = ", ".join(f'keys."{name}"' for name in _FIELDS)
 _VERSIONS = "SELECT generation, keys_version FROM organisation"
 
 # Only names of our own are put into statements; values are always parameters.
-# Not "digest = ?1 OR retiring_digest = ?1", which looks into both indexes although the first
+# Not "digest = ?1 OR retiring_digest = ?1": that reads both indexes although the first one
 # nearly always has the answer.
 _FIND = f"""
     SELECT organisation.generation, {_COLUMNS} FROM organisation LEFT JOIN keys ON keys.rowid = coalesce(
@@ -36,7 +36,7 @@ _ADD = f"""
 _TAKEN = """
     SELECT 1 FROM keys WHERE id = :id OR digest IN (:digest, :retiring) OR retiring_digest IN (:digest, :retiring)
 """
-# Its own retiring one may come back; its present one cannot take its own place.
+# A key may go back to its own retiring digest, but not replace its digest by itself.
 _DIGEST_TAKEN = "SELECT 1 FROM keys WHERE digest = ?1 OR (retiring_digest = ?1 AND id <> ?2)"
 _ROTATE = f"""
     UPDATE keys
@@ -54,7 +54,7 @@ class SQLiteKeys:
         self._database = database
 
     def version(self) -> object:
-        """Return what changes with everything that :meth:`find` may say; costs less than a look-up."""
+        """Return a value that changes with every change of what :meth:`find` returns. Costs less than a look-up."""
         return self._database.current_row(_VERSIONS)
 
     def find(self, digest: str) -> Lookup:
@@ -137,7 +137,7 @@ def _check_group(connection: sqlite3.Connection, name: object) -> None:
 
 
 def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[str]:
-    """The digests of those of *records* that cannot be added to what is there and to each other."""
+    """Return the digests of those of *records* that conflict with stored keys or with each other."""
     taken: set[str] = set()
     seen: set[str] = set()
     for record in records:
@@ -150,7 +150,7 @@ def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[
 
 
 def _record(row: Any) -> KeyRecord:
-    # Spelled out: this runs for every request, and a loop over the fields takes twice as long.
+    # Without a loop over the fields, which takes twice as long: this runs for every look-up.
     key_id, digest, user, name, created_at, group, email, note, active, starts_at, expires_at, models = row[:12]
     limits, prompt, retiring_digest, retires_at = row[12:]
     return KeyRecord(

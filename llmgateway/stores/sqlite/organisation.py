@@ -140,7 +140,7 @@ def _write_group(connection: sqlite3.Connection, group: Group) -> None:
 
 
 def _begin_version(connection: sqlite3.Connection) -> None:
-    # Not a counter: in a file that was put back from a backup it would count up to the same numbers again.
+    # Random, not a counter: after a backup was restored, a counter would repeat numbers.
     connection.execute("UPDATE organisation SET generation = ?", (secrets.token_hex(16),))
 
 

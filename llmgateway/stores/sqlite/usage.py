@@ -38,7 +38,7 @@ _ADD = f"""
     INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES {{}}
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608
-# By its key, series by series: the table is not in the order of days.
+# By primary key, series by series: the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
 _COUNTED = """
@@ -49,7 +49,7 @@ _GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "
 
 
 KEPT_SERIES = 10_000
-"""Numbers of series that are remembered: of so many keys, each with one model."""
+"""Numbers of series kept in memory."""
 
 
 class SQLiteUsageLog:
@@ -60,11 +60,11 @@ class SQLiteUsageLog:
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
-        self._series: dict[tuple[str, str, str | None, str], int] = {}  # numbers that are committed; they never change
+        self._series: dict[tuple[str, str, str | None, str], int] = {}  # committed numbers, which never change
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         with self._database.transaction() as connection:
-            # Not only faster: records that were purged since would be taken for new ones.
+            # Not only to be faster: records that have been purged since would be taken for new ones.
             if _is_known(connection, batch):
                 return
             new = _append(connection, records)
@@ -129,7 +129,7 @@ class SQLiteUsageLog:
         return purged
 
     def rebuild(self) -> Iterator[Rebuilding]:
-        # Each day is a transaction, as each batch is: what comes in between is counted like any other.
+        # Each day is one transaction, and so is each batch: batches that come in between are counted as usual.
         ((kept_before,),) = self._database.rows("SELECT kept_before FROM usage_purged")
         days = [day for day in self._days() if day >= kept_before]
         kept = _date(kept_before) if kept_before else None
@@ -195,7 +195,7 @@ def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     daily = f"SELECT * FROM usage_daily{where}"  # noqa: S608
     if "day" not in by and by:
-        # First in the order of the table, which needs no sorting: that leaves few rows to sort.
+        # Add up in the order of the table first, which needs no sorting: few rows are left to sort.
         period = ", month" if "month" in by else ""
         added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
         daily = f"SELECT series{period}, {added} FROM usage_daily{where} GROUP BY series{period}"  # noqa: S608

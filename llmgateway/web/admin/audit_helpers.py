@@ -1,4 +1,4 @@
-"""What several changing calls have in common: the change, and the entry that it leaves in the audit log."""
+"""Changes that several endpoints make, and the entry that every change leaves in the audit log."""
 
 from __future__ import annotations
 
