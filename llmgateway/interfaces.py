@@ -319,7 +319,7 @@ class Answer(Protocol):
         Raises:
             UpstreamTimeout: silence for longer than the time between bytes may be.
             UpstreamBroken: the answer ended before its end.
-            ClientGone: the transmission was cut.
+            ClientGone: the request was cut.
         """
         ...
 
@@ -338,7 +338,7 @@ class Upstream(Protocol):
 
         Args:
             request_id: Goes along as ``x-ms-client-request-id``.
-            transmission: Can be cut by another thread, also while the answer is read.
+            cancellation: Lets another thread cut the request, also while the answer is read.
 
         Raises:
             UpstreamUnreachable: nothing was sent.
