@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "syscalls": set(),
     "background": set(),
     "azure": {"syscalls"},
-    "settings": {"azure"},
+    "settings": {"azure", "stores/redis/url"},
     "stores": {"settings"},
     "usage": {"stores/health", "syscalls"},
     "accounts": {"usage"},

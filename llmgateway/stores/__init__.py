@@ -16,13 +16,13 @@ from ..interfaces import (
     Spending,
     UsageLog,
 )
-from ..settings import Settings
 from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .fallback import FallbackCounters
 from .spending import LoggedSpending
 
 if TYPE_CHECKING:
+    from ..settings import Settings  # which reads URLs with redis/url.py
     from .redis.cache import RedisCache
 
 RETRY_SECONDS = 1.0
@@ -111,12 +111,15 @@ def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
 
 def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
     from .redis.cache import RedisCache
+    from .redis.entries import EntrySigner
 
-    return RedisCache(url, timeout=settings.store_timeout, clock=clock)
+    signer = EntrySigner.from_secret(settings.secret_key or settings.admin_key)
+    return RedisCache(url, signer=signer, timeout=settings.store_timeout, clock=clock)
 
 
 def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
-    from .redis.cache import RedisKeys, RedisOrganisation
+    from .redis.keys import RedisKeys
+    from .redis.organisation import RedisOrganisation
 
     keys = RedisKeys(cache, durable.keys)
     return replace(

@@ -185,7 +185,7 @@ class _State(Collector):
         for name, problem in problems.items():
             stores.add_metric([name], problem is None)
         yield stores
-        present = self._ladder.rung(problems)
+        present = self._ladder.level(problems)
         rungs = GaugeMetricFamily("llmgateway_rung", "1 for where the outage ladder stands.", labels=["rung"])
         for rung in DegradationLevel:
             rungs.add_metric([rung], rung is present)

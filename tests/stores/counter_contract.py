@@ -709,7 +709,9 @@ class CounterStoreContract:
 
     # Many at once
 
-    @pytest.mark.parametrize("claim", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)])
+    @pytest.mark.parametrize(
+        "counter_request", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)]
+    )
     def test_admits_exactly_the_limit(self, counters, elsewhere, counter_request):
         """Of thirty at once ten get in."""
         counters.seed("key:usd:2026-01", 0, until=None)

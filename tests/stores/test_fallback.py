@@ -101,10 +101,11 @@ class TestInRedis:
         commit(counters, "ada", *shared("ada"))
         reserve(counters, level(), total(), total(counter="with an end"))
 
-        kept = {name.decode().split(":", 2)[2]: client.ttl(name) for name in client.scan_iter()}
+        kept = {name.decode().split(":", 3)[3]: client.ttl(name) for name in client.scan_iter()}
 
         day = 24 * 3600
-        assert {"count", "leases", "ends", "askers", "waiting", "settled"} == {name.split(":")[0] for name in kept}
+        kinds = {name.split(":")[0] for name in kept}
+        assert {"count", "leases", "ends", "askers", "waiting", "committed", "writable"} == kinds
         assert all(0 < seconds <= 40 * day for seconds in kept.values())
         assert 39 * day < kept[f"count:{USD}"]
         assert 1000 < kept["count:with an end"] <= 1000 + day
