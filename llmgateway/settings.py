@@ -221,9 +221,7 @@ class Settings:
     redis_password: str | None = _setting("REDISPASSWORD", "Password for Redis, as it is.", None, secret=True)
     redis_full_url: str | None = _setting(
         "REDIS_URL",
-        "Full Redis URL; wins over the three above. `redis://`, `rediss://` (TLS), `unix://`, "
-        "`redis+sentinel://[USER:PASSWORD@]HOST:PORT,…/SERVICE[/DB]?sentinel_password=…`, "
-        "`redis+cluster://HOST:PORT,…`, the last two over TLS as `rediss+…`.",
+        "Full Redis URL (TLS, Sentinel, cluster, user, database); wins over the three above.",
         None,
         parse=_redis_url,
         secret=True,
