@@ -46,7 +46,7 @@ class RedisCounters:
         self._connection = connection
         self._clock = clock
         self._keys = [connection.prefix + "leases", connection.prefix + "ends"]
-        self._reserve, self._commit, self._renew, self._look, self._seed, self._confirm = (
+        self._reserve, self._commit, self._renew, self._look, self._initialise, self._confirm = (
             connection.script("counters.lua", f"{name}.lua")
             for name in ("reserve", "commit", "renew", "look", "seed", "confirm")
         )
@@ -69,8 +69,8 @@ class RedisCounters:
     def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
         return _decision(self._run(self._look, _counter_requests(counter_requests)))
 
-    def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        self._run(self._seed, counter, used, secrets.randbits(20), until or 0)
+    def initialise(self, counter: str, used: int, *, until: int | None) -> None:
+        self._run(self._initialise, counter, used, secrets.randbits(20), until or 0)
 
     def confirm(self, counter: str) -> bool:
         return bool(self._run(self._confirm, counter))
@@ -107,6 +107,6 @@ def _counter_requests(counter_requests: Sequence[CounterRequest]) -> bytes:
 def _decision(answer: Sequence[Any]) -> Decision:
     verdict, *rest = answer
     if verdict == _UNKNOWN:
-        return Decision(admitted=False, readings=(), unknown=tuple(name.decode() for name in rest))
+        return Decision(admitted=False, readings=(), uninitialised=tuple(name.decode() for name in rest))
     (packed,) = rest
     return Decision(admitted=verdict == _CLAIMED, readings=tuple(map(Reading._make, _READING.iter_unpack(packed))))
