@@ -164,13 +164,15 @@ class OrganisationPolicy:
             if self._current is None:
                 raise
             return self._current
-        self._keep(loaded, version)
-        return loaded
+        return self._keep(loaded, version)
 
-    def _keep(self, organisation: Organisation, version: str | None) -> None:
-        self._credential = self._decrypted(organisation)
-        self._current = organisation
+    def _keep(self, organisation: Organisation, version: str | None) -> Organisation:
+        # What follows from an organisation is kept for as long as it is the same object.
+        if organisation != self._current:
+            self._credential = self._decrypted(organisation)
+            self._current = organisation
         self._version = version
+        return self._current
 
     def _group_changed(self, name: str, group: Group | None) -> None:
         self._changed(lambda current: replace(current, groups=_with(current.groups, name, group)))

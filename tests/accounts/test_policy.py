@@ -166,6 +166,16 @@ def test_a_change_that_was_made_here_is_known_without_the_store(policy, store, v
         assert ("new-key" if change is CHANGES["credential"] else "old-key") == policy.credential(current)
 
 
+def test_a_look_at_what_is_stored_leaves_what_requests_use(policy, version):
+    """Health checks ask the store every second: the object that requests have is not another one then."""
+    before = policy.at(version())
+
+    assert before == policy.stored()
+    assert policy.has_credential() is False
+
+    assert before is policy.at(version())
+
+
 def test_a_change_here_does_not_hide_one_elsewhere(policy, store, version):
     """What other processes have set before is there with the next request."""
     policy.at(version())
