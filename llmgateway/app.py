@@ -22,9 +22,8 @@ from .proxy.concurrency import ConcurrencyLimit
 from .proxy.disconnects import DisconnectWatcher
 from .proxy.pipeline import Gateway
 from .proxy.stream import ReadToEnd
-from .ratelimit.commits import Commits
-from .ratelimit.leases import Leases
 from .ratelimit.limiter import Limiter
+from .ratelimit.running import RunningReservations
 from .services import Services
 from .settings import Settings
 from .stores import open_stores
@@ -43,11 +42,19 @@ RESERVED_THREADS = 4
 """Threads of a process that never relay, so that health and admin answer under full load."""
 
 
-def create_app(settings: Settings | None = None, *, clock: Clock = time.time, timer: Timer = time.monotonic) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    clock: Clock = time.time,
+    timer: Timer = time.monotonic,
+    serves_alone: bool = False,
+) -> Flask:
     """Make the WSGI application. Starts no thread and asks no server: it may be made before a fork.
 
     Args:
         settings: Read from the environment if not given.
+        serves_alone: Whether this process is the only one that serves these settings, and calls ``limiter.close()``
+            when it stops. Then limits may be counted in its memory.
 
     Raises:
         ConfigurationError: with every problem of the settings.
@@ -55,7 +62,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     """
     settings = settings or Settings.from_env(os.environ)
     settings.make_instance_folder()
-    services = _wire(settings, clock, timer)
+    services = _wire(settings, clock, timer, serves_alone=serves_alone)
     app = Flask("llmgateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -77,8 +84,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     return app
 
 
-def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
-    stores = open_stores(settings, clock=clock)
+def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool) -> Services:
+    stores = open_stores(settings, clock=clock, serves_alone=serves_alone)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
     keys = Keys(stores.keys, policy, clock=clock)
@@ -87,8 +94,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     limiter = Limiter(
         stores.counters,
         stores.spending,
-        leases=Leases(stores.counters),
-        commits=Commits(stores.counters),
+        running=RunningReservations(stores.counters),
         ship=lambda: journal.flush_soon(),
         clock=clock,
     )

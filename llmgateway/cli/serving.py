@@ -95,7 +95,7 @@ def try_(port: int | None) -> None:
             }
         )
         configure_logging(settings.log_level, _secrets_of(settings))
-        app = create_app(settings)
+        app = create_app(settings, serves_alone=True)
         _, key = app.extensions[EXTENSION].keys.create(user="you", name="try")
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
         click.echo(_WELCOME.format(version=__version__, url=url, key=key, admin_key=admin_key, model=models[0]))

@@ -107,7 +107,7 @@ def run_worker(settings: Settings, listener: socket.socket, *, parent: int | Non
         parent: See :class:`Worker`.
     """
     try:
-        app = create_app(settings)
+        app = create_app(settings, serves_alone=settings.processes == 1)
     except ConfigurationError as error:
         for problem in error.problems:
             log.critical("%s", problem)

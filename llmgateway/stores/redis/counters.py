@@ -71,7 +71,7 @@ class RedisCounters:
     def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
         return _decision(self._run(_LOOK, _counter_requests(counter_requests)))
 
-    def seed(self, counter: str, used: int, *, until: int | None) -> None:
+    def initialise(self, counter: str, used: int, *, until: int | None) -> None:
         self._run(_INITIALISE, counter, used, secrets.randbits(20), until or 0)
 
     def confirm(self, counter: str) -> bool:
@@ -107,6 +107,6 @@ def _counter_requests(counter_requests: Sequence[CounterRequest]) -> bytes:
 def _decision(answer: Sequence[Any]) -> Decision:
     verdict, *rest = answer
     if verdict == _UNKNOWN:
-        return Decision(admitted=False, readings=(), unknown=tuple(name.decode() for name in rest))
+        return Decision(admitted=False, readings=(), uninitialised=tuple(name.decode() for name in rest))
     (packed,) = rest
     return Decision(admitted=verdict == _ADMITTED, readings=tuple(map(Reading._make, _READING.iter_unpack(packed))))
