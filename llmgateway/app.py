@@ -90,7 +90,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
     keys = Keys(stores.keys, policy, clock=clock)
-    groups = Groups(stores.organisation, stores.keys, clock=clock)
+    groups = Groups(policy, clock=clock)
     metrics = Metrics()
     limiter = Limiter(
         stores.counters,
@@ -142,7 +142,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool)
         gateway=gateway,
         keys=keys,
         groups=groups,
-        prompts=Prompts(stores.organisation, groups, keys, clock=clock),
+        prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),

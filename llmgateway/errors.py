@@ -89,6 +89,13 @@ class NotFound(GatewayError):
     status, type, code = 404, "invalid_request_error", "not_found"
 
 
+class NoSuchGroup(NotFound):
+    """The group that a key should be put into does not exist, or is being removed."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such group, or it is being removed. GET /admin/groups lists them.", param="group")
+
+
 class Conflict(GatewayError):
     """What should be created exists already."""
 
@@ -99,6 +106,13 @@ class InUse(GatewayError):
     """What should be removed is needed by something else."""
 
     status, type, code = 409, "invalid_request_error", "in_use"
+
+
+class GroupInUse(InUse):
+    """A group cannot be removed: its keys would be without its limits and dates."""
+
+    def __init__(self) -> None:
+        super().__init__("There are keys in this group. Remove them, or move them to another group, first.")
 
 
 class InvalidRequest(GatewayError):

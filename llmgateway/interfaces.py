@@ -1,8 +1,8 @@
-"""The edges of the gateway as contracts; ``stores/`` and ``azure/client.py`` fulfil them.
+"""The edges of the gateway as contracts; ``stores/``, ``azure/`` and ``usage/`` fulfil them.
 
 Every method may be called from any thread. Every method raises
 :class:`~llmgateway.errors.StoreUnavailable` when its backend does not answer within its
-time-out, whatever the driver calls that; a driver's own exceptions never get out.
+time-out, whatever the driver calls that; a driver's own exceptions never leave it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from typing import Protocol
 from .azure.cancellation import CancellationToken
 from .ratelimit.reservations import Commit, CounterRequest, Decision
 from .records import (
+    ALL_KEYS,
+    ALL_USAGE,
     AuditEntry,
     Batch,
     Group,
+    KeyQuery,
     KeyRecord,
     Limits,
     Lookup,
     Organisation,
-    Outcome,
     Prices,
     Prompt,
     Rebuilding,
+    RecordQuery,
+    ReportQuery,
     UsageRecord,
     UsageRow,
 )
@@ -35,18 +39,25 @@ class KeyStore(Protocol):
 
     A change is seen by every :meth:`find` that starts after the change has returned, in
     every process and on every host.
+
+    No key gets into a group that is not there. Of a call that puts a key into a group and one that removes
+    the group at the same moment, at least one is refused, also if a process dies in between.
     """
 
     def find(self, digest: str) -> Lookup:
-        """Look the key with this *digest* up, together with the present generation. One round trip.
+        """Look up the key with this *digest*, together with the organisation's present version.
 
-        A key that is being replaced is found by its ``retiring_digest`` too; whether it still opens
-        anything is for the caller to say.
+        A key that is being replaced is also found by its ``retiring_digest``; the caller decides whether
+        that is still valid.
         """
         ...
 
     def add(self, record: KeyRecord) -> bool:
-        """Store a new key; False if one with the same digest (retiring, too) or identifier exists. Atomic."""
+        """Store a new key; False if one with the same digest (retiring, too) or identifier exists. Atomic.
+
+        Raises:
+            NoSuchGroup: the key's group is not there, or is being removed.
+        """
         ...
 
     def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
@@ -54,36 +65,37 @@ class KeyStore(Protocol):
 
         Returns:
             The digests that exist already; if it is not empty, nothing was stored.
+
+        Raises:
+            NoSuchGroup: the group of one of them is not there, or is being removed. Nothing was stored.
         """
         ...
 
     def get(self, key_id: str) -> KeyRecord | None: ...
 
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
-        """Those that match every given filter, oldest identifier first, behind identifier *after*."""
-        ...
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]: ...
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord | None:
         """Set the named fields of one key and return it as it is now; None if there is no such key.
 
-        Atomic: two updates of different fields at once both hold. *changes* has names and
-        values of :class:`KeyRecord` fields, never ``id``, ``digest`` or ``retiring_digest``.
+        Atomic: two updates of different fields at once both hold.
+
+        Args:
+            changes: Names and values of :class:`KeyRecord` fields; never ``id``, ``digest`` or ``retiring_digest``.
+            limits: Fields of :class:`Limits` to set, ``None`` for no limit; the others stay as they are.
+
+        Raises:
+            NoSuchGroup: the key changes its group, and the new one is not there, or is being removed.
         """
         ...
 
     def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
-        """Let the key with this *digest* take the place of the one there is; None if there is no such key.
+        """Let the key with this *digest* replace the present one; None if there is no such key.
 
-        The one there was is found until *retires_at*; None lets it go at once. One that was retiring
-        before goes at once in any case. Atomic.
+        The present one is found until *retires_at*; None removes it at once. One that was retiring
+        before is removed at once in any case. Atomic.
         """
         ...
 
@@ -91,13 +103,13 @@ class KeyStore(Protocol):
         """Make every active key of *group* inactive, and return those that were active, as they are now."""
         ...
 
-    def remove(self, key_id: str) -> bool:
-        """Forget a key; False if there was none."""
+    def remove(self, key_id: str) -> KeyRecord | None:
+        """Forget a key, and return what it was; None if there is no such key. Atomic."""
         ...
 
 
 class OrganisationStore(Protocol):
-    """What admins set for everybody. Every change makes a new generation, in the same step."""
+    """What admins set for everybody. Every change makes a new version, in the same step."""
 
     def load(self) -> Organisation: ...
 
@@ -111,8 +123,8 @@ class OrganisationStore(Protocol):
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
         """Keep *text* as a version above every other so far, of a group or a key.
 
-        It comes into force when it is put into the group (:meth:`set_group`) or the key
-        (:meth:`KeyStore.update`), so it begins no generation.
+        It comes into force when it is put into the group (:meth:`update_group`) or the key
+        (:meth:`KeyStore.update`), so the organisation's version stays.
         """
         ...
 
@@ -121,15 +133,36 @@ class OrganisationStore(Protocol):
         ...
 
     def set_limits(self, limits: Limits) -> None:
-        """Keep what everybody together may use."""
+        """Replace what everybody together may use."""
         ...
 
-    def set_group(self, group: Group) -> None:
-        """Keep *group*, in place of the one of its name if there is one. Leaves other groups as they are."""
+    def update_limits(self, parts: Mapping[str, object]) -> Limits:
+        """Set some fields of what everybody together may use, ``None`` for no limit; return all. Atomic."""
         ...
 
-    def remove_group(self, name: str) -> bool:
-        """Forget a group; False if there was none. Its keys keep its name."""
+    def set_group(self, group: Group) -> Group:
+        """Make a group, or replace all fields of the one of its name but ``created_at`` and ``prompt``, which stay.
+
+        Atomic; leaves other groups as they are. Returns the group as it is now.
+        """
+        ...
+
+    def update_group(
+        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> Group | None:
+        """Set the named fields of one group and return it as it is now; None if there is no such group.
+
+        Atomic. *changes* has fields of :class:`Group` but ``name`` and ``created_at``; *limits* as for
+        :meth:`KeyStore.update`.
+        """
+        ...
+
+    def remove_group(self, name: str) -> Group | None:
+        """Forget a group that no key is in, and return what it was; None if there is no such group.
+
+        Raises:
+            InUse: keys are in it, or are being put into it.
+        """
         ...
 
     def set_credential(self, credential: bytes) -> None:
@@ -151,49 +184,28 @@ class UsageLog(Protocol):
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         """Store *records* and add them to the sums; one whose identifier is there already is left as it was.
 
-        After a normal return all is durable. After an error any part of it may be, and the
-        source repeats the same batch until it is accepted, before it comes with a higher number.
-        A number that is not above the last one accepted of its source is known, and nothing happens.
+        After a normal return everything is durable. After an error any part of it may be, and the
+        source repeats the same batch until it is accepted, before it sends one with a higher number.
+        A batch whose number is not above the last accepted one of its source is known: nothing happens.
 
         Raises:
-            StoreUnavailable: the sums are being rebuilt, too.
+            StoreUnavailable: also while the sums are being rebuilt.
         """
         ...
 
-    def report(
-        self,
-        *,
-        by: Sequence[str] = (),
-        first_day: date | None = None,
-        last_day: date | None = None,
-        key_id: str | None = None,
-        group: str | None = None,
-        promptly: bool = False,
-    ) -> Iterable[UsageRow]:
-        """Sum whole UTC days, both included, grouped by any of ``GROUPINGS``. Reads no record.
-
-        With *promptly* it gives up after a few seconds, because a request waits for it.
+    def report(self, query: ReportQuery = ALL_USAGE) -> Iterable[UsageRow]:
+        """Add usage up. Reads sums, no records.
 
         Rows come in ascending order of the groupings as given (a missing value first).
         Without groupings there is exactly one row, all zeros if nothing matches.
         """
         ...
 
-    def records(
-        self,
-        *,
-        key_id: str | None = None,
-        user: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        outcome: Outcome | None = None,
-        after: str = "",
-        limit: int,
-    ) -> list[UsageRecord]:
-        """Those that match every given filter, newest first, behind identifier *after*.
+    def records(self, query: RecordQuery) -> list[UsageRecord]:
+        """Return a page of records.
 
-        From *since* up to, not including, *until*. Nothing if *after* is not there (any more:
-        then what is behind it has been purged or soon will be).
+        It is empty if the record that the page should begin behind is not there: then what is behind it
+        has been purged, or soon will be.
         """
         ...
 
@@ -204,7 +216,7 @@ class UsageLog(Protocol):
     def rebuild(self) -> Iterator[Rebuilding]:
         """Count the sums again from the records, day by day, while everything else goes on.
 
-        Days of which records were purged are kept. To stop in the middle does no harm.
+        Days of which records were purged keep their sums. It may be stopped at any point.
         """
         ...
 
@@ -213,9 +225,9 @@ class Spending(Protocol):
     """What was used in a period, for budgets whose counters do not know."""
 
     def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
-        """Sum what the usage log has from *first_day* on: of one key, of one group, or of everybody.
+        """Add up what the usage log has from *first_day* on: of one key, of one group, or of everybody.
 
-        Somebody waits for the answer: after a failure, StoreUnavailable comes at once for a while.
+        A request waits for the answer: after a failure, StoreUnavailable is raised at once for a while.
         """
         ...
 

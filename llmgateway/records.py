@@ -1,4 +1,4 @@
-"""The nouns: what is stored, counted and passed along. Frozen; standard library only.
+"""The data that is stored, counted and passed along: frozen dataclasses, standard library only.
 
 Times are aware UTC datetimes with millisecond precision, the coarsest of the stores'.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -18,21 +18,21 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(seconds: float) -> datetime:
-    """The UTC time *seconds* after the epoch, cut to milliseconds as every store keeps it."""
+    """Return the UTC time *seconds* after the epoch, in whole milliseconds, as every store keeps it."""
     return _EPOCH + timedelta(milliseconds=int(seconds * 1000))
 
 
 def new_id(prefix: str, seconds: float) -> str:
-    """Make up an identifier that sorts by the time it was made, to the millisecond.
+    """Make up an identifier that sorts by its time, to the millisecond.
 
-    Sorting by time keeps inserts at one end of an index and lets a page continue behind the
-    last identifier seen. 64 random bits make a collision within a millisecond unthinkable.
+    So inserts are at one end of an index, and a page can continue behind the last identifier of the
+    one before. 64 random bits make collisions within a millisecond practically impossible.
     """
     return f"{prefix}_{int(seconds * 1000):012x}{secrets.token_hex(8)}"
 
 
-# Identifiers of requests have to be unique, not secret: asking the system for chance twice takes 40 us and lets
-# go of Python's lock twice.
+# Identifiers of requests have to be unique, not secret. Random bytes of the system would take 40 us, and release
+# the interpreter's lock twice.
 _chance = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_chance.seed)
 
@@ -81,7 +81,7 @@ class Limits:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any] | None) -> Limits:
-        """Take what ``dataclasses.asdict`` gave, as the stores keep it; what a newer program added is left out."""
+        """Convert what ``dataclasses.asdict`` returned, as stores keep it. Fields of a newer program are ignored."""
         if not document:
             return UNLIMITED
         known = {name: document.get(name) for name in ("requests_per_minute", "tokens_per_minute", "parallel_requests")}
@@ -96,7 +96,7 @@ UNLIMITED = Limits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One version of a system prompt. Version 0 is: never set.
+    """One version of a system prompt. Version 0 means that none was ever set.
 
     Versions are counted over all scopes together, so that a version alone names one text.
     """
@@ -129,14 +129,14 @@ class KeyRecord:
     """Names of the models the key may use; ``None`` for every one."""
     limits: Limits = UNLIMITED
     prompt: Prompt | None = None
-    """Takes the place of the group's and the organisation's; ``None`` leaves theirs in force."""
+    """Replaces the group's and the organisation's; ``None`` for none of its own."""
     retiring_digest: str | None = field(default=None, repr=False)
     """Of the key that this one replaces, which opens the same until ``retires_at``."""
     retires_at: datetime | None = None
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """By what the key is found: its digest, and the retiring one."""
+        """The digests that find this key: its own, and the retiring one."""
         return (self.digest,) if self.retiring_digest is None else (self.digest, self.retiring_digest)
 
 
@@ -154,15 +154,36 @@ class Group:
     limits: Limits = UNLIMITED
     """Of all its keys together."""
     prompt: Prompt | None = None
-    """Takes the place of the organisation's; ``None`` leaves that in force."""
+    """Replaces the organisation's; ``None`` for none of its own."""
+
+    def changed(self, changes: Mapping[str, Any], limits: Mapping[str, Any] | None) -> Group:
+        """Return the group with *changes* to its fields, and with *limits* in place of those of the same name."""
+        after = replace(self, **changes)
+        return replace(after, limits=replace(after.limits, **limits)) if limits else after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyQuery:
+    """Which keys to list: those that match every field that is given, oldest identifier first."""
+
+    user: str | None = None
+    group: str | None = None
+    active: bool | None = None
+    after: str = ""
+    """Only keys behind this identifier, which is the last one of the page before."""
+    limit: int | None = None
+    """The most keys; ``None`` for all."""
+
+
+ALL_KEYS = KeyQuery()
 
 
 class Lookup(NamedTuple):
-    """What one round trip to the key store tells a request."""
+    """What one look-up in the key store tells a request."""
 
     record: KeyRecord | None
-    generation: str
-    """Changes whenever something that admins set has changed; compared for equality only."""
+    version: str
+    """Of the organisation: changes with every change of an :class:`Organisation`; compared for equality only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +198,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organisation:
-    """What admins set for everybody, as one snapshot of one generation."""
+    """What admins set for everybody, as one snapshot."""
 
     prompt: Prompt = Prompt()
     credential: bytes | None = field(default=None, repr=False)
@@ -188,7 +209,8 @@ class Organisation:
     """Of everybody together."""
     groups: Mapping[str, Group] = field(default_factory=dict)
     """By name."""
-    generation: str = ""
+    version: str = ""
+    """As in :class:`Lookup`. The stores' own name for it is ``generation``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +223,7 @@ class Usage:
     cached_tokens: int = 0
     """The part of the prompt that Azure had in its cache."""
     reasoning_tokens: int = 0
-    """The part of the completion that the model thought and did not say."""
+    """The part of the completion that the model used for thinking, and that is not in the answer."""
 
 
 class Outcome(StrEnum):
@@ -226,7 +248,7 @@ class UsageSource(StrEnum):
 # Without slots: orjson writes it in a third of the time, twice for each request.
 @dataclass(frozen=True, kw_only=True)
 class UsageRecord:
-    """One request that was sent to Azure, and what came of it. Holds no text of anybody's."""
+    """One request that was sent to Azure, and how it ended. Contains no text of prompt or answer."""
 
     id: str
     """The request's own identifier, sent to Azure as ``x-ms-client-request-id``; ``_id`` in MongoDB."""
@@ -283,6 +305,22 @@ class AuditEntry:
     """``None`` where there is nothing any more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordQuery:
+    """Which usage records to show: those that match every field that is given, newest first."""
+
+    key_id: str | None = None
+    user: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    """Not included."""
+    outcome: Outcome | None = None
+    after: str = ""
+    """Only records behind this identifier, which is the last one of the page before."""
+    limit: int
+    """The most records."""
+
+
 class Batch(NamedTuple):
     """The name of records that are shipped together; what it names never changes."""
 
@@ -294,6 +332,23 @@ class Batch(NamedTuple):
 
 GROUPINGS = ("day", "month", "user", "key", "group", "model")
 """What a usage report can be grouped by; ``key`` is the record's ``key_id``, days and months are UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportQuery:
+    """Which usage to add up: whole UTC days, both included, of one key or one group if these are given."""
+
+    by: Sequence[str] = ()
+    """Any of ``GROUPINGS``."""
+    first_day: date | None = None
+    last_day: date | None = None
+    key_id: str | None = None
+    group: str | None = None
+    promptly: bool = False
+    """Whether to give up after a few seconds, because a request waits for the answer."""
+
+
+ALL_USAGE = ReportQuery()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

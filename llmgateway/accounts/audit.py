@@ -21,12 +21,12 @@ class Audit:
     """Writes entries. Thread-safe.
 
     Args:
-        admin_key: Its fingerprint stands in each entry.
+        admin_key: Each entry has its fingerprint.
     """
 
     def __init__(self, entries: AuditLog, *, admin_key: str, clock: Clock) -> None:
         self.entries = entries
-        # Of a digest that is made for nothing else: it says no more of the key than that it is the same one.
+        # A digest that is used for nothing else: it only tells whether two entries were made with the same key.
         self._admin_key_id = hashlib.sha256(b"llmgateway admin key\0" + admin_key.encode()).hexdigest()[:12]
         self._clock = clock
 
@@ -39,9 +39,9 @@ class Audit:
         before: Mapping[str, Any] | None,
         after: Mapping[str, Any] | None,
     ) -> None:
-        """Write down a change that was made, with values as JSON has them, in which no secret may be.
+        """Write down a change, with values as JSON has them. They must not contain secrets.
 
-        Where the store does not take it any more the entry goes to the log: the change is in force, and
+        If the store does not accept the entry, it is logged instead: the change is in force already, and
         an error would say that it is not.
         """
         now = self._clock()

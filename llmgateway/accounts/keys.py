@@ -13,20 +13,20 @@ from typing import Any
 from ..clock import Clock
 from ..errors import Conflict, InvalidKey, NotFound
 from ..interfaces import KeyStore
-from ..records import Group, KeyRecord, Lookup, moment, new_id
+from ..records import ALL_KEYS, Group, KeyQuery, KeyRecord, Lookup, moment, new_id
 from .policy import OrganisationPolicy
 from .principal import Principal, PrincipalCache
 
 PREFIX = "llmgw-"
 """What every made-up key begins with, so that secret scanners can find one that got out."""
 
-# RFC 6750 section 2.1 (b64token), with the underscore and the rest that admins like to use in keys of
-# their own; no white space and nothing that a header cannot carry.
+# More than RFC 6750 section 2.1 allows (b64token): admins use other characters in keys of their own. No white space,
+# and nothing that a header cannot carry.
 _KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
 
 
 class KeysExist(Conflict):
-    """Some of many keys that were to be handed out exist already."""
+    """Some of the keys that should be handed out together exist already."""
 
     def __init__(self, places: Sequence[int]) -> None:
         super().__init__("Some of these keys exist already. Send others, or none to have them made up.", param="key")
@@ -35,7 +35,7 @@ class KeysExist(Conflict):
 
 
 class Keys:
-    """The keys of the organisation's people. Thread-safe."""
+    """The keys of everybody in the organisation. Thread-safe."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class Keys:
         self._principals = PrincipalCache()
 
     def authenticate(self, key: str | None) -> Principal:
-        """Return whose *key* it is, with what admins have set as of now.
+        """Return the principal that *key* belongs to, with everything that admins have set now.
 
         Raises:
             InvalidKey: with the reason; the key is not in it.
-            StoreUnavailable: nothing can be said about the key now.
+            StoreUnavailable: no store answers, and this process has never seen the key.
         """
         if not key:
             raise InvalidKey("No API key was sent. Send yours as 'Authorization: Bearer KEY'.")
@@ -64,24 +64,24 @@ class Keys:
         return self._checked(sent, self._store.find(sent))
 
     def _checked(self, sent: str, lookup: Lookup) -> Principal:
-        record, generation = lookup
+        record, version = lookup
         if record is None:
             raise InvalidKey("The API key is not known here. Ask the admin of this gateway for one.")
         if not record.active:
             raise InvalidKey("The API key has been revoked. Ask the admin of this gateway.")
         if sent != record.digest:
             self._refuse_replaced(record)
-        self._refuse_out_of_season("The API key", record)
-        principal = self._principals.of(record, self._policy.at(generation))
+        self._refuse_unless_valid_now("The API key", record)
+        principal = self._principals.of(record, self._policy.at(version))
         if principal.group is not None:
-            self._refuse_out_of_season(f"The group {principal.group.name!r} of this API key", principal.group)
+            self._refuse_unless_valid_now(f"The group {principal.group.name!r} of this API key", principal.group)
         return principal
 
     def _refuse_replaced(self, record: KeyRecord) -> None:
         if record.retires_at is None or moment(self._clock()) >= record.retires_at:
             raise InvalidKey("The API key has been replaced by a new one. Use that, or ask the admin of this gateway.")
 
-    def _refuse_out_of_season(self, what: str, dated: KeyRecord | Group) -> None:
+    def _refuse_unless_valid_now(self, what: str, dated: KeyRecord | Group) -> None:
         if dated.starts_at is None and dated.expires_at is None:
             return
         now = moment(self._clock())
@@ -98,6 +98,7 @@ class Keys:
 
         Raises:
             Conflict: the key exists.
+            NoSuchGroup: its group does not exist.
         """
         record, key = self._made(key, **fields)
         if not self._store.add(record):
@@ -108,7 +109,8 @@ class Keys:
         """Hand out a key for each of *rows*, whose items are as for :meth:`create`, or none at all.
 
         Raises:
-            KeysExist: with the places of the rows whose key exists, or stands in an earlier row.
+            KeysExist: with the places of the rows whose key exists, or is in an earlier row.
+            NoSuchGroup: the group of one of them does not exist.
         """
         made = [self._made(**{"key": None, **row}) for row in rows]
         twice = {sent for sent, times in Counter(record.digest for record, _ in made).items() if times > 1}
@@ -121,17 +123,14 @@ class Keys:
         """Replace a key by a new one, and return its record and the new key.
 
         Args:
-            overlap_seconds: How long the old one opens the same.
+            overlap_seconds: How long the old key stays valid.
 
         Raises:
             NotFound: there is no such key.
         """
         key = _made_up()
         retires_at = moment(self._clock()) + timedelta(seconds=overlap_seconds) if overlap_seconds else None
-        record = self._store.rotate(key_id, digest(key), retires_at=retires_at)
-        if record is None:
-            raise _unknown()
-        return record, key
+        return _there(self._store.rotate(key_id, digest(key), retires_at=retires_at)), key
 
     def revoke_group(self, group: str) -> list[str]:
         """Block every key of *group*; return the identifiers of those that were not blocked before."""
@@ -144,10 +143,7 @@ class Keys:
 
     def get(self, key_id: str) -> KeyRecord:
         """Raises NotFound if there is no such key."""
-        record = self._store.get(key_id)
-        if record is None:
-            raise _unknown()
-        return record
+        return _there(self._store.get(key_id))
 
     def find(self, key: str) -> KeyRecord:
         """Return the record of *key*, valid or not; raises NotFound."""
@@ -156,28 +152,30 @@ class Keys:
             raise NotFound("There is no such key. GET /admin/keys lists those there are.", param="key")
         return found.record
 
-    def list(self, **filters: Any) -> list[KeyRecord]:
-        """As :meth:`KeyStore.list`."""
-        return self._store.list(**filters)
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        return self._store.list(query)
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord:
-        """Raises NotFound if there is no such key."""
-        record = self._store.update(key_id, changes)
-        if record is None:
-            raise _unknown()
-        return record
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord:
+        """Change the fields that are among *changes*, and those of its limits that are among *limits*.
 
-    def remove(self, key_id: str) -> None:
-        """Raises NotFound if there is no such key."""
-        if not self._store.remove(key_id):
-            raise _unknown()
+        Raises:
+            NotFound: there is no such key.
+            NoSuchGroup: the new group does not exist.
+        """
+        return _there(self._store.update(key_id, changes, limits=limits))
+
+    def remove(self, key_id: str) -> KeyRecord:
+        """Forget a key, and return what it was. Raises NotFound if there is no such key."""
+        return _there(self._store.remove(key_id))
 
 
 def digest(key: str) -> str:
     """SHA-256 of *key* in hex.
 
-    No salt and no stretching: a made-up key has 256 random bits, which nobody guesses, and every
-    request hashes once.
+    Without salt or stretching: a made-up key has 256 random bits, which nobody can guess, and every
+    request computes this once.
     """
     return hashlib.sha256(key.encode()).hexdigest()
 
@@ -195,6 +193,8 @@ def _shown(time: datetime) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _unknown() -> NotFound:
-    # What was sent is not repeated: people paste the key itself where its id belongs.
-    return NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")
+def _there(record: KeyRecord | None) -> KeyRecord:
+    if record is None:
+        # What was sent is not repeated: people paste the key itself where its id belongs.
+        raise NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")
+    return record

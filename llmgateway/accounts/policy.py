@@ -1,28 +1,36 @@
-"""What admins set for everybody: the prompt and Azure's key, held in memory, never out of date."""
+"""What admins set for everybody. Every request reads it, from memory, and it is never out of date."""
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
 
 from ..clock import Clock
 from ..errors import StoreUnavailable, UpstreamCredentials
 from ..interfaces import OrganisationStore
-from ..records import Limits, Organisation, Prices, Usage, UsageRecord
+from ..records import Group, Limits, Organisation, Prices, Prompt, Usage, UsageRecord
 from ..usage.pricing import cost_usd
 from .credential import CredentialCipher
+
+V = TypeVar("V", Group, Prices)
 
 RETRY_SECONDS = 1.0
 """How long requests do without a store that did not answer: each would wait for it, one after the other."""
 
 
 class OrganisationPolicy:
-    """What admins have set for everybody, as of the generation that a request has seen.
+    """What admins have set for everybody, as of the version that a request has seen.
 
-    Every request learns the present generation with its key's look-up; only when that differs
-    from the one in memory is the store asked, so no process is ever a request behind and no
-    request pays for looking. Thread-safe.
+    The look-up of its key tells every request the organisation's present version. The store is asked only when that
+    differs from the version in memory: no request sees old settings, and hardly any waits for the store.
+    Thread-safe.
+
+    All changes that this process makes go through this class, too: it knows a change as soon as the store
+    has accepted it, even if the store is away a moment later.
 
     Args:
         fallback: Azure's key from the environment, for as long as no admin has stored one.
@@ -37,29 +45,25 @@ class OrganisationPolicy:
         self._clock = clock
         self._lock = threading.Lock()
         self._failed_at = -math.inf
-        self._seen: str | None = None  # the generation that _current was loaded for
-        self._current = Organisation()
-        self._credential: str | None = None
+        self._version: str | None = None  # that _current was loaded for; None if it has to be loaded again
+        self._current: Organisation | None = None
+        self._credential: str | None = None  # of _current, in the clear
 
-    def at(self, generation: str) -> Organisation:
-        """Return what is set as of *generation* or later.
+    def at(self, version: str) -> Organisation:
+        """Return what is set as of *version* or later.
 
-        While the store is away the copy in memory serves: an admin cannot have changed what
-        could not be stored.
+        While the store is away, the copy in memory is returned: nobody can change the settings then.
 
         Raises:
             StoreUnavailable: nothing was ever loaded and the store does not answer.
         """
-        if generation == self._seen:
+        # The version first: it is written last.
+        if version == self._version and self._current is not None:
             return self._current
         with self._lock:
-            if generation != self._seen:
-                self._load(generation)
-            return self._current
-
-    def is_current(self, generation: str) -> bool:
-        """Whether :meth:`at` would ask nobody."""
-        return generation == self._seen
+            if version == self._version and self._current is not None:
+                return self._current
+            return self._load(version)
 
     def credential(self, organisation: Organisation) -> str:
         """Return Azure's key in the clear.
@@ -77,49 +81,121 @@ class OrganisationPolicy:
 
     def has_credential(self) -> bool:
         """Whether Azure's key is there and readable, asked of the store."""
-        return self._decrypted(self._store.load()) is not None
+        return self._decrypted(self.stored()) is not None
 
     def stored(self) -> Organisation:
-        """What is set now, asked of the store."""
-        return self._store.load()
+        """Return what is set now, asked of the store."""
+        loaded = self._store.load()
+        with self._lock:
+            self._keep(loaded, loaded.version)
+        return loaded
 
     def set_credential(self, credential: str) -> None:
-        self._store.set_credential(self._cipher.encrypt(credential))
+        encrypted = self._cipher.encrypt(credential)
+        self._store.set_credential(encrypted)
+        self._changed(lambda current: replace(current, credential=encrypted))
 
     def set_prices(self, model: str, prices: Prices | None) -> None:
         self._store.set_prices(model, prices)
+        self._changed(lambda current: replace(current, prices=_with(current.prices, model, prices)))
 
     def set_limits(self, limits: Limits) -> None:
         self._store.set_limits(limits)
+        self._changed(lambda current: replace(current, limits=limits))
+
+    def update_limits(self, parts: Mapping[str, object]) -> Limits:
+        """As :meth:`OrganisationStore.update_limits`."""
+        limits = self._store.update_limits(parts)
+        self._changed(lambda current: replace(current, limits=limits))
+        return limits
+
+    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+        prompt = self._store.set_prompt(text, set_at)
+        self._changed(
+            lambda current: replace(current, prompt=max(current.prompt, prompt, key=lambda prompt: prompt.version))
+        )
+        return prompt
+
+    def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
+        """As :meth:`OrganisationStore.add_prompt`."""
+        return self._store.add_prompt(text, set_at, scope=scope)
+
+    def prompt_versions(self, *, scope: str) -> list[Prompt]:
+        return self._store.prompt_versions(scope=scope)
+
+    def set_group(self, group: Group) -> Group:
+        """As :meth:`OrganisationStore.set_group`."""
+        group = self._store.set_group(group)
+        self._group_changed(group.name, group)
+        return group
+
+    def update_group(
+        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> Group | None:
+        """As :meth:`OrganisationStore.update_group`."""
+        group = self._store.update_group(name, changes, limits=limits)
+        self._group_changed(name, group)
+        return group
+
+    def remove_group(self, name: str) -> Group | None:
+        """As :meth:`OrganisationStore.remove_group`."""
+        removed = self._store.remove_group(name)
+        self._group_changed(name, None)
+        return removed
 
     def priced(self, record: UsageRecord) -> UsageRecord:
-        """Complete *record* with what it costs, at the prices that this process knows."""
+        """Return *record* with its cost, at the prices that this process knows."""
         usage = Usage(
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
             cached_tokens=record.cached_tokens,
         )
-        cost = cost_usd(usage, record.deployment, record.model, own=self._current.prices)
-        return replace(record, cost_usd=cost)
+        own = {} if self._current is None else self._current.prices
+        return replace(record, cost_usd=cost_usd(usage, record.deployment, record.model, own=own))
 
-    def _load(self, generation: str) -> None:
+    def _load(self, version: str) -> Organisation:
         now = self._clock()
-        if self._seen is not None and 0 <= now - self._failed_at < RETRY_SECONDS:
-            return
+        if self._current is not None and 0 <= now - self._failed_at < RETRY_SECONDS:
+            return self._current
         try:
-            current = self._store.load()
+            loaded = self._store.load()
         except StoreUnavailable:
             self._failed_at = now
-            if self._seen is None:
+            if self._current is None:
                 raise
-            return
-        self._credential = self._decrypted(current)
-        self._current = current
-        self._seen = generation
+            return self._current
+        return self._keep(loaded, version)
+
+    def _keep(self, organisation: Organisation, version: str | None) -> Organisation:
+        # What follows from an organisation is kept for as long as it is the same object.
+        if organisation != self._current:
+            self._credential = self._decrypted(organisation)
+            self._current = organisation
+        self._version = version
+        return self._current
+
+    def _group_changed(self, name: str, group: Group | None) -> None:
+        self._changed(lambda current: replace(current, groups=_with(current.groups, name, group)))
+
+    def _changed(self, change: Callable[[Organisation], Organisation]) -> None:
+        """Make the change that the store has accepted in memory, too.
+
+        Other processes may have changed something, too: the next request loads all of it again.
+        """
+        with self._lock:
+            if self._current is not None:
+                self._keep(change(self._current), None)
 
     def _decrypted(self, organisation: Organisation) -> str | None:
-        if organisation is self._current and self._seen is not None:
+        current = self._current
+        if current is not None and organisation.credential == current.credential:
             return self._credential
         if organisation.credential is None:
             return self._fallback
         return self._cipher.decrypt(organisation.credential)
+
+
+def _with(entries: Mapping[str, V], name: str, entry: V | None) -> dict[str, V]:
+    """Return *entries* with *entry* under its *name*; None leaves it out."""
+    others = {other: value for other, value in entries.items() if other != name}
+    return others if entry is None else {**others, name: entry}

@@ -8,10 +8,10 @@ from functools import cached_property
 from ..records import Group, KeyRecord, Organisation, Prompt
 
 KEPT_PRINCIPALS = 10_000
-"""Callers that are kept at a time; with what is worked out from them some 40 MB if each has a dozen limits."""
+"""Principals kept in memory: some 40 MB with all that is computed from them, if each has a dozen limits."""
 
 
-# Compared, and remembered, as the very object that it is: nothing in it ever changes.
+# Compared and hashed by identity, which is fast: nothing in it ever changes.
 @dataclass(frozen=True, eq=False)
 class Principal:
     """A key with its group and its organisation, as of one moment."""
@@ -43,10 +43,10 @@ class Principal:
 
 
 class PrincipalCache:
-    """Gives the same caller for a key and an organisation that are the same. Thread-safe.
+    """Returns the same object for the same key and the same organisation. Thread-safe.
 
-    So what follows from them is worked out once and not for each request. Nothing of an organisation is kept that is
-    not the latest any more, and no more than *limit* callers.
+    So what is computed from them is computed once and not for each request. It keeps principals of the latest
+    organisation only, and at most *limit* of them.
     """
 
     def __init__(self, *, limit: int = KEPT_PRINCIPALS) -> None:

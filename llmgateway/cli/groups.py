@@ -41,7 +41,16 @@ def set_(gateway: Remote, name: str, **options: Any) -> None:
 
     An empty value clears a field, 'none' removes a limit.
     """
-    gateway.show(gateway.call("PUT", _path(name), body=_changed(_present(gateway, name), sent(options))))
+    from .client import CallFailed
+
+    body = sent(options)
+    try:
+        group = gateway.call("PATCH", _path(name), body=body)
+    except CallFailed as error:
+        if error.status != 404:
+            raise
+        group = gateway.call("PUT", _path(name), body=body)
+    gateway.show(group)
 
 
 @groups.command()
@@ -63,24 +72,6 @@ def revoke(gateway: Remote, name: str, yes: bool) -> None:
         click.confirm(f"Block every key of the group {name}?", abort=True, err=True)
     answer = gateway.call("POST", f"{_path(name)}/revoke")
     gateway.done(f"Blocked {answer['revoked']} keys of the group {name}.", answer)
-
-
-def _present(gateway: Remote, name: str) -> dict[str, Any]:
-    """Return the fields of the group, as they can be sent back; empty if there is no such group."""
-    from .client import CallFailed
-
-    try:
-        group: dict[str, Any] = gateway.call("GET", _path(name))
-    except CallFailed as error:
-        if error.status == 404:
-            return {}
-        raise
-    return {field: value for field, value in group.items() if field not in ("name", "created_at")}
-
-
-def _changed(present: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    limits = {**present.get("limits", {}), **changes.get("limits", {})}
-    return {**present, **changes, "limits": limits}
 
 
 def _path(name: str) -> str:

@@ -27,8 +27,7 @@ def show_limits(gateway: Remote) -> None:
 @remote
 def set_limits(gateway: Remote, **options: Any) -> None:
     """Change the given limits and leave the others; 'none' removes a limit."""
-    present = gateway.call("GET", "/limits")
-    gateway.show(gateway.call("PUT", "/limits", body={**present, **sent(options).get("limits", {})}))
+    gateway.show(gateway.call("PATCH", "/limits", body=sent(options).get("limits", {})))
 
 
 @click.group("llm-key")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from ..azure.cancellation import CancellationToken
@@ -199,16 +200,8 @@ class UpstreamCall:
         cost = cost_usd(counted, model, draft.deployment, draft.model, own=self._prices)
         if cost is None and counted.total_tokens:
             _say_that_no_price_is_known(draft.deployment)
-        return UsageRecord(  # not replace(), which takes half as long again
-            id=draft.id,
-            timestamp=draft.timestamp,
-            key_id=draft.key_id,
-            user=draft.user,
-            group=draft.group,
-            model=draft.model,
-            deployment=draft.deployment,
-            endpoint=draft.endpoint,
-            stream=draft.stream,
+        return replace(
+            draft,
             status=self._status,
             outcome=outcome,
             prompt_tokens=counted.prompt_tokens,
@@ -218,13 +211,11 @@ class UpstreamCall:
             reasoning_tokens=counted.reasoning_tokens,
             usage_source=source,
             cost_usd=cost,
-            prompt_version=draft.prompt_version,
             content_filter=tuple(sorted(content_filter)),
             ttft_ms=self._ttft_ms,
             duration_ms=self._elapsed_ms(),
             upstream_request_id=self._upstream_request_id,
             region=self._region,
-            client_address=draft.client_address,
         )
 
     def _elapsed_ms(self) -> float:

@@ -1,4 +1,4 @@
-"""Where keys, settings and usage live: embedded SQLite, or MongoDB; Redis in front of either."""
+"""Where keys, settings and usage are stored: embedded SQLite, or MongoDB; Redis in front of either."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Stores:
     counters: CounterStore
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
-    state: Callable[[], object] | None = None
-    """As :class:`CachedKeys` takes it, where a store can tell without being asked."""
+    keys_version: Callable[[], object] | None = None
+    """As :class:`CachedKeys` takes it, where asking for it costs less than a look-up."""
 
 
 def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False) -> Stores:
@@ -74,23 +74,24 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
         stores = _with_redis_in_front(stores, cache)
         return replace(stores, keys=CachedKeys(stores.keys, circuit=None))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, state=stores.state))
+    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, version=stores.keys_version))
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
     from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
+    keys = SQLiteKeys(database)
     usage_log = SQLiteUsageLog(database)
     return Stores(
-        keys=SQLiteKeys(database),
+        keys=keys,
         organisation=SQLiteOrganisation(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         audit_log=SQLiteAuditLog(database),
         counters=counters,
         backends=(database,),
-        state=None if database.stamp is None else database.stamp.read,
+        keys_version=keys.version,
     )
 
 
@@ -106,7 +107,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -
     usage_log = MongoUsageLog(database, clock=clock)
     return Stores(
         keys=MongoKeys(database, clock=clock),
-        organisation=MongoOrganisation(database),
+        organisation=MongoOrganisation(database, clock=clock),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         audit_log=MongoAuditLog(database),
@@ -153,7 +154,6 @@ def _counters(cache: RedisCache | None, settings: Settings, clock: Clock, *, ser
         timeout=settings.store_timeout,
         migrations=COUNTERS,
         durable=False,
-        stamped=False,
     )
     lock = FolderLock(settings.instance)
     shared = SQLiteCounters(database, clock=clock, lock=lock)

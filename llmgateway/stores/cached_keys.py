@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
-from ..records import KeyRecord, Lookup
+from ..records import ALL_KEYS, KeyQuery, KeyRecord, Lookup
 from .circuit import Circuit
 
-REMEMBERED_KEYS = 100_000
-"""Look-ups kept in memory, the latest; some 100 MB if every one of them is used."""
+CACHED_KEYS = 100_000
+"""Look-ups kept in memory, the latest; some 100 MB if all of them are used."""
 
 
 class CachedKeys:
     """A :class:`~llmgateway.interfaces.KeyStore`: *store*, and what it said last while it is away.
 
-    A key that was revoked while every store is away goes on working here until one is back:
+    A key that is revoked elsewhere while every store is away goes on working here until one is back:
     refusing all valid keys would be the greater harm. What this process has never looked up
-    stays unknown, and what it has changed itself is not taken from memory.
+    stays unknown. What it has changed itself it knows as it is after the change.
 
-    As long as a key has not changed its look-ups are one object, so that what follows from it has to be
-    worked out once. Unknown keys are not remembered: nobody fills this memory by guessing.
+    As long as a key has not changed its look-ups are one object, so that what follows from it is
+    worked out only once. Unknown keys are not kept: nobody fills this memory by guessing.
 
     Args:
         circuit: Spares look-ups the wait for a *store* that has just failed; None if the store
             does that itself.
-        state: Says, without asking anybody, in what state *store* is: look-ups that begin in the same state give
-            the same, and are taken from memory. None where it cannot tell now. See ``sqlite/stamp.py``.
+        version: Returns what changes with everything that a look-up may say, and costs less than one: look-ups
+            of the present version are answered from memory. None if *store* has no such thing.
     """
 
     def __init__(
@@ -38,102 +38,102 @@ class CachedKeys:
         store: KeyStore,
         *,
         circuit: Circuit | None,
-        state: Callable[[], object] | None = None,
-        limit: int = REMEMBERED_KEYS,
+        version: Callable[[], object] | None = None,
+        limit: int = CACHED_KEYS,
     ) -> None:
         self._store = store
         self._circuit = circuit
-        self._state = state or _unknown
+        self._version = version
         self._limit = limit
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._cached: OrderedDict[str, _Cached] = OrderedDict()
+        self._organisation_version = ""  # that a look-up told last
 
     def find(self, digest: str) -> Lookup:
-        state = self._state()  # before the store is asked: what it says then may be newer, but never older
-        seen = self._seen.get(digest)
-        if seen is not None and state is not None and seen.state == state:
-            return seen.lookup
+        cached = self._cached.get(digest)
         try:
-            found = self._find(digest)
+            if self._circuit is None:
+                return self._find(digest, cached)
+            return self._circuit.call(lambda: self._find(digest, cached))
         except StoreUnavailable:
-            if seen is None:
+            if cached is None:
                 raise
-            return seen.lookup
-        if found.record is None:
-            self._seen.pop(digest, None)
+            return cached.lookup
+
+    def _find(self, digest: str, cached: _Cached | None) -> Lookup:
+        # Before the store is asked: what it says then may be newer than this version, but never older.
+        version = None if self._version is None else self._version()
+        if cached is not None and version is not None and cached.version == version:
+            return cached.lookup
+        found = self._store.find(digest)
+        self._organisation_version = found.version
+        if cached is None and found.record is None:
             return found
-        if seen is not None and seen.lookup == found:
-            found = seen.lookup
-        # Each step is atomic under the interpreter's lock, and no two of them depend on each other.
-        self._seen[digest] = _Seen(found, state)
-        if len(self._seen) > self._limit:
-            self._forget_oldest()
+        if cached is not None and cached.lookup == found:
+            found = cached.lookup
+        # Not over a change that this process made in between.
+        if self._cached.get(digest) is cached:
+            self._keep(digest, _Cached(found, version))
         return found
 
-    def _find(self, digest: str) -> Lookup:
-        if self._circuit is None:
-            return self._store.find(digest)
-        return self._circuit.call(lambda: self._store.find(digest))
+    def _keep(self, digest: str, cached: _Cached) -> None:
+        # Each step is atomic under the interpreter's lock, and no two of them depend on each other.
+        self._cached[digest] = cached
+        if len(self._cached) > self._limit:
+            try:
+                self._cached.popitem(last=False)
+            except KeyError:
+                return  # another thread was quicker
 
-    def _forget_oldest(self) -> None:
-        try:
-            self._seen.popitem(last=False)
-        except KeyError:
-            return  # another thread was quicker
-
-    def _forget(self, *records: KeyRecord | None) -> None:
+    def _changed(self, records: Iterable[KeyRecord | None], *, before: KeyRecord | None = None) -> None:
+        """Keep *records* as they are now, and that the other digests of the key *before* are nobody's any more."""
+        for digest in before.digests if before else ():
+            self._keep(digest, _Cached(Lookup(None, self._organisation_version), None))
         for record in records:
             for digest in record.digests if record else ():
-                self._seen.pop(digest, None)
+                self._keep(digest, _Cached(Lookup(record, self._organisation_version), None))
 
     def add(self, record: KeyRecord) -> bool:
-        return self._store.add(record)
+        added = self._store.add(record)
+        self._changed([record] if added else [])
+        return added
 
     def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
-        return self._store.add_all(records)
+        taken = self._store.add_all(records)
+        self._changed([] if taken else records)
+        return taken
 
     def get(self, key_id: str) -> KeyRecord | None:
         return self._store.get(key_id)
 
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
-        return self._store.list(user=user, group=group, active=active, after=after, limit=limit)
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        return self._store.list(query)
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
-        record = self._store.update(key_id, changes)
-        self._forget(record)
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord | None:
+        record = self._store.update(key_id, changes, limits=limits)
+        self._changed([record])
         return record
 
     def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
         before = self._store.get(key_id)
         rotated = self._store.rotate(key_id, digest, retires_at=retires_at)
-        self._forget(before, rotated)
+        self._changed([rotated], before=before if rotated else None)
         return rotated
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         revoked = self._store.revoke_group(group)
-        self._forget(*revoked)
+        self._changed(revoked)
         return revoked
 
-    def remove(self, key_id: str) -> bool:
-        before = self._store.get(key_id)
+    def remove(self, key_id: str) -> KeyRecord | None:
         removed = self._store.remove(key_id)
-        self._forget(before)
+        self._changed([], before=removed)
         return removed
 
 
-class _Seen(NamedTuple):
-    """What was found, and in what state of the store."""
+class _Cached(NamedTuple):
+    """What was found, and in what version of the store."""
 
     lookup: Lookup
-    state: object
-
-
-def _unknown() -> None:
-    """The state of a store that cannot tell."""
+    version: object

@@ -1,7 +1,7 @@
 """Times for stores that have no type for them: whole milliseconds since 1970, UTC.
 
-Counted in integers all the way: ``datetime.timestamp()`` is a float, and a float times 1,000
-can fall just short of the millisecond it stands for.
+Computed with integers only: ``datetime.timestamp()`` is a float, and a float times 1,000
+can be just below the millisecond that it stands for.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from llmgateway.interfaces import UsageLog
-from llmgateway.records import UsageRow
+from llmgateway.records import ReportQuery, UsageRow
 
 from .circuit import Circuit
 
@@ -19,6 +19,6 @@ class LoggedSpending:
 
     def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
         (row,) = self._circuit.call(
-            lambda: self._usage_log.report(first_day=first_day, key_id=key_id, group=group, promptly=True)
+            lambda: self._usage_log.report(ReportQuery(first_day=first_day, key_id=key_id, group=group, promptly=True))
         )
         return row

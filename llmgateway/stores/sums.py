@@ -32,7 +32,7 @@ class Cell(NamedTuple):
 
     @property
     def series(self) -> tuple[str, str, str | None, str]:
-        """What it has in common with those of other days."""
+        """What it shares with the cells of other days."""
         return self.key_id, self.user, self.group, self.model
 
 

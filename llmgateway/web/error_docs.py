@@ -12,13 +12,14 @@ from ..errors import (
     BudgetSpent,
     Conflict,
     GatewayError,
-    InUse,
+    GroupInUse,
     InvalidAdminKey,
     InvalidFields,
     InvalidKey,
     InvalidRequest,
     ModelNotAllowed,
     ModelNotFound,
+    NoSuchGroup,
     NotFound,
     Overloaded,
     RateLimited,
@@ -193,6 +194,19 @@ REFUSALS = {
             "group": NotFound("There is no such group. GET /admin/groups lists those there are.", param="name"),
         },
     ),
+    "GroupRemoved": Refusal(
+        404,
+        "The group is being removed at the same moment.",
+        {"group removed": NoSuchGroup()},
+    ),
+    "UnknownKeyOrGroupRemoved": Refusal(
+        404,
+        "There is no such key, or the group is being removed at the same moment.",
+        {
+            "unknown": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id"),
+            "group removed": NoSuchGroup(),
+        },
+    ),
     "NothingToPreview": Refusal(
         404,
         "There is no such key, group or model.",
@@ -205,7 +219,7 @@ REFUSALS = {
     "GroupInUse": Refusal(
         409,
         "There are keys in the group.",
-        {"in use": InUse("There are keys in this group. Remove them, or move them to another group, first.")},
+        {"in use": GroupInUse()},
     ),
     "KeyExists": Refusal(
         409,

@@ -11,7 +11,7 @@ from flask import Response, request
 from ..errors import ModelNotFound
 from ..proxy.pipeline import CompletionRequest, Reply
 from ..ratelimit.limiter import Allowance
-from ..records import UNLIMITED, KeyRecord, Limits, UsageRow, moment
+from ..records import UNLIMITED, KeyRecord, Limits, ReportQuery, UsageRow, moment
 from . import examples
 from .blueprint import Blueprint
 from .body import check_media_type, read_body
@@ -154,5 +154,5 @@ def _usage_so_far(key: KeyRecord) -> dict[str, UsageRow]:
 
 
 def _sum(key: KeyRecord, first_day: date | None) -> UsageRow:
-    (row,) = services().usage_log.report(first_day=first_day, key_id=key.id)
+    (row,) = services().usage_log.report(ReportQuery(first_day=first_day, key_id=key.id))
     return row

@@ -24,13 +24,17 @@ def database(tmp_path):
 
 
 @pytest.fixture
-def groups(database, clock):
-    return Groups(SQLiteOrganisation(database), SQLiteKeys(database), clock=clock)
+def policy(database, clock):
+    return OrganisationPolicy(SQLiteOrganisation(database), CredentialCipher("x"), fallback=None, clock=clock)
 
 
 @pytest.fixture
-def keys(database, clock):
-    policy = OrganisationPolicy(SQLiteOrganisation(database), CredentialCipher("x"), fallback=None, clock=clock)
+def groups(policy, clock):
+    return Groups(policy, clock=clock)
+
+
+@pytest.fixture
+def keys(database, policy, clock):
     return Keys(SQLiteKeys(database), policy, clock=clock)
 
 
@@ -47,7 +51,7 @@ def test_a_group_is_made_and_found(groups, clock):
 def test_putting_again_replaces_all_but_what_is_not_put(groups, clock):
     """The second put says everything anew; the time of making and the prompt are no part of it."""
     first = groups.put("ml", limits=SMALL, note="Mondays", models=("gpt",))
-    groups.set_prompt("ml", Prompt(version=1, text="Be brief.", scope="group:ml"))
+    groups.update("ml", {"prompt": Prompt(version=1, text="Be brief.", scope="group:ml")})
     clock.advance(60)
 
     again = groups.put("ml", note="Tuesdays")
@@ -75,9 +79,9 @@ def test_a_group_with_keys_in_it_stays(groups, keys):
     assert [] == groups.list()
 
 
-@pytest.mark.parametrize("act", [Groups.get, Groups.remove, lambda groups, name: groups.set_prompt(name, None)])
+@pytest.mark.parametrize("act", [Groups.get, Groups.remove, lambda groups, name: groups.update(name, {})])
 def test_what_is_not_there_is_not_found(groups, act):
-    """Neither looked at nor removed nor given a prompt."""
+    """Neither looked at nor removed nor changed."""
     with pytest.raises(NotFound):
         act(groups, "nobody")
     assert groups.find("nobody") is None

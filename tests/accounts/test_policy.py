@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from llmgateway.accounts.credential import CredentialCipher
 from llmgateway.accounts.policy import OrganisationPolicy
 from llmgateway.errors import StoreUnavailable, UpstreamCredentials
-from llmgateway.records import Organisation
+from llmgateway.records import Limits, Organisation, Prices
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.parts import NEW_YEAR
-from tests.stores.contract import at_once
+from tests.stores.contract import at_once, group
 
 CIPHER = CredentialCipher("secret")
 
@@ -32,6 +33,9 @@ class Watched:
             raise StoreUnavailable("away")
         return self._store.load()
 
+    def load_anyway(self) -> Organisation:
+        return self._store.load()
+
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
@@ -48,9 +52,9 @@ def store(database):
 
 
 @pytest.fixture
-def generation(database):
-    """The generation as a request learns it, with the look-up of its key."""
-    return lambda: SQLiteKeys(database).find("0" * 64).generation
+def version(database):
+    """The version as a request learns it, with the look-up of its key."""
+    return lambda: SQLiteKeys(database).find("0" * 64).version
 
 
 @pytest.fixture
@@ -58,21 +62,21 @@ def policy(store, clock):
     return OrganisationPolicy(store, CIPHER, fallback=None, clock=clock)
 
 
-def test_asks_the_store_once_for_each_generation(policy, store, generation):
-    """A thousand requests of one generation cost one load; a change costs one more."""
+def test_asks_the_store_once_for_each_version(policy, store, version):
+    """A thousand requests of one version cost one load; a change costs one more."""
     for _ in range(1000):
-        policy.at(generation())
+        policy.at(version())
     assert 1 == store.loads
 
     store.set_prompt("Be brief.", NEW_YEAR)
     for _ in range(10):
-        assert "Be brief." == policy.at(generation()).prompt.text
+        assert "Be brief." == policy.at(version()).prompt.text
     assert 2 == store.loads
 
 
-def test_threads_that_find_a_new_generation_load_it_once(policy, store, generation):
+def test_threads_that_find_a_new_version_load_it_once(policy, store, version):
     """A change does not send every thread to the store."""
-    now = generation()
+    now = version()
 
     found = at_once(*[lambda: policy.at(now)] * 16)
 
@@ -80,89 +84,144 @@ def test_threads_that_find_a_new_generation_load_it_once(policy, store, generati
     assert all(found[0] is organisation for organisation in found)
 
 
-def test_a_change_elsewhere_holds_with_the_next_request(policy, store, clock, generation):
-    """What another process sets is in force here with the first request that sees the new generation."""
-    policy.at(generation())
+def test_a_change_elsewhere_holds_with_the_next_request(policy, store, clock, version):
+    """What another process sets is in force here with the first request that sees the new version."""
+    policy.at(version())
 
     elsewhere = OrganisationPolicy(store, CIPHER, fallback=None, clock=clock)
     store.set_prompt("Answer in French.", NEW_YEAR)
     elsewhere.set_credential("azure-key")
 
-    organisation = policy.at(generation())
+    organisation = policy.at(version())
     assert "Answer in French." == organisation.prompt.text
     assert "azure-key" == policy.credential(organisation)
 
 
-def test_a_request_that_looked_up_earlier_does_not_bring_the_past_back(policy, store, generation):
-    """A slow request with an old generation gets the newer settings and leaves them in force."""
-    before = generation()
+def test_a_request_that_looked_up_earlier_does_not_bring_the_past_back(policy, store, version):
+    """A slow request with an old version gets the newer settings and leaves them in force."""
+    before = version()
     store.set_prompt("new", NEW_YEAR)
-    after = generation()
+    after = version()
     policy.at(after)
 
     assert "new" == policy.at(before).prompt.text
     assert "new" == policy.at(after).prompt.text
 
 
-def test_serves_from_memory_while_the_store_is_away(policy, store, clock, generation):
+def test_serves_from_memory_while_the_store_is_away(policy, store, clock, version):
     """Once loaded, the last known settings hold through an outage, and requests catch up within a second of its end.
 
     In between, requests do not wait for the store one after the other.
     """
     policy.set_credential("azure-key")
     store.set_prompt("old", NEW_YEAR)
-    policy.at(generation())
+    policy.at(version())
     store.set_prompt("new", NEW_YEAR)
     store.away = True
 
-    organisation = policy.at(generation())
+    organisation = policy.at(version())
     assert ("old", "azure-key") == (organisation.prompt.text, policy.credential(organisation))
 
     store.loads = 0
     for _ in range(5):
-        policy.at(generation())
+        policy.at(version())
     assert 0 == store.loads
 
     store.away = False
     clock.advance(1)
-    assert "new" == policy.at(generation()).prompt.text
+    assert "new" == policy.at(version()).prompt.text
 
 
-def test_knows_nothing_before_the_first_load(policy, store, generation):
+CHANGES = {
+    "prompt": lambda policy: policy.set_prompt("new", NEW_YEAR),
+    "credential": lambda policy: policy.set_credential("new-key"),
+    "limits": lambda policy: policy.set_limits(Limits(requests_per_minute=1)),
+    "one limit": lambda policy: policy.update_limits({"parallel_requests": 1}),
+    "prices": lambda policy: policy.set_prices("gpt", Prices(prompt=1, cached=1, completion=1)),
+    "no prices": lambda policy: policy.set_prices("old", None),
+    "new group": lambda policy: policy.set_group(group("new")),
+    "replaced group": lambda policy: policy.set_group(group("old", note="new")),
+    "changed group": lambda policy: policy.update_group("old", {"note": "new"}, limits={"tokens_per_minute": 1}),
+    "removed group": lambda policy: policy.remove_group("old"),
+    "no such group": lambda policy: policy.update_group("never there", {"note": "new"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_that_was_made_here_is_known_without_the_store(policy, store, version, change):
+    """An outage right after a change does not undo it in the process that made it."""
+    store.set_prices("old", Prices(prompt=2, cached=2, completion=2))
+    store.set_group(group("old"))
+    policy.set_credential("old-key")
+    before = version()
+    policy.at(before)
+
+    change(policy)
+    store.away = True
+
+    expected = store.load_anyway()
+    for seen in (before, version()):
+        current = policy.at(seen)
+        assert replace(expected, version="") == replace(current, version="")
+        assert ("new-key" if change is CHANGES["credential"] else "old-key") == policy.credential(current)
+
+
+def test_a_look_at_what_is_stored_leaves_what_requests_use(policy, version):
+    """Health checks ask the store every second: the object that requests have is not another one then."""
+    before = policy.at(version())
+
+    assert before == policy.stored()
+    assert policy.has_credential() is False
+
+    assert before is policy.at(version())
+
+
+def test_a_change_here_does_not_hide_one_elsewhere(policy, store, version):
+    """What other processes have set before is there with the next request."""
+    policy.at(version())
+    store.set_prompt("elsewhere", NEW_YEAR)
+
+    policy.set_limits(Limits(requests_per_minute=1))
+
+    current = policy.at(version())
+    assert ("elsewhere", 1) == (current.prompt.text, current.limits.requests_per_minute)
+
+
+def test_knows_nothing_before_the_first_load(policy, store, version):
     """A process that never reached the store says so instead of leaving the prompt out."""
     store.away = True
 
     with pytest.raises(StoreUnavailable):
-        policy.at(generation())
+        policy.at(version())
 
 
-def test_the_stored_credential_wins(store, clock, generation):
+def test_the_stored_credential_wins(store, clock, version):
     """Azure's key from the environment serves until an admin stores one."""
     policy = OrganisationPolicy(store, CIPHER, fallback="from-environment", clock=clock)
-    assert "from-environment" == policy.credential(policy.at(generation()))
+    assert "from-environment" == policy.credential(policy.at(version()))
     assert policy.has_credential()
 
     policy.set_credential("stored")
 
-    assert "stored" == policy.credential(policy.at(generation()))
+    assert "stored" == policy.credential(policy.at(version()))
 
 
-def test_without_a_credential_the_admin_is_named(policy, generation):
+def test_without_a_credential_the_admin_is_named(policy, version):
     """Users learn that their own key is fine and whom to tell."""
     with pytest.raises(UpstreamCredentials, match="Your own key is fine"):
-        policy.credential(policy.at(generation()))
+        policy.credential(policy.at(version()))
 
     assert not policy.has_credential()
 
 
 @pytest.mark.parametrize("fallback", [None, "from-environment"])
-def test_a_credential_stored_under_another_secret_is_unusable(store, clock, generation, fallback):
+def test_a_credential_stored_under_another_secret_is_unusable(store, clock, version, fallback):
     """With another SECRET_KEY the stored key is neither read nor silently replaced by another."""
     OrganisationPolicy(store, CredentialCipher("other"), fallback=None, clock=clock).set_credential("stored")
     policy = OrganisationPolicy(store, CIPHER, fallback=fallback, clock=clock)
 
     with pytest.raises(UpstreamCredentials):
-        policy.credential(policy.at(generation()))
+        policy.credential(policy.at(version()))
     assert not policy.has_credential()
 
 
@@ -173,14 +232,14 @@ def test_the_credential_is_stored_encrypted(policy, store):
     assert b"azure-key" not in store.load().credential
 
 
-def test_readers_and_admins_at_once_see_whole_settings(policy, store, generation):
+def test_readers_and_admins_at_once_see_whole_settings(policy, store, version):
     """While prompts change, every request sees one of them, never older than the one before."""
     done = threading.Event()
     seen: list[int] = []
 
     def read() -> None:
         while not done.is_set():
-            organisation = policy.at(generation())
+            organisation = policy.at(version())
             assert organisation.prompt.text == str(organisation.prompt.version or "")
             seen.append(organisation.prompt.version)
 
@@ -194,4 +253,4 @@ def test_readers_and_admins_at_once_see_whole_settings(policy, store, generation
     at_once(read, write)
 
     assert sorted(seen) == seen
-    assert 20 == policy.at(generation()).prompt.version
+    assert 20 == policy.at(version()).prompt.version

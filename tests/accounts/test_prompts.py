@@ -23,11 +23,10 @@ class Desk:
     """Prompts with everything that has one."""
 
     def __init__(self, database: SQLiteDatabase, clock) -> None:
-        store = SQLiteOrganisation(database)
-        policy = OrganisationPolicy(store, CredentialCipher("x"), fallback=None, clock=clock)
+        policy = OrganisationPolicy(SQLiteOrganisation(database), CredentialCipher("x"), fallback=None, clock=clock)
         self.keys = Keys(SQLiteKeys(database), policy, clock=clock)
-        self.groups = Groups(store, SQLiteKeys(database), clock=clock)
-        self.prompts = Prompts(store, self.groups, self.keys, clock=clock)
+        self.groups = Groups(policy, clock=clock)
+        self.prompts = Prompts(policy, self.groups, self.keys, clock=clock)
         self.groups.put("ml")
         record, self.key = self.keys.create(user="ada", name="x", group="ml")
         self.own = Scope(key_id=record.id)

@@ -89,6 +89,7 @@ class House:
         self.key_id, self.key = self._hand_out()
 
     def _hand_out(self) -> tuple[str, str]:
+        self.organisation.set_group(Group(name="physics", created_at=moment(self.clock())))
         record, key = self.keys.create(user="ada", name="laptop", group="physics")
         return record.id, key
 
@@ -347,9 +348,7 @@ def test_the_groups_prompt_and_models_hold(house, azure):
     """A group's prompt takes the place of the organisation's, and what it leaves out nobody in it may use."""
     house.set_prompt("Be brief.")
     prompt = house.organisation.add_prompt("Be kind.", moment(house.clock()), scope="group:physics")
-    house.organisation.set_group(
-        Group(name="physics", created_at=moment(house.clock()), models=("gpt-4o-mini",), prompt=prompt)
-    )
+    house.organisation.update_group("physics", {"models": ("gpt-4o-mini",), "prompt": prompt})
 
     house.gateway().complete(house.request())
     with pytest.raises(ModelNotAllowed):

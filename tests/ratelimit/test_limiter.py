@@ -24,6 +24,7 @@ from llmgateway.records import (
     Organisation,
     Outcome,
     Period,
+    ReportQuery,
     Unit,
     UsageRecord,
     UsageSource,
@@ -68,7 +69,7 @@ class Desk:
     def so_far(self, **filters):
         if self.log_is_away:
             raise StoreUnavailable("away")
-        (row,) = self.log.report(**filters)
+        (row,) = self.log.report(ReportQuery(**filters))
         return row
 
     def commit(self, commits) -> None:

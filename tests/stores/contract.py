@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pytest
 
-from llmgateway.errors import Conflict, StoreUnavailable
+from llmgateway.errors import Conflict, GroupInUse, NoSuchGroup, StoreUnavailable
 from llmgateway.interfaces import AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
 from llmgateway.records import (
     UNLIMITED,
@@ -22,12 +23,15 @@ from llmgateway.records import (
     Batch,
     Budget,
     Group,
+    KeyQuery,
     KeyRecord,
     Limits,
     Outcome,
     Period,
     Prices,
     Prompt,
+    RecordQuery,
+    ReportQuery,
     Unit,
     UsageRecord,
     UsageRow,
@@ -104,6 +108,15 @@ def at_once(*actions: Callable[[], object]) -> list[object]:
         return list(threads.map(begin, actions))
 
 
+def refused(action: Callable[[], object]) -> bool:
+    """Whether *action* is refused for the sake of a group."""
+    try:
+        action()
+    except (GroupInUse, NoSuchGroup):
+        return True
+    return False
+
+
 class KeyStoreContract:
     @pytest.fixture
     def keys(self) -> KeyStore:
@@ -112,6 +125,16 @@ class KeyStoreContract:
     @pytest.fixture
     def elsewhere(self) -> KeyStore:
         raise NotImplementedError
+
+    @pytest.fixture
+    def organisation(self) -> OrganisationStore:
+        """The groups beside ``keys``."""
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _groups(self, organisation) -> None:
+        for name in ("physics", "chemistry"):
+            organisation.set_group(group(name))
 
     def test_finds_what_was_added(self, keys, elsewhere):
         """Every field of a key comes back as it went in, from everywhere and by every way."""
@@ -158,13 +181,13 @@ class KeyStoreContract:
         assert times == [record.created_at for record in keys.list()]
 
     def test_finds_nothing_for_an_unknown_digest(self, keys):
-        """A digest that nobody has is no error; the generation comes all the same."""
+        """A digest that nobody has is no error; the version comes all the same."""
         keys.add(key(1))
 
         found = keys.find(key(2).digest)
 
         assert found.record is None
-        assert found.generation == keys.find(key(1).digest).generation
+        assert found.version == keys.find(key(1).digest).version
         assert keys.get("key_0002") is None
 
     def test_finds_what_was_added_after_a_miss(self, keys, elsewhere):
@@ -283,6 +306,103 @@ class KeyStoreContract:
 
             assert key(number, name="new", active=False) == keys.get(key(number).id)
             assert key(number, name="new", active=False) == keys.find(key(number).digest).record
+
+    def test_updates_of_different_limits_both_hold(self, keys, elsewhere):
+        """Two admins who change different limits of a key at once do not undo each other's change."""
+        tokens = Budget(amount=1000, unit=Unit.TOKENS, period=Period.DAY)
+        for number in range(20):
+            keys.add(key(number, limits=Limits(parallel_requests=3)))
+            at_once(
+                lambda number=number: keys.update(key(number).id, {}, limits={"requests_per_minute": 5}),
+                lambda number=number: elsewhere.update(key(number).id, {"name": "new"}, limits={"budget": tokens}),
+            )
+
+            expected = Limits(requests_per_minute=5, parallel_requests=3, budget=tokens)
+            assert key(number, name="new", limits=expected) == keys.get(key(number).id)
+            assert expected == keys.find(key(number).digest).record.limits
+
+    def test_a_limit_can_be_lifted(self, keys, elsewhere):
+        """Null removes one limit and leaves the others; a key without limits can get one."""
+        keys.add(key(1, limits=LIMITS))
+        keys.add(key(2))
+        assert LIMITS == elsewhere.find(key().digest).record.limits
+
+        lifted = keys.update(key().id, {}, limits={"budget": None, "parallel_requests": None})
+
+        assert Limits(requests_per_minute=60, tokens_per_minute=0) == lifted.limits
+        assert lifted == elsewhere.find(key().digest).record
+        assert LIMITS.budget == keys.update(key(2).id, {}, limits={"budget": LIMITS.budget}).limits.budget
+        assert keys.update("key_0009", {}, limits={"budget": None}) is None
+
+    def test_no_key_gets_into_a_group_that_is_not_there(self, keys, elsewhere):
+        """Neither alone, nor with others, nor later; what was refused leaves nothing that is in the way."""
+        keys.add(key(1, group="physics"))
+
+        for action in (
+            lambda: keys.add(key(2, group="nobody's")),
+            lambda: keys.add_all([key(2), key(3, group="physics"), key(4, group="nobody's")]),
+            lambda: keys.update(key().id, {"group": "nobody's", "name": "new"}),
+        ):
+            assert refused(action)
+
+        assert [key(1, group="physics")] == elsewhere.list()
+        assert elsewhere.find(key(2).digest).record is None
+        assert keys.update("key_0009", {"group": "nobody's"}) is None
+        assert set() == keys.add_all([key(2), key(3), key(4)])
+
+    def test_a_key_that_stays_in_its_group_may_be_changed(self, keys):
+        """Whoever sends the group back as it was read changes the rest."""
+        keys.add(key(1, group="physics"))
+
+        assert key(1, group="physics", name="new") == keys.update(key().id, {"group": "physics", "name": "new"})
+
+    @pytest.mark.parametrize(
+        "join",
+        [
+            lambda keys, number, name: keys.add(key(number, group=name)),
+            lambda keys, number, name: keys.add_all([key(number, group=name), key(number + 500, group="physics")]),
+            lambda keys, number, name: keys.update(key(number).id, {"group": name}),
+        ],
+        ids=["add", "add_all", "update"],
+    )
+    def test_no_key_is_in_a_group_that_is_removed_at_the_same_moment(
+        self, keys, elsewhere, organisation, join, request
+    ):
+        """Either the group is still there or the key's call was refused, whoever was faster."""
+        for number in range(12):
+            name = f"group {number}"
+            organisation.set_group(group(name, limits=LIMITS))
+            if "update" in request.node.name:
+                keys.add(key(number))
+
+            actions = [partial(join, elsewhere, number, name), partial(organisation.remove_group, name)]
+            turn = -1 if number % 2 else 1
+            was_refused, stays = at_once(*[partial(refused, action) for action in actions[::turn]])[::turn]
+
+            assert stays == (name in organisation.load().groups)
+            assert was_refused or stays
+            record = elsewhere.get(key(number).id)
+            assert (None if was_refused else name) == (record and record.group)
+            assert record == keys.find(key(number).digest).record
+            if stays and was_refused:
+                assert organisation.remove_group(name)
+
+    def test_a_group_goes_when_its_keys_have_gone(self, keys, elsewhere, organisation):
+        """While one is in it, active or not, it stays."""
+        keys.add(key(1, group="physics", active=False))
+        keys.add(key(2, group="physics"))
+
+        for leave in (
+            lambda: elsewhere.update(key(1).id, {"group": "chemistry"}),
+            lambda: elsewhere.remove(key(2).id),
+        ):
+            with pytest.raises(GroupInUse):
+                organisation.remove_group("physics")
+            leave()
+
+        assert group("physics") == organisation.remove_group("physics")
+        assert organisation.remove_group("physics") is None
+        assert ["chemistry"] == [*organisation.load().groups]
 
     def test_both_keys_are_found_while_one_retires(self, keys, elsewhere):
         """The old key and the new one are one record, everywhere, and the record says which retires when."""
@@ -489,7 +609,7 @@ class KeyStoreContract:
 
         assert [(key(1).id, False), (key(2).id, False)] == sorted((record.id, record.active) for record in revoked)
         assert not any(elsewhere.find(digest).record.active for digest in digests)
-        assert [key(4).id, key(5).id] == [record.id for record in elsewhere.list(active=True)]
+        assert [key(4).id, key(5).id] == [record.id for record in elsewhere.list(KeyQuery(active=True))]
         assert [] == keys.revoke_group("physics")
         assert [] == keys.revoke_group("nobody's")
 
@@ -527,14 +647,14 @@ class KeyStoreContract:
         for number in range(7):
             keys.add(key(number))
 
-        first = keys.list(limit=3)
-        second = keys.list(limit=3, after=first[-1].id)
-        third = keys.list(limit=3, after=second[-1].id)
+        first = keys.list(KeyQuery(limit=3))
+        second = keys.list(KeyQuery(limit=3, after=first[-1].id))
+        third = keys.list(KeyQuery(limit=3, after=second[-1].id))
 
         assert [len(first), len(second), len(third)] == [3, 3, 1]
         assert keys.list() == [*first, *second, *third]
-        assert keys.list(after=third[-1].id) == []
-        assert keys.list(limit=0) == []
+        assert keys.list(KeyQuery(after=third[-1].id)) == []
+        assert keys.list(KeyQuery(limit=0)) == []
 
     def test_lists_what_matches_every_filter(self, keys):
         """Filters narrow each other down, and so does the page."""
@@ -544,7 +664,7 @@ class KeyStoreContract:
         keys.add(key(4, user="bob", group="physics"))
 
         def numbers(**filters: object) -> list[int]:
-            return [int(record.id[-4:]) for record in keys.list(**filters)]
+            return [int(record.id[-4:]) for record in keys.list(KeyQuery(**filters))]
 
         assert numbers(user="ada") == [1, 2, 3]
         assert numbers(group="physics") == [1, 2, 4]
@@ -592,7 +712,7 @@ class OrganisationStoreContract:
 
     @pytest.fixture
     def keys(self) -> KeyStore:
-        """The key store beside ``organisation``, whose look-ups tell the generation."""
+        """The key store beside ``organisation``, whose look-ups tell the version."""
         raise NotImplementedError
 
     def test_begins_empty(self, organisation):
@@ -635,16 +755,16 @@ class OrganisationStoreContract:
         assert [prompt.version for prompt in organisation.prompt_versions()] == [2, 1]
 
     def test_prices_are_kept_by_model(self, organisation, elsewhere, keys):
-        """A price is in force everywhere for its model, others stay, None removes it; each time a generation begins."""
+        """A price is in force everywhere for its model, others stay, None removes it; each time the version is new."""
         mini, large = Prices(prompt=0.15, cached=0.075, completion=0.6), Prices(prompt=2.5, cached=0, completion=10)
-        before = keys.find("0" * 64).generation
+        before = keys.find("0" * 64).version
 
         organisation.set_prices("gpt-4.1-mini", large)
         elsewhere.set_prices("gpt-4o", large)
         organisation.set_prices("gpt-4.1-mini", mini)
 
         assert {"gpt-4.1-mini": mini, "gpt-4o": large} == elsewhere.load().prices
-        assert before != keys.find("0" * 64).generation
+        assert before != keys.find("0" * 64).version
         elsewhere.set_prices("gpt-4o", None)
         elsewhere.set_prices("never-set", None)
         assert {"gpt-4.1-mini": mini} == organisation.load().prices
@@ -688,15 +808,15 @@ class OrganisationStoreContract:
         organisation.add_prompt("before", NEW_YEAR, scope="group:physics")
         assert Prompt() == organisation.load().prompt
         prompt = organisation.set_prompt("all", NEW_YEAR)
-        generation = organisation.load().generation
+        version = organisation.load().version
 
         elsewhere.add_prompt("physics", NEW_YEAR, scope="group:physics")
 
         assert prompt == elsewhere.load().prompt
-        assert generation == keys.find("0" * 64).generation == elsewhere.load().generation
+        assert version == keys.find("0" * 64).version == elsewhere.load().version
 
     def test_a_prompt_needs_a_scope(self, organisation):
-        """Without one it would be the organisation's, and in force without a new generation."""
+        """Without one it would be the organisation's, and in force without a new version."""
         with pytest.raises(ValueError, match="scope"):
             organisation.add_prompt("all", NEW_YEAR, scope="")
 
@@ -745,7 +865,7 @@ class OrganisationStoreContract:
             limits=LIMITS,
             prompt=replace(PROMPT, scope=f"group:{name}"),
         )
-        organisation.set_group(group(name, note="replaced"))
+        organisation.set_group(group(name, note="replaced", prompt=full.prompt))
         organisation.set_group(group("physics", models=()))
         elsewhere.set_group(full)
 
@@ -753,17 +873,66 @@ class OrganisationStoreContract:
             assert {name: full, "physics": group("physics", models=())} == organisation.load().groups
         assert UTC == organisation.load().groups[name].starts_at.tzinfo
 
-    def test_a_group_can_be_removed_once(self, organisation, elsewhere, keys):
-        """It is gone everywhere, others stay, and so do its keys with its name."""
-        keys.add(key(1, group="physics"))
-        organisation.set_group(group("physics"))
+    def test_a_group_can_be_removed_once(self, organisation, elsewhere):
+        """It is gone everywhere, and others stay."""
+        organisation.set_group(group("physics", note="old"))
         organisation.set_group(group("chemistry"))
 
-        assert elsewhere.remove_group("physics")
-        assert not organisation.remove_group("physics")
+        assert group("physics", note="old") == elsewhere.remove_group("physics")
+        assert organisation.remove_group("physics") is None
 
         assert ["chemistry"] == [*organisation.load().groups]
-        assert "physics" == keys.find(key().digest).record.group
+
+    def test_a_group_that_is_replaced_keeps_its_prompt(self, organisation, elsewhere):
+        """Its prompt and the time of its making are no part of what is replaced."""
+        prompt = replace(PROMPT, scope="group:physics")
+        organisation.set_group(group(note="old", limits=LIMITS, prompt=prompt))
+
+        after = elsewhere.set_group(group(created_at=LATER, models=("gpt-4o",)))
+
+        assert group(models=("gpt-4o",), prompt=prompt) == after == organisation.load().groups["physics"]
+
+    def test_a_group_can_be_changed_in_parts(self, organisation, elsewhere):
+        """Fields and limits that are not named stay; a group that is not there is not made."""
+        organisation.set_group(group(note="old", expires_at=LATER, limits=LIMITS))
+
+        after = elsewhere.update_group("physics", {"note": None, "prompt": PROMPT}, limits={"tokens_per_minute": None})
+
+        expected = group(expires_at=LATER, prompt=PROMPT, limits=replace(LIMITS, tokens_per_minute=None))
+        assert expected == after == organisation.load().groups["physics"]
+        assert organisation.update_group("nobody's", {"note": "x"}) is None
+        assert ["physics"] == [*organisation.load().groups]
+
+    def test_changes_of_one_group_at_once_all_hold(self, organisation, elsewhere):
+        """Admins who change different fields, limits and the prompt of a group undo nothing of each other's."""
+        prompt = replace(PROMPT, scope="group:physics")
+        for number in range(10):
+            name = f"group {number}"
+            organisation.set_group(group(name, limits=Limits(parallel_requests=3)))
+
+            at_once(
+                lambda name=name: organisation.update_group(name, {}, limits={"requests_per_minute": 5}),
+                lambda name=name: elsewhere.update_group(name, {}, limits={"budget": LIMITS.budget}),
+                lambda name=name: organisation.update_group(name, {"note": "new"}),
+                lambda name=name: elsewhere.update_group(name, {"prompt": prompt}),
+            )
+
+            limits = Limits(requests_per_minute=5, parallel_requests=3, budget=LIMITS.budget)
+            assert group(name, note="new", limits=limits, prompt=prompt) == organisation.load().groups[name]
+
+    def test_changes_of_different_limits_both_hold(self, organisation, elsewhere):
+        """Admins who change different limits of everybody at once do not undo each other's change."""
+        for _ in range(10):
+            organisation.set_limits(Limits(parallel_requests=3))
+
+            at_once(
+                lambda: organisation.update_limits({"requests_per_minute": 5}),
+                lambda: elsewhere.update_limits({"budget": LIMITS.budget, "parallel_requests": None}),
+            )
+
+            assert Limits(requests_per_minute=5, budget=LIMITS.budget) == organisation.load().limits
+        assert Limits(requests_per_minute=5) == elsewhere.update_limits({"budget": None})
+        assert Limits(requests_per_minute=5) == organisation.load().limits
 
     def test_groups_at_once_all_hold(self, organisation, elsewhere):
         """Admins who set different groups, limits and prices at once undo nothing of each other's."""
@@ -811,20 +980,20 @@ class OrganisationStoreContract:
         assert loaded.credential == b"secret"
         assert loaded.prompt.version == 2
 
-    def test_generation_stays_while_nothing_changes(self, organisation, elsewhere, keys):
-        """Look-ups and loads agree on the generation, and neither makes a new one."""
+    def test_version_stays_while_nothing_changes(self, organisation, elsewhere, keys):
+        """Look-ups and loads agree on the version, and neither makes a new one."""
         organisation.set_prompt("one", NEW_YEAR)
 
-        generation = organisation.load().generation
+        version = organisation.load().version
 
-        assert generation
-        assert generation == elsewhere.load().generation
-        assert generation == keys.find("0" * 64).generation
-        assert generation == organisation.load().generation
+        assert version
+        assert version == elsewhere.load().version
+        assert version == keys.find("0" * 64).version
+        assert version == organisation.load().version
 
-    def test_every_change_makes_a_new_generation(self, organisation, elsewhere, keys):
-        """After each change the next look-up tells a generation that was never there before."""
-        seen = {organisation.load().generation}
+    def test_every_change_makes_a_new_version(self, organisation, elsewhere, keys):
+        """After each change the next look-up tells a version that was never there before."""
+        seen = {organisation.load().version}
         changes = [
             lambda: organisation.set_prompt("one", NEW_YEAR),
             lambda: elsewhere.set_prompt("one", NEW_YEAR),
@@ -832,22 +1001,25 @@ class OrganisationStoreContract:
             lambda: elsewhere.set_credential(b"secret"),
             lambda: organisation.set_limits(LIMITS),
             lambda: elsewhere.set_limits(LIMITS),
+            lambda: elsewhere.update_limits({"budget": None}),
             lambda: organisation.set_group(group()),
             lambda: elsewhere.set_group(group()),
+            lambda: elsewhere.update_group("physics", {"note": "new"}),
             lambda: organisation.remove_group("physics"),
         ]
         for change in changes:
             change()
 
-            generation = keys.find("0" * 64).generation
-            assert generation not in seen
-            assert generation == elsewhere.load().generation
-            seen.add(generation)
+            version = keys.find("0" * 64).version
+            assert version not in seen
+            assert version == elsewhere.load().version
+            seen.add(version)
 
-    def test_a_key_makes_no_new_generation(self, organisation, keys):
+    def test_a_key_makes_no_new_version(self, organisation, keys):
         """Handing out keys makes no process load the organisation again."""
         organisation.set_prompt("one", NEW_YEAR)
-        generation = organisation.load().generation
+        organisation.set_group(group())
+        version = organisation.load().version
 
         keys.add(key())
         keys.update(key().id, {"active": False})
@@ -856,7 +1028,7 @@ class OrganisationStoreContract:
         keys.revoke_group("physics")
         keys.remove(key().id)
 
-        assert generation == keys.find(key().digest).generation
+        assert version == keys.find(key().digest).version
 
 
 class UsageLogContract:
@@ -876,7 +1048,7 @@ class UsageLogContract:
     def test_an_empty_log_sums_to_zero(self, log):
         """Without groupings there is one row of zeros; with them there is none."""
         assert [UsageRow(by={})] == list(log.report())
-        assert list(log.report(by=["day", "user"])) == []
+        assert list(log.report(ReportQuery(by=["day", "user"]))) == []
         assert isinstance(next(iter(log.report())).cost_usd, float)
 
     def test_sums_every_field(self, log, elsewhere):
@@ -908,7 +1080,7 @@ class UsageLogContract:
         """Where no price is known the cost is zero, not missing."""
         append(log, [usage(1, cost_usd=None)])
 
-        assert [UsageRow(by={"user": "ada"}, requests=1, cost_usd=0.0)] == list(log.report(by=["user"]))
+        assert [UsageRow(by={"user": "ada"}, requests=1, cost_usd=0.0)] == list(log.report(ReportQuery(by=["user"])))
 
     def test_appends_every_kind_of_record(self, log):
         """A record with everything in it and one with the least are both taken."""
@@ -993,9 +1165,9 @@ class UsageLogContract:
             "model": "gpt-4o",
         }
         for name, value in expected.items():
-            assert [{name: value}] == [row.by for row in log.report(by=[name])]
-        assert [expected] == [row.by for row in log.report(by=list(expected))]
-        assert list(expected) == list(next(iter(log.report(by=list(expected)))).by)
+            assert [{name: value}] == [row.by for row in log.report(ReportQuery(by=[name]))]
+        assert [expected] == [row.by for row in log.report(ReportQuery(by=list(expected)))]
+        assert list(expected) == list(next(iter(log.report(ReportQuery(by=list(expected))))).by)
 
     def test_days_and_months_end_at_midnight_utc(self, log):
         """The last millisecond of a month belongs to it, and the next one does not; leap days are days."""
@@ -1009,8 +1181,8 @@ class UsageLogContract:
             ],
         )
 
-        days = [(row.by["day"], row.requests) for row in log.report(by=["day"])]
-        months = [(row.by["month"], row.requests) for row in log.report(by=["month"])]
+        days = [(row.by["day"], row.requests) for row in log.report(ReportQuery(by=["day"]))]
+        months = [(row.by["month"], row.requests) for row in log.report(ReportQuery(by=["month"]))]
 
         assert days == [("2028-02-28", 1), ("2028-02-29", 2), ("2028-03-01", 1)]
         assert months == [("2028-02", 3), ("2028-03", 1)]
@@ -1028,8 +1200,8 @@ class UsageLogContract:
             ],
         )
 
-        by_group = [(row.by["group"], row.by["user"]) for row in log.report(by=["group", "user"])]
-        by_user = [(row.by["user"], row.by["group"]) for row in log.report(by=["user", "group"])]
+        by_group = [(row.by["group"], row.by["user"]) for row in log.report(ReportQuery(by=["group", "user"]))]
+        by_user = [(row.by["user"], row.by["group"]) for row in log.report(ReportQuery(by=["user", "group"]))]
 
         assert by_group == [(None, "Zoe"), (None, "ada"), ("chemistry", "bob"), ("physics", "ada"), ("physics", "bob")]
         assert by_user == [("Zoe", None), ("ada", None), ("ada", "physics"), ("bob", "chemistry"), ("bob", "physics")]
@@ -1042,7 +1214,7 @@ class UsageLogContract:
             UsageRow(by={"user": "a"}, requests=2, total_tokens=101),
             UsageRow(by={"user": "b"}, requests=2, total_tokens=1010),
         ]
-        assert expected == list(log.report(by=["user"]))
+        assert expected == list(log.report(ReportQuery(by=["user"])))
 
     def test_period_includes_its_first_and_its_last_day(self, log):
         """Both days count whole, whatever the time of day; adjoining periods share none."""
@@ -1050,7 +1222,7 @@ class UsageLogContract:
         append(log, [usage(number, timestamp=moment, total_tokens=10**number) for number, moment in enumerate(moments)])
 
         def total(first_day: date | None, last_day: date | None) -> int:
-            return next(iter(log.report(first_day=first_day, last_day=last_day))).total_tokens
+            return next(iter(log.report(ReportQuery(first_day=first_day, last_day=last_day)))).total_tokens
 
         assert total(date(2026, 1, 2), date(2026, 1, 3)) == 110
         assert total(None, date(2026, 1, 1)) == 1
@@ -1070,10 +1242,12 @@ class UsageLogContract:
             ],
         )
 
-        assert [UsageRow(by={}, requests=2, total_tokens=101)] == list(log.report(key_id="key_0001"))
+        assert [UsageRow(by={}, requests=2, total_tokens=101)] == list(log.report(ReportQuery(key_id="key_0001")))
         january = date(2026, 1, 31)
-        assert [UsageRow(by={}, requests=1, total_tokens=1)] == list(log.report(key_id="key_0001", last_day=january))
-        assert [UsageRow(by={})] == list(log.report(key_id="key_0003"))
+        assert [UsageRow(by={}, requests=1, total_tokens=1)] == list(
+            log.report(ReportQuery(key_id="key_0001", last_day=january))
+        )
+        assert [UsageRow(by={})] == list(log.report(ReportQuery(key_id="key_0003")))
 
     def test_counts_one_group_alone(self, log):
         """A group's own report has the records of its keys only, also with a key and a period."""
@@ -1089,15 +1263,15 @@ class UsageLogContract:
         )
 
         def total(**filters: object) -> int:
-            return next(iter(log.report(group="physics", **filters))).total_tokens
+            return next(iter(log.report(ReportQuery(group="physics", **filters)))).total_tokens
 
         assert 11001 == total()
         assert 10001 == total(key_id="key_0001")
         assert 1001 == total(last_day=date(2026, 1, 31))
         assert 0 == total(key_id="key_0003")
-        by_key = [(row.by["key"], row.total_tokens) for row in log.report(group="physics", by=["key"])]
+        by_key = [(row.by["key"], row.total_tokens) for row in log.report(ReportQuery(group="physics", by=["key"]))]
         assert [("key_0001", 10001), ("key_0002", 1000)] == by_key
-        assert [UsageRow(by={})] == list(log.report(group="nobody's"))
+        assert [UsageRow(by={})] == list(log.report(ReportQuery(group="nobody's")))
 
     def test_counts_beyond_32_bits(self, log):
         """Large sums are exact."""
@@ -1148,8 +1322,8 @@ class UsageLogContract:
         )
         append(log, [full, usage(2)])
 
-        assert [full, usage(2)] == elsewhere.records(limit=10)
-        assert elsewhere.records(limit=1)[0].outcome is Outcome.CLIENT_CLOSED
+        assert [full, usage(2)] == elsewhere.records(RecordQuery(limit=10))
+        assert elsewhere.records(RecordQuery(limit=1))[0].outcome is Outcome.CLIENT_CLOSED
 
     def test_shows_records_page_by_page(self, log):
         """Newest first, the highest identifier first among those of one moment; pages of any size make up the whole."""
@@ -1158,14 +1332,14 @@ class UsageLogContract:
         append(log, records)
 
         expected = sorted(records, key=lambda record: (record.timestamp, record.id), reverse=True)
-        assert expected == log.records(limit=100)
+        assert expected == log.records(RecordQuery(limit=100))
         for size in (1, 3, 4):
             pages, after = [], ""
-            while page := log.records(limit=size, after=after):
+            while page := log.records(RecordQuery(limit=size, after=after)):
                 pages += page
                 after = page[-1].id
             assert expected == pages
-        assert [] == log.records(limit=5, after="never there")
+        assert [] == log.records(RecordQuery(limit=5, after="never there"))
 
     def test_shows_records_that_match_every_filter(self, log):
         """Filters narrow each other down, and so does the page; a period ends before its end."""
@@ -1180,7 +1354,7 @@ class UsageLogContract:
         )
 
         def numbers(**filters: object) -> list[int]:
-            return [int(record.id[-6:]) for record in log.records(limit=10, **filters)]
+            return [int(record.id[-6:]) for record in log.records(RecordQuery(limit=10, **filters))]
 
         assert [2, 1] == numbers(user="ada")
         assert [4, 3] == numbers(key_id="key_3")
@@ -1209,14 +1383,14 @@ class UsageLogContract:
     def test_purges_old_records_and_keeps_their_sums(self, log, elsewhere):
         """In steps of any size, whole days; reports stay as they were."""
         self.days(log)
-        before = list(log.report(by=["day"]))
+        before = list(log.report(ReportQuery(by=["day"])))
 
         assert 2 == log.purge(date(2026, 1, 3), limit=2)
         assert 4 == log.purge(date(2026, 1, 3), limit=100)
         assert 0 == log.purge(date(2026, 1, 3), limit=100)
 
-        assert [8, 7, 6] == [int(record.id[-6:]) for record in elsewhere.records(limit=10)]
-        assert before == list(log.report(by=["day"]))
+        assert [8, 7, 6] == [int(record.id[-6:]) for record in elsewhere.records(RecordQuery(limit=10))]
+        assert before == list(log.report(ReportQuery(by=["day"])))
 
     def test_knows_a_batch_whose_records_were_purged(self, log):
         """Shipped again, by a host that was away for long, it is neither counted nor stored again."""
@@ -1226,18 +1400,18 @@ class UsageLogContract:
         self.days(log)
 
         assert [UsageRow(by={}, requests=9, total_tokens=9)] == list(log.report())
-        assert [] == log.records(limit=10)
+        assert [] == log.records(RecordQuery(limit=10))
 
     def test_rebuilds_wrong_sums(self, log, spoil):
         """Counted again, they are those of the records, and no others."""
         self.days(log)
-        before = list(log.report(by=["day", "key"]))
+        before = list(log.report(ReportQuery(by=["day", "key"])))
         spoil()
-        assert before != list(log.report(by=["day", "key"]))
+        assert before != list(log.report(ReportQuery(by=["day", "key"])))
 
         steps = list(log.rebuild())
 
-        assert before == list(log.report(by=["day", "key"]))
+        assert before == list(log.report(ReportQuery(by=["day", "key"])))
         assert (len(steps) - 1, None) == (steps[-1].done, steps[-1].kept_before)
         assert {steps[-1].done} == {step.days for step in steps}
 
@@ -1246,14 +1420,14 @@ class UsageLogContract:
         self.days(log)
         log.purge(date(2026, 1, 2), limit=1)
         spoil()
-        spoilt = list(log.report(last_day=date(2026, 1, 1)))
+        spoilt = list(log.report(ReportQuery(last_day=date(2026, 1, 1))))
 
         steps = list(log.rebuild())
 
         assert {date(2026, 1, 2)} == {step.kept_before for step in steps}
-        assert spoilt == list(log.report(last_day=date(2026, 1, 1)))
+        assert spoilt == list(log.report(ReportQuery(last_day=date(2026, 1, 1))))
         assert [UsageRow(by={}, requests=6, total_tokens=6)] == list(
-            log.report(first_day=date(2026, 1, 2), last_day=date(2026, 1, 3))
+            log.report(ReportQuery(first_day=date(2026, 1, 2), last_day=date(2026, 1, 3)))
         )
 
     def test_rebuilds_an_empty_log(self, log):

@@ -17,7 +17,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import UsageLog
-from llmgateway.records import Batch, Outcome, UsageRecord, UsageRow
+from llmgateway.records import Batch, Outcome, RecordQuery, ReportQuery, UsageRecord, UsageRow
 from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.mongo.usage import MongoUsageLog
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
@@ -57,11 +57,11 @@ class FaultySQLite(SQLiteDatabase):
     fault = Fault()
 
     @contextmanager
-    def transaction(self, **how: Any) -> Iterator[Any]:
+    def transaction(self) -> Iterator[Any]:
         due = self.fault.due()
         if due and self.fault.mode == "before":
             raise StoreUnavailable("before")
-        with super().transaction(**how) as connection:
+        with super().transaction() as connection:
             yield connection
             if due and self.fault.mode == "half":
                 raise StoreUnavailable("half")
@@ -75,8 +75,8 @@ class FaultyMongo(MongoDatabase):
     fault = Fault()
 
     @contextmanager
-    def collections(self) -> Iterator[Any]:
-        with super().collections() as database:
+    def collections(self, *, promptly: bool = False) -> Iterator[Any]:
+        with super().collections(promptly=promptly) as database:
             yield FaultyCollections(database, self.fault)
 
 
@@ -160,8 +160,8 @@ class Books:
             self.ship(source, ())
         for key in (f"{self.mark}-0", f"{self.mark}-1"):
             expected = summed([record for record in self.truth.values() if record.key_id == key])
-            assert expected == list(self.log.report(by=["day", "group"], key_id=key))
-            stored = self.log.records(key_id=key, limit=1000)
+            assert expected == list(self.log.report(ReportQuery(by=["day", "group"], key_id=key)))
+            stored = self.log.records(RecordQuery(key_id=key, limit=1000))
             assert {record.id for record in stored} == {
                 record.id for record in self.truth.values() if record.key_id == key
             }

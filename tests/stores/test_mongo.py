@@ -17,8 +17,13 @@ from urllib.parse import quote
 import pymongo
 import pytest
 
-from llmgateway.errors import ConfigurationError, StoreUnavailable
-from llmgateway.records import Outcome, Prompt, UsageRecord
+from llmgateway.accounts.credential import CredentialCipher
+from llmgateway.accounts.keys import Keys
+from llmgateway.accounts.policy import OrganisationPolicy
+from llmgateway.errors import ConfigurationError, InvalidKey, StoreUnavailable
+from llmgateway.records import UNLIMITED, Outcome, Prompt, UsageRecord
+from llmgateway.stores.cached_keys import CachedKeys
+from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.mongo.audit import MongoAuditLog
 from llmgateway.stores.mongo.database import MongoDatabase, check_url
 from llmgateway.stores.mongo.keys import MongoKeys
@@ -70,6 +75,10 @@ class TestMongoKeys(KeyStoreContract):
     @pytest.fixture
     def elsewhere(self, other_database):
         return MongoKeys(other_database)
+
+    @pytest.fixture
+    def organisation(self, database):
+        return MongoOrganisation(database)
 
     def test_looks_up_by_the_index(self, keys, collections):
         """A look-up reads one document, however many there are."""
@@ -362,6 +371,33 @@ class TestAway:
             wait_until(lambda: serves(database), what="the server's return")
             assert keys.find(key().digest).record == key()
             assert next(iter(log.report())).requests == 1
+
+    def test_a_server_that_goes_after_a_change(self, own_mongo, database_name, clock):
+        """The process that made it knows it, although no request has looked anything up since."""
+        with closing(MongoDatabase(own_mongo.url, database=database_name, timeout=0.5)) as database:
+            wait_until(lambda: serves(database), what="the server")
+            organisation = MongoOrganisation(database, clock=clock)
+            policy = OrganisationPolicy(organisation, CredentialCipher("x"), fallback=None, clock=clock)
+            circuit = Circuit("MongoDB", retry_after=1, clock=clock)
+            keys = Keys(CachedKeys(MongoKeys(database, clock=clock), circuit=circuit), policy, clock=clock)
+            assert UNLIMITED == policy.stored().limits
+            policy.set_group(group("physics"))
+            made = {name: keys.create(user=name, name="x") for name in ("changed", "blocked", "removed")}
+            ids = {name: record.id for name, (record, _) in made.items()}
+            keys.update(ids["changed"], {"group": "physics"}, limits={"parallel_requests": 1})
+            keys.update(ids["blocked"], {"active": False})
+            keys.remove(ids["removed"])
+            policy.update_group("physics", {}, limits={"budget": LIMITS.budget})
+            policy.set_credential("azure-key")
+
+            own_mongo.kill()
+
+            known = keys.authenticate(made["changed"][1])
+            assert (1, LIMITS.budget) == (known.key.limits.parallel_requests, known.group.limits.budget)
+            assert "azure-key" == policy.credential(known.organisation)
+            for name, reason in (("blocked", "revoked"), ("removed", "not known")):
+                with pytest.raises(InvalidKey, match=reason):
+                    keys.authenticate(made[name][1])
 
     def test_a_whole_list_may_take_longer_than_a_page(self, own_mongo, database_name):
         """A group of thousands is read before it is revoked: a server that takes its time does not stop that."""

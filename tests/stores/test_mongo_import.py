@@ -12,9 +12,11 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from llmgateway.errors import StoreUnavailable
+from llmgateway.records import KeyQuery
 from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.mongo.keys import MongoKeys
-from tests.stores.contract import key
+from llmgateway.stores.mongo.organisation import MongoOrganisation
+from tests.stores.contract import group, key
 from tests.stores.test_exactly_once import FaultyMongo
 
 HOUR = 3600
@@ -135,15 +137,16 @@ def test_an_import_that_dies_anywhere_is_whole_in_the_end(keys, dying, clock, co
     assert 0 == collections["keys"].count_documents({"importing": {"$exists": True}})
 
 
-def test_of_an_import_that_died_nothing_is_in_force(keys, dying, clock, collections):
+def test_of_an_import_that_died_nothing_is_in_force(keys, dying, clock, collections, database):
     """Nobody sees, changes, revokes or removes what is only marked, and it counts as existing until it is removed."""
+    MongoOrganisation(database).set_group(group("physics"))
     records = [key(number, group="physics") for number in range(6)]
     keys.add(key(99, digest=records[0].digest.replace("0", "a")))
     assert die(dying, clock, records, 3)
     assert 6 == collections["keys"].count_documents({"importing": {"$exists": True}})
 
     assert 0 == count(keys, records)
-    assert [] == keys.list(group="physics")
+    assert [] == keys.list(KeyQuery(group="physics"))
     assert keys.update(records[1].id, {"name": "x"}) is None
     assert keys.update(records[1].id, {}) is None
     assert keys.rotate(records[1].id, "f" * 64, retires_at=None) is None
@@ -160,7 +163,7 @@ def test_marked_keys_take_no_place_on_a_page(keys, dying, clock):
     keys.add_all([key(1), key(9)])
     assert die(dying, clock, [key(number) for number in range(2, 8)], 3)
 
-    assert [key(1), key(9)] == keys.list(limit=2)
+    assert [key(1), key(9)] == keys.list(KeyQuery(limit=2))
 
 
 def test_the_lowest_digests_are_stored_first(dying, clock, collections):

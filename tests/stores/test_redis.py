@@ -75,6 +75,10 @@ class TestRedisOverSQLiteKeys(KeyStoreContract):
     def elsewhere(self, other_cache, sqlite):
         return RedisKeys(other_cache, SQLiteKeys(sqlite))
 
+    @pytest.fixture
+    def organisation(self, cache, sqlite):
+        return RedisOrganisation(cache, SQLiteOrganisation(sqlite))
+
 
 class TestRedisOverMongoKeys(KeyStoreContract):
     @pytest.fixture
@@ -84,6 +88,10 @@ class TestRedisOverMongoKeys(KeyStoreContract):
     @pytest.fixture
     def elsewhere(self, other_cache, mongo):
         return RedisKeys(other_cache, MongoKeys(mongo))
+
+    @pytest.fixture
+    def organisation(self, cache, mongo):
+        return RedisOrganisation(cache, MongoOrganisation(mongo))
 
 
 class TestKeysWithoutRedis(KeyStoreContract):
@@ -96,6 +104,12 @@ class TestKeysWithoutRedis(KeyStoreContract):
     @pytest.fixture
     def elsewhere(self, sqlite):
         return RedisKeys(RedisCache(f"redis://127.0.0.1:{free_port()}", signer=SIGNER), SQLiteKeys(sqlite))
+
+    @pytest.fixture
+    def organisation(self, sqlite):
+        return RedisOrganisation(
+            RedisCache(f"redis://127.0.0.1:{free_port()}", signer=SIGNER), SQLiteOrganisation(sqlite)
+        )
 
 
 class TestRedisOverSQLiteOrganisation(OrganisationStoreContract):
@@ -260,7 +274,7 @@ class TestRoundTrips:
         assert first.record is host.keys.find(key().digest).record
 
         other_host.organisation.set_prompt("one", NEW_YEAR)
-        assert first.generation != host.keys.find(key().digest).generation
+        assert first.version != host.keys.find(key().digest).version
         other_host.keys.update(key().id, {"name": "new"})
         assert ["new", "new"] == [host.keys.find(key().digest).record.name for _ in range(2)]
 
@@ -414,6 +428,7 @@ class TestForgedEntries:
 
 def test_a_group_is_revoked_in_one_step(host, client):
     """However many its keys are, Redis is told once."""
+    host.organisation.set_group(group("physics"))
     host.keys.add_all([key(number, group="physics") for number in range(1000)])
     client.config_resetstat()
 
@@ -467,6 +482,7 @@ class TestStaleFill:
 
     def test_a_revoked_group_wins(self, host, other_host, slow_find, client):
         """And so does the revocation of a whole group."""
+        host.organisation.set_group(group("physics"))
         host.keys.add(key(group="physics"))
         finish = slow_find()
         other_host.keys.revoke_group("physics")
@@ -515,15 +531,15 @@ class TestEmptied:
     def test_goes_on(self, host, other_host, client):
         """An emptied Redis is filled again, and all processes agree on a generation that was never there."""
         host.keys.add(key())
-        before = host.keys.find(key().digest).generation
+        before = host.keys.find(key().digest).version
         client.flushall()
 
         found = at_once(*[lambda host=host: host.keys.find(key().digest) for host in [host, other_host] * 4])
 
         assert {lookup.record for lookup in found} == {key()}
-        assert len({lookup.generation for lookup in found}) == 1
-        assert found[0].generation != before
-        assert host.organisation.load().generation == found[0].generation
+        assert len({lookup.version for lookup in found}) == 1
+        assert found[0].version != before
+        assert host.organisation.load().version == found[0].version
 
     def test_forgets_the_script_too(self, host, client):
         """A server that lost its scripts gets them again."""
@@ -538,10 +554,10 @@ class TestEmptied:
 
     def test_a_generation_does_not_outlive_freshness(self, host, client):
         """Whoever missed a change of the organisation loads it again when the token has run out."""
-        before = host.keys.find(key().digest).generation
+        before = host.keys.find(key().digest).version
         client.delete("llmgateway:2:{gateway}:generation")  # as its end of life does
 
-        assert host.keys.find(key().digest).generation != before
+        assert host.keys.find(key().digest).version != before
 
 
 class TestDurableAway:
@@ -670,8 +686,8 @@ class TestDurableAway:
         host.keys.add(key())
         host.keys.find(key().digest)
 
-        def update_and_fail(key_id, changes):
-            durable.keys.update(key_id, changes)
+        def update_and_fail(key_id, changes, **limits):
+            durable.keys.update(key_id, changes, **limits)
             raise StoreUnavailable("the answer was lost")
 
         durable.update = update_and_fail
@@ -702,7 +718,7 @@ class TestDurableAway:
 
         after = other_host.keys.find(key().digest)
         assert after.record is None
-        assert after.generation != before.generation
+        assert after.version != before.version
 
     @pytest.mark.parametrize("several", [False, True])
     def test_an_addition_whose_answer_was_lost(self, host, other_host, durable, several, client):
@@ -733,6 +749,7 @@ class TestDurableAway:
     )
     def test_what_cannot_be_read_is_not_changed(self, host, durable, change):
         """A change whose keys are not known, since the store cannot be read, is refused and not half made."""
+        host.organisation.set_group(group("physics"))
         host.keys.add(key(group="physics"))
         host.keys.find(key().digest)
 
@@ -768,6 +785,7 @@ class TestDurableAway:
 
     def test_a_revocation_whose_answer_was_lost(self, host, durable):
         """A group that the durable store revoked is revoked, retiring keys too, although nobody told whose it was."""
+        host.organisation.set_group(group("physics"))
         host.keys.add_all([key(number, group="physics") for number in range(5)])
         host.keys.rotate(key(3).id, "f" * 64, retires_at=LATER)
         digests = ["f" * 64, *(key(number).digest for number in range(5))]
@@ -788,28 +806,28 @@ class TestRedisAway:
     def test_look_ups_go_to_the_durable_store(self, host, own_redis, durable):
         """Without Redis keys are found and unknown ones are unknown; the generation is none of Redis'."""
         host.keys.add(key())
-        before = host.keys.find(key().digest).generation
+        before = host.keys.find(key().digest).version
         own_redis.kill()
 
         found = host.keys.find(key().digest)
 
         assert found.record == key()
         assert host.keys.find(key(2).digest).record is None
-        assert found.generation.startswith("durable:")
-        assert found.generation != before
-        assert host.organisation.load().generation == found.generation
+        assert found.version.startswith("durable:")
+        assert found.version != before
+        assert host.organisation.load().version == found.version
 
     def test_changes_hold(self, host, own_redis):
         """Without Redis admins can work, and look-ups see it at once."""
         own_redis.kill()
         host.keys.add(key())
-        generation = host.keys.find(key().digest).generation
+        generation = host.keys.find(key().digest).version
 
         host.keys.update(key().id, {"active": False})
         host.organisation.set_prompt("one", NEW_YEAR)
 
         assert not host.keys.find(key().digest).record.active
-        assert host.keys.find(key().digest).generation != generation
+        assert host.keys.find(key().digest).version != generation
         assert host.organisation.load().prompt == Prompt(version=1, text="one", set_at=NEW_YEAR)
 
     def test_both_away_is_an_outage(self, host, own_redis, durable):
@@ -825,14 +843,14 @@ class TestRedisAway:
         host.keys.add(key())
         host.keys.find(key().digest)
         own_redis.kill()
-        assert host.keys.find(key().digest).generation.startswith("durable:")
+        assert host.keys.find(key().digest).version.startswith("durable:")
 
         own_redis.start()
-        assert host.keys.find(key().digest).generation.startswith("durable:")
+        assert host.keys.find(key().digest).version.startswith("durable:")
         clock.advance(0.9)
-        assert host.keys.find(key().digest).generation.startswith("durable:")
+        assert host.keys.find(key().digest).version.startswith("durable:")
         clock.advance(0.1)
-        assert not host.keys.find(key().digest).generation.startswith("durable:")
+        assert not host.keys.find(key().digest).version.startswith("durable:")
 
     def test_is_logged_once_each_way(self, host, own_redis, clock, caplog):
         """The log says when Redis went and when it came back, not what each request met."""
@@ -852,7 +870,7 @@ class TestRedisAway:
     def test_a_restart_between_two_look_ups_is_not_noticed(self, host, own_redis, caplog):
         """A pooled connection that a restart has closed is made anew, without an outage."""
         host.keys.add(key())
-        generation = host.keys.find(key().digest).generation
+        generation = host.keys.find(key().digest).version
 
         own_redis.restart()
 
@@ -914,7 +932,7 @@ class TestPendingWipes:
         clock.advance(1)
 
         found = host.keys.find(key(1).digest)
-        assert not found.generation.startswith("durable:")
+        assert not found.version.startswith("durable:")
         assert not found.record.active
         assert host.keys.find(key(2).digest).record is None
 
@@ -933,6 +951,7 @@ class TestPendingWipes:
 
     def test_include_a_whole_group(self, host, other_host, own_redis, client):
         """A group that was revoked while Redis was away is revoked in one step when it is back."""
+        host.organisation.set_group(group("physics"))
         host.keys.add_all([key(number, group="physics") for number in range(50)])
         for number in range(50):
             host.keys.find(key(number).digest)
@@ -947,14 +966,14 @@ class TestPendingWipes:
 
     def test_include_the_organisation(self, host, other_host, own_redis):
         """A prompt that was set while Redis was away makes a new generation when Redis is back."""
-        before = other_host.keys.find(key().digest).generation
+        before = other_host.keys.find(key().digest).version
         own_redis.kill()
         host.organisation.set_prompt("one", NEW_YEAR)
         own_redis.start()
 
         host.cache.ping()
 
-        assert other_host.keys.find(key().digest).generation not in (before, "")
+        assert other_host.keys.find(key().digest).version not in (before, "")
 
     def test_go_with_the_next_change(self, host, other_host, own_redis):
         """A change does not mind that Redis failed a moment ago: it tries, and delivers what is due as well."""
@@ -1008,13 +1027,13 @@ class TestForks:
             status = 1
             try:
                 found = [keys.find(key().digest) for _ in range(200)]
-                status = int(any(lookup.record != key() or "durable" in lookup.generation for lookup in found))
+                status = int(any(lookup.record != key() or "durable" in lookup.version for lookup in found))
             finally:
                 os._exit(status)
         found = [keys.find(key().digest) for _ in range(200)]
 
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert all(lookup.record == key() and "durable" not in lookup.generation for lookup in found)
+        assert all(lookup.record == key() and "durable" not in lookup.version for lookup in found)
 
 
 def test_gateways_share_a_redis_without_meeting(own_redis, sqlite, tmp_path):

@@ -53,8 +53,8 @@ class Host:
 
     def use(self):
         """Do everything that is done with Redis; fail if it is away."""
-        assert not self.keys.find(key().digest).generation.startswith("durable:")
-        assert not self.organisation.load().generation.startswith("durable:")
+        assert not self.keys.find(key().digest).version.startswith("durable:")
+        assert not self.organisation.load().version.startswith("durable:")
         assert self.level() is DegradationLevel.NORMAL
 
     def level(self):
@@ -155,7 +155,7 @@ class TestBehindOneAddress:
 
         assert host.level() is DegradationLevel.WITHOUT_REDIS
         for _ in range(5):
-            assert host.keys.find(key().digest).generation.startswith("durable:")
+            assert host.keys.find(key().digest).version.startswith("durable:")
             with pytest.raises(StoreUnavailable):
                 reserve(host.counters, window(1, 10))
             clock.advance(1)
@@ -179,7 +179,7 @@ class TestBehindOneAddress:
         master.ask("WAIT", 1, 5000)
         host, _ = open_hosts(replica.url)
 
-        assert host.keys.find(key().digest).generation.startswith("durable:")
+        assert host.keys.find(key().digest).version.startswith("durable:")
         assert host.level() is DegradationLevel.WITHOUT_REDIS
         assert 1 == len(caplog.messages)
 
@@ -312,7 +312,7 @@ class TestCluster:
         host, _ = open_hosts(next(node for node in cluster.masters() if node is not owner).url)
         host.keys.add(key())
 
-        assert host.keys.find(key().digest).generation.startswith("durable:")
+        assert host.keys.find(key().digest).version.startswith("durable:")
         with pytest.raises(StoreUnavailable, match=r"redis\+cluster://"):
             host.cache.ping()
 

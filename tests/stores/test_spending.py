@@ -23,12 +23,12 @@ class Watched:
         self.asked = 0
         self.away = False
 
-    def report(self, **filters):
+    def report(self, query):
         self.asked += 1
-        assert filters["promptly"]
+        assert query.promptly
         if self.away:
             raise StoreUnavailable("away")
-        return self.log.report(**filters)
+        return self.log.report(query)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
-from llmgateway.records import Organisation, Outcome, Prompt, UsageRecord
+from llmgateway.records import Organisation, Outcome, Prompt, RecordQuery, ReportQuery, UsageRecord
 from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 from llmgateway.stores.sqlite.schema import MIGRATIONS
 from llmgateway.stores.sqlite.usage import _append as append_without_sums
@@ -49,6 +49,16 @@ def other_database(path, database):
         yield database
 
 
+def plan_of(database, question):
+    """How SQLite answers the last statement of *question*."""
+    rows, asked = database.rows, []
+    database.rows = lambda *statement: asked.append(statement) or rows(*statement)
+    question()
+    database.rows = rows
+    statement, *parameters = asked[-1]
+    return " ".join(row[-1] for row in rows(f"EXPLAIN QUERY PLAN {statement}", *parameters))
+
+
 class TestSQLiteKeys(KeyStoreContract):
     @pytest.fixture
     def keys(self, database):
@@ -58,17 +68,13 @@ class TestSQLiteKeys(KeyStoreContract):
     def elsewhere(self, other_database):
         return SQLiteKeys(other_database)
 
+    @pytest.fixture
+    def organisation(self, database):
+        return SQLiteOrganisation(database)
+
     def test_looks_up_by_the_index(self, keys, database):
         """A look-up costs the same with ten keys and with a million, and asks for retiring ones last."""
-        seen: list[str] = []
-        with database.transaction() as connection:
-            connection.set_trace_callback(seen.append)
-        keys.find(key().digest)
-        with database.transaction() as connection:
-            connection.set_trace_callback(None)
-        (statement,) = [statement for statement in seen if "SELECT" in statement]
-
-        plan = " ".join(row[-1] for row in database.rows(f"EXPLAIN QUERY PLAN {statement}"))
+        plan = plan_of(database, lambda: keys.find(key().digest))
 
         assert "SCAN keys" not in plan
         assert plan.index("sqlite_autoindex_keys_2 (digest=?)") < plan.index("keys_retiring (retiring_digest=?)")
@@ -130,15 +136,8 @@ class TestSQLiteUsageLog(UsageLogContract):
     def test_pages_by_the_index(self, log, database, filters, index):
         """A page is found without reading or sorting what is not on it."""
         append(log, [usage(1)])
-        seen: list[str] = []
-        with database.transaction() as connection:
-            connection.set_trace_callback(seen.append)
-        log.records(limit=10, **filters)
-        with database.transaction() as connection:
-            connection.set_trace_callback(None)
-        statement = next(statement for statement in seen if "ORDER BY" in statement)
 
-        plan = " ".join(row[-1] for row in database.rows(f"EXPLAIN QUERY PLAN {statement}"))
+        plan = plan_of(database, lambda: log.records(RecordQuery(limit=10, **filters)))
 
         assert f"USING INDEX {index}" in plan
         assert "B-TREE FOR ORDER BY" not in plan
@@ -294,13 +293,13 @@ class TestFile:
 
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
 
-        assert modes == {f"gateway.sqlite{suffix}": 0o600 for suffix in ("", "-wal", "-shm", "-stamp")}
+        assert modes == {f"gateway.sqlite{suffix}": 0o600 for suffix in ("", "-wal", "-shm")}
 
     def test_keeps_everything(self, path):
         """What one run has stored the next run has."""
         with closing(SQLiteDatabase(path)) as database:
             SQLiteKeys(database).add(key())
-            generation = SQLiteOrganisation(database).load().generation
+            generation = SQLiteOrganisation(database).load().version
         with closing(SQLiteDatabase(path)) as database:
             assert (key(), generation) == SQLiteKeys(database).find(key().digest)
 
@@ -336,7 +335,7 @@ class TestFile:
             log = SQLiteUsageLog(database)
             rows = [
                 (row.by["day"], row.by["group"], row.total_tokens, row.errors)
-                for row in log.report(by=["day", "group"])
+                for row in log.report(ReportQuery(by=["day", "group"]))
             ]
             assert rows == [("2026-01-01", None, 1, 0), ("2026-01-01", "x", 10, 1), ("2026-02-10", None, 100, 0)]
             assert 0.5 == next(iter(log.report())).cost_usd
@@ -358,7 +357,7 @@ class TestFile:
             keys, organisation = SQLiteKeys(database), SQLiteOrganisation(database)
             one, two = (Prompt(version=number, text=text, set_at=NEW_YEAR) for number, text in [(1, "one"), (2, "two")])
             assert key(1, group="physics", models=()) == keys.find(key().digest).record
-            assert Organisation(prompt=two, credential=b"\x00\xff", generation=generation) == organisation.load()
+            assert Organisation(prompt=two, credential=b"\x00\xff", version=generation) == organisation.load()
             assert [two, one] == organisation.prompt_versions(scope="")
             assert 3 == organisation.add_prompt("three", NEW_YEAR, scope="group:physics").version
             assert two == organisation.load().prompt

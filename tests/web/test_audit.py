@@ -21,6 +21,7 @@ OF_THE_GROUP = {"query_string": {"group": "physics"}}
 CALLS = [
     ("POST /admin/setllmkey", {"json": {"key": AZURE_KEY}}, "credential.set", ""),
     ("PUT /admin/groups/<name>", {"json": {"note": "Tuesdays"}}, "group.set", "physics"),
+    ("PATCH /admin/groups/<name>", {"json": {"limits": {"parallel_requests": 9}}}, "group.set", "physics"),
     ("POST /admin/addapikey", {"json": {"user": "ada", "key": OWN_KEY}}, "key.create", "NEW"),
     ("POST /admin/keys", {"json": {"user": "ada", "group": "physics"}}, "key.create", "NEW"),
     ("POST /admin/keys/import", {"data": "user\nada\nalan\n", "content_type": "text/csv"}, "key.import", ""),
@@ -28,6 +29,7 @@ CALLS = [
     ("POST /admin/keys/<key_id>/rotate", {"json": {"overlap_seconds": 60}}, "key.rotate", "KEY"),
     ("POST /admin/groups/<name>/revoke", {}, "group.revoke", "physics"),
     ("PUT /admin/limits", {"json": {"requests_per_minute": 5}}, "limits.set", ""),
+    ("PATCH /admin/limits", {"json": {"parallel_requests": 5}}, "limits.set", ""),
     ("POST /admin/setprompt", {"json": {"prompt": "Be brief."}}, "prompt.set", ""),
     ("PUT /admin/prompt", {"json": {"prompt": "Be kind."}, **OF_THE_GROUP}, "prompt.set", "physics"),
     ("DELETE /admin/prompt", OF_THE_GROUP, "prompt.clear", "physics"),

@@ -14,6 +14,7 @@ import pytest
 
 from llmgateway.proxy.pipeline import CompletionRequest, Reply
 from llmgateway.proxy.stream import EventStream
+from llmgateway.records import RecordQuery
 from llmgateway.simulator import Raw, Script
 from llmgateway.usage.metrics import Metrics
 from llmgateway.web import context
@@ -288,7 +289,7 @@ class TestTheView:
         assert "200 OK" == ask(app, environ)[0]
 
         assert app.extensions[EXTENSION].journal.flush()
-        [record] = app.extensions[EXTENSION].usage_log.records(key_id=made["id"], limit=10)
+        [record] = app.extensions[EXTENSION].usage_log.records(RecordQuery(key_id=made["id"], limit=10))
         assert ("198.51.100.7" if proxy else "192.0.2.1") == record.client_address
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.stores.contract import at_once
+
 NO_LIMITS = {"requests_per_minute": None, "tokens_per_minute": None, "parallel_requests": None, "budget": None}
 BUDGET = {"amount": 5, "unit": "usd", "period": "month"}
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
@@ -33,6 +35,19 @@ class TestOfAKey:
         assert NO_LIMITS | {"parallel_requests": 2, "budget": tokens} == patched({"budget": tokens})
         assert NO_LIMITS | {"parallel_requests": 2, "budget": tokens} == patched({})
         assert NO_LIMITS == patched(None)
+
+    def test_changes_at_once_all_hold(self, call, new_key, many_at_once):
+        """Two admins who change different limits of one key do not undo each other's change."""
+        for _ in range(20):
+            path = f"/admin/keys/{new_key(limits={'parallel_requests': 3})['id']}"
+
+            many_at_once(
+                ("PATCH", path, {"limits": {"requests_per_minute": 5}}),
+                ("PATCH", path, {"limits": {"budget": BUDGET}}),
+            )
+
+            expected = {"requests_per_minute": 5, "parallel_requests": 3, "budget": BUDGET}
+            assert NO_LIMITS | expected == call("GET", path.removeprefix("/admin"))["limits"]
 
     def test_hold_for_the_next_request(self, client, call, new_key):
         """Those of the key's next request are the ones that were set last."""
@@ -90,7 +105,41 @@ class TestOfAKey:
         assert "block the key" in problem["error"]["errors"]["limits"]["parallel_requests"][0]
 
 
+@pytest.fixture
+def many_at_once(client, admin):
+    """Make several calls at the same moment; returns their statuses."""
+
+    def call(*calls):
+        def send(method, path, body):
+            fresh = client.application.test_client()
+            return lambda: fresh.open(path, method=method, json=body, headers=admin).status_code
+
+        return at_once(*[send(*sent) for sent in calls])
+
+    return call
+
+
 class TestOfTheOrganisation:
+    def test_can_be_changed_in_parts(self, call):
+        """What is sent is set, null lifts a limit, the others stay."""
+        call("PUT", "/limits", json={"tokens_per_minute": 900_000, "budget": BUDGET})
+
+        changed = call("PATCH", "/limits", json={"parallel_requests": 9, "budget": None})
+
+        assert NO_LIMITS | {"tokens_per_minute": 900_000, "parallel_requests": 9} == changed == call("GET", "/limits")
+        assert changed == call("PATCH", "/limits", json={})
+
+    def test_changes_at_once_all_hold(self, call, many_at_once):
+        """Two admins who change different limits do not undo each other's change."""
+        for _ in range(20):
+            call("PUT", "/limits", json={})
+
+            many_at_once(
+                ("PATCH", "/admin/limits", {"requests_per_minute": 5}), ("PATCH", "/admin/limits", {"budget": BUDGET})
+            )
+
+            assert NO_LIMITS | {"requests_per_minute": 5, "budget": BUDGET} == call("GET", "/limits")
+
     def test_are_replaced_whole(self, call):
         """A part that is not sent is none afterwards."""
         assert NO_LIMITS == call("GET", "/limits")
@@ -130,6 +179,69 @@ class TestGroups:
         assert made | nothing == empty == call("GET", "/groups/Physik 1")
         assert {"items": [empty], "next": None} == call("GET", "/groups")
         assert "Be kind." == call("GET", "/prompt?group=Physik 1")["prompt"]
+
+    def test_can_be_changed_in_parts(self, call):
+        """Fields and limits that are sent are set, null clears one, the others stay."""
+        call("PATCH", "/groups/ml", json={"note": "x"}, status=404)
+        fields = {"note": "Tuesdays", "models": ["gpt-4o"], "limits": {"tokens_per_minute": 5000, "budget": BUDGET}}
+        made = call("PUT", "/groups/ml", json=fields)
+
+        changes = {"note": None, "expires_at": "2026-07-01T00:00:00+00:00", "limits": {"budget": None}}
+        changed = call("PATCH", "/groups/ml", json=changes)
+
+        expected = changes | {"limits": NO_LIMITS | {"tokens_per_minute": 5000}}
+        assert made | expected == changed == call("GET", "/groups/ml")
+        assert changed == call("PATCH", "/groups/ml", json={})
+        assert NO_LIMITS == call("PATCH", "/groups/ml", json={"limits": None})["limits"]
+        assert None is call("PATCH", "/groups/ml", json={"models": None})["models"]
+        call("PATCH", "/groups/ml", json={"expires_at": "2025-07-01"}, status=422)
+
+    def test_changes_at_once_all_hold(self, call, many_at_once):
+        """Of a group's limits and its prompt none is lost, whoever changes them at the same moment."""
+        for _ in range(20):
+            call("PUT", "/groups/ml", json={"limits": {"parallel_requests": 3}})
+
+            many_at_once(
+                ("PATCH", "/admin/groups/ml", {"limits": {"requests_per_minute": 5}}),
+                ("PATCH", "/admin/groups/ml", {"limits": {"budget": BUDGET}}),
+                ("PUT", "/admin/prompt?group=ml", {"prompt": "Be kind."}),
+            )
+
+            expected = {"requests_per_minute": 5, "parallel_requests": 3, "budget": BUDGET}
+            assert NO_LIMITS | expected == call("GET", "/groups/ml")["limits"]
+            assert "group:ml" == call("GET", "/prompt?group=ml")["scope"]
+            call("DELETE", "/prompt?group=ml")
+
+    def test_have_no_key_when_they_are_removed_at_the_same_moment(self, call, new_key, many_at_once):
+        """The key's call is refused, or the removal, or both are."""
+        for number in range(10):
+            call("PUT", f"/groups/{number}", json={})
+            made = new_key()["id"]
+
+            *joins, removal = many_at_once(
+                ("POST", "/admin/keys", {"user": "ada", "group": str(number)}),
+                ("PATCH", f"/admin/keys/{made}", {"group": str(number)}),
+                ("DELETE", f"/admin/groups/{number}", None),
+            )
+
+            joined = [status for status in joins if status < 300]
+            assert removal == (409 if joined else 204)
+            assert {status for status in joins if status >= 300} <= {404, 422}
+            assert len(joined) == len(call("GET", f"/keys?group={number}")["items"])
+
+    def test_that_were_removed_do_not_come_back_with_a_prompt(self, call, many_at_once):
+        """Whoever sets the prompt of a group that is removed at the same moment makes no group."""
+        for _ in range(10):
+            call("PUT", "/groups/ml", json={})
+
+            assert (
+                204
+                == many_at_once(
+                    ("DELETE", "/admin/groups/ml", None), ("PUT", "/admin/prompt?group=ml", {"prompt": "Be kind."})
+                )[0]
+            )
+
+            assert [] == call("GET", "/groups")["items"]
 
     def test_share_limits_and_models(self, client, call, new_key):
         """All keys together; a key may use what it and its group allow."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from llmgateway.web import examples
+from llmgateway.web.context import EXTENSION
 from llmgateway.web.error_docs import REFUSALS
 
 from .conftest import MAX_BODY_BYTES
@@ -76,6 +77,7 @@ ADMIN_MISTAKES = [
             "headers": {"Content-Encoding": "gzip", "Content-Type": CSV},
         },
     ),
+    ("UnknownKeyOrGroupRemoved", "unknown", {"path": "/admin/keys/nobody", "method": "PATCH", "json": {}}),
     ("UnknownGroup", "unknown", {"path": "/admin/groups/nobody's", "method": "GET"}),
     ("UnknownKeyOrGroup", "key", {"path": "/admin/prompt?key=nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "group", {"path": "/admin/prompt?group=nobody's", "method": "GET"}),
@@ -152,10 +154,35 @@ def test_every_documented_error_is_tested():
     """A new one has to be provoked here, or to be named as somebody else's."""
     here = {(name, example) for name, example, _ in USER_MISTAKES + ADMIN_MISTAKES}
     here |= {("InvalidKey", example) for example in REFUSALS["InvalidKey"].examples}
+    here |= {(name, "group removed") for name in ("GroupRemoved", "UnknownKeyOrGroupRemoved")}
     here |= {("Limited", example) for example in ("rate limit", "budget spent")}
     shown = {(name, example) for name, refusal in REFUSALS.items() for example in refusal.examples}
 
     assert FROM_AZURE | ELSEWHERE == {example for name, example in shown - here}
+
+
+def test_a_group_that_is_removed_at_the_same_moment_is_refused_as_documented(client, admin, new_key, monkeypatch):
+    """After it was looked for, and before the key comes into it; of an import no key is handed out."""
+    one = f"/admin/keys/{new_key()['id']}"
+    for name, path, call in (
+        ("GroupRemoved", "/admin/keys", {"method": "POST", "json": {"user": "ada", "group": "ml"}}),
+        ("GroupRemoved", "/admin/keys/import", {"method": "POST", "data": "user,group\nada,ml\n", "content_type": CSV}),
+        ("UnknownKeyOrGroupRemoved", one, {"method": "PATCH", "json": {"group": "ml"}}),
+    ):
+        services = client.application.extensions[EXTENSION]
+        services.groups.put("ml")
+        stored = services.policy.stored
+
+        def looked_for(stored=stored, policy=services.policy):
+            found = stored()
+            policy.remove_group("ml")
+            return found
+
+        monkeypatch.setattr(services.policy, "stored", looked_for)
+        assert documented(name, "group removed") == refused(client, path, headers=admin, **call)
+        monkeypatch.undo()
+
+    assert [None] == [key["group"] for key in client.get("/admin/listkeys", headers=admin).json]
 
 
 def test_a_large_body_is_refused_as_documented(client, user, admin):

@@ -1,7 +1,6 @@
 """The way to MongoDB, and its indexes. A standalone server will do: no transactions are used.
 
-The modules beside this one say what is in the collections: ``mongo_keys.py`` and
-``mongo_import.py``, ``mongo_organisation.py``, ``mongo_usage.py``, ``mongo_audit.py``.
+The modules beside this one say what is in the collections.
 """
 
 from __future__ import annotations
@@ -27,9 +26,10 @@ Document: TypeAlias = dict[str, Any]
 _INDEXES = {
     "keys": [
         IndexModel("digest", unique=True),
-        # Over the elements: no digest of one document, retiring or not, is in another.
+        # Over the elements: no two documents share a digest, retiring or not.
         IndexModel("digests", unique=True, sparse=True),
         IndexModel("importing", sparse=True),
+        IndexModel("joining.group", sparse=True),
         IndexModel([("user", 1), ("_id", 1)]),
         IndexModel([("group", 1), ("_id", 1)]),
     ],
@@ -92,6 +92,7 @@ class MongoDatabase:
     ) -> None:
         self._server = server
         self._database = database
+        self.timeout = timeout
         self._timeout_ms = int(timeout * 1000)
         self.report_timeout = report_timeout
         self._clients: dict[int, MongoClient[Document]] = {}
@@ -105,15 +106,15 @@ class MongoDatabase:
 
     @contextmanager
     def collections(self, *, promptly: bool = False) -> Iterator[Database[Document]]:
-        """All of them, as :meth:`collection` gives one.
+        """The database with all collections; otherwise as :meth:`collection`.
 
         Args:
-            promptly: Give all that is asked inside the block one time-out together, because users
-                wait for it: the driver repeats a read that timed out, and connects anew for that.
+            promptly: Everything inside the block shares one time-out, because a user waits for it. Without it
+                the driver repeats a read that timed out on a new connection.
         """
         with self._open() as database:
             if not self._indexed:
-                # With a deadline the server would give up on an index that takes longer, every time.
+                # Without a deadline: the server would cancel an index that takes longer, every time.
                 for indexed, models in _INDEXES.items():
                     database[indexed].create_indexes(models)
                 self._indexed = True
@@ -139,20 +140,20 @@ class MongoDatabase:
             yield self._client().get_database(
                 self._database,
                 codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
-                # A change is seen by every look-up that starts after it: whatever the URL says,
-                # not from a secondary that lags behind.
+                # A look-up must see every change that was made before. So whatever the URL says, it does
+                # not read from a secondary, which may lag behind.
                 read_preference=ReadPreference.PRIMARY,
                 write_concern=WriteConcern("majority", j=True, wtimeout=self._timeout_ms),
             )
         except PyMongoError as error:
-            # The driver's text names hosts, and this one is shown to clients.
+            # Clients see this message, and the driver's own message names hosts.
             raise StoreUnavailable(f"MongoDB does not serve ({type(error).__name__}). Try again later.") from error
 
     def _client(self) -> MongoClient[Document]:
         if not isinstance(self._server, str):
             return self._server
-        # By process, and the parent's is kept in the child and never touched: closing it there
-        # would speak on the parent's connections. No lock, which a fork could copy while it is held.
+        # One for each process. A child keeps its parent's and never uses it: closing it would send data on
+        # the parent's connections. Without a lock, which a fork could copy while it is held.
         process = os.getpid()
         client = self._clients.get(process)
         if client is None:

@@ -1,6 +1,9 @@
 """The keys that were handed out, in MongoDB's collection ``keys``; ``_id`` is the key's identifier.
 
 ``digests`` has the digest and the retiring one, for an index that lets no two documents share any.
+A key that changes its group is first marked with ``joining``; ``organisation.py`` explains how this and the removal
+of the group always notice each other. The group is set only if the mark is still there. So another process may
+take the mark of a dead process off.
 """
 
 from __future__ import annotations
@@ -19,12 +22,12 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from llmgateway.clock import Clock
-from llmgateway.errors import Conflict
-from llmgateway.records import KeyRecord, Limits, Lookup, Prompt, moment
+from llmgateway.errors import Conflict, NoSuchGroup
+from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Limits, Lookup, Prompt, moment
 
 from .database import Document, MongoDatabase
 from .imports import UNMARKED, import_keys, names_that_exist
-from .organisation import ORGANISATION, prompt_of
+from .organisation import ORGANISATION, MongoOrganisation, limits_fields, prompt_of
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord) if field.name != "id")
 _CHANGEABLE = frozenset(_FIELDS) - {"digest", "retiring_digest"}
@@ -33,27 +36,30 @@ _CHANGEABLE = frozenset(_FIELDS) - {"digest", "retiring_digest"}
 class MongoKeys:
     """A :class:`~llmgateway.interfaces.KeyStore` in MongoDB.
 
-    :meth:`find` is two round trips, the price of a server without transactions or joins, and three
-    for a key that is retiring or unknown; put Redis in front.
+    :meth:`find` takes two round trips, and three for a key that is retiring or unknown: that is the price of a server
+    without transactions or joins. Redis in front makes it one.
 
     Args:
-        clock: Seconds since the epoch; decides when an import that died no longer keeps its digests.
+        clock: Seconds since the epoch; decides when what a dead process has left is cleaned up.
     """
 
     def __init__(self, database: MongoDatabase, *, clock: Clock = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._organisation = MongoOrganisation(database, clock=clock)
 
     def find(self, digest: str) -> Lookup:
         with self._database.collections(promptly=True) as database:
-            # First those that are not retiring: nearly all, and an older program's, which have no "digests".
-            # A key that changes from one to the other in between is found by either.
+            # First by "digest": that finds nearly all keys, and those of an older program, which have no "digests".
+            # A key that begins to retire in between is found by the second.
             keys = database["keys"]
             found = keys.find_one({"digest": digest}) or keys.find_one({"digests": digest})
             present = database["organisation"].find_one({"_id": ORGANISATION}, {"generation": 1})
         return Lookup(_key(found), (present or {}).get("generation", ""))
 
     def add(self, record: KeyRecord) -> bool:
+        if record.group is not None:
+            return not self._import([record], timeout=self._database.timeout)
         with self._database.collection("keys") as keys:
             try:
                 keys.insert_one(_document(record))
@@ -66,53 +72,81 @@ class MongoKeys:
             return twice
         if not records:
             return set()
+        return self._import(records, timeout=self._database.report_timeout)
+
+    def _import(self, records: Sequence[KeyRecord], *, timeout: float) -> set[str]:
         documents = [_document(record) for record in records]
-        timeout = self._database.report_timeout
+        groups = sorted({record.group for record in records if record.group is not None})
         while True:
             with self._database.collections() as database:
-                if import_keys(database, documents, now=moment(self._clock()), timeout=timeout):
+                if import_keys(
+                    database,
+                    documents,
+                    check_groups=lambda: self._organisation.check_groups(groups),
+                    now=moment(self._clock()),
+                    timeout=timeout,
+                ):
                     return set()
                 with pymongo.timeout(timeout):
                     taken = _taken(database["keys"], records)
             if taken:
                 return taken
-            # What was in the way is gone, say because it was another import's that came to nothing.
+            # The conflict is gone, for example because it was with another import that failed.
 
     def get(self, key_id: str) -> KeyRecord | None:
         with self._database.collection("keys") as keys:
             return _key(keys.find_one({"_id": key_id}))
 
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        limit = query.limit
         if limit == 0:  # which means "all" to MongoDB
             return []
-        filters = {"user": user, "group": group, "active": active}
+        filters = {"user": query.user, "group": query.group, "active": query.active}
         wanted = {name: value for name, value in filters.items() if value is not None}
-        # All of them may be a class, or several, and take longer than a page: as long as revoking them may.
+        # All keys of a group take longer than a page: they get the same time-out as revoking them.
         whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
         with self._database.collection("keys") as keys, whole:
-            found = keys.find({"_id": {"$gt": after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
+            found = keys.find({"_id": {"$gt": query.after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
             return [key for key in map(_key, found) if key is not None]
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
-        if not changes:
-            return self.get(key_id)
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord | None:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
-        values = {name: _stored(value) for name, value in changes.items()}
+        if not changes and not limits:
+            return self.get(key_id)
+        update = {"$set": {name: _stored(value) for name, value in changes.items()} | limits_fields(limits or {})}
+        group = changes.get("group")
+        if group is None:
+            return self._update(key_id, {}, update)
+        while (present := self.get(key_id)) is not None:
+            if present.group == group:
+                updated = self._update(key_id, {"group": group}, update)
+            else:
+                updated = self._join(key_id, str(group), update)
+            if updated is not None:
+                return updated
+            # Another process has changed its group in between, or has removed it.
+        return None
+
+    def _update(self, key_id: str, if_: Document, update: Document) -> KeyRecord | None:
         with self._database.collection("keys") as keys:
             return _key(
-                keys.find_one_and_update(
-                    {"_id": key_id} | UNMARKED, {"$set": values}, return_document=ReturnDocument.AFTER
-                )
+                keys.find_one_and_update({"_id": key_id} | if_ | UNMARKED, update, return_document=ReturnDocument.AFTER)
             )
+
+    def _join(self, key_id: str, group: str, update: Document) -> KeyRecord | None:
+        """Change a key that comes into *group*; None if another process came first."""
+        mark = {"by": secrets.token_hex(8), "group": group, "since": moment(self._clock())}
+        marked, unmark = {"joining.by": mark["by"]}, {"$unset": {"joining": ""}}
+        self._update(key_id, {}, {"$set": {"joining": mark}})
+        try:
+            self._organisation.check_groups([group])
+        except NoSuchGroup:
+            self._update(key_id, marked, unmark)
+            raise
+        return self._update(key_id, marked, update | unmark)
 
     def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
         while (before := self.get(key_id)) is not None:
@@ -136,24 +170,24 @@ class MongoKeys:
                     raise _taken_already() from None
             if rotated is not None:
                 return _key(rotated)
-            # Somebody else has rotated it in between, or removed it.
+            # Another process has rotated it in between, or has removed it.
         return None
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         mine = secrets.token_hex(8)
         with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
-            # With a name for this revocation: it tells exactly those that were active until now.
+            # Marked with the name of this revocation, which tells exactly those that were active before.
             keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
             revoked = keys.find({"group": group, "revoked": mine})
             return [record for record in map(_key, revoked) if record is not None]
 
-    def remove(self, key_id: str) -> bool:
+    def remove(self, key_id: str) -> KeyRecord | None:
         with self._database.collection("keys") as keys:
-            return keys.delete_one({"_id": key_id} | UNMARKED).deleted_count == 1
+            return _key(keys.find_one_and_delete({"_id": key_id} | UNMARKED))
 
 
 def _twice(records: Sequence[KeyRecord]) -> set[str]:
-    """The digests of those that have an identifier or a digest of one before them."""
+    """Return the digests of those that share an identifier or a digest with an earlier one."""
     twice: set[str] = set()
     seen: set[str] = set()
     for record in records:
@@ -182,7 +216,7 @@ def _stored(value: object) -> object:
 def _key(document: Mapping[str, Any] | None) -> KeyRecord | None:
     if document is None or document.get("importing") is not None:
         return None
-    # A document that an older program wrote lacks the newer fields: they take their defaults.
+    # A document of an older program lacks newer fields: they get their defaults.
     known = {name: document[name] for name in _FIELDS if name in document}
     known["limits"] = Limits.from_json(known.get("limits"))
     if known.get("models") is not None:

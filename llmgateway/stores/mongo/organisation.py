@@ -2,37 +2,55 @@
 
 Collections: ``organisation`` (one document, so that each change is one atomic step) and
 ``prompts`` (the versions of every scope; ``_id`` is the version).
+
+To remove a group takes three steps: it is marked with ``removing``; its keys are looked for; if there are none and the
+mark is still there, the group is removed. To put a key into a group, the key is first marked, and then the group
+is checked for the mark (see ``keys.py`` and ``imports.py``). So at least one of two processes always sees the other.
+A mark that a dead process has left is taken off by the next process that finds it, after a minute. If the first process
+was only slow, it notices that its mark is gone, and starts again.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from typing import Any
 
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from llmgateway.records import Group, Limits, Organisation, Prices, Prompt
+from llmgateway.clock import Clock
+from llmgateway.errors import GroupInUse, NoSuchGroup
+from llmgateway.records import Budget, Group, Limits, Organisation, Prices, Prompt, moment
 
 from .database import Document, MongoDatabase
+from .imports import end_abandoned_imports
 
 ORGANISATION = "organisation"
 """The one document's identifier."""
+
+_ABANDONED_AFTER = timedelta(minutes=1)
+"""A mark of this age is taken for one of a dead process; see above for what happens if it is not."""
 
 
 class MongoOrganisation:
     """An :class:`~llmgateway.interfaces.OrganisationStore` in MongoDB.
 
-    The one document has everything that is in force, and the generation, and changes in one step.
-    A prompt goes two steps: its text takes the next version, and then the place of the version in
+    The one document has everything that is in force, and the organisation's version (``generation``), and changes
+    in one step. A prompt takes two steps: its text gets the next version, and then replaces the version in
     force, if that is lower. A process that dies in between leaves a version that never was in force.
+
+    Args:
+        clock: Seconds since the epoch; decides when a mark is taken for one of a dead process.
     """
 
-    def __init__(self, database: MongoDatabase) -> None:
+    def __init__(self, database: MongoDatabase, *, clock: Clock = time.time) -> None:
         self._database = database
+        self._clock = clock
 
     def load(self) -> Organisation:
         document = self._document()
@@ -43,7 +61,7 @@ class MongoOrganisation:
             prices={entry["model"]: _prices(entry) for entry in document.get("prices") or ()},
             limits=Limits.from_json(document.get("limits")),
             groups={group.name: group for group in groups},
-            generation=document.get("generation", ""),
+            version=document.get("generation", ""),
         )
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
@@ -51,9 +69,10 @@ class MongoOrganisation:
         while True:
             present = _in_force(self._document())
             if present.version > prompt.version:
-                return prompt  # somebody else was faster, with a version above this one
+                return prompt  # another process was faster, with a higher version
             self._keep(present)
-            if self._change({"prompt": asdict(prompt)}, if_={"prompt.version": present.version or None}):
+            changed = self._change({"prompt": asdict(prompt)}, if_={"prompt.version": present.version or None})
+            if changed is not None:
                 return prompt
 
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
@@ -62,9 +81,9 @@ class MongoOrganisation:
         return self._add_prompt(text, set_at, scope=scope)
 
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
-        # The one in force first: an older program keeps it nowhere else until it is replaced.
+        # First the prompt in force: an older program stores it among the versions only when it is replaced.
         present = _in_force(self._document())
-        # What an older program wrote has no scope, and null stands for what is not there.
+        # Documents of an older program have no scope; null finds these.
         wanted: Document = {} if scope is None else {"scope": {"$in": [scope, *([] if scope else [None])]}}
         with self._database.collection("prompts") as prompts:
             versions = {
@@ -77,17 +96,77 @@ class MongoOrganisation:
     def set_limits(self, limits: Limits) -> None:
         self._set({"limits": asdict(limits)})
 
-    def set_group(self, group: Group) -> None:
-        self._change_list("groups", "name", group.name, asdict(group))
+    def update_limits(self, parts: Mapping[str, object]) -> Limits:
+        return Limits.from_json(self._set(limits_fields(parts))["limits"])
 
-    def remove_group(self, name: str) -> bool:
-        return self._change_list("groups", "name", name, None)
+    def set_group(self, group: Group) -> Group:
+        def replaced(entry: Document | None) -> Document:
+            before = None if entry is None else _group(entry)
+            return asdict(
+                group if before is None else replace(group, created_at=before.created_at, prompt=before.prompt)
+            )
+
+        return _group(self._change_entry("groups", "name", group.name, replaced) or {})
+
+    def update_group(
+        self, name: str, changes: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None
+    ) -> Group | None:
+        def changed(entry: Document | None) -> Document | None:
+            return None if entry is None else asdict(_group(entry).changed(changes, limits))
+
+        entry = self._change_entry("groups", "name", name, changed)
+        return None if entry is None else _group(entry)
+
+    def remove_group(self, name: str) -> Group | None:
+        mark = {"by": secrets.token_hex(8), "since": moment(self._clock())}
+        while True:
+            entry = self._change_entry("groups", "name", name, lambda entry: entry and entry | {"removing": mark})
+            if entry is None:
+                return None
+            if self._has_keys(name):
+                self._change_entry("groups", "name", name, lambda entry: _unmarked(entry, mark))
+                raise GroupInUse
+            left = self._change_entry("groups", "name", name, lambda entry: None if _has(entry, mark) else entry)
+            if left is None:
+                return _group(entry)
+            # Another process has changed the group in between, or has taken the mark off.
+
+    def check_groups(self, names: Iterable[str]) -> None:
+        """Check that keys may come into these groups. The keys must be marked before.
+
+        Raises:
+            NoSuchGroup: one of them is not there, or is being removed.
+        """
+        for name in names:
+            entry = self._change_entry("groups", "name", name, self._without_abandoned_mark)
+            if entry is None or "removing" in entry:
+                raise NoSuchGroup
+
+    def _without_abandoned_mark(self, entry: Document | None) -> Document | None:
+        mark = (entry or {}).get("removing")
+        return _unmarked(entry, mark) if mark and self._is_abandoned(mark["since"]) else entry
+
+    def _is_abandoned(self, since: datetime) -> bool:
+        return since < moment(self._clock()) - _ABANDONED_AFTER
+
+    def _has_keys(self, group: str) -> bool:
+        """Whether there are keys in *group*, or keys that are being put into it."""
+        now = moment(self._clock())
+        with self._database.collections() as database:
+            end_abandoned_imports(database, now)
+            keys = database["keys"]
+            keys.update_many(
+                {"joining.group": group, "joining.since": {"$lt": now - _ABANDONED_AFTER}}, {"$unset": {"joining": ""}}
+            )
+            # In this order: a key that comes into the group changes from the first to the second.
+            return any(keys.find_one({field: group}, {"_id": 1}) is not None for field in ("joining.group", "group"))
 
     def set_credential(self, credential: bytes) -> None:
         self._set({"credential": credential})
 
     def set_prices(self, model: str, prices: Prices | None) -> None:
-        self._change_list("prices", "model", model, None if prices is None else {"model": model} | asdict(prices))
+        entry = None if prices is None else {"model": model} | asdict(prices)
+        self._change_entry("prices", "model", model, lambda _: entry)
 
     def _document(self) -> Document:
         with self._database.collections(promptly=True) as database:
@@ -102,51 +181,78 @@ class MongoOrganisation:
                 try:
                     prompts.insert_one({"_id": version, "text": text, "set_at": set_at, "scope": scope})
                 except DuplicateKeyError:
-                    continue  # somebody else was faster
+                    continue  # another process was faster
                 return Prompt(version=version, text=text, set_at=set_at, scope=scope)
 
     def _keep(self, prompt: Prompt) -> None:
-        """Keep a version that an older program has put in force; others are kept already."""
+        """Store the prompt in force among the versions, if an older program has not."""
         if prompt.version:
             document = {"_id": prompt.version, "text": prompt.text, "set_at": prompt.set_at, "scope": ""}
             with self._database.collection("prompts") as prompts, suppress(DuplicateKeyError):
                 prompts.insert_one(document)
 
-    def _set(self, fields: Document) -> None:
-        while not self._change(fields):
-            pass  # lost the race to create the document; now it is there
+    def _set(self, fields: Document) -> Document:
+        while True:
+            changed = self._change(fields)
+            if changed is not None:
+                return changed
+            # Another process was faster to create the document; now it is there.
 
-    def _change_list(self, field: str, named: str, name: str, entry: Document | None) -> bool:
-        """Put *entry* in the place of the one of its name, or remove that; False if there is none to remove."""
+    def _change_entry(
+        self, field: str, named: str, name: str, change: Callable[[Document | None], Document | None]
+    ) -> Document | None:
+        """Replace the entry of this *name* in a list by what *change* makes of it, and return that.
+
+        None stands for an entry that is not there. An entry that *change* returns itself is not written.
+        """
         # Lists, not documents by name: names of models and groups have dots in them.
         while True:
             document = self._document()
-            before = document.get(field) or []
-            after = [other for other in before if other[named] != name]
-            if entry is None and len(after) == len(before):
-                return False
-            if entry is not None:
-                after.append(entry)
-            if self._change({field: after}, if_={"generation": document.get("generation")}):
-                return True
-            # Somebody else has changed something in between.
+            entries = document.get(field) or []
+            before = next((entry for entry in entries if entry[named] == name), None)
+            after = change(before)
+            if after is before:
+                return after
+            others = [entry for entry in entries if entry[named] != name]
+            changes = {field: others if after is None else [*others, after]}
+            if self._change(changes, if_={"generation": document.get("generation")}) is not None:
+                return after
+            # Another process has changed something in between.
 
-    def _change(self, fields: Document, *, if_: Document | None = None) -> bool:
-        """Set *fields* and a new generation in one step; False if another process came first."""
+    def _change(self, fields: Document, *, if_: Document | None = None) -> Document | None:
+        """Set *fields* and a new version in one step, and return all of it; None if another process came first."""
         # MongoDB compares a field that is not there with null as equal.
         wanted = {"_id": ORGANISATION} | (if_ or {})
         changes = {"$set": fields | {"generation": secrets.token_hex(16)}}
         with self._database.collection("organisation") as organisation:
             try:
-                organisation.update_one(wanted, changes, upsert=True)
+                changed: Document | None = organisation.find_one_and_update(
+                    wanted, changes, upsert=True, return_document=ReturnDocument.AFTER
+                )
             except DuplicateKeyError:
                 # No document is as wanted, and the upsert found that there is one all the same.
-                return False
-        return True
+                return None
+        return changed
+
+
+def limits_fields(parts: Mapping[str, object]) -> Document:
+    """The fields to set in a document whose ``limits`` change in *parts*."""
+    return {f"limits.{name}": asdict(value) if isinstance(value, Budget) else value for name, value in parts.items()}
+
+
+def _has(entry: Document | None, mark: Document) -> bool:
+    """Whether *entry* has this *mark*, or is gone."""
+    return entry is None or entry.get("removing", {}).get("by") == mark["by"]
+
+
+def _unmarked(entry: Document | None, mark: Document) -> Document | None:
+    if entry is None or not _has(entry, mark):
+        return entry
+    return {name: value for name, value in entry.items() if name != "removing"}
 
 
 def prompt_of(document: Mapping[str, Any]) -> Prompt:
-    # What an older program wrote has no scope: there was only the organisation.
+    # A document of an older program has no scope: there was only the organisation.
     return Prompt(
         version=document["version"],
         text=document["text"],

@@ -12,14 +12,14 @@ Collections:
 ``usage_state``
     One document: who rebuilds the sums, until when; whether they are complete; what was purged.
 
-A batch goes four steps: it is announced, its records are stored, they are added to the sums, it is
-acknowledged. Its source repeats all of them until the last one is done, and after a failure at any
-point a repetition finds the same: of records that are there already those that this very batch
-brought count, and a sum that has the batch is left alone.
+A batch takes four steps: it is announced, its records are stored, they are added to the sums, it is
+acknowledged. Its source repeats all four until the last one succeeds. Wherever an attempt failed, the next one
+comes to the same result: records that are there already count if this very batch brought them, and a sum that
+has the batch is not changed.
 
-A rebuild forbids shipping, and only then looks which batches are announced and not acknowledged:
-it leaves their records out, and makes their acknowledgement fail, so that their sources repeat
-them when it is over. A source looks for a rebuild after it has announced a batch, so one of the
+A rebuild first forbids shipping, and then finds the batches that are announced and not acknowledged.
+It does not count their records, and makes their acknowledgement fail, so that their sources repeat
+them after the rebuild. A source looks for a rebuild after it has announced a batch, so one of the
 two always sees the other.
 """
 
@@ -42,7 +42,18 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource, moment
+from llmgateway.records import (
+    ALL_USAGE,
+    Batch,
+    Outcome,
+    Rebuilding,
+    RecordQuery,
+    ReportQuery,
+    UsageRecord,
+    UsageRow,
+    UsageSource,
+    moment,
+)
 
 from ..sums import SUMS, Cell, daily_sums
 from .database import Document, MongoDatabase
@@ -74,7 +85,7 @@ _COUNTED: dict[str, object] = {
 class MongoUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in MongoDB.
 
-    Sums that are missing although there are records are counted by whoever first appends.
+    If there are records and no sums, the first process that appends counts the sums.
 
     Args:
         clock: Seconds since the epoch; decides when a rebuild that died no longer stops shipping.
@@ -90,7 +101,7 @@ class MongoUsageLog:
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         if not records:
             return
-        # With a deadline the driver looks for a server until then: that one is away is seen sooner without.
+        # Without a deadline first: with one, the driver would look for a server that is away until the deadline.
         self._database.ping()
         self._complete()
         with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
@@ -102,41 +113,23 @@ class MongoUsageLog:
             _add(database, counted, batch)
             _acknowledge(database, batch, fence=source.get("fence"))
 
-    def report(
-        self,
-        *,
-        by: Sequence[str] = (),
-        first_day: date | None = None,
-        last_day: date | None = None,
-        key_id: str | None = None,
-        group: str | None = None,
-        promptly: bool = False,
-    ) -> list[UsageRow]:
+    def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
+        by = query.by
         pipeline: list[Document] = [
-            {"$match": _wanted(first_day, last_day, {"key_id": key_id, "group": group})},
+            {"$match": _wanted(query)},
             {"$group": {"_id": {name: _GROUPINGS[name] for name in by} or None, **_SUMMED}},
         ]
         if by:
             pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
-        seconds = _PROMPT_SECONDS if promptly else self._database.report_timeout
+        seconds = _PROMPT_SECONDS if query.promptly else self._database.report_timeout
         with self._database.collection("usage_daily") as daily, pymongo.timeout(seconds):
             rows = [_row(document) for document in daily.aggregate(pipeline, allowDiskUse=True)]
         return rows if rows or by else [UsageRow(by={})]
 
-    def records(
-        self,
-        *,
-        key_id: str | None = None,
-        user: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        outcome: Outcome | None = None,
-        after: str = "",
-        limit: int,
-    ) -> list[UsageRecord]:
-        filters = {"key_id": key_id, "user": user, "outcome": outcome}
-        wanted: Document = {name: value for name, value in filters.items() if value is not None}
-        period = {bound: time for bound, time in {"$gte": since, "$lt": until}.items() if time is not None}
+    def records(self, query: RecordQuery) -> list[UsageRecord]:
+        after = query.after
+        wanted = _given({"key_id": query.key_id, "user": query.user, "outcome": query.outcome})
+        period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
             if after:
                 last = logs.find_one({"_id": after}, {"timestamp": 1})
@@ -146,7 +139,7 @@ class MongoUsageLog:
                 wanted["$or"] = [{"timestamp": {"$lt": last["timestamp"]}}, {"_id": {"$lt": after}}]
             if period:
                 wanted["timestamp"] = period
-            found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=limit)
+            found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
 
     def purge(self, first_day: date, *, limit: int) -> int:
@@ -157,7 +150,7 @@ class MongoUsageLog:
             if ids:
                 self._complete()
                 self._refuse_while_rebuilt(database)
-                # Said before it is done, and in one step with looking for a rebuild, which would miss the records.
+                # Before the records are removed, which a rebuild would miss; in one step with the check for a rebuild.
                 said = database["usage_state"].update_one(
                     {"_id": _STATE, "rebuilding": None}, {"$max": {"kept_before": first_day.isoformat()}}
                 )
@@ -188,13 +181,13 @@ class MongoUsageLog:
                 _give_lease_back(database, mine)
 
     def _complete(self) -> None:
-        """Make sure that what was in the log before there were sums is in them."""
+        """Make sure that records which are older than the sums are in the sums."""
         if self._is_complete:
             return
         with self._database.collections() as database:
             states = database["usage_state"]
             empty = database["logs"].find_one({}, {"_id": 1}) is None
-            # In this order: whoever brings the first record has said before that the sums are complete.
+            # In this order: before the first record is stored, the sums are marked as complete.
             complete = (states.find_one({"_id": _STATE}) or {}).get("complete")
             if not complete and empty:
                 states.update_one({"_id": _STATE}, {"$set": {"complete": True}}, upsert=True)
@@ -238,7 +231,7 @@ class MongoUsageLog:
 
 
 def _announce(database: Database[Document], batch: Batch) -> Document:
-    # By equality with _id alone: such an upsert is tried again by the server if another is quicker.
+    # By _id alone: the server repeats such an upsert by itself if another process inserts the document first.
     source = database["usage_sources"].find_one_and_update(
         {"_id": batch.source},
         {"$set": {"sending": batch.number}},
@@ -249,7 +242,7 @@ def _announce(database: Database[Document], batch: Batch) -> Document:
 
 
 def _store(database: Database[Document], records: Sequence[UsageRecord], batch: Batch) -> list[UsageRecord]:
-    """Store what is not there yet; return those, and those that are there because of this batch."""
+    """Store the records that are not there yet; return these, and those that this batch stored before."""
     name = _name(batch)
     documents = [
         {"_id": record.id} | {field: getattr(record, field) for field in _FIELDS} | {"batch": name}
@@ -259,14 +252,14 @@ def _store(database: Database[Document], records: Sequence[UsageRecord], batch: 
     try:
         database["logs"].insert_many(documents, ordered=False)
     except BulkWriteError as error:
-        # Unordered: one that is there already keeps no other from being stored.
+        # Unordered: one that exists already does not keep the others from being stored.
         problems = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
         if not all(map(_is_there_already, problems)):
             raise
         there = {documents[problem["index"]]["_id"] for problem in problems}
         ours = database["logs"].find({"_id": {"$in": [*there]}, "batch": name})
         stored = {record.id: record for record in records if record.id not in there}
-        # As they are stored: the record that a dead process left may have another price by now.
+        # As they are stored: a record that a dead process left may get another price in a later attempt.
         stored.update((document["_id"], _record(document)) for document in ours)
     return [*stored.values()]
 
@@ -277,8 +270,8 @@ def _add(database: Database[Document], records: Sequence[UsageRecord], batch: Ba
         return
     counted = f"counted.{batch.source}"
     daily = database["usage_daily"]
-    # First the documents, then what is in them. In one step, as an upsert that looks for what is not
-    # counted yet, the error would not tell whether it is counted or another process has just made it.
+    # First the documents, then the numbers. With a single upsert that looks for what is not counted yet, an error
+    # would not tell whether the batch is counted or another process has just made the document.
     made = [UpdateOne({"_id": _id(cell)}, {"$setOnInsert": _document(cell)}, upsert=True) for cell in sums]
     try:
         daily.bulk_write(made, ordered=False)
@@ -307,7 +300,7 @@ def _acknowledge(database: Database[Document], batch: Batch, *, fence: str | Non
 
 
 def _fence(database: Database[Document], mine: str) -> list[Batch]:
-    """Let no batch that is under way be acknowledged; return those."""
+    """Make the acknowledgement of every batch that is not complete fail; return these batches."""
     sources = database["usage_sources"]
     sources.update_many({}, {"$set": {"fence": mine}})
     return [
@@ -322,7 +315,7 @@ def _give_lease_back(database: Database[Document], by: str) -> None:
 
 
 def _days(database: Database[Document]) -> list[date]:
-    """Every day from which there is a record or a sum, and those in between."""
+    """Return every day from the first record or sum to the last one."""
     found = [date.fromisoformat(day) for day in database["usage_daily"].distinct("day")]
     for direction in (1, -1):
         end = database["logs"].find_one({}, {"timestamp": 1}, sort=[("timestamp", direction)])
@@ -335,7 +328,7 @@ def _days(database: Database[Document]) -> list[date]:
 
 
 def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch]) -> None:
-    """Replace the sums of *day*. Each is right before and after its own replacement, so it may end anywhere."""
+    """Replace the sums of *day*. Each sum is right before and after it is replaced, so this may stop anywhere."""
     pipeline: list[Document] = [
         {
             "$match": {
@@ -345,7 +338,7 @@ def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch
         },
         {"$group": {"_id": {"key_id": "$key_id", "user": "$user", "group": "$group", "model": "$model"}, **_COUNTED}},
     ]
-    # What is repeated later has to be added again.
+    # Batches that are repeated later have to be added again.
     again = {f"counted.{batch.source}": "" for batch in unfinished}
     updates = {}
     for document in database["logs"].aggregate(pipeline, allowDiskUse=True):
@@ -370,7 +363,7 @@ def _being_rebuilt() -> StoreUnavailable:
 
 
 def _is_there_already(problem: Mapping[str, Any]) -> bool:
-    # An index of the operator's own may be unique too. Servers before 4.4 do not say which it was.
+    # An operator may have added a unique index. Servers before 4.4 do not say which index it was.
     return problem.get("code") == _DUPLICATE_KEY and problem.get("keyPattern", {"_id": 1}) == {"_id": 1}
 
 
@@ -379,7 +372,7 @@ def _name(batch: Batch) -> str:
 
 
 def _id(cell: Cell) -> str:
-    # Short, whatever names there are, and no two cells share one.
+    # A hash: short, however long the names are, and different for every cell.
     return hashlib.blake2b(json.dumps([cell.day.isoformat(), *cell[1:]]).encode(), digest_size=16).hexdigest()
 
 
@@ -387,14 +380,17 @@ def _document(cell: Cell) -> Document:
     return cell._asdict() | {"day": cell.day.isoformat()}
 
 
-def _wanted(first_day: date | None, last_day: date | None, of: Mapping[str, str | None]) -> Document:
-    # A sum of nothing is of a batch that is under way.
-    wanted: Document = {"requests": {"$gt": 0}}
-    wanted.update({name: value for name, value in of.items() if value is not None})
-    period = {bound: day.isoformat() for bound, day in {"$gte": first_day, "$lte": last_day}.items() if day is not None}
+def _wanted(query: ReportQuery) -> Document:
+    # A sum of 0 requests belongs to a batch that is not complete yet.
+    wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if period:
-        wanted["day"] = period
+        wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}
     return wanted
+
+
+def _given(values: Document) -> Document:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _midnight(day: date) -> datetime:
@@ -408,7 +404,7 @@ def _row(document: Document) -> UsageRow:
 
 
 def _record(document: Mapping[str, Any]) -> UsageRecord:
-    # A document that an older program wrote lacks the newer fields: they take their defaults.
+    # A document of an older program lacks newer fields: they get their defaults.
     known = {name: document[name] for name in _FIELDS if name in document}
     known["outcome"] = Outcome(known["outcome"])
     known["usage_source"] = UsageSource(known["usage_source"])

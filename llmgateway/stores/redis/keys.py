@@ -8,7 +8,7 @@ from datetime import datetime
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore
-from llmgateway.records import KeyRecord, Lookup
+from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Lookup
 
 from .cache import RedisCache
 from .organisation import durable_generation
@@ -33,8 +33,8 @@ class RedisKeys:
         try:
             entry, generation, guard = self._cache.look(digest)
         except StoreUnavailable:
-            record, generation = self._cache.durable.call(lambda: self._durable.find(digest))
-            return Lookup(record, durable_generation(generation))
+            record, version = self._cache.durable.call(lambda: self._durable.find(digest))
+            return Lookup(record, durable_generation(version))
         if entry is not None and self._cache.is_fresh(entry):
             return Lookup(entry.record, generation)
         try:
@@ -60,20 +60,14 @@ class RedisKeys:
     def get(self, key_id: str) -> KeyRecord | None:
         return self._durable.get(key_id)
 
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
-        return self._durable.list(user=user, group=group, active=active, after=after, limit=limit)
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        return self._durable.list(query)
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord | None:
         with self._wiping(self._durable.get(key_id)) as digests:
-            record = self._durable.update(key_id, changes)
+            record = self._durable.update(key_id, changes, limits=limits)
             digests.update(_digests(record))  # a rotation may have come between
         return record
 
@@ -85,12 +79,12 @@ class RedisKeys:
         return record
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
-        with self._wiping(*self._durable.list(group=group)) as digests:
+        with self._wiping(*self._durable.list(KeyQuery(group=group))) as digests:
             revoked = self._durable.revoke_group(group)
             digests.update(_digests(*revoked))
         return revoked
 
-    def remove(self, key_id: str) -> bool:
+    def remove(self, key_id: str) -> KeyRecord | None:
         with self._wiping(self._durable.get(key_id)):
             return self._durable.remove(key_id)
 

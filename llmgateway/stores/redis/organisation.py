@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -31,8 +31,8 @@ class RedisOrganisation:
             generation = self._cache.generation()
         except StoreUnavailable:
             organisation = self._cache.durable.call(self._durable.load)
-            return replace(organisation, generation=durable_generation(organisation.generation))
-        return replace(self._load(), generation=generation)
+            return replace(organisation, version=durable_generation(organisation.version))
+        return replace(self._load(), version=generation)
 
     def _load(self) -> Organisation:
         """The durable store's, or while that is away what it was when anybody last loaded it."""
@@ -60,11 +60,21 @@ class RedisOrganisation:
         with self._changing():
             self._durable.set_limits(limits)
 
-    def set_group(self, group: Group) -> None:
+    def update_limits(self, parts: Mapping[str, object]) -> Limits:
         with self._changing():
-            self._durable.set_group(group)
+            return self._durable.update_limits(parts)
 
-    def remove_group(self, name: str) -> bool:
+    def set_group(self, group: Group) -> Group:
+        with self._changing():
+            return self._durable.set_group(group)
+
+    def update_group(
+        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> Group | None:
+        with self._changing():
+            return self._durable.update_group(name, changes, limits=limits)
+
+    def remove_group(self, name: str) -> Group | None:
         with self._changing():
             return self._durable.remove_group(name)
 

@@ -31,7 +31,7 @@ class SQLiteAuditLog:
 
     def append(self, entry: AuditEntry) -> None:
         row = [_stored(getattr(entry, name)) for name in _FIELDS]
-        with self._database.transaction(stamped=False) as connection:
+        with self._database.transaction() as connection:
             connection.execute(_APPEND, row)
 
     def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:

@@ -1,18 +1,20 @@
-"""What a column holds of a value that SQLite has no type for, and back."""
+"""Conversion between values that SQLite has no type for and what a column holds."""
 
 from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
+from typing import Any
 
 from llmgateway.records import UNLIMITED, Limits, Prompt
 from llmgateway.stores.epoch import from_ms, to_ms
 
 
 def stored(value: object) -> object:
-    """Times are whole milliseconds since 1970; lists, limits and prompts are JSON."""
+    """Return what a column holds: whole milliseconds since 1970 for times, JSON for lists, limits and prompts."""
     if isinstance(value, datetime):
         return to_ms(value)
     if isinstance(value, Limits):
@@ -32,10 +34,15 @@ def models_of(column: str | None) -> tuple[str, ...] | None:
     return None if column is None else tuple(json.loads(column))
 
 
-# Every request reads its key's limits, and the keys of a class have the same.
+# Cached: every look-up reads the limits of its key, and the keys of a class have the same ones.
 @functools.lru_cache(maxsize=1024)
 def limits_of(column: str | None) -> Limits:
     return UNLIMITED if column is None else Limits.from_json(json.loads(column))
+
+
+def merged_limits(column: str | None, parts: Mapping[str, Any]) -> Limits:
+    """The limits in *column*, with *parts* of them replaced."""
+    return replace(limits_of(column), **parts)
 
 
 def prompt_of(column: str | None) -> Prompt | None:

@@ -16,13 +16,12 @@ from typing import Any
 from llmgateway.errors import ConfigurationError, StoreUnavailable
 
 from .schema import MIGRATIONS
-from .stamp import Stamp
 
 _MAPPED_BYTES = 256 * 1024 * 1024
 
 CONNECTIONS = 8
-"""Of one process to one file. A look-up takes microseconds, so hundreds of threads get along with few; with one for
-each, 300 threads would have 42 MB of them."""
+"""For reading, of one process to one file. A look-up takes microseconds, so hundreds of threads need only a few; with
+one for each, 300 threads would take 42 MB."""
 
 
 class SQLiteDatabase:
@@ -38,7 +37,6 @@ class SQLiteDatabase:
         migrations: What leads to the file's shape, see ``schema.py``.
         durable: Whether what was committed survives loss of power. If not, the last commits may be gone
             then; the file is sound in any case.
-        stamped: Whether changes show in a :class:`Stamp` beside the file, for those who remember what is in it.
 
     Raises:
         ConfigurationError: a newer program wrote the file; it is left as it is.
@@ -54,17 +52,17 @@ class SQLiteDatabase:
         timeout: float = 5.0,
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
         durable: bool = True,
-        stamped: bool = True,
     ) -> None:
         self._path = os.fspath(path)
-        self.stamp = Stamp(f"{self._path}-stamp") if stamped else None
         self._timeout = timeout
         # FULL syncs the WAL at every commit, NORMAL at every checkpoint
         # (https://www.sqlite.org/pragma.html#pragma_synchronous).
         self._synchronous = "FULL" if durable else "NORMAL"
         self._connections = [_Connection(self._connect) for _ in range(CONNECTIONS)]
         self._next = itertools.count()
-        # Those of one process take turns: SQLite lets a writer sleep and look again, for longer and longer.
+        # One connection of its own for writing: "PRAGMA data_version" of the others tells of its commits, too.
+        # Writers of one process take turns: SQLite lets a writer sleep and look again, for longer and longer.
+        self._writer = _Connection(self._connect)
         self._writing = threading.Lock()
         _watch_forks()
         _databases.add(self)
@@ -84,23 +82,27 @@ class SQLiteDatabase:
         finally:
             connection.release()
 
-    @contextmanager
-    def transaction(self, *, stamped: bool = True) -> Iterator[sqlite3.Connection]:
-        """Do what is inside as one step; once the block is left without an error a durable file has it for good.
+    def current_row(self, statement: str) -> Any:
+        """The first row of one reading statement, which is executed only if anything was committed since the last call.
 
-        Args:
-            stamped: Whether the stamp shows it. Needless for what nobody remembers, like usage.
+        Otherwise it costs no more than ``PRAGMA data_version``, some 4 microseconds.
         """
+        connection = self._take()
+        try:
+            return connection.current_row(statement)
+        except sqlite3.Error as error:
+            raise _unavailable(error) from error
+        finally:
+            connection.release()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do what is inside as one step; once the block is left without an error a durable file has it for good."""
         if not self._writing.acquire(timeout=self._timeout):
             raise _unavailable(TimeoutError())
-        stamp = self.stamp if stamped else None
         try:
-            with translated(), self._connection() as connection, begun(connection):
+            with translated(), self._writable() as connection, begun(connection):
                 yield connection
-                if stamp is not None:
-                    stamp.renew()
-            if stamp is not None:
-                stamp.renew()
         finally:
             self._writing.release()
 
@@ -109,28 +111,31 @@ class SQLiteDatabase:
 
     def close(self) -> None:
         """Close every connection; the next use opens a new one."""
-        for connection in self._connections:
+        for connection in self._all():
             connection.hold()
             connection.release()
 
     def hold_for_fork(self) -> None:
         """Wait until no thread is at work, and let none begin; :meth:`release_after_fork` lets them go on."""
         self._writing.acquire()
-        for connection in self._connections:
+        for connection in self._all():
             connection.hold()
 
     def release_after_fork(self) -> None:
-        for connection in self._connections:
+        for connection in self._all():
             connection.release()
         self._writing.release()
 
+    def _all(self) -> list[_Connection]:
+        return [*self._connections, self._writer]
+
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = self._take()
+    def _writable(self) -> Iterator[sqlite3.Connection]:
+        self._writer.take(wait=True)
         try:
-            yield connection.opened()
+            yield self._writer.opened()
         finally:
-            connection.release()
+            self._writer.release()
 
     def _take(self) -> _Connection:
         """The first that is idle, so that few are ever opened; if none is, wait for one of them."""
@@ -165,7 +170,7 @@ class SQLiteDatabase:
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
-        with self._connection() as connection:
+        with self._writable() as connection:
             if self._version(connection, migrations) == len(migrations):
                 return
             self._enter_wal(connection)
@@ -204,12 +209,14 @@ class SQLiteDatabase:
 class _Connection:
     """One thread's at a time: opened by its use, and again after it was closed."""
 
-    __slots__ = ("_connect", "_lock", "_open")
+    __slots__ = ("_connect", "_lock", "_open", "_row", "_row_of")
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
         self._open: sqlite3.Connection | None = None
+        self._row_of: tuple[str, int] | None = None  # the statement, and the data version before it was executed
+        self._row: Any = None
 
     def take(self, *, wait: bool) -> bool:
         """Whether it is the caller's now, until :meth:`release`."""
@@ -221,6 +228,18 @@ class _Connection:
             self._open = self._connect()
         return self._open
 
+    def current_row(self, statement: str) -> Any:
+        """As :meth:`SQLiteDatabase.current_row`, for the one whose it is."""
+        connection = self.opened()
+        # "Different if changes were committed to the database by any other connection in the interim"
+        # (https://www.sqlite.org/pragma.html#pragma_data_version).
+        ((version,),) = connection.execute("PRAGMA data_version")
+        if self._row_of != (statement, version):
+            # In this order: what is committed in between is read twice, and not missed.
+            self._row = connection.execute(statement).fetchone()
+            self._row_of = statement, version
+        return self._row
+
     def __del__(self) -> None:
         if self._open is not None:
             self._open.close()
@@ -228,6 +247,7 @@ class _Connection:
     def hold(self) -> None:
         """Wait until the connection is idle, close it and keep everybody out until :meth:`release`."""
         self._lock.acquire()
+        self._row_of = None  # another connection may count its data versions from the same number
         if self._open is not None:
             self._open.close()
             self._open = None

@@ -8,19 +8,21 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from llmgateway.errors import Conflict
-from llmgateway.records import UNLIMITED, KeyRecord, Lookup
+from llmgateway.errors import Conflict, NoSuchGroup
+from llmgateway.records import ALL_KEYS, UNLIMITED, KeyQuery, KeyRecord, Lookup
 from llmgateway.stores.epoch import from_ms
 
-from .columns import limits_of, models_of, prompt_of, stored
+from .columns import limits_of, merged_limits, models_of, prompt_of, stored
 from .database import SQLiteDatabase
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord))
 _CHANGEABLE = frozenset(_FIELDS) - {"id", "digest", "retiring_digest"}
 _COLUMNS = ", ".join(f'keys."{name}"' for name in _FIELDS)
 
+_VERSIONS = "SELECT generation, keys_version FROM organisation"
+
 # Only names of our own are put into statements; values are always parameters.
-# Not "digest = ?1 OR retiring_digest = ?1", which looks into both indexes although the first
+# Not "digest = ?1 OR retiring_digest = ?1": that reads both indexes although the first one
 # nearly always has the answer.
 _FIND = f"""
     SELECT organisation.generation, {_COLUMNS} FROM organisation LEFT JOIN keys ON keys.rowid = coalesce(
@@ -34,7 +36,7 @@ _ADD = f"""
 _TAKEN = """
     SELECT 1 FROM keys WHERE id = :id OR digest IN (:digest, :retiring) OR retiring_digest IN (:digest, :retiring)
 """
-# Its own retiring one may come back; its present one cannot take its own place.
+# A key may go back to its own retiring digest, but not replace its digest by itself.
 _DIGEST_TAKEN = "SELECT 1 FROM keys WHERE digest = ?1 OR (retiring_digest = ?1 AND id <> ?2)"
 _ROTATE = f"""
     UPDATE keys
@@ -42,20 +44,22 @@ _ROTATE = f"""
     WHERE id = :id
     RETURNING {_COLUMNS}
 """  # noqa: S608
+_REMOVE = f"DELETE FROM keys WHERE id = ? RETURNING {_COLUMNS}"  # noqa: S608
 
 
 class SQLiteKeys:
-    """A :class:`~llmgateway.interfaces.KeyStore` in the embedded store's file.
-
-    Every look-up reads the file, so a change is seen at once by every process.
-    """
+    """A :class:`~llmgateway.interfaces.KeyStore` in the embedded store's file."""
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
 
+    def version(self) -> object:
+        """Return a value that changes with every change of what :meth:`find` returns. Costs less than a look-up."""
+        return self._database.current_row(_VERSIONS)
+
     def find(self, digest: str) -> Lookup:
-        ((generation, *row),) = self._database.rows(_FIND, (digest,))
-        return Lookup(None if row[0] is None else _record(row), generation)
+        ((version, *row),) = self._database.rows(_FIND, (digest,))
+        return Lookup(None if row[0] is None else _record(row), version)
 
     def add(self, record: KeyRecord) -> bool:
         return not self.add_all([record])
@@ -65,6 +69,8 @@ class SQLiteKeys:
         with self._database.transaction() as connection:
             taken = _taken(connection, records)
             if not taken:
+                for group in {record.group for record in records}:
+                    _check_group(connection, group)
                 connection.executemany(_ADD, rows)
         return taken
 
@@ -72,35 +78,35 @@ class SQLiteKeys:
         rows = self._database.rows(_GET, (key_id,))
         return _record(rows[0]) if rows else None
 
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
-        filters = {'"user" = ?': user, '"group" = ?': group, "active = ?": active}
+    def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        filters = {'"user" = ?': query.user, '"group" = ?': query.group, "active = ?": query.active}
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM keys WHERE {' AND '.join(['id > ?', *wanted])} ORDER BY id LIMIT ?",  # noqa: S608
-            [after, *wanted.values(), -1 if limit is None else limit],
+            [query.after, *wanted.values(), -1 if query.limit is None else query.limit],
         )
         return [_record(row) for row in rows]
 
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
-        if not changes:
-            return self.get(key_id)
+    def update(
+        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+    ) -> KeyRecord | None:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
-        assignments = ", ".join(f'"{name}" = ?' for name in changes)
+        if not changes and not limits:
+            return self.get(key_id)
         with self._database.transaction() as connection:
+            before = connection.execute('SELECT "group", limits FROM keys WHERE id = ?', (key_id,)).fetchone()
+            if before is None:
+                return None
+            if "group" in changes and changes["group"] != before[0]:
+                _check_group(connection, changes["group"])
+            values = {**changes, "limits": merged_limits(before[1], limits)} if limits else changes
+            assignments = ", ".join(f'"{name}" = ?' for name in values)
             row = connection.execute(
                 f"UPDATE keys SET {assignments} WHERE id = ? RETURNING {_COLUMNS}",  # noqa: S608
-                [*map(stored, changes.values()), key_id],
+                [*map(stored, values.values()), key_id],
             ).fetchone()
-        return _record(row) if row else None
+        return _record(row)
 
     def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
         with self._database.transaction() as connection:
@@ -119,13 +125,19 @@ class SQLiteKeys:
             ).fetchall()
         return [*map(_record, revoked)]
 
-    def remove(self, key_id: str) -> bool:
+    def remove(self, key_id: str) -> KeyRecord | None:
         with self._database.transaction() as connection:
-            return connection.execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount == 1
+            row = connection.execute(_REMOVE, (key_id,)).fetchone()
+        return _record(row) if row else None
+
+
+def _check_group(connection: sqlite3.Connection, name: object) -> None:
+    if name is not None and not connection.execute("SELECT 1 FROM groups WHERE name = ?", (name,)).fetchone():
+        raise NoSuchGroup
 
 
 def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[str]:
-    """The digests of those of *records* that cannot be added to what is there and to each other."""
+    """Return the digests of those of *records* that conflict with stored keys or with each other."""
     taken: set[str] = set()
     seen: set[str] = set()
     for record in records:
@@ -138,7 +150,7 @@ def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[
 
 
 def _record(row: Any) -> KeyRecord:
-    # Spelled out: this runs for every request, and a loop over the fields takes twice as long.
+    # Without a loop over the fields, which takes twice as long: this runs for every look-up.
     key_id, digest, user, name, created_at, group, email, note, active, starts_at, expires_at, models = row[:12]
     limits, prompt, retiring_digest, retires_at = row[12:]
     return KeyRecord(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
+from llmgateway.errors import GroupInUse
 from llmgateway.records import Group, Limits, Organisation, Prices, Prompt
 from llmgateway.stores.epoch import from_ms, to_ms
 
-from .columns import limits_of, models_of, prompt_of, stored, time_of
+from .columns import limits_of, merged_limits, models_of, prompt_of, stored, time_of
 from .database import SQLiteDatabase
 
 _LOAD = """
@@ -26,6 +28,7 @@ _ADD_PROMPT = """
 _GROUP_FIELDS = tuple(field.name for field in fields(Group))
 _GROUP_COLUMNS = ", ".join(_GROUP_FIELDS)
 # Only names of our own are put into statements; values are always parameters.
+_GROUPS = f"SELECT {_GROUP_COLUMNS} FROM groups"  # noqa: S608
 _SET_GROUP = f"REPLACE INTO groups ({_GROUP_COLUMNS}) VALUES ({', '.join('?' * len(_GROUP_FIELDS))})"  # noqa: S608
 
 
@@ -36,24 +39,24 @@ class SQLiteOrganisation:
         self._database = database
 
     def load(self) -> Organisation:
-        # The generation first: if a change comes between the two reads, the old generation stands with
+        # The version first: if a change comes between the reads, the old version stands with
         # the new content, and the next look-up makes the caller load again.
-        ((generation, credential, limits, *prompt),) = self._database.rows(_LOAD)
+        ((version, credential, limits, *prompt),) = self._database.rows(_LOAD)
         prices = self._database.rows("SELECT model, prompt, cached, completion FROM prices")
-        groups = self._database.rows(f"SELECT {_GROUP_COLUMNS} FROM groups ORDER BY name")  # noqa: S608
+        groups = self._database.rows(f"{_GROUPS} ORDER BY name")
         return Organisation(
             prompt=Prompt() if prompt[0] is None else _prompt(prompt),
             credential=credential,
             prices={model: Prices(prompt=p, cached=k, completion=c) for model, p, k, c in prices},
             limits=limits_of(limits),
             groups={group.name: group for group in map(_group, groups)},
-            generation=generation,
+            version=version,
         )
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
         with self._database.transaction() as connection:
             prompt = _add_prompt(connection, text, set_at, scope="")
-            _begin_generation(connection)
+            _begin_version(connection)
         return prompt
 
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
@@ -71,26 +74,51 @@ class SQLiteOrganisation:
         return [_prompt(row) for row in rows]
 
     def set_limits(self, limits: Limits) -> None:
+        self._write_limits(lambda _: limits)
+
+    def update_limits(self, parts: Mapping[str, object]) -> Limits:
+        return self._write_limits(lambda before: merged_limits(before, parts))
+
+    def _write_limits(self, after: Callable[[str | None], Limits]) -> Limits:
         with self._database.transaction() as connection:
+            (before,) = connection.execute("SELECT limits FROM organisation").fetchone()
+            limits = after(before)
             connection.execute("UPDATE organisation SET limits = ?", (stored(limits),))
-            _begin_generation(connection)
+            _begin_version(connection)
+        return limits
 
-    def set_group(self, group: Group) -> None:
+    def set_group(self, group: Group) -> Group:
         with self._database.transaction() as connection:
-            connection.execute(_SET_GROUP, [stored(getattr(group, name)) for name in _GROUP_FIELDS])
-            _begin_generation(connection)
+            before = _find_group(connection, group.name)
+            if before is not None:
+                group = replace(group, created_at=before.created_at, prompt=before.prompt)
+            _write_group(connection, group)
+        return group
 
-    def remove_group(self, name: str) -> bool:
+    def update_group(
+        self, name: str, changes: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None
+    ) -> Group | None:
         with self._database.transaction() as connection:
-            removed = connection.execute("DELETE FROM groups WHERE name = ?", (name,)).rowcount == 1
-            if removed:
-                _begin_generation(connection)
-        return removed
+            group = _find_group(connection, name)
+            if group is not None:
+                group = group.changed(changes, limits)
+                _write_group(connection, group)
+        return group
+
+    def remove_group(self, name: str) -> Group | None:
+        with self._database.transaction() as connection:
+            group = _find_group(connection, name)
+            if group is not None:
+                if connection.execute('SELECT 1 FROM keys WHERE "group" = ? LIMIT 1', (name,)).fetchone():
+                    raise GroupInUse
+                connection.execute("DELETE FROM groups WHERE name = ?", (name,))
+                _begin_version(connection)
+        return group
 
     def set_credential(self, credential: bytes) -> None:
         with self._database.transaction() as connection:
             connection.execute("UPDATE organisation SET credential = ?", (credential,))
-            _begin_generation(connection)
+            _begin_version(connection)
 
     def set_prices(self, model: str, prices: Prices | None) -> None:
         with self._database.transaction() as connection:
@@ -98,11 +126,21 @@ class SQLiteOrganisation:
             if prices is not None:
                 values = (model, prices.prompt, prices.cached, prices.completion)
                 connection.execute("INSERT INTO prices VALUES (?, ?, ?, ?)", values)
-            _begin_generation(connection)
+            _begin_version(connection)
 
 
-def _begin_generation(connection: sqlite3.Connection) -> None:
-    # Not a counter: in a file that was put back from a backup it would count up to the same numbers again.
+def _find_group(connection: sqlite3.Connection, name: str) -> Group | None:
+    row = connection.execute(f"{_GROUPS} WHERE name = ?", (name,)).fetchone()
+    return None if row is None else _group(row)
+
+
+def _write_group(connection: sqlite3.Connection, group: Group) -> None:
+    connection.execute(_SET_GROUP, [stored(getattr(group, name)) for name in _GROUP_FIELDS])
+    _begin_version(connection)
+
+
+def _begin_version(connection: sqlite3.Connection) -> None:
+    # Random, not a counter: after a backup was restored, a counter would repeat numbers.
     connection.execute("UPDATE organisation SET generation = ?", (secrets.token_hex(16),))
 
 

@@ -1,4 +1,4 @@
-"""Many rows by few statements: each statement takes a turn of the interpreter's lock, or more."""
+"""Many rows with few statements: each statement releases and takes the interpreter's lock at least once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 ROWS_AT_ONCE, MANY_ROWS = 16, 128
-"""So many rows are written, and names looked up, by one statement: few statements, and not many different ones."""
+"""Rows or names per statement. Only two sizes, so that few different statements have to be prepared."""
 
 
 def some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Give *rows* in the parts that one statement takes."""
+    """Yield *rows* in parts, each for one statement."""
     start = 0
     while start < len(rows):
         size = MANY_ROWS if len(rows) - start >= MANY_ROWS else ROWS_AT_ONCE
@@ -22,12 +22,12 @@ def some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def places(values: Sequence[object]) -> str:
-    """The places of *values* in a statement."""
+    """Return the placeholders for *values* in a statement."""
     return ", ".join("?" * len(values))
 
 
 def insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
-    """Execute *statement*, which has ``{}`` where the rows' places go, for all of *rows*."""
+    """Execute *statement* for all of *rows*; ``{}`` in it stands for the rows' placeholders."""
     for some in some_at_once(rows):
         row = f"({places(some[0])})"
         connection.execute(statement.format(", ".join([row] * len(some))), [value for row in some for value in row])

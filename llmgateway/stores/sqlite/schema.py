@@ -1,4 +1,4 @@
-"""The shape of the file, as the list of steps that lead to it.
+"""The schema of the file, as the list of migrations that lead to it.
 
 Each step is the statements that turn version *n* of the file (``PRAGMA user_version``) into
 version *n + 1*. A step that was ever released is never edited; a change is a new step at the end.
@@ -107,9 +107,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                 ON series.key_id = logs.key_id AND series.model = logs.model
                 AND series.user = logs.user AND series."group" IS logs."group"
             GROUP BY series.id, day""",
-        # The highest batch that was accepted from each source.
+        # Of each source the highest batch that was accepted.
         "CREATE TABLE usage_sources (source TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL)",
-        # One row: of earlier days records were purged.
+        # One row: records of earlier days were purged.
         "CREATE TABLE usage_purged (id INTEGER PRIMARY KEY CHECK (id = 1), kept_before INTEGER NOT NULL)",
         "INSERT INTO usage_purged VALUES (1, 0)",
         "CREATE INDEX logs_user ON logs (user, timestamp)",
@@ -121,7 +121,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE keys ADD COLUMN prompt TEXT",
         "ALTER TABLE keys ADD COLUMN retiring_digest TEXT",
         "ALTER TABLE keys ADD COLUMN retires_at INTEGER",
-        # Partial: few keys are being replaced at a time, and the others take no place in it.
+        # Partial, and so small: few keys are being replaced at a time.
         "CREATE UNIQUE INDEX keys_retiring ON keys (retiring_digest) WHERE retiring_digest IS NOT NULL",
         "ALTER TABLE organisation ADD COLUMN limits TEXT",
         """CREATE TABLE groups (
@@ -134,7 +134,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             limits TEXT,
             prompt TEXT
         )""",
-        # Empty for the organisation's; of these the highest version is in force.
+        # Empty for the organisation's, of which the highest version is in force.
         "ALTER TABLE prompts ADD COLUMN scope TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX prompts_scope ON prompts (scope, version)",
         'CREATE INDEX usage_series_group ON usage_series ("group")',
@@ -149,5 +149,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             after TEXT
         )""",
         "CREATE INDEX audit_target ON audit (target, id)",
+    ),
+    # What a process has cached of keys is valid until keys_version changes. Triggers change it, so that no statement
+    # can forget to, not even one that an admin types into sqlite3.
+    (
+        "ALTER TABLE organisation ADD COLUMN keys_version TEXT NOT NULL DEFAULT ''",
+        """CREATE TRIGGER keys_added AFTER INSERT ON keys BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+        """CREATE TRIGGER keys_changed AFTER UPDATE ON keys BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+        """CREATE TRIGGER keys_removed AFTER DELETE ON keys BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
     ),
 )

@@ -10,7 +10,17 @@ from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any
 
-from llmgateway.records import Batch, Outcome, Rebuilding, UsageRecord, UsageRow, UsageSource
+from llmgateway.records import (
+    ALL_USAGE,
+    Batch,
+    Outcome,
+    Rebuilding,
+    RecordQuery,
+    ReportQuery,
+    UsageRecord,
+    UsageRow,
+    UsageSource,
+)
 from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, daily_sums
 
@@ -28,7 +38,7 @@ _ADD = f"""
     INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES {{}}
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608
-# By its key, series by series: the table is not in the order of days.
+# By primary key, series by series: the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
 _COUNTED = """
@@ -39,7 +49,7 @@ _GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "
 
 
 KEPT_SERIES = 10_000
-"""Numbers of series that are remembered: of so many keys, each with one model."""
+"""Numbers of series kept in memory."""
 
 
 class SQLiteUsageLog:
@@ -50,11 +60,11 @@ class SQLiteUsageLog:
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
-        self._series: dict[tuple[str, str, str | None, str], int] = {}  # numbers that are committed; they never change
+        self._series: dict[tuple[str, str, str | None, str], int] = {}  # committed numbers, which never change
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
-        with self._database.transaction(stamped=False) as connection:
-            # Not only faster: records that were purged since would be taken for new ones.
+        with self._database.transaction() as connection:
+            # Not only to be faster: records that have been purged since would be taken for new ones.
             if _is_known(connection, batch):
                 return
             new = _append(connection, records)
@@ -66,21 +76,14 @@ class SQLiteUsageLog:
             self._series.clear()
         self._series.update(series)
 
-    def report(
-        self,
-        *,
-        by: Sequence[str] = (),
-        first_day: date | None = None,
-        last_day: date | None = None,
-        key_id: str | None = None,
-        group: str | None = None,
-        promptly: bool = False,  # noqa: ARG002 - a file of this host is prompt, or busy for its time-out
-    ) -> list[UsageRow]:
+    def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
+        # query.promptly needs nothing: a file of this host answers soon, or fails after its time-out.
+        by = query.by
         filters = {
-            "day >= ?": None if first_day is None else _number(first_day),
-            "day <= ?": None if last_day is None else _number(last_day),
-            "series IN (SELECT id FROM usage_series WHERE key_id = ?)": key_id,
-            'series IN (SELECT id FROM usage_series WHERE "group" = ?)': group,
+            "day >= ?": None if query.first_day is None else _number(query.first_day),
+            "day <= ?": None if query.last_day is None else _number(query.last_day),
+            "series IN (SELECT id FROM usage_series WHERE key_id = ?)": query.key_id,
+            'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(_report(by, list(wanted)), list(wanted.values()))
@@ -92,41 +95,31 @@ class SQLiteUsageLog:
             for row in rows
         ]
 
-    def records(
-        self,
-        *,
-        key_id: str | None = None,
-        user: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        outcome: Outcome | None = None,
-        after: str = "",
-        limit: int,
-    ) -> list[UsageRecord]:
+    def records(self, query: RecordQuery) -> list[UsageRecord]:
         filters: dict[str, object] = {
-            "key_id = ?": key_id,
-            "user = ?": user,
-            "timestamp >= ?": None if since is None else to_ms(since),
-            "timestamp < ?": None if until is None else to_ms(until),
-            "outcome = ?": outcome,
+            "key_id = ?": query.key_id,
+            "user = ?": query.user,
+            "timestamp >= ?": None if query.since is None else to_ms(query.since),
+            "timestamp < ?": None if query.until is None else to_ms(query.until),
+            "outcome = ?": query.outcome,
         }
-        if after:
-            found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (after,))
+        if query.after:
+            found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (query.after,))
             if not found:
                 return []
             filters["timestamp <= ?"] = found[0][0]
-            filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = after
+            filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = query.after
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM logs"  # noqa: S608
             + (f" WHERE {' AND '.join(wanted)}" if wanted else "")
             + " ORDER BY timestamp DESC, id DESC LIMIT ?",
-            [*wanted.values(), limit],
+            [*wanted.values(), query.limit],
         )
         return [_record(row) for row in rows]
 
     def purge(self, first_day: date, *, limit: int) -> int:
-        with self._database.transaction(stamped=False) as connection:
+        with self._database.transaction() as connection:
             purged = connection.execute(
                 "DELETE FROM logs WHERE rowid IN (SELECT rowid FROM logs WHERE timestamp < ? LIMIT ?)",
                 (_midnight(first_day), limit),
@@ -136,13 +129,13 @@ class SQLiteUsageLog:
         return purged
 
     def rebuild(self) -> Iterator[Rebuilding]:
-        # Each day is a transaction, as each batch is: what comes in between is counted like any other.
+        # Each day is one transaction, and so is each batch: batches that come in between are counted as usual.
         ((kept_before,),) = self._database.rows("SELECT kept_before FROM usage_purged")
         days = [day for day in self._days() if day >= kept_before]
         kept = _date(kept_before) if kept_before else None
         yield Rebuilding(done=0, days=len(days), kept_before=kept)
         for done, day in enumerate(days, 1):
-            with self._database.transaction(stamped=False) as connection:
+            with self._database.transaction() as connection:
                 _rebuild(connection, day)
             yield Rebuilding(done=done, days=len(days), kept_before=kept)
 
@@ -202,7 +195,7 @@ def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     daily = f"SELECT * FROM usage_daily{where}"  # noqa: S608
     if "day" not in by and by:
-        # First in the order of the table, which needs no sorting: that leaves few rows to sort.
+        # Add up in the order of the table first, which needs no sorting: few rows are left to sort.
         period = ", month" if "month" in by else ""
         added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
         daily = f"SELECT series{period}, {added} FROM usage_daily{where} GROUP BY series{period}"  # noqa: S608

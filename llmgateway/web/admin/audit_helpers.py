@@ -1,4 +1,4 @@
-"""Changes that several calls make, and the trace that every change leaves."""
+"""Changes that several endpoints make, and the entry that every change leaves in the audit log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from flask import request
 
 from ...accounts.prompts import Scope
-from ...records import Prompt
+from ...records import UNLIMITED, Prompt
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.keys import KeySchema
 from ..schemas.organisation import PromptSchema
-from .validity import refuse_bad_season
+from .validity import check_validity
 
 SHOWN_ONCE = "The new key. `key` stands in this answer and nowhere else: only its digest is stored."
 NO_SUCH_GROUP = "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set."
@@ -24,28 +24,25 @@ _key_schema = KeySchema()
 _prompt_schema = PromptSchema()
 
 
-def changed(
+def write_down(
     action: str, target: str, *, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
 ) -> None:
-    """Write down what the request at hand has changed; as :meth:`~llmgateway.audit.Audit.changed`."""
+    """Write down what the present request has changed, as :meth:`~llmgateway.accounts.audit.Audit.changed` does."""
     services().audit.changed(action, target, address=request.remote_addr, before=before, after=after)
 
 
 def hand_out(new: dict[str, Any]) -> dict[str, Any]:
-    """Make a key of the fields of :class:`NewKeySchema`, and return all its fields and itself."""
-    refuse_bad_season(new, instead=TO_END_NOW)
+    """Make a key of the fields of :class:`NewKeySchema`, and return all its fields and the key itself."""
+    check_validity(new, instead=TO_END_NOW)
     refuse_unknown_group(new)
     record, key = services().keys.create(**new)
-    changed("key.create", record.id, after=_key_schema.dump(record))
+    write_down("key.create", record.id, after=_key_schema.dump(record))
     return asdict(record) | {"key": key}
 
 
 def take_back(key_id: str) -> None:
     """Raises NotFound if there is no such key."""
-    keys = services().keys
-    before = keys.get(key_id)
-    keys.remove(key_id)
-    changed("key.remove", key_id, before=_key_schema.dump(before))
+    write_down("key.remove", key_id, before=_key_schema.dump(services().keys.remove(key_id)))
 
 
 def refuse_unknown_group(sent: Mapping[str, Any]) -> None:
@@ -54,12 +51,21 @@ def refuse_unknown_group(sent: Mapping[str, Any]) -> None:
         raise invalid_fields({"group": [NO_SUCH_GROUP]})
 
 
+def some_limits(changes: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the limits that are to be changed out of *changes*, whose other limits stay; ``null`` lifts all of them."""
+    if changes.get("limits", ()) is None:
+        changes["limits"] = UNLIMITED
+        return None
+    limits: dict[str, Any] | None = changes.pop("limits", None)
+    return limits
+
+
 def put_in_force(scope: Scope, text: str) -> Prompt:
     """Set the prompt of *scope*. Raises NotFound."""
     prompts = services().prompts
     before = prompts.own(scope)
     after = prompts.set(scope, text)
-    changed("prompt.set", target_of(scope), before=shown_prompt(before), after=shown_prompt(after))
+    write_down("prompt.set", target_of(scope), before=shown_prompt(before), after=shown_prompt(after))
     return after
 
 

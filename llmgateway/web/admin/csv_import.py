@@ -1,4 +1,4 @@
-"""A class list, as a spreadsheet writes it, on its way to keys."""
+"""Reads and checks the CSV file of a class, as a spreadsheet writes it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..errors import invalid_fields
 from ..schemas.keys import SHORTEST_OWN_KEY, NewKeySchema
 from ..tables import FORMULA_STARTS
 from .audit_helpers import NO_SUCH_GROUP
-from .validity import season_problems
+from .validity import validity_problems
 
 MOST_LINES = 10_000
-"""With keys on them. They go into the store in one piece, which nobody else should have to wait for."""
+"""Lines with keys. They are stored in one step, which others must not have to wait for."""
 
 MOST_PROBLEMS = 100
-"""Lines that are named one by one; somebody who has chosen the wrong column needs no more."""
+"""Wrong lines that are reported; if a whole column is wrong, nobody needs more."""
 
 _PLAIN = ("user", "name", "group", "email", "note", "active", "starts_at", "expires_at")
 _RATES = ("requests_per_minute", "tokens_per_minute", "parallel_requests")
@@ -36,15 +36,15 @@ _schema = NewKeySchema()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One key to hand out, as :meth:`~llmgateway.keys.Keys.create` takes it."""
+    """One key to hand out, as :meth:`~llmgateway.accounts.keys.Keys.create` takes it."""
 
     number: int
     """Of its first line in the file, from 1."""
     fields: dict[str, Any]
 
 
-def read_roster(body: bytes) -> list[Line]:
-    """Read all of the file, or say all that is wrong with it.
+def read_lines(body: bytes) -> list[Line]:
+    """Read the whole file, or report everything that is wrong with it.
 
     Raises:
         InvalidFields: by line.
@@ -73,7 +73,7 @@ def read_roster(body: bytes) -> list[Line]:
 
 
 def bad_lines(problems: Mapping[int, Any]) -> InvalidFields:
-    """What is wrong, by number of the line."""
+    """Return the error that names what is wrong, by line."""
     named = [str(number) for number in list(problems)[:10]]
     more = ", …" if len(problems) > len(named) else ""
     which = f"Line {named[0]} is" if len(problems) == 1 else f"{len(problems)} lines ({', '.join(named)}{more}) are"
@@ -103,10 +103,10 @@ def _text(body: bytes) -> str:
 
 
 def _records(text: str, problems: dict[int, Any]) -> Iterator[tuple[int, list[str]]]:
-    """Every line that is not empty, in its cells, with the number it begins at.
+    """Yield the cells of every line that is not empty, with the number of its first line.
 
-    A quoted cell may go over several lines of the file. One that cannot be read is put among the *problems*
-    and is the last: nobody knows where the next begins.
+    A quoted cell may contain line breaks. A line that cannot be read is added to *problems* and ends the file: nobody
+    knows where the next line begins.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     while True:
@@ -123,7 +123,7 @@ def _records(text: str, problems: dict[int, Any]) -> Iterator[tuple[int, list[st
 
 
 def _separator(text: str) -> str:
-    """What separates cells: Excel writes semicolons where the comma is for decimals, and tabs from its clipboard."""
+    """Return the separator: Excel writes semicolons where decimals have a comma, and its clipboard has tabs."""
     header = text.lstrip().partition("\n")[0]
     return max(",;\t", key=header.count)
 
@@ -148,13 +148,13 @@ def _check_header(number: int, columns: list[str]) -> None:
 
 
 def _named(column: str, columns: list[str]) -> str:
-    # What does not look like a name may be a cell of the first line, and that a key.
+    # What does not look like a name may be a cell of a file without header, even a key.
     is_name = re.fullmatch(r"[a-z_ -]+", column) and len(column) < SHORTEST_OWN_KEY
     return repr(column) if is_name else f"number {columns.index(column) + 1}"
 
 
 class _Reader:
-    """From the cells of a line to the fields of a key, checked as ``POST /admin/keys`` checks them."""
+    """Converts the cells of a line to the fields of a key, with the checks of ``POST /admin/keys``."""
 
     def __init__(self, columns: list[str]) -> None:
         self._columns = columns
@@ -173,7 +173,7 @@ class _Reader:
             raise ma.ValidationError(_by_column(error.messages_dict)) from None
         if fields.get("models") == ():
             raise ma.ValidationError({"models": ["Names no model. Leave it empty for every one."]})
-        problems: dict[str, Any] = dict(season_problems(fields, now=self._now, instead="Leave it empty for never."))
+        problems: dict[str, Any] = dict(validity_problems(fields, now=self._now, instead="Leave it empty for never."))
         if fields.get("group") is not None and fields["group"] not in self._groups:
             problems["group"] = [NO_SUCH_GROUP]
         if fields.get("key", "").startswith(FORMULA_STARTS):
@@ -184,7 +184,7 @@ class _Reader:
 
 
 def _document(cells: dict[str, str]) -> dict[str, Any]:
-    """The body of ``POST /admin/keys`` that says the same."""
+    """Return the equivalent body of ``POST /admin/keys``."""
     document: dict[str, Any] = {name: cells[name] for name in (*_PLAIN, "key") if name in cells}
     if "models" in cells:
         document["models"] = [name for name in re.split(r"[\s;,]+", cells["models"]) if name]
@@ -198,12 +198,12 @@ def _document(cells: dict[str, str]) -> dict[str, Any]:
 
 
 def _whole(cell: str) -> int | str:
-    # What is no number is left for the schema to refuse.
+    # The schema refuses what is not a number.
     return int(cell) if re.fullmatch(r"-?\d{1,18}", cell, re.ASCII) else cell
 
 
 def _by_column(messages: Mapping[str, Any]) -> dict[str, Any]:
-    """Name columns where the body has parts within parts."""
+    """Convert errors of nested fields to errors of columns."""
     found: dict[str, Any] = {}
     for name, problem in messages.items():
         if name == "limits":

@@ -11,10 +11,10 @@ from .. import examples
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.fields import single_line
-from ..schemas.groups import GroupFieldsSchema, GroupListSchema, GroupSchema, RevokedSchema
-from .audit_helpers import changed
+from ..schemas.groups import GroupChangesSchema, GroupFieldsSchema, GroupListSchema, GroupSchema, RevokedSchema
+from .audit_helpers import some_limits, write_down
 from .blueprint import blp
-from .validity import refuse_bad_season
+from .validity import check_validity
 
 _NAME_IN_PATH = {
     "in": "path",
@@ -62,9 +62,38 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
     _refuse_bad_name(name)
     groups = services().groups
     before = groups.find(name)
-    refuse_bad_season(fields, before=before, instead=_TO_END_NOW)
+    check_validity(fields, before=before, instead=_TO_END_NOW)
     after = groups.put(name, **fields)
-    changed("group.set", name, before=_shown(before), after=_shown(after))
+    write_down("group.set", name, before=_shown(before), after=_shown(after))
+    return after
+
+
+@blp.route("/groups/<name>", methods=["PATCH"], parameters=[_NAME_IN_PATH])
+@blp.operation(
+    "Change a group",
+    "UnknownGroup",
+    description=(
+        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`."
+    ),
+)
+@blp.arguments(
+    GroupChangesSchema,
+    examples={
+        "prolong": {"summary": "Prolong it", "value": {"expires_at": examples.GROUP_REQUEST["expires_at"]}},
+        "limit": {
+            "summary": "Set its budget, and lift its limit of parallel requests",
+            "value": {"limits": {"budget": examples.LIMITS["budget"], "parallel_requests": None}},
+        },
+    },
+)
+@blp.response(200, GroupSchema, description="The group as it is now.", example=examples.GROUP)
+def update_group(changes: dict[str, Any], name: str) -> Group:
+    groups = services().groups
+    before = groups.get(name)
+    check_validity(changes, before=before, instead=_TO_END_NOW)
+    limits = some_limits(changes)
+    after = groups.update(name, changes, limits=limits)
+    write_down("group.set", name, before=_shown(before), after=_shown(after))
     return after
 
 
@@ -77,10 +106,7 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
 )
 @blp.response(204, description="The group is gone.")
 def delete_group(name: str) -> None:
-    groups = services().groups
-    before = groups.get(name)
-    groups.remove(name)
-    changed("group.remove", name, before=_shown(before))
+    write_down("group.remove", name, before=_shown(services().groups.remove(name)))
 
 
 @blp.route("/groups/<name>/revoke", methods=["POST"], parameters=[_NAME_IN_PATH])
@@ -94,7 +120,7 @@ def revoke_group(name: str) -> dict[str, int]:
     services().groups.get(name)
     revoked = services().keys.revoke_group(name)
     told = {"revoked": len(revoked)}
-    changed("group.revoke", name, after={**told, "ids": revoked})
+    write_down("group.revoke", name, after={**told, "ids": revoked})
     return told
 
 

@@ -13,9 +13,9 @@ from ..body import check_media_type_of_table
 from ..context import services
 from ..schemas.keys import KeySchema
 from ..tables import csv_table
-from .audit_helpers import changed
+from .audit_helpers import write_down
 from .blueprint import blp
-from .csv_import import COLUMNS, bad_lines, read_roster
+from .csv_import import COLUMNS, bad_lines, read_lines
 
 _DESCRIPTION = f"""\
 The first line of the file names its columns: `user`, and any of {", ".join(f"`{name}`" for name in COLUMNS[1:])}.
@@ -38,6 +38,7 @@ _schema = KeySchema()
     "BodyTooLarge",
     "NotCSV",
     "InvalidLines",
+    "GroupRemoved",
     description=_DESCRIPTION,
     requestBody={
         "required": True,
@@ -54,13 +55,13 @@ _schema = KeySchema()
 )
 def import_keys() -> Response:
     check_media_type_of_table()
-    lines = read_roster(request.get_data(cache=False))
+    lines = read_lines(request.get_data(cache=False))
     try:
         made = services().keys.create_all([line.fields for line in lines])
     except KeysExist as error:
         taken = {"key": ["This key is handed out already, or stands in the file twice."]}
         raise bad_lines({lines[place].number: taken for place in error.places}) from error
-    changed("key.import", "", after={"keys": len(made), "ids": [record.id for record, _ in made]})
+    write_down("key.import", "", after={"keys": len(made), "ids": [record.id for record, _ in made]})
     rows = [_row(record, key) for record, key in made]
     return csv_table(rows, ("id", *COLUMNS), name="keys.csv", verbatim=("id", "key"), status=201)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from ...records import UNLIMITED, KeyRecord
+from ...records import KeyQuery, KeyRecord
 from .. import examples
 from ..context import services
 from ..schemas.keys import (
@@ -18,9 +17,9 @@ from ..schemas.keys import (
     NewKeySchema,
     RotationSchema,
 )
-from .audit_helpers import SHOWN_ONCE, TO_END_NOW, changed, hand_out, refuse_unknown_group, take_back
+from .audit_helpers import SHOWN_ONCE, TO_END_NOW, hand_out, refuse_unknown_group, some_limits, take_back, write_down
 from .blueprint import KEY_ID_IN_PATH, blp
-from .validity import refuse_bad_season
+from .validity import check_validity
 
 _schema = KeySchema()
 
@@ -31,7 +30,7 @@ _schema = KeySchema()
 @blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY], "next": None})
 def list_keys(query: dict[str, Any]) -> dict[str, Any]:
     limit = query.pop("limit")
-    records = services().keys.list(after=query.pop("cursor", ""), limit=limit + 1, **query)
+    records = services().keys.list(KeyQuery(after=query.pop("cursor", ""), limit=limit + 1, **query))
     more = len(records) > limit
     page = records[:limit]
     return {"items": page, "next": page[-1].id if more else None}
@@ -41,6 +40,7 @@ def list_keys(query: dict[str, Any]) -> dict[str, Any]:
 @blp.operation(
     "Create a key with all its fields",
     "KeyExists",
+    "GroupRemoved",
     description="Give the `key` of the answer to its user: it is shown this once. Only `user` is needed.",
 )
 @blp.arguments(
@@ -65,7 +65,7 @@ def get_key(key_id: str) -> KeyRecord:
 @blp.route("/keys/<key_id>", methods=["PATCH"], parameters=[KEY_ID_IN_PATH])
 @blp.operation(
     "Change a key",
-    "UnknownKey",
+    "UnknownKeyOrGroupRemoved",
     description=(
         "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`. "
         "`active: false` blocks the key, `active: true` lets it in again."
@@ -90,14 +90,13 @@ def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
     before = keys.get(key_id)
     if not changes:
         return before
-    refuse_bad_season(changes, before=before, instead=TO_END_NOW)
+    check_validity(changes, before=before, instead=TO_END_NOW)
     if changes.get("group") != before.group:
         refuse_unknown_group(changes)
-    if "limits" in changes:
-        parts = changes["limits"]
-        changes["limits"] = UNLIMITED if parts is None else replace(before.limits, **parts)
-    after = keys.update(key_id, changes)
-    changed("key.update", key_id, before=_fields(before, changes), after=_fields(after, changes))
+    names = tuple(changes)
+    limits = some_limits(changes)
+    after = keys.update(key_id, changes, limits=limits)
+    write_down("key.update", key_id, before=_fields(before, names), after=_fields(after, names))
     return after
 
 
@@ -124,7 +123,7 @@ def rotate_key(rotation: dict[str, int], key_id: str) -> dict[str, Any]:
     before = keys.get(key_id)
     record, key = keys.rotate(key_id, overlap_seconds=rotation["overlap_seconds"])
     dates = ("retires_at",)
-    changed("key.rotate", key_id, before=_fields(before, dates), after=_fields(record, dates))
+    write_down("key.rotate", key_id, before=_fields(before, dates), after=_fields(record, dates))
     return asdict(record) | {"key": key}
 
 
@@ -139,6 +138,6 @@ def delete_key(key_id: str) -> None:
     take_back(key_id)
 
 
-def _fields(record: KeyRecord, names: Mapping[str, Any] | tuple[str, ...]) -> dict[str, Any]:
+def _fields(record: KeyRecord, names: tuple[str, ...]) -> dict[str, Any]:
     shown = _schema.dump(record)
     return {name: shown[name] for name in names}

@@ -18,7 +18,7 @@ from ..schemas.keys import (
     RemoveKeySchema,
 )
 from ..schemas.organisation import NewPromptSchema, PromptSchema
-from .audit_helpers import SHOWN_ONCE, changed, hand_out, put_in_force, take_back
+from .audit_helpers import SHOWN_ONCE, hand_out, put_in_force, take_back, write_down
 from .blueprint import blp
 
 
@@ -36,7 +36,7 @@ def set_llm_key(credential: dict[str, str]) -> dict[str, bool]:
     policy = services().policy
     stored = policy.stored().credential is not None
     policy.set_credential(credential["key"])
-    changed("credential.set", "", before={"stored": stored}, after={"stored": True})
+    write_down("credential.set", "", before={"stored": stored}, after={"stored": True})
     return {"stored": True}
 
 

@@ -8,7 +8,7 @@ from ...records import Limits
 from .. import examples
 from ..context import services
 from ..schemas.limits import LimitsInForceSchema, LimitsSchema
-from .audit_helpers import changed
+from .audit_helpers import write_down
 from .blueprint import blp
 
 _schema = LimitsInForceSchema()
@@ -44,5 +44,23 @@ def set_limits(parts: dict[str, Any]) -> Limits:
     policy, limits = services().policy, Limits(**parts)
     before = policy.stored().limits
     policy.set_limits(limits)
-    changed("limits.set", "", before=_schema.dump(before), after=_schema.dump(limits))
+    write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(limits))
     return limits
+
+
+@blp.route("/limits", methods=["PATCH"])
+@blp.operation(
+    "Change some of the organisation's limits",
+    description="Parts that are sent are set, `null` lifts one, the others stay.",
+)
+@blp.arguments(
+    LimitsSchema,
+    example={"budget": examples.ORGANISATION_LIMITS["budget"], "parallel_requests": None},
+)
+@blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
+def update_limits(parts: dict[str, Any]) -> Limits:
+    policy = services().policy
+    before = policy.stored().limits
+    after = policy.update_limits(parts)
+    write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(after))
+    return after

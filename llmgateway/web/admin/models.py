@@ -9,7 +9,7 @@ from ...records import Prices
 from .. import examples
 from ..context import services
 from ..schemas.organisation import ModelSettingsListSchema, ModelSettingsSchema, NamedModelSettingsSchema, PricesSchema
-from .audit_helpers import changed
+from .audit_helpers import write_down
 from .blueprint import blp
 
 _MODEL_IN_PATH = {
@@ -53,7 +53,7 @@ def set_model_settings(settings: dict[str, Any], name: str) -> dict[str, Any]:
     policy, prices = services().policy, Prices(**settings["prices"])
     before = policy.stored().prices.get(name)
     policy.set_prices(name, prices)
-    changed("prices.set", name, before=_shown(before), after=_shown(prices))
+    write_down("prices.set", name, before=_shown(before), after=_shown(prices))
     return {"name": name, "prices": prices}
 
 
@@ -70,7 +70,7 @@ def delete_model_settings(name: str) -> None:
     if before is None:
         raise _no_own_prices()
     policy.set_prices(name, None)
-    changed("prices.remove", name, before=_shown(before))
+    write_down("prices.remove", name, before=_shown(before))
 
 
 def _no_own_prices() -> NotFound:

@@ -19,7 +19,7 @@ from ..schemas.organisation import (
     PromptVersionsSchema,
     WhosePromptSchema,
 )
-from .audit_helpers import changed, put_in_force, shown_prompt, target_of
+from .audit_helpers import put_in_force, shown_prompt, target_of, write_down
 from .blueprint import blp
 
 _WHOSE = "Of the group or the key that is named; of the organisation if none is."
@@ -63,7 +63,7 @@ def delete_prompt(whose: dict[str, str]) -> Prompt:
     prompts, scope = services().prompts, _scope(whose)
     before = prompts.own(scope)
     prompts.clear(scope)
-    changed("prompt.clear", target_of(scope), before=shown_prompt(before))
+    write_down("prompt.clear", target_of(scope), before=shown_prompt(before))
     return prompts.in_force(scope)
 
 

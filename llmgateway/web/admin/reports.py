@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from flask import Response
 
-from ...records import Outcome, UsageRow
+from ...records import Outcome, RecordQuery, ReportQuery, UsageRow
 from .. import examples
 from ..context import services
 from ..schemas.usage import LogPageSchema, LogQuerySchema, UsageQuerySchema, UsageReportSchema
@@ -35,7 +35,7 @@ _SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
 )
 def report_usage(query: dict[str, Any]) -> Response:
     by = tuple(name.strip() for name in query.get("by", "").split(",") if name.strip())
-    found = services().usage_log.report(by=by, first_day=query.get("start"), last_day=query.get("end"))
+    found = services().usage_log.report(ReportQuery(by=by, first_day=query.get("start"), last_day=query.get("end")))
     rows = [row.by | _sums(row) for row in found]
     if query["format"] == "csv":
         return csv_table(rows, (*by, *_SUMS), name="usage.csv")
@@ -57,13 +57,15 @@ def report_usage(query: dict[str, Any]) -> Response:
 def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
     limit = query["limit"]
     records = services().usage_log.records(
-        key_id=query.get("key"),
-        user=query.get("user"),
-        since=query.get("since"),
-        until=query.get("until"),
-        outcome=Outcome(query["outcome"]) if "outcome" in query else None,
-        after=query.get("cursor", ""),
-        limit=limit + 1,
+        RecordQuery(
+            key_id=query.get("key"),
+            user=query.get("user"),
+            since=query.get("since"),
+            until=query.get("until"),
+            outcome=Outcome(query["outcome"]) if "outcome" in query else None,
+            after=query.get("cursor", ""),
+            limit=limit + 1,
+        )
     )
     page = records[:limit]
     return {"items": page, "next": page[-1].id if len(records) > limit else None}

@@ -1,4 +1,4 @@
-"""Dates that make sense: not over before they begin, and not in the past."""
+"""Checks the dates of keys and groups: the end is after the start, and not in the past."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ..errors import invalid_fields
 Problems = dict[str, list[str]]
 
 
-def refuse_bad_season(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, instead: str) -> None:
+def check_validity(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, instead: str) -> None:
     """Check the dates among *sent*, which change those of *before*.
 
     Args:
-        instead: What to do to have it end now.
+        instead: Tells what to do to end it now.
 
     Raises:
         InvalidFields: by field.
     """
-    problems = season_problems(sent, before=before, now=moment(services().clock()), instead=instead)
+    problems = validity_problems(sent, before=before, now=moment(services().clock()), instead=instead)
     if problems:
         raise invalid_fields(problems)
 
 
-def season_problems(
+def validity_problems(
     sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, now: datetime, instead: str
 ) -> Problems:
-    """What is wrong with the dates among *sent*, by field; nothing if nothing is."""
+    """Return what is wrong with the dates among *sent*, by field; empty if they are right."""
     kept = (before.starts_at, before.expires_at) if before is not None else (None, None)
     starts, expires = sent.get("starts_at", kept[0]), sent.get("expires_at", kept[1])
-    # What is over already may be sent back as it was read, with a new note.
+    # A date in the past may be sent back as it was read, together with a new note.
     if expires is not None and expires != kept[1] and expires <= now:
         return {"expires_at": [f"Must be in the future. {instead}"]}
     if starts is not None and expires is not None and expires <= starts and (starts, expires) != kept:

@@ -14,7 +14,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _one_line(text: str) -> None:
-    # Not a pattern: Python's and JavaScript's mean different things, and clients are generated from these.
+    # Not a pattern: Python and JavaScript read patterns differently, and clients are generated from the schemas.
     if _CONTROL.search(text):
         raise ma.ValidationError("Must be one line, without control characters.")
 
@@ -59,7 +59,7 @@ class Day(ma.fields.Date):
 
 
 class AnswerSchema(ma.Schema):
-    """What the gateway says. Every field is always there; clients must expect more of them one day."""
+    """An answer. Every field is always there; clients must accept additional ones in later versions."""
 
     class Meta:
         unknown = ma.EXCLUDE

@@ -7,29 +7,30 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import validate
 
-from ...records import UNLIMITED, Limits
+from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
 from .limits import LimitsInForceSchema, LimitsSchema
 
 
-class GroupFieldsSchema(ma.Schema):
-    """All that a group is; what is left out is nothing."""
+class GroupChangesSchema(ma.Schema):
+    """The fields to change; the others stay as they are.
+
+    So do the parts of ``limits`` that are not sent; a part that is null is removed, and with
+    ``"limits": null`` all of them are.
+    """
 
     note = ma.fields.String(
         allow_none=True,
-        load_default=None,
         validate=validate.Length(max=2000),
         metadata={"description": "For admins only.", "example": "Tuesdays, room 101"},
     )
     starts_at = Moment(
         allow_none=True,
-        load_default=None,
         metadata={"description": "Its keys are refused before.", "example": "2026-10-01T00:00:00+02:00"},
     )
     expires_at = Moment(
         allow_none=True,
-        load_default=None,
         metadata={
             "description": "Its keys are refused from then on; must be in the future. A date alone is its midnight in "
             "UTC.",
@@ -39,7 +40,6 @@ class GroupFieldsSchema(ma.Schema):
     models = ma.fields.List(
         ma.fields.String(validate=single_line(128)),
         allow_none=True,
-        load_default=None,
         validate=validate.Length(max=100),
         metadata={
             "description": "Models its keys may use; a key with models of its own may use those that are in both. "
@@ -50,16 +50,23 @@ class GroupFieldsSchema(ma.Schema):
     limits = ma.fields.Nested(
         LimitsSchema,
         allow_none=True,
-        load_default=None,
         metadata={"description": "What all its keys together may use, beside the limits that each has of its own."},
     )
 
     @ma.post_load
     def _as_group_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        models, limits = data["models"], data["limits"]
-        data["models"] = None if models is None else tuple(models)
-        data["limits"] = UNLIMITED if limits is None else Limits(**limits)
+        if data.get("models") is not None:
+            data["models"] = tuple(data["models"])
         return data
+
+
+class GroupFieldsSchema(GroupChangesSchema):
+    """All that a group is; what is left out is nothing."""
+
+    @ma.post_load
+    def _as_group_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        data = dict.fromkeys(self.fields) | super()._as_group_fields(data)
+        return data | {"limits": Limits(**(data["limits"] or {}))}
 
 
 class GroupSchema(AnswerSchema):

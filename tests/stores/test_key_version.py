@@ -1,0 +1,261 @@
+"""The version of the keys in a file: what is cached is right in every process, whichever of them changes it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.records import Batch, Group, Limits, Prices
+from llmgateway.stores.cached_keys import CachedKeys
+from llmgateway.stores.circuit import Circuit
+from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+from tests import ROOT
+from tests.stores.contract import LATER, NEW_YEAR, KeyStoreContract, audit, key, usage
+from tests.stores.test_cached_keys import Failing
+
+READER = """
+import sys
+from llmgateway.stores.cached_keys import CachedKeys
+from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys
+
+keys = SQLiteKeys(SQLiteDatabase(sys.argv[1]))
+cached = CachedKeys(keys, circuit=None, version=keys.version)
+asked, find = [], keys.find
+keys.find = lambda digest: asked.append(digest) or find(digest)
+for line in sys.stdin:
+    record = cached.find(line.strip()).record
+    print(len(asked), None if record is None else record.active, flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "gateway.sqlite"
+
+
+@pytest.fixture
+def database(path):
+    with closing(SQLiteDatabase(path)) as database:
+        yield database
+
+
+@pytest.fixture
+def elsewhere(path, database):
+    """The keys as another process changes them."""
+    with closing(SQLiteDatabase(path)) as database:
+        yield SQLiteKeys(database)
+
+
+@pytest.fixture
+def store(database):
+    return Failing(SQLiteKeys(database))
+
+
+@pytest.fixture
+def cached(store):
+    return CachedKeys(store, circuit=None, version=store.version)
+
+
+class TestCachedKeysWithVersion(KeyStoreContract):
+    """All that holds of keys holds of those in memory."""
+
+    @pytest.fixture
+    def keys(self, database, clock):
+        keys = SQLiteKeys(database)
+        return CachedKeys(keys, circuit=Circuit("the store", retry_after=1, clock=clock), version=keys.version)
+
+    @pytest.fixture
+    def organisation(self, database):
+        return SQLiteOrganisation(database)
+
+    @pytest.fixture
+    def elsewhere(self, elsewhere):
+        return elsewhere
+
+
+def away(question):
+    """Whether nothing can be said now."""
+    try:
+        question()
+    except StoreUnavailable:
+        return True
+    return False
+
+
+class TestMemory:
+    def test_answers_as_long_as_nothing_has_changed(self, cached, store):
+        """A second look-up asks nobody, and gives the very same object."""
+        cached.add(key())
+
+        found = cached.find(key().digest)
+
+        assert found is cached.find(key().digest)
+        assert key() == found.record
+        assert store.asked == 1
+
+    def test_of_a_key_that_has_not_changed_gives_the_same_object(self, cached, store, elsewhere):
+        """What follows from a key need not be worked out again because of another one."""
+        cached.add(key())
+        found = cached.find(key().digest)
+
+        elsewhere.add(key(2))
+
+        assert found is cached.find(key().digest)
+        assert store.asked == 2
+
+    def test_knows_no_key_to_be_unknown(self, cached, store, elsewhere):
+        """A key that was tried before it was handed out opens at once, and who guesses keys fills no memory."""
+        assert cached.find(key().digest).record is None
+
+        elsewhere.add(key())
+
+        assert key() == cached.find(key().digest).record
+        assert cached.find("0" * 64).record is cached.find("0" * 64).record is None
+        assert store.asked == 4
+
+    def test_is_bounded(self, store):
+        """However many keys are used, so many are kept; those that are not are looked up, right as ever."""
+        cached = CachedKeys(store, circuit=None, version=store.version, limit=10)
+        many = [key(number) for number in range(50)]
+        cached.add_all(many)
+
+        for _ in range(2):
+            assert many == [cached.find(record.digest).record for record in many]
+
+        assert store.asked == 100
+        store.away = True
+        known = [record for record in many if not away(lambda record=record: cached.find(record.digest))]
+        assert 10 == len(known)
+
+
+class TestChanges:
+    CHANGES = {
+        "key added": lambda keys, organisation: keys.add(key(2)),
+        "keys added": lambda keys, organisation: keys.add_all([key(2), key(3)]),
+        "key changed": lambda keys, organisation: keys.update(key().id, {"active": False}),
+        "key replaced": lambda keys, organisation: keys.rotate(key().id, "f" * 64, retires_at=LATER),
+        "keys revoked": lambda keys, organisation: keys.revoke_group("physics"),
+        "key removed": lambda keys, organisation: keys.remove(key().id),
+        "prompt set": lambda keys, organisation: organisation.set_prompt("Be brief.", NEW_YEAR),
+        "limits set": lambda keys, organisation: organisation.set_limits(Limits(requests_per_minute=1)),
+        "group set": lambda keys, organisation: organisation.set_group(Group(name="ml", created_at=NEW_YEAR)),
+        "group removed": lambda keys, organisation: organisation.remove_group("chemistry"),
+        "credential set": lambda keys, organisation: organisation.set_credential(b"sealed"),
+        "prices set": lambda keys, organisation: organisation.set_prices(
+            "gpt", Prices(prompt=1, cached=1, completion=1)
+        ),
+    }
+
+    @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+    @pytest.mark.parametrize("place", ["here", "elsewhere"])
+    def test_show_in_the_version(self, database, path, change, place):
+        """Whatever changes what a look-up may say changes the version for this process, whoever makes the change."""
+        keys = SQLiteKeys(database)
+        for name in ("physics", "chemistry"):
+            SQLiteOrganisation(database).set_group(Group(name=name, created_at=NEW_YEAR))
+        keys.add(key(group="physics"))
+        before = keys.version()
+
+        with closing(SQLiteDatabase(path)) as other:
+            changed = database if place == "here" else other
+            change(SQLiteKeys(changed), SQLiteOrganisation(changed))
+
+        assert before != keys.version()
+
+    def test_of_usage_do_not(self, store, database, elsewhere, cached):
+        """Records are shipped four times a second, and drop nothing of what is cached."""
+        elsewhere.add(key())
+        found = cached.find(key().digest)
+
+        SQLiteUsageLog(database).append([usage()], batch=Batch("one", 1))
+        SQLiteUsageLog(database).purge(NEW_YEAR.date(), limit=1)
+        SQLiteAuditLog(database).append(audit())
+
+        assert found is cached.find(key().digest)
+        assert store.asked == 1
+
+    def test_that_were_made_with_other_tools_show_too(self, path, elsewhere, cached):
+        """An admin who changes a key in the file itself need not know of versions."""
+        elsewhere.add(key())
+        assert cached.find(key().digest).record.active
+
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE keys SET active = 0")
+
+        assert not cached.find(key().digest).record.active
+
+    def test_are_seen_by_who_was_reading(self, cached, store, elsewhere):
+        """A look-up that a change overtakes gives what was there, and is not believed afterwards."""
+        elsewhere.add(key())
+        find = store._store.find
+
+        def overtaken(digest):
+            found = find(digest)
+            elsewhere.update(key().id, {"active": False})
+            return found
+
+        store._store.find = overtaken
+        assert cached.find(key().digest).record.active
+
+        store._store.find = find
+        assert not cached.find(key().digest).record.active
+
+
+class TestProcesses:
+    @pytest.fixture
+    def reader(self, path, database):
+        """Another process: asked for a digest, it says how often it has read the file and whether the key is active."""
+        with subprocess.Popen(
+            [sys.executable, "-c", READER, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        ) as process:
+
+            def find(digest: str) -> str:
+                process.stdin.write(f"{digest}\n")
+                process.stdin.flush()
+                return process.stdout.readline().strip()
+
+            yield find
+            process.stdin.close()
+
+    def test_refuse_at_once_what_another_has_revoked(self, database, reader):
+        """A key that is in the memory of one process is not believed once the call has returned in another."""
+        keys = SQLiteKeys(database)
+        keys.add(key())
+        assert [reader(key().digest) for _ in range(3)] == ["1 True"] * 3
+
+        for asked in range(2, 20, 2):
+            keys.update(key().id, {"active": False})
+            assert reader(key().digest) == f"{asked} False"
+            keys.update(key().id, {"active": True})
+            assert [reader(key().digest), reader(key().digest)] == [f"{asked + 1} True"] * 2
+
+    def test_know_at_once_what_another_has_added(self, database, reader):
+        """A key opens in every process as soon as it was handed out, also where it was tried before."""
+        assert reader(key().digest) == "1 None"
+
+        SQLiteKeys(database).add(key())
+
+        assert reader(key().digest) == "2 True"
+
+    def test_that_forked_see_each_others_changes(self, cached, elsewhere):
+        """What a child changes its parent sees, with connections that both had before."""
+        elsewhere.add(key())
+        assert cached.find(key().digest).record.active
+
+        child = os.fork()
+        if child == 0:
+            elsewhere.update(key().id, {"active": False})
+            os._exit(0)
+
+        assert os.waitpid(child, 0)[1] == 0
+        assert not cached.find(key().digest).record.active
