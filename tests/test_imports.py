@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "azure": {"syscalls"},
     "settings": {"azure"},
     "stores": {"settings"},
-    "usage": {"stores/health", "syscalls"},
+    "usage": {"stores/health"},
     "accounts": {"usage"},
     "ratelimit": {"accounts", "background"},
     "proxy": {"accounts", "azure", "background", "ratelimit", "usage"},
