@@ -21,7 +21,13 @@ from tests.servers import PASSWORD, USER, MongoServer, RedisServer, wait_until
 
 AZURE_KEY = "azure-key-of-the-functional-tests"
 DATABASE = "gateway"
-COMBINATIONS = ("sqlite", "redis+sqlite", "mongo", "redis+mongo")
+# The fast part of the tests has neither and both of the servers.
+COMBINATIONS = (
+    "sqlite",
+    "redis+mongo",
+    pytest.param("redis+sqlite", marks=pytest.mark.slow),
+    pytest.param("mongo", marks=pytest.mark.slow),
+)
 
 
 @dataclass

@@ -13,6 +13,8 @@ from tests.usage.test_stalled_disk import StalledFile
 
 from .calls import Load
 
+pytestmark = pytest.mark.slow
+
 ROOM = 16 * 1024
 """Bytes that a file may have: some ten requests' lines, and the output of a start."""
 
