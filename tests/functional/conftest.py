@@ -21,13 +21,12 @@ from tests.servers import PASSWORD, USER, MongoServer, RedisServer, wait_until
 
 AZURE_KEY = "azure-key-of-the-functional-tests"
 DATABASE = "gateway"
-# The fast part of the tests has neither and both of the servers.
-COMBINATIONS = (
-    "sqlite",
-    "redis+mongo",
-    pytest.param("redis+sqlite", marks=pytest.mark.slow),
-    pytest.param("mongo", marks=pytest.mark.slow),
-)
+COMBINATIONS = ("sqlite", "redis+sqlite", "mongo", "redis+mongo")
+
+
+def combination(name: str, *values: object) -> object:
+    """One of the combinations, with *values* that a test has for it; all but the embedded store are slow."""
+    return pytest.param(name, *values, marks=[pytest.mark.slow] if name != "sqlite" else [])
 
 
 @dataclass
@@ -98,7 +97,7 @@ def _running(server: Any) -> Iterator[Any]:
         server.remove()
 
 
-@pytest.fixture(scope="session", params=COMBINATIONS)
+@pytest.fixture(scope="session", params=[*map(combination, COMBINATIONS)])
 def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StoreEnvironment:
     """Each combination of stores in turn, empty."""
     made = StoreEnvironment(
