@@ -124,11 +124,11 @@ def import_(gateway: Remote, file: IO[bytes], output: Path | None) -> None:
     """
     from .client import CallFailed
 
-    roster = file.read()
+    content = file.read()
     with _new_file(output) as new:
         try:
-            with click.progressbar(length=len(roster), label="Sending the file", file=sys.stderr) as bar:
-                made = gateway.client.upload("/keys/import", _Watched(roster, bar.update))
+            with click.progressbar(length=len(content), label="Sending the file", file=sys.stderr) as bar:
+                made = gateway.client.upload("/keys/import", _Watched(content, bar.update))
         except CallFailed as error:
             for problem in _by_line(file.name, error.errors):
                 click.echo(problem, err=True)

@@ -112,7 +112,7 @@ def rebuild_usage() -> None:
     from ..errors import StoreUnavailable
     from ..stores import open_stores
 
-    # What else a gateway needs, whoever repairs its books may not have.
+    # Somebody who repairs its sums may not have what else a gateway needs.
     unused = {"ADMIN_KEY": "unused", "LLM_BASE_URL": "https://unused.invalid/openai/v1"}
     given = {name: value for name, value in os.environ.items() if value.strip()}
     try:

@@ -104,8 +104,8 @@ class Journal:
         self._shipping = threading.Lock()  # one shipment at a time
         self._running: dict[str, UsageRecord] = {}
         self._unwritten: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
-        self._leaving: Shipment | None = None  # of the unwritten, and the same until the log has it
-        self._left = Batch("", 0)  # the name of the last of these
+        self._under_way: Shipment | None = None  # of the unwritten: the same until the log has it
+        self._last_batch = Batch("", 0)  # of the unwritten
         self._owner: SegmentFolder | None = None
         self._sealing: Segment | None = None  # no longer the present segment, but somebody may still write to it
         self._pid = 0
@@ -156,7 +156,7 @@ class Journal:
             if self._pid == os.getpid():
                 return
             self._pid = os.getpid()
-            self._left = Batch(f"memory-{secrets.token_hex(8)}", 0)
+            self._last_batch = Batch(f"memory-{secrets.token_hex(8)}", 0)
             self._stopping.clear()
             self._due.set()
             self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -277,11 +277,11 @@ class Journal:
         return True
 
     def _ship_unwritten(self) -> bool:
-        while shipment := self._leaving or self._take_unwritten():
-            self._leaving = shipment
+        while shipment := self._under_way or self._take_unwritten():
+            self._under_way = shipment
             if not self._append(iter([shipment])):
                 return False
-            self._leaving = None
+            self._under_way = None
             with self._lock:
                 self._in_memory.number -= len(shipment.records)
         return True
@@ -292,8 +292,8 @@ class Journal:
             if not records:
                 self._in_memory = _Count()
                 return None
-        self._left = self._left._replace(number=self._left.number + 1)
-        return Shipment(self._left, records)
+        self._last_batch = self._last_batch._replace(number=self._last_batch.number + 1)
+        return Shipment(self._last_batch, records)
 
     def _append(self, shipments: Iterator[Shipment]) -> bool:
         try:

@@ -186,7 +186,7 @@ class _State(Collector):
             up.add_metric([name], problem is None)
         yield up
         present = self._stores.rung(problems)
-        levels = GaugeMetricFamily("llmgateway_rung", "1 for where the outage ladder stands.", labels=["rung"])
+        levels = GaugeMetricFamily("llmgateway_rung", "1 for the present level of degradation.", labels=["rung"])
         for level in DegradationLevel:
             levels.add_metric([level], level is present)
         yield levels
