@@ -16,7 +16,7 @@ from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
-from .azure.upstream import AzureUpstream
+from .azure.client import AzureClient
 from .clock import Clock, Timer
 from .proxy.concurrency import ConcurrencyLimit
 from .proxy.disconnects import DisconnectWatcher
@@ -103,7 +103,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         log_days=settings.log_days,
     )
     endpoint = settings.endpoint
-    upstream = AzureUpstream(
+    upstream = AzureClient(
         endpoint,
         key_header=settings.key_header,
         connect_timeout=settings.connect_timeout,
@@ -111,8 +111,8 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         between_bytes_timeout=settings.between_bytes_timeout,
         connections=settings.threads,
     )
-    slots = ConcurrencyLimit(settings.threads - RESERVED_THREADS)
-    metrics.can_hold(slots.capacity)
+    concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS)
+    metrics.can_hold(concurrency.capacity)
     drains = settings.on_disconnect == "drain"
     gateway = Gateway(
         keys=keys,
@@ -120,12 +120,12 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
         policy=policy,
         upstream=upstream,
         endpoint=endpoint,
-        books=MeteredUsageRecorder(journal, metrics),
-        slots=slots,
-        drain=ReadToEnd(
+        recorder=MeteredUsageRecorder(journal, metrics),
+        concurrency=concurrency,
+        read_to_end=ReadToEnd(
             seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
         ),
-        watch=DisconnectWatcher(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
+        disconnects=DisconnectWatcher(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
         offered=settings.models,
         clock=clock,
         timer=timer,

@@ -1,4 +1,4 @@
-"""The edges of the gateway as contracts; ``stores/`` and ``upstream.py`` fulfil them.
+"""The edges of the gateway as contracts; ``stores/`` and ``azure/client.py`` fulfil them.
 
 Every method may be called from any thread. Every method raises
 :class:`~llmgateway.errors.StoreUnavailable` when its backend does not answer within its
@@ -307,7 +307,7 @@ class Answer(Protocol):
         Raises:
             UpstreamTimeout: silence for longer than the time between bytes may be.
             UpstreamBroken: the answer ended before its end.
-            ClientGone: the transmission was cut.
+            ClientGone: the request was cut.
         """
         ...
 
@@ -326,7 +326,7 @@ class Upstream(Protocol):
 
         Args:
             request_id: Goes along as ``x-ms-client-request-id``.
-            transmission: Can be cut by another thread, also while the answer is read.
+            cancellation: Lets another thread cut the request, also while the answer is read.
 
         Raises:
             UpstreamUnreachable: nothing was sent.

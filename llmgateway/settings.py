@@ -169,11 +169,11 @@ def _setting(
     """Declare a field that is read from *variable*.
 
     Args:
-        meaning: What the README says of it.
+        meaning: What docs/settings.md says of it.
         default: MISSING for a variable that has to be set.
         as_it_is: Leave the blanks at its ends to *parse*. Elsewhere they are no part of the value: a line break at
             the end comes from whatever wrote the environment.
-        shown: How the README shows the default, where ``str()`` would not do.
+        shown: How docs/settings.md shows the default, where ``str()`` would not do.
     """
     metadata = {
         "variable": variable,
@@ -187,7 +187,7 @@ def _setting(
 
 
 def default_processes() -> int:
-    """One process for every two processors: the others are Azure's answers waiting, not work."""
+    """One process for every two processors: most requests wait for Azure and need no processor."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 
@@ -197,20 +197,20 @@ class Settings:
 
     admin_key: str = _setting(
         "ADMIN_KEY",
-        "Key of the admin API, sent as the header `AdminKey`. One shorter than 16 characters earns a warning.",
+        "Key of the admin API, sent as the header `AdminKey`. The gateway warns if it is shorter than 16 characters.",
         parse=_admin_key,
         secret=True,
         as_it_is=True,
     )
     base_url: str = _setting(
         "LLM_BASE_URL",
-        "Everything before `/chat/completions`, in whichever form Azure's portal or a colleague gave it: "
+        "Address of Azure, up to `/chat/completions`, in any form in which Azure shows it: "
         "`https://NAME.openai.azure.com/openai/v1`, `…/openai/deployments/NAME`, `…/deployments/{model}`, "
         "an API Management URL.",
     )
     api_key: str | None = _setting(
         "LLM_API_KEY",
-        "Azure's key, unless it is set through `/admin/setllmkey`: that one wins.",
+        "Azure's key. A key that was set through `/admin/setllmkey` wins over this one.",
         None,
         parse=_header_value,
         secret=True,
@@ -230,11 +230,9 @@ class Settings:
         parse=_host_and_port,
         shown="embedded SQLite",
     )
-    mongo_user: str | None = _setting(
-        "MONGOUSER", "User for MongoDB, as it is: escaping is done for you.", None, as_it_is=True
-    )
+    mongo_user: str | None = _setting("MONGOUSER", "User for MongoDB, not escaped.", None, as_it_is=True)
     mongo_password: str | None = _setting(
-        "MONGOPASSWORD", "Password for MongoDB, as it is.", None, secret=True, as_it_is=True
+        "MONGOPASSWORD", "Password for MongoDB, not escaped.", None, secret=True, as_it_is=True
     )
     mongo_full_url: str | None = _setting(
         "MONGO_URL",
@@ -245,10 +243,10 @@ class Settings:
     )
     redis_host: str | None = _setting(
         "REDISHOST",
-        "Redis. Look-ups of keys, and limits.",
+        "Redis: looks up keys and counts limits.",
         None,
         parse=_host_alone,
-        shown="the durable store, and SQLite for limits",
+        shown="the durable store; this host counts limits",
     )
     redis_port: int = _setting("REDISPORT", "Port of Redis.", 6379, parse=_integer(1, 65535))
     redis_password: str | None = _setting(
@@ -263,7 +261,7 @@ class Settings:
     )
     secret_key: str | None = _setting(
         "SECRET_KEY",
-        "Encrypts the stored Azure key; must be the same on all hosts.",
+        "Encrypts the stored Azure key and signs entries in Redis; must be the same on all hosts.",
         None,
         parse=_without_blanks_around,
         secret=True,
@@ -272,7 +270,8 @@ class Settings:
     )
     on_disconnect: str = _setting(
         "LLM_ON_DISCONNECT",
-        "When a client leaves: `close` stops Azure at once, `drain` reads to the end for an exact token count.",
+        "When a client leaves: `close` stops the request at Azure at once, `drain` reads the answer to its end for an "
+        "exact token count.",
         "close",
         parse=_one_of("close", "drain"),
     )
@@ -293,7 +292,7 @@ class Settings:
         shown="one per two processors",
     )
     threads: int = _setting(
-        "LLMGATEWAY_THREADS", "Threads of a process: each request in flight holds one.", 128, parse=_integer(8, 4096)
+        "LLMGATEWAY_THREADS", "Threads of each process; each request at Azure holds one.", 128, parse=_integer(8, 4096)
     )
     models: tuple[str, ...] = _setting(
         "LLMGATEWAY_MODELS",
@@ -301,10 +300,10 @@ class Settings:
         "where the URL does not name the deployment.",
         (),
         parse=_names,
-        shown="whatever Azure has",
+        shown="all that Azure has",
     )
     connect_timeout: float = _setting(
-        "LLMGATEWAY_CONNECT_TIMEOUT", "Seconds to reach Azure.", 5.0, parse=_number(0.1, 300)
+        "LLMGATEWAY_CONNECT_TIMEOUT", "Seconds to connect to Azure.", 5.0, parse=_number(0.1, 300)
     )
     first_byte_timeout: float = _setting(
         "LLMGATEWAY_FIRST_BYTE_TIMEOUT",
@@ -320,13 +319,14 @@ class Settings:
     )
     client_timeout: float = _setting(
         "LLMGATEWAY_CLIENT_TIMEOUT",
-        "Seconds that a client may take for sending a request (a large one longer) or take nothing of its answer.",
+        "Seconds that a client may take to send a request (longer for a large one), and that it may read nothing of "
+        "its answer.",
         60.0,
         parse=_number(1, 3600),
     )
     max_body_bytes: int = _setting(
         "LLMGATEWAY_MAX_BODY_BYTES",
-        "Largest body of a request; more is 413.",
+        "Largest body of a request in bytes; a larger one gets 413.",
         32 * 1024 * 1024,
         parse=_integer(1024, 1024**3),
     )
@@ -335,7 +335,7 @@ class Settings:
     )
     log_days: int | None = _setting(
         "LLMGATEWAY_LOG_DAYS",
-        "Days before today whose single usage records are kept; the sums in reports stay.",
+        "Number of days before today whose single usage records are kept; the sums in reports are always kept.",
         None,
         parse=_integer(1, 36500),
         shown="all",
@@ -351,7 +351,8 @@ class Settings:
     )
     trusted_proxy: str | None = _setting(
         "LLMGATEWAY_TRUSTED_PROXY",
-        "Address of our own proxy whose `X-Forwarded-*` are believed; `*` for any (then only the proxy may reach us).",
+        "Address of your proxy, whose `X-Forwarded-*` headers are believed; `*` for any (then only the proxy may be "
+        "able to reach the gateway).",
         None,
         parse=_address,
         shown="nobody",
@@ -448,7 +449,7 @@ class Settings:
         return f"redis://{login}{self.redis_host}:{self.redis_port}/0"
 
     def warnings(self) -> list[str]:
-        """Say what works but should not stay so."""
+        """Return a warning for each setting that works but should be changed."""
         found = []
         if len(self.admin_key) < SHORT_ADMIN_KEY:
             found.append(
@@ -478,7 +479,7 @@ class Settings:
 
 
 def settings_fields() -> list[Field[Any]]:
-    """Every setting in the order of the README's table; ``metadata`` as :func:`_setting` fills it."""
+    """Every setting in the order of the table in docs/settings.md; ``metadata`` as :func:`_setting` fills it."""
     return list(fields(Settings))
 
 

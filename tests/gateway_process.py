@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,21 @@ class GatewayProcess:
     Args:
         environ: The whole environment but ``PATH`` and ``PYTHONPATH``; nothing else is inherited.
         folder: Where its output is written, and its instance folder is unless *environ* names one.
+        python: The interpreter of another environment, for another build of the gateway.
+        launcher: A program, with arguments, that is given the command and runs it in its own place.
     """
 
-    def __init__(self, environ: Mapping[str, str], *, folder: Path) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        folder: Path,
+        python: str = sys.executable,
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
+        self._python = python
+        self._launcher = launcher
         self.environ = {
             **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             "ADMIN_KEY": ADMIN_KEY,
@@ -116,7 +127,7 @@ class GatewayProcess:
     def launch(self) -> None:
         """Start it, and do not wait."""
         assert not self.running
-        command = [sys.executable, "-m", "llmgateway", "serve", "--port", str(self.port)]
+        command = [*self._launcher, self._python, "-m", "llmgateway", "serve", "--port", str(self.port)]
         with open(self._output_file, "ab") as output:
             self._process = subprocess.Popen(
                 command,

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 import orjson
 
-from llmgateway.azure.cancellation import CancellationToken
 from llmgateway.proxy.call import UpstreamCall
+from llmgateway.proxy.concurrency import ConcurrencyLimit
+from llmgateway.proxy.disconnects import DisconnectWatcher
 from llmgateway.records import Outcome, Prices, UsageRecord, UsageSource
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -121,26 +122,36 @@ def draft(**fields: object) -> UsageRecord:
     return replace(record, **fields)
 
 
+def new_call(
+    entries: Entries,
+    concurrency: ConcurrencyLimit,
+    *,
+    disconnects: DisconnectWatcher | None = None,
+    timer: Stopwatch | None = None,
+) -> UpstreamCall:
+    """A call that has a place and nothing else."""
+    return UpstreamCall(
+        "req-1",
+        concurrency,
+        recorder=entries,
+        disconnects=disconnects or DisconnectWatcher(),
+        timer=timer or Stopwatch(),
+    )
+
+
 def call(
     entries: Entries,
     timer: Stopwatch | None = None,
     *,
     prices: Mapping[str, Prices] | None = None,
     admission: Claimed | None = None,
-    on_end=lambda: None,
+    concurrency: ConcurrencyLimit | None = None,
     **fields: object,
 ) -> UpstreamCall:
-    timer = timer or Stopwatch()
-    return UpstreamCall(
-        draft(**fields),
-        entries,
-        cancellation=CancellationToken(),
-        admission=admission or Claimed(),
-        prices=prices or {},
-        timer=timer,
-        arrived=timer(),
-        on_end=on_end,
-    )
+    """A call that is about to be sent."""
+    made = new_call(entries, concurrency or ConcurrencyLimit(1), timer=timer)
+    made.begin(draft(**fields), admission or Claimed(), prices=prices or {})
+    return made
 
 
 # Azure's events, as recorded in 2026

@@ -44,6 +44,7 @@ DRIVERS = {
     "flask",
     "flask_cors",
     "flask_smorest",
+    "httptools",
     "marshmallow",
     "prometheus_client",
     "pymongo",
@@ -55,7 +56,7 @@ DRIVERS = {
 }
 OWN: dict[str, set[str]] = {  # what each may have of the drivers; whoever is not here has none
     "app": {"flask", "flask_cors", "waitress"},
-    "azure": {"requests", "urllib3"},
+    "azure": {"httptools", "requests", "urllib3"},
     "cli/client": {"requests"},
     "server": {"flask", "waitress"},
     "stores/mongo": {"pymongo"},

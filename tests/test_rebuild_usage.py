@@ -51,7 +51,7 @@ def test_makes_the_sums_those_of_the_log(run, database):
     status, said = run()
 
     assert 0 == status
-    assert "The sums of 1 days are those of the usage log." in said
+    assert "The sums of 1 days were counted again from the usage log." in said
     assert [2] == [row.requests for row in log.report()]
 
 
@@ -64,7 +64,7 @@ def test_says_which_days_it_left(run, database):
     status, said = run(ADMIN_KEY="")
 
     assert 0 == status
-    assert "Days before 2026-01-02 were left as they are" in said
+    assert "Days before 2026-01-02 were not changed" in said
     assert [1] == [row.requests for row in log.report()]
 
 

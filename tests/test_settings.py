@@ -74,7 +74,7 @@ def test_set_to_nothing_is_not_set(nothing):
 
 @pytest.mark.parametrize("field", settings_fields(), ids=lambda field: field.name)
 def test_every_setting_says_what_it_is(field):
-    """The README's table has a name and a meaning for each, and a default that can be shown."""
+    """The table in docs/settings.md has a name and a meaning for each, and a default that can be shown."""
     assert field.metadata["variable"].isupper()
     assert field.metadata["meaning"].endswith(".")
     assert field.default is MISSING or field.metadata["shown"] or field.default is None or str(field.default)

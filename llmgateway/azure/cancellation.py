@@ -1,4 +1,4 @@
-"""One request on its way to Azure, which another thread can cut."""
+"""Cancels a request that another thread has sent to Azure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Wire(Protocol):
+class Connection(Protocol):
     """What may carry a request."""
 
     def shutdown(self) -> None:
@@ -17,61 +17,70 @@ class Wire(Protocol):
 
 
 class CancellationToken:
-    """What is known of a request once it is on its way. Thread-safe."""
+    """Belongs to one request; knows which connection carries it, and whether it was sent. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wire: Wire | None = None
-        self._wire_was_cut = False
-        self._uncut = (
-            threading.Lock()
-        )  # held until it is cut: to wait for a lock is the cheapest sleep that can be ended
+        self._connection: Connection | None = None
+        self._connection_was_cut = False
+        # Held until the request is cut: to wait for a lock is the cheapest sleep that can be ended.
+        self._uncut = threading.Lock()
         self._uncut.acquire()
         self.sent = False
-        """Whether Azure may have all of it, so that it may be billed."""
+        """Whether Azure may have all of the request, so that it may be billed."""
         self.was_cut = False
         self.abandoned: Callable[[], bool] = lambda: False
         """Whether its client has gone, where somebody can tell."""
 
-    def carry_over(self, wire: Wire, *, complete: bool = True) -> None:
-        """Take note that *wire* is about to carry it.
-
-        Args:
-            complete: Whether after this Azure may have all of it.
+    def attach(self, connection: Connection) -> None:
+        """Take note that *connection* is about to carry the request; cut it together with the request.
 
         Raises:
-            ConnectionAbortedError: it was cut before this was sent.
+            ConnectionAbortedError: the request was cut already.
         """
         with self._lock:
             if self.was_cut:
                 raise ConnectionAbortedError("the client has gone")
-            self._wire = wire
-            self.sent = self.sent or complete
+            self._connection = connection
+
+    def mark_sent(self) -> None:
+        """Take note that from now on Azure may have all of the request.
+
+        Raises:
+            ConnectionAbortedError: it was cut before.
+        """
+        with self._lock:
+            if self.was_cut:
+                raise ConnectionAbortedError("the client has gone")
+            self.sent = True
 
     def recall(self) -> None:
-        """Take note that what was sent cannot have been seen."""
+        """Take note that Azure cannot have seen what was sent; it can be sent again."""
         with self._lock:
-            self._wire = None
             self.sent = False
 
+    def detach(self) -> bool:
+        """Let go of the connection, before it is closed or carries another request: to cut does not touch it any more.
+
+        Returns:
+            Whether it was left alone, and can carry another request.
+        """
+        with self._lock:
+            self._connection = None
+            return not self._connection_was_cut
+
     def cut(self) -> None:
-        """End it: whoever waits for the answer is woken, and Azure sees the connection close."""
+        """End the request: whoever waits for the answer is woken, and Azure sees the connection close."""
         with self._lock:
             if not self.was_cut:
                 self._uncut.release()
             self.was_cut = True
-            if self._wire is not None:
-                self._wire_was_cut = True
-                with contextlib.suppress(OSError):  # it is closed already
-                    self._wire.shutdown()
+            if self._connection is not None:
+                self._connection_was_cut = True
+                with contextlib.suppress(OSError):  # the other side has closed it already
+                    self._connection.shutdown()
 
     def rest(self, seconds: float) -> None:
-        """Do nothing for *seconds*, or until it is cut."""
+        """Do nothing for *seconds*, or until the request is cut."""
         if self._uncut.acquire(timeout=seconds):
             self._uncut.release()
-
-    def arrive(self) -> bool:
-        """Take note that nothing more travels; return whether the wire may carry another request now."""
-        with self._lock:
-            self._wire = None
-            return not self._wire_was_cut

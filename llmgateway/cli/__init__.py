@@ -1,4 +1,4 @@
-"""The command line: what runs a gateway, and what asks one that runs."""
+"""The command line: commands that run a gateway, and commands that call the admin API of a running one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin API of a gateway somewhere, for programs and the command line."""
+"""A client for the admin API of a gateway, for programs and the command line."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from urllib.parse import quote
 import requests
 
 TIMEOUT_SECONDS = 60.0
-"""Longer than a class of keys takes to be stored."""
+"""The longest call, an import of 10,000 keys, takes less."""
 
 
 class CallFailed(Exception):
-    """The gateway could not be asked, or refused; the text says what to do.
+    """The gateway could not be reached, or refused the call; the text says what to do.
 
     Args:
-        errors: What is wrong, by field or line, where the gateway said so.
-        status: The answer's; None where there was none.
+        errors: What is wrong, by field or line, if the gateway said so.
+        status: The status of the answer; None if there was no answer.
     """
 
     def __init__(self, message: str, *, errors: Mapping[str, Any] | None = None, status: int | None = None) -> None:
@@ -30,7 +30,7 @@ class Client:
     """Calls one gateway with the admin key. Not thread-safe.
 
     Args:
-        url: Of the gateway; with the path of its API behind it, as people paste it, too.
+        url: Address of the gateway. The path of its API or of its pages may follow, as people paste it.
     """
 
     def __init__(self, url: str, admin_key: str) -> None:
@@ -39,27 +39,27 @@ class Client:
         self._session.headers["AdminKey"] = admin_key
 
     def call(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
-        """Call ``/admin`` + *path*, and return the JSON that it answers; None for nothing.
+        """Call ``/admin`` + *path*, and return the JSON of the answer; None if the answer is empty.
 
         Args:
             query: Items that are None are left out.
 
         Raises:
-            CallFailed: no answer, or a refusal.
+            CallFailed: there was no answer, or a refusal.
         """
         answer = self._send(method, path, params=dict(query or {}), json=body)
         return _json(answer) if answer.content else None
 
     def table(self, method: str, path: str, **arguments: Any) -> bytes:
-        """As :meth:`call`, for CSV."""
+        """Call as :meth:`call` does, and return the answer's bytes, which are CSV."""
         return self._send(method, path, **arguments).content
 
     def upload(self, path: str, table: IO[bytes]) -> bytes:
-        """Send a CSV file, and return the one that comes back."""
+        """Send a CSV file, and return the CSV file of the answer."""
         return self.table("POST", path, data=table, headers={"Content-Type": "text/csv"})
 
     def pages(self, path: str, *, query: Mapping[str, Any] | None = None, most: int | None = None) -> Iterator[Any]:
-        """The items of all pages of a list, or *most* of them."""
+        """Yield the items of all pages of a list, *most* of them if it is given."""
         cursor, left = None, most
         while left is None or left > 0:
             limit = 1000 if left is None else min(left, 1000)
@@ -71,27 +71,27 @@ class Client:
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
-            # The header with the admin key would go along to wherever a redirect leads.
+            # Followed, a redirect would take the header with the admin key to another server.
             answer = self._session.request(
                 method, f"{self.url}/admin{path}", timeout=TIMEOUT_SECONDS, allow_redirects=False, **arguments
             )
         except requests.Timeout as error:
             raise CallFailed(f"The gateway at {self.url} did not answer within {TIMEOUT_SECONDS:g} s.") from error
         except requests.exceptions.SSLError as error:
-            raise CallFailed(f"The certificate of {self.url} is not to be trusted: {error}") from error
+            raise CallFailed(f"The certificate of {self.url} cannot be verified: {error}") from error
         except requests.ConnectionError as error:
             raise CallFailed(f"There is no gateway at {self.url}. Start one, or name another with --url.") from error
         except (requests.RequestException, UnicodeError) as error:
             raise CallFailed(f"{self.url} cannot be called: {error}") from error
         if answer.is_redirect:
-            raise CallFailed(f"{self.url} has moved to {answer.headers['Location']}. Name that with --url.")
+            raise CallFailed(f"{self.url} has moved to {answer.headers['Location']}. Use that address with --url.")
         if not answer.ok:
             raise _failure(answer)
         return answer
 
 
 def part(name: str) -> str:
-    """*name* as one part of a path."""
+    """Escape *name* for use as one part of a path."""
     return quote(name, safe="")
 
 
@@ -99,17 +99,17 @@ def _json(answer: requests.Response) -> Any:
     try:
         return answer.json()
     except requests.exceptions.JSONDecodeError as error:
-        raise CallFailed(f"What answers at {answer.url} is no LLMGateway. Name one with --url.") from error
+        raise CallFailed(f"The server at {answer.url} is not an LLMGateway. Name one with --url.") from error
 
 
 def _failure(answer: requests.Response) -> CallFailed:
     try:
         error = answer.json()["error"]
-        # Others have errors like these, too, but not all four of the fields that ours always have.
+        # Other servers have errors of this shape, too, but ours always have all four fields.
         message, _, _, _ = (error[name] for name in ("message", "type", "param", "code"))
         return CallFailed(message, errors=error.get("errors"), status=answer.status_code)
     except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
         return CallFailed(
-            f"What answers at {answer.url} is no LLMGateway (status {answer.status_code}). Name one with --url.",
+            f"The server at {answer.url} is not an LLMGateway (status {answer.status_code}). Name one with --url.",
             status=answer.status_code,
         )

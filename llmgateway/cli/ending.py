@@ -1,4 +1,4 @@
-"""How a command ends that could not do what it was told."""
+"""How a command that failed ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 def fail(problems: Sequence[str], *, status: int = 2) -> NoReturn:
-    """Say what is wrong, a line for each problem, and end."""
+    """Print a line for each problem on standard error, and end the program with *status*."""
     for problem in problems:
         click.echo(f"llmgateway: {problem}", err=True)
     sys.exit(status)

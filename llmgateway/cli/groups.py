@@ -1,4 +1,4 @@
-"""Groups, from a terminal."""
+"""Commands for groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .remote import Remote, remote
 
 @click.group()
 def groups() -> None:
-    """Make, change and revoke courses and teams."""
+    """Create, change and revoke groups: courses and teams."""
 
 
 @groups.command("list")
@@ -27,7 +27,7 @@ def list_(gateway: Remote) -> None:
 @click.argument("name")
 @remote
 def show(gateway: Remote, name: str) -> None:
-    """Show all that is set for a group."""
+    """Show everything that is set for a group."""
     gateway.show(gateway.call("GET", _path(name)))
 
 
@@ -37,9 +37,9 @@ def show(gateway: Remote, name: str) -> None:
 @limit_options
 @remote
 def set_(gateway: Remote, name: str, **options: Any) -> None:
-    """Make a group, or change what is given and leave the rest.
+    """Create a group, or change the given fields of one and leave the others.
 
-    An empty value clears a field, 'none' lifts a limit.
+    An empty value clears a field, 'none' removes a limit.
     """
     gateway.show(gateway.call("PUT", _path(name), body=_changed(_present(gateway, name), sent(options))))
 
@@ -48,9 +48,9 @@ def set_(gateway: Remote, name: str, **options: Any) -> None:
 @click.argument("name")
 @remote
 def remove(gateway: Remote, name: str) -> None:
-    """Remove a group that no key is in any more."""
+    """Remove a group that no key belongs to."""
     gateway.call("DELETE", _path(name))
-    gateway.done(f"The group {name} is gone.", {"name": name, "removed": True})
+    gateway.done(f"The group {name} is removed.", {"name": name, "removed": True})
 
 
 @groups.command()
@@ -61,12 +61,12 @@ def revoke(gateway: Remote, name: str, yes: bool) -> None:
     """Block every key of a group, from the next request on."""
     if not yes:
         click.confirm(f"Block every key of the group {name}?", abort=True, err=True)
-    told = gateway.call("POST", f"{_path(name)}/revoke")
-    gateway.done(f"Blocked {told['revoked']} keys of the group {name}.", told)
+    answer = gateway.call("POST", f"{_path(name)}/revoke")
+    gateway.done(f"Blocked {answer['revoked']} keys of the group {name}.", answer)
 
 
 def _present(gateway: Remote, name: str) -> dict[str, Any]:
-    """What is set for the group now, as it can be sent back; nothing if there is none."""
+    """Return the fields of the group, as they can be sent back; empty if there is no such group."""
     from .client import CallFailed
 
     try:

@@ -1,4 +1,4 @@
-"""Keys, from a terminal."""
+"""Commands for keys."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FIELDS = ("name", "group", "email", "note", "starts_at", "expires_at")
 
 @click.group()
 def keys() -> None:
-    """Hand out, list, change and take back keys."""
+    """Create, list, change and remove keys."""
 
 
 @keys.command("list")
-@click.option("--user", help="Only this user's.")
-@click.option("--group", help="Only this group's.")
-@click.option("--active/--blocked", default=None, help="Only those that are active, or only those that are not.")
+@click.option("--user", help="Only keys of this user.")
+@click.option("--group", help="Only keys of this group.")
+@click.option("--active/--blocked", default=None, help="Only active keys, or only blocked ones.")
 @remote
 def list_(gateway: Remote, user: str | None, group: str | None, active: bool | None) -> None:
     """List keys, oldest first."""
@@ -43,20 +43,20 @@ def list_(gateway: Remote, user: str | None, group: str | None, active: bool | N
 @click.argument("user")
 @field_options(*_FIELDS)
 @limit_options
-@click.option("--own-key", is_flag=True, help="Hand out a key of your own: it is asked for, or read from stdin.")
+@click.option("--own-key", is_flag=True, help="Choose the key: you are asked for it, or it is read from stdin.")
 @remote
 def add(gateway: Remote, user: str, own_key: bool, **options: Any) -> None:
-    """Hand out a key to USER. The key alone goes to standard output, this once."""
-    own = {"key": secret_from_terminal("The key to hand out")} if own_key else {}
+    """Create a key for USER. Only the key goes to standard output; it is shown this once."""
+    own = {"key": secret_from_terminal("The new key")} if own_key else {}
     made = gateway.call("POST", "/keys", body={"user": user, **sent(options), **own})
-    gateway.secret(f"Handed out {made['id']} to {user}. Give them the key: it is shown this once.", made)
+    gateway.secret(f"Created {made['id']} for {user}. Give them the key: it is shown only this once.", made)
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
 @remote
 def show(gateway: Remote, key_id: str) -> None:
-    """Show all that is known of a key."""
+    """Show all fields of a key."""
     gateway.show(gateway.call("GET", _path(key_id)))
 
 
@@ -66,7 +66,7 @@ def show(gateway: Remote, key_id: str) -> None:
 @limit_options
 @remote
 def set_(gateway: Remote, key_id: str, **options: Any) -> None:
-    """Change what is given, and leave the rest. An empty value clears a field, 'none' lifts a limit."""
+    """Change the given fields and leave the others. An empty value clears a field, 'none' removes a limit."""
     gateway.show(gateway.call("PATCH", _path(key_id), body=sent(options)))
 
 
@@ -75,23 +75,23 @@ def set_(gateway: Remote, key_id: str, **options: Any) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @remote
 def remove(gateway: Remote, key_id: str, yes: bool) -> None:
-    """Take a key back for good. What it used stays in the reports."""
+    """Remove a key for good. What it has used stays in the reports."""
     if not yes:
-        told = gateway.call("GET", _path(key_id))
-        click.confirm(f"Take back the key {told['name']!r} of {told['user']}?", abort=True, err=True)
+        key = gateway.call("GET", _path(key_id))
+        click.confirm(f"Remove the key {key['name']!r} of {key['user']}?", abort=True, err=True)
     gateway.call("DELETE", _path(key_id))
-    gateway.done(f"{key_id} opens nothing any more.", {"id": key_id, "removed": True})
+    gateway.done(f"{key_id} is removed, and refused from now on.", {"id": key_id, "removed": True})
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@click.option("--overlap", type=click.IntRange(min=0), default=0, help="Seconds in which the old key works, too. [0]")
+@click.option("--overlap", type=click.IntRange(min=0), default=0, help="Seconds for which the old key still works. [0]")
 @remote
 def rotate(gateway: Remote, key_id: str, overlap: int) -> None:
-    """Replace a key by a new one, which alone goes to standard output, this once."""
+    """Replace a key by a new one. Only the new key goes to standard output; it is shown this once."""
     made = gateway.call("POST", f"{_path(key_id)}/rotate", body={"overlap_seconds": overlap})
     until = f"works until {made['retires_at']}" if made["retires_at"] else "is refused from now on"
-    gateway.secret(f"The old key {until}. Give the new one to {made['user']}: it is shown this once.", made)
+    gateway.secret(f"The old key {until}. Give the new one to {made['user']}: it is shown only this once.", made)
 
 
 @keys.command()
@@ -99,17 +99,17 @@ def rotate(gateway: Remote, key_id: str, overlap: int) -> None:
 @remote
 def block(gateway: Remote, key_id: str) -> None:
     """Refuse a key from the next request on, until it is unblocked."""
-    told = gateway.call("PATCH", _path(key_id), body={"active": False})
-    gateway.done(f"{key_id} of {told['user']} is blocked.", told)
+    key = gateway.call("PATCH", _path(key_id), body={"active": False})
+    gateway.done(f"{key_id} of {key['user']} is blocked.", key)
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
 @remote
 def unblock(gateway: Remote, key_id: str) -> None:
-    """Let a blocked key in again."""
-    told = gateway.call("PATCH", _path(key_id), body={"active": True})
-    gateway.done(f"{key_id} of {told['user']} is active.", told)
+    """Accept a blocked key again."""
+    key = gateway.call("PATCH", _path(key_id), body={"active": True})
+    gateway.done(f"{key_id} of {key['user']} is active.", key)
 
 
 @keys.command("import")
@@ -117,10 +117,10 @@ def unblock(gateway: Remote, key_id: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="New file for the keys. [standard output]")
 @remote
 def import_(gateway: Remote, file: IO[bytes], output: Path | None) -> None:
-    """Hand out a key for every line of a CSV FILE ('-' for standard input), or none at all.
+    """Create a key for every line of a CSV FILE ('-' for standard input). If any line is wrong, create none.
 
-    The first line names the columns: 'user', and any other field of a key. The new keys come back as CSV,
-    shown this once.
+    The first line names the columns: 'user', and any other field of a key. The result is CSV with the new keys,
+    which are shown only this once.
     """
     from .client import CallFailed
 
@@ -136,11 +136,11 @@ def import_(gateway: Remote, file: IO[bytes], output: Path | None) -> None:
         new.write(made)
     count = sum(1 for _ in csv.reader(io.StringIO(made.decode()))) - 1
     place = f"They are in {output}" if output else "They are above"
-    click.echo(f"Keys handed out: {count}. {place}, and shown nowhere else: give each user theirs.", err=True)
+    click.echo(f"Created {count} keys. {place}, and shown nowhere else: give each user their own.", err=True)
 
 
 class _Watched(io.BytesIO):
-    """Bytes that say how many of them were read."""
+    """A file in memory that reports how many of its bytes were read."""
 
     def __init__(self, content: bytes, update: Callable[[int], None]) -> None:
         super().__init__(content)
@@ -154,12 +154,12 @@ class _Watched(io.BytesIO):
 
 @contextmanager
 def _new_file(path: Path | None) -> Iterator[IO[bytes]]:
-    """A file that appears whole or not at all, and is known to be writable before there is anything to write."""
+    """Open a file that appears only when it is complete. That it can be written is checked first."""
     if path is None:
         yield sys.stdout.buffer
         return
     if path.exists():
-        fail([f"{path} is there already, perhaps with keys in it that are shown nowhere else. Name another."])
+        fail([f"{path} exists already, perhaps with keys in it that are shown nowhere else. Name another file."])
     try:
         # Readable by nobody else.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -174,7 +174,7 @@ def _new_file(path: Path | None) -> Iterator[IO[bytes]]:
 
 
 def _by_line(name: str, errors: dict[str, Any]) -> list[str]:
-    """As compilers say it, so that editors find the place."""
+    """Format each problem as FILE:LINE: PROBLEM, as compilers do, so that editors find the line."""
     places = ((where.removeprefix("line ").replace(".", ": ", 1), problem) for where, problem in flat(errors))
     return [plain(f"{name}:{place}: {problem}") for place, problem in places]
 

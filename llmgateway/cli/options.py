@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ NONE = "none"
 
 
 def whole_number(value: str) -> int | str:
-    """For click: a whole number, or ``none``."""
+    """Convert for click: a whole number, or ``none``."""
     if value != NONE and not re.fullmatch(r"\d+", value, re.ASCII):
         raise click.BadParameter(f"{value!r} is neither a whole number nor 'none'.")
     return value if value == NONE else int(value)
 
 
 def budget(value: str) -> dict[str, Any] | str:
-    """For click: an amount, its unit and its period, or ``none``."""
+    """Convert for click: an amount, its unit and its period, or ``none``."""
     if value == NONE:
         return value
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(usd|tokens|requests)/(day|month|total)", value, re.ASCII)
     if match is None:
         raise click.BadParameter(
-            f"{value!r} is no budget. Write one like 5usd/month, 100000tokens/day, 50requests/total, or 'none'."
+            f"{value!r} is not a budget. Write one like 5usd/month, 100000tokens/day, 50requests/total, or 'none'."
         )
     return {"amount": float(match[1]), "unit": match[2], "period": match[3]}
 
@@ -39,13 +39,13 @@ _LIMITS = {
     "budget": (budget, "BUDGET|none", "Like 5usd/month, 100000tokens/day, 50requests/total."),
 }
 _FIELDS = {
-    "user": "Who holds it.",
-    "name": "Tells a user's keys apart.",
-    "group": "Its course or team.",
-    "email": "Of its user.",
-    "note": "For admins only.",
-    "starts_at": "Refused before: 2026-10-01, or a time with its zone.",
-    "expires_at": "Refused from then on.",
+    "user": "The person who uses the key.",
+    "name": "Distinguishes the keys of one user.",
+    "group": "The group that the key belongs to.",
+    "email": "E-mail address of the user.",
+    "note": "A note that only admins see.",
+    "starts_at": "Refuse requests before this: 2026-10-01, or a time with its zone.",
+    "expires_at": "Refuse requests from this day or time on.",
 }
 
 
@@ -57,10 +57,12 @@ def limit_options(command: Command) -> Command:
 
 
 def field_options(*names: str) -> Callable[[Command], Command]:
-    """Options for fields that are text; one that is set to nothing is cleared."""
+    """Add an option for each of these text fields. An empty value clears the field."""
 
     def decorate(command: Command) -> Command:
-        command = click.option("--model", "models", multiple=True, help="A model it may use; repeatable.")(command)
+        command = click.option("--model", "models", multiple=True, help="A model that may be used; repeatable.")(
+            command
+        )
         for name in reversed(names):
             command = click.option(f"--{name.replace('_', '-')}", help=_FIELDS[name])(command)
         return command
@@ -69,7 +71,7 @@ def field_options(*names: str) -> Callable[[Command], Command]:
 
 
 def sent(options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a body that *options* set; what was not given is not in it."""
+    """Return the body that *options* describe. It has only the fields that were given."""
     limits = {name: options.pop(name) for name in _LIMITS}
     body = {name: value or None for name, value in options.items() if value is not None and name != "models"}
     if options.get("models"):

@@ -1,4 +1,4 @@
-"""What is set for everybody, from a terminal: limits, prices, Azure's key."""
+"""Commands for what is set for everybody: limits, prices, Azure's key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .remote import Remote, remote, secret_from_terminal
 
 @click.group()
 def limits() -> None:
-    """Limits of everybody together."""
+    """Show and set the limits of everybody together."""
 
 
 @limits.command("show")
@@ -26,33 +26,33 @@ def show_limits(gateway: Remote) -> None:
 @limit_options
 @remote
 def set_limits(gateway: Remote, **options: Any) -> None:
-    """Change what is given, and leave the rest; 'none' lifts a limit."""
+    """Change the given limits and leave the others; 'none' removes a limit."""
     present = gateway.call("GET", "/limits")
     gateway.show(gateway.call("PUT", "/limits", body={**present, **sent(options).get("limits", {})}))
 
 
 @click.group("llm-key")
 def llm_key() -> None:
-    """Azure's key."""
+    """Set Azure's key."""
 
 
 @llm_key.command("set")
 @remote
 def set_llm_key(gateway: Remote) -> None:
-    """Store Azure's key, which is asked for, or read from standard input. It can never be read again."""
-    told = gateway.call("POST", "/setllmkey", body={"key": secret_from_terminal("Azure's key")})
-    gateway.done("Azure's key is stored, and in force.", told)
+    """Store Azure's key. You are asked for it, or it is read from standard input. It can never be read again."""
+    answer = gateway.call("POST", "/setllmkey", body={"key": secret_from_terminal("Azure's key")})
+    gateway.done("Azure's key is stored, and in force.", answer)
 
 
 @click.group()
 def models() -> None:
-    """Models with prices of your own; every other one costs its list price."""
+    """Set prices of your own for models; any other model costs its list price."""
 
 
 @models.command("list")
 @remote
 def list_models(gateway: Remote) -> None:
-    """List them, in US dollars per million tokens."""
+    """List your own prices, in US dollars per million tokens."""
     found = [{"name": model["name"], **model["prices"]} for model in gateway.call("GET", "/models")["items"]]
     gateway.show_all(found, "name", "prompt", "cached", "completion")
 
@@ -60,7 +60,7 @@ def list_models(gateway: Remote) -> None:
 @models.command("set")
 @click.argument("name")
 @click.option("--prompt", type=float, required=True, help="US dollars per million prompt tokens.")
-@click.option("--cached", type=float, help="The same for those that Azure had in its cache. [as --prompt]")
+@click.option("--cached", type=float, help="The same for prompt tokens from Azure's cache. [as --prompt]")
 @click.option("--completion", type=float, required=True, help="The same for completion tokens.")
 @remote
 def set_model(gateway: Remote, name: str, prompt: float, cached: float | None, completion: float) -> None:
@@ -73,7 +73,7 @@ def set_model(gateway: Remote, name: str, prompt: float, cached: float | None, c
 @click.argument("name")
 @remote
 def remove_model(gateway: Remote, name: str) -> None:
-    """Go back to a model's list price."""
+    """Remove your own price of a model, so that its list price applies."""
     gateway.call("DELETE", _path(name))
     gateway.done(f"{name} costs its list price from now on.", {"name": name, "removed": True})
 

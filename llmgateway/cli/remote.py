@@ -1,4 +1,4 @@
-"""What all commands have in common that ask a gateway: which one, with which key, and how they show its answer."""
+"""What all commands that call a gateway share: its address, the admin key, and how answers are printed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 class Remote:
-    """A gateway, and the reader of its answers."""
+    """A gateway that a command calls, and the format in which it prints the answers."""
 
     def __init__(self, client: Client, *, as_json: bool) -> None:
         self.client = client
@@ -29,22 +29,22 @@ class Remote:
         self.as_json = as_json
 
     def show(self, document: Mapping[str, Any]) -> None:
-        """Print one thing, field by field."""
+        """Print one object, a line for each field."""
         self._print(document, lambda: record(document))
 
     def show_all(self, items: Sequence[Mapping[str, Any]], *columns: str) -> None:
-        """Print a table of *columns*, named by the fields in them."""
+        """Print *items* as a table; *columns* are the names of the fields to show."""
         self._print(items, lambda: table(items, columns))
 
     def done(self, message: str, document: Any = None) -> None:
-        """Say what has been done; scripts get *document* instead, if there is one."""
+        """Say what was done. With ``--json``, print *document* instead, if there is one."""
         if self.as_json and document is not None:
             self._print(document, str)
         else:
             click.echo(message, err=True)
 
     def secret(self, message: str, document: Mapping[str, Any]) -> None:
-        """Print the key of *document* alone, so that it can be passed on; the *message* goes beside it."""
+        """Print only the key of *document* to standard output, for pipes; *message* goes to standard error."""
         if not self.as_json:
             click.echo(message, err=True)
         self._print(document, lambda: str(document["key"]))
@@ -54,10 +54,13 @@ class Remote:
 
 
 def remote(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* a :class:`Remote`, and the options that say which one."""
+    """Add the options that name a gateway to *command*, and pass it a :class:`Remote`."""
 
     @click.option(
-        "--url", envvar="LLMGATEWAY_URL", default=DEFAULT_URL, help=f"The gateway. [LLMGATEWAY_URL, {DEFAULT_URL}]"
+        "--url",
+        envvar="LLMGATEWAY_URL",
+        default=DEFAULT_URL,
+        help=f"Address of the gateway. [LLMGATEWAY_URL, {DEFAULT_URL}]",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
     @functools.wraps(command)
@@ -73,12 +76,12 @@ def remote(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def problems_of(error: CallFailed) -> list[str]:
-    """A line for each thing that is wrong, the whole first."""
+    """Return a line for each problem: first the message, then one for each field or line."""
     return [str(error), *(plain(f"{where}: {what}") for where, what in flat(error.errors))]
 
 
 def flat(errors: Any, where: str = "") -> list[tuple[str, str]]:
-    """Pairs of a place and what is wrong there, of errors by field or line, nested or not."""
+    """Flatten errors by field or line, nested or not, into pairs of a place and a problem."""
     if isinstance(errors, Mapping):
         return [
             pair
@@ -91,7 +94,7 @@ def flat(errors: Any, where: str = "") -> list[tuple[str, str]]:
 
 
 def secret_from_terminal(what: str) -> str:
-    """Read a secret without showing it, or from standard input: a command line is read by everybody."""
+    """Ask for a secret without showing it, or read it from standard input: everybody can see a command line."""
     if sys.stdin.isatty():
         return str(click.prompt(what, hide_input=True, err=True)).strip()
     return sys.stdin.readline().strip()

@@ -1,4 +1,4 @@
-"""Reports, from a terminal."""
+"""Commands for reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import click
 
 from .remote import Remote, remote
 
-_MOST = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The most to show.")
+_MOST = click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many."
+)
 
 
 @click.command()
@@ -31,11 +33,11 @@ def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: 
 
 
 @click.command()
-@click.option("--key", metavar="ID", help="Only the key with this id.")
-@click.option("--user", help="Only this user's.")
-@click.option("--outcome", help="Only what ended like this: ok, upstream_error, client_closed, …")
-@click.option("--since", help="Only what was asked from here on.")
-@click.option("--until", help="Only what was asked before.")
+@click.option("--key", metavar="ID", help="Only requests of the key with this id.")
+@click.option("--user", help="Only requests of this user.")
+@click.option("--outcome", help="Only requests that ended like this: ok, upstream_error, client_closed, …")
+@click.option("--since", help="Only requests from this time on.")
+@click.option("--until", help="Only requests before this time.")
 @_MOST
 @remote
 def logs(gateway: Remote, limit: int, **query: str | None) -> None:
@@ -45,7 +47,7 @@ def logs(gateway: Remote, limit: int, **query: str | None) -> None:
 
 
 @click.command()
-@click.option("--target", help="Only changes of this: a key's id, the name of a group or a model.")
+@click.option("--target", help="Only changes of this: the id of a key, the name of a group or a model.")
 @_MOST
 @remote
 def audit(gateway: Remote, limit: int, target: str | None) -> None:

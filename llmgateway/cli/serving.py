@@ -1,4 +1,4 @@
-"""What runs a gateway, or the stand-in for Azure."""
+"""Commands that run a gateway, or the simulated Azure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOST = "127.0.0.1"
 _SHARED_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - mkdtemp() makes a private folder
 
 _WELCOME = """\
-LLMGateway {version} is running, with a stand-in for Azure behind it. Everything is gone when you stop it (Ctrl-C).
+LLMGateway {version} is running, with a simulated Azure behind it. Ctrl-C stops it and removes everything.
 
   base URL    {url}/v1
   user key    {key}
@@ -70,7 +70,7 @@ def serve(host: str | None, port: int | None, processes: int | None, threads: in
     "--port", type=int, help="Port of the gateway; 0 takes a free one. [8080, or a free one if that is taken]"
 )
 def try_(port: int | None) -> None:
-    """Run everything on this machine: the gateway, and a stand-in for Azure. Nothing else is needed."""
+    """Run the gateway and a simulated Azure on this machine. Nothing else is needed."""
     from ..app import create_app
     from ..logs import configure_logging
     from ..server.worker import Worker
@@ -89,7 +89,7 @@ def try_(port: int | None) -> None:
                 "LLMGATEWAY_MODELS": ",".join(models),
                 "LLMGATEWAY_INSTANCE": str(Path(folder) / "instance"),
                 "LLMGATEWAY_PROCESSES": "1",
-                # Whoever presses Ctrl-C wants the prompt back.
+                # At Ctrl-C the program should end at once.
                 "LLMGATEWAY_DRAIN_SECONDS": "1",
                 "LLMGATEWAY_LOG_LEVEL": "WARNING",
             }
@@ -106,13 +106,13 @@ def try_(port: int | None) -> None:
 def rebuild_usage() -> None:
     """Count the sums in reports again from the usage log.
 
-    Safe while gateways run: records that come meanwhile wait, or are counted. Only the settings of
-    the stores are needed.
+    This is safe while gateways run: a record that comes meanwhile waits, or is counted. Only the
+    settings of the stores are needed.
     """
     from ..errors import StoreUnavailable
     from ..stores import open_stores
 
-    # Somebody who repairs its sums may not have what else a gateway needs.
+    # Settings that a gateway needs and this command does not; whoever runs it may not have them.
     unused = {"ADMIN_KEY": "unused", "LLM_BASE_URL": "https://unused.invalid/openai/v1"}
     given = {name: value for name, value in os.environ.items() if value.strip()}
     try:
@@ -131,12 +131,12 @@ def rebuild_usage() -> None:
 @click.option("--port", type=int, default=8081, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--key", envvar="LLM_API_KEY", help="The key that it accepts. [LLM_API_KEY, a fixed one]")
 def simulator(host: str, port: int, key: str | None) -> None:
-    """Run the stand-in for Azure alone: for load tests, demos, teaching."""
+    """Run the simulated Azure alone: for load tests, demos, teaching."""
     from ..simulator import DEFAULT_KEY, Simulator
     from ..simulator import serve as serve_simulator
 
     def started(azure: Simulator) -> None:
-        click.echo(f"A stand-in for Azure listens on {azure.url}. LLM_BASE_URL={azure.url}/openai/v1")
+        click.echo(f"A simulated Azure listens on {azure.url}. LLM_BASE_URL={azure.url}/openai/v1")
         if not key:
             click.echo(f"It accepts LLM_API_KEY={DEFAULT_KEY}")
 
@@ -157,8 +157,8 @@ def _serve(environ: Mapping[str, str]) -> int:
     configure_logging(settings.log_level, _secrets_of(settings))
     for warning in settings.warnings():
         click.secho(f"WARNING: {warning}", err=True, bold=True)
-    # Until the server has handlers of its own. A container's first process would otherwise not even
-    # hear of SIGTERM.
+    # Until the server installs its own handlers. The first process of a container gets no SIGTERM without a
+    # handler (signal handling of PID 1, pid_namespaces(7)).
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     with _shared_metrics(settings):
@@ -173,11 +173,11 @@ def _serve(environ: Mapping[str, str]) -> int:
 
 @contextmanager
 def _shared_metrics(settings: Settings) -> Iterator[None]:
-    """Give several processes a folder in which they add up their metrics.
+    """Create the folder in which several processes add up their metrics.
 
-    It has to be named before ``prometheus_client`` is loaded, which the server does. In memory where
-    there is such a folder: the numbers are files mapped into memory, and a full disk under one of
-    these ends the process with SIGBUS.
+    ``prometheus_client`` reads its name when it is imported, and the server imports it. The folder is in
+    memory if the system has such a file system: its files are mapped into memory, and a full disk would
+    end the process with SIGBUS.
     """
     if settings.processes == 1:
         yield
@@ -193,9 +193,9 @@ def _rebuild_usage(usage_log: UsageLog) -> None:
     with click.progressbar(length=plan.days, label="Counting days", file=sys.stderr) as bar:
         for _ in steps:
             bar.update(1)
-    click.echo(f"The sums of {plan.days} days are those of the usage log.")
+    click.echo(f"The sums of {plan.days} days were counted again from the usage log.")
     if plan.kept_before:
-        click.echo(f"Days before {plan.kept_before} were left as they are: records of them have been purged.")
+        click.echo(f"Days before {plan.kept_before} were not changed, because their single records have been removed.")
 
 
 def _listen_somewhere() -> socket.socket:

@@ -1,4 +1,4 @@
-"""Answers as people read them in a terminal."""
+"""Answers as text for a terminal."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LONGEST = 80
 
 
 def plain(text: str) -> str:
-    """*text* without what a terminal would obey: names and notes are chosen by people."""
+    """Return *text* without control characters, which a terminal obeys: anybody may have chosen a name or a note."""
     return _CONTROL.sub("?", text)
 
 
 def table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A line for each of *items* below a line with the names of *columns*; nothing but these if there are none."""
+    """Return a line with the names of *columns*, and below it a line for each of *items*."""
     lines = [[name.upper() for name in columns]]
     lines += [[_short(cell(item.get(name)).replace("\n", " ")) for name in columns] for item in items]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
@@ -29,14 +29,14 @@ def table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def record(document: Mapping[str, Any]) -> str:
-    """A line for each field."""
+    """Return a line for each field of *document*."""
     width = max(map(len, document), default=0)
     indent = "\n" + " " * (width + 2)
     return "\n".join(f"{name:<{width}}  {cell(value).replace(chr(10), indent)}" for name, value in document.items())
 
 
 def cell(value: Any) -> str:
-    """*value* in as few words as it takes."""
+    """Return *value* as short text."""
     if value is None or value in ("", [], {}):
         return _NOTHING
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""One request from its sending to Azure to its one usage record."""
+"""One request from the place that it takes to its one usage record."""
 
 from __future__ import annotations
 
@@ -9,62 +9,97 @@ from functools import lru_cache
 
 from ..azure.cancellation import CancellationToken
 from ..clock import Timer
+from ..errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
 from ..interfaces import UsageRecorder
 from ..ratelimit.limiter import Admission
 from ..records import Outcome, Prices, Usage, UsageRecord, UsageSource
 from ..usage.pricing import cost_usd
+from .concurrency import ConcurrencyLimit
+from .disconnects import DisconnectWatcher
 
 log = logging.getLogger(__name__)
 
+_OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
+    (ClientGone, Outcome.CLIENT_CLOSED),
+    (UpstreamTimeout, Outcome.TIMEOUT),
+    (UpstreamBroken, Outcome.BROKEN),
+    (GatewayError, Outcome.UPSTREAM_ERROR),
+    (BaseException, Outcome.BROKEN),  # a bug of ours; what was sent may have been billed all the same
+)
+
 
 class UpstreamCall:
-    """What is known so far of a request that goes to Azure; ends exactly once, whoever ends it.
+    """Owns all that one request takes: its place, its reservation, its cancellation token and its record.
+
+    Whatever happens, one ending gives everything back, exactly once: :meth:`finish` if Azure may have had the request,
+    so that it leaves a record, :meth:`close` if not; :meth:`fail` chooses between them. Later ones change nothing, and
+    any thread may end it.
 
     Args:
-        draft: The record to leave if nothing more were ever known: ``interrupted``, with the
-            prompt's estimated tokens.
-        arrived: The timer's reading when the request arrived.
-        prices: The organisation's own, by model.
-        transmission: How it travels; can be cut while the exchange goes on.
-        admission: What was claimed for it, settled before its end is written down.
-        on_model: Told the name that Azure gave the model, which may not be the deployment's.
-        on_end: Called after the one ending, however it came.
+        concurrency: Where it takes its place.
+        disconnects: Cuts it when its client has gone.
+
+    Raises:
+        Overloaded: there is no place for it.
     """
 
     def __init__(
         self,
-        draft: UsageRecord,
-        books: UsageRecorder,
+        request_id: str,
+        concurrency: ConcurrencyLimit,
         *,
-        cancellation: CancellationToken,
-        admission: Admission,
-        prices: Mapping[str, Prices],
+        recorder: UsageRecorder,
+        disconnects: DisconnectWatcher,
         timer: Timer,
-        arrived: float,
-        on_end: Callable[[], None],
-        on_model: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.cancellation = cancellation
-        self._admission = admission
-        self._draft = draft
-        self._books = books
-        self._prices = prices
+        concurrency.take()
+        self.id = request_id
+        self.cancellation = CancellationToken()
+        self.headers: dict[str, str] = {}
+        """``x-ratelimit-*``, once it has begun."""
+        self._concurrency = concurrency
+        self._recorder = recorder
+        self._disconnects = disconnects
         self._timer = timer
-        self._arrived = arrived
-        self._on_end = on_end
-        self._on_model = on_model
-        self._lock = threading.Lock()
-        self._ended = False
+        self._arrived = timer()
+        self._ending = threading.Lock()  # held from the ending on
+        self._admission: Admission | None = None
+        self._draft: UsageRecord | None = None
+        self._prices: Mapping[str, Prices] = {}
+        self._on_model: Callable[[str], None] = lambda _: None
         self._committed = False
         self._ttft_ms: float | None = None
         self._status: int | None = None
         self._region: str | None = None
         self._upstream_request_id: str | None = None
-        books.begin(draft)
 
-    @property
-    def id(self) -> str:
-        return self._draft.id
+    def begin(
+        self,
+        draft: UsageRecord,
+        admission: Admission,
+        *,
+        prices: Mapping[str, Prices],
+        on_model: Callable[[str], None] = lambda _: None,
+        client_gone: Callable[[], bool] | None = None,
+    ) -> None:
+        """Own *admission*, write down that it is about to be sent, and have its client watched.
+
+        Args:
+            draft: The record to leave if nothing more were ever known: ``interrupted``, with the
+                prompt's estimated tokens.
+            admission: What was reserved for it, which is the call's from now on.
+            prices: The organisation's own, by model.
+            on_model: Told the name that Azure gave the model, which may not be the deployment's.
+            client_gone: Whether the client has closed its connection, where the server can tell.
+        """
+        self._admission = admission
+        self.headers = admission.headers
+        self._prices = prices
+        self._on_model = on_model
+        self._recorder.begin(draft)
+        self._draft = draft
+        if client_gone is not None:
+            self._disconnects.add(self.cancellation, client_gone)
 
     def answered(self, *, status: int, region: str | None, upstream_request_id: str | None) -> None:
         """Take note of the head of Azure's answer."""
@@ -78,15 +113,14 @@ class UpstreamCall:
             self._ttft_ms = self._elapsed_ms()
 
     def commit(self, *, usage: Usage | None, estimated_completion_tokens: int = 0, model: str | None = None) -> None:
-        """Settle what was claimed for it, as all that it used is known; its end may still take a while.
+        """Commit what was reserved for it, as all that it used is known; its end may still take a while.
 
         Before its last bytes leave: a client that asks again as soon as it has them must not be refused
         for a request that is over.
         """
-        if self._committed or not self._admission.has_counter_requests:
+        if self._committed or self._admission is None or not self._admission.has_counter_requests:
             return  # before a record is made for nothing
-        counted, source = self._count(Outcome.OK, usage, estimated_completion_tokens)
-        self._commit(self._record(Outcome.OK, counted, source, model))
+        self._commit(self._record(Outcome.OK, usage, estimated_completion_tokens, model))
 
     def finish(
         self,
@@ -97,7 +131,7 @@ class UpstreamCall:
         model: str | None = None,
         content_filter: Iterable[str] = (),
     ) -> None:
-        """End it, once; a second call changes nothing.
+        """End it with its record.
 
         Args:
             usage: Azure's own count. Without one, the tokens are estimated, unless Azure
@@ -105,39 +139,66 @@ class UpstreamCall:
             estimated_completion_tokens: Used where Azure did not count.
             model: The name Azure gave the model; it decides the price.
         """
-        if not self._take_end():
+        if not self._ending.acquire(blocking=False):
             return
         try:
-            counted, source = self._count(outcome, usage, estimated_completion_tokens)
-            self._end(self._record(outcome, counted, source, model, content_filter))
-        finally:
-            self._on_end()
-
-    def cancel(self) -> None:
-        """End it without a record: nothing was sent."""
-        if self._take_end():
+            record = self._record(outcome, usage, estimated_completion_tokens, model, content_filter)
+            # In this order: what the usage log has must be in the counters, or a budget that is counted from the
+            # log anew would count it twice.
             try:
-                self._admission.refund()
+                self._commit(record)
             finally:
-                try:
-                    self._books.cancel(self._draft.id)
-                finally:
-                    self._on_end()
+                self._recorder.end(record)
+        finally:
+            self._release()
+
+    def fail(self, error: BaseException) -> None:
+        """End it because of *error*: with a record if Azure may have had the request."""
+        if self.cancellation.sent:
+            self.finish(next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)))
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End it without a record: nothing was sent. What was reserved goes back."""
+        if not self._ending.acquire(blocking=False):
+            return
+        try:
+            if self._admission is not None:
+                self._admission.refund()
+        finally:
+            try:
+                if self._draft is not None:
+                    self._recorder.cancel(self.id)
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        self._disconnects.remove(self.cancellation)
+        self._concurrency.free()
+
+    def _commit(self, record: UsageRecord) -> None:
+        if not self._committed and self._admission is not None:
+            self._committed = True
+            self._admission.commit(record)
 
     def _record(
         self,
         outcome: Outcome,
-        counted: Usage,
-        source: UsageSource,
+        usage: Usage | None,
+        estimated_completion_tokens: int,
         model: str | None,
         content_filter: Iterable[str] = (),
     ) -> UsageRecord:
+        draft = self._draft
+        if draft is None:
+            raise RuntimeError("a call that has not begun has no record")
+        counted, source = _count(outcome, usage, draft.prompt_tokens, estimated_completion_tokens)
         if model is not None:
             self._on_model(model)
-        cost = cost_usd(counted, model, self._draft.deployment, self._draft.model, own=self._prices)
+        cost = cost_usd(counted, model, draft.deployment, draft.model, own=self._prices)
         if cost is None and counted.total_tokens:
-            _say_that_no_price_is_known(self._draft.deployment)
-        draft = self._draft
+            _say_that_no_price_is_known(draft.deployment)
         return UsageRecord(  # not replace(), which takes half as long again
             id=draft.id,
             timestamp=draft.timestamp,
@@ -166,39 +227,20 @@ class UpstreamCall:
             client_address=draft.client_address,
         )
 
-    def _end(self, record: UsageRecord) -> None:
-        # In this order: what the usage log has must be in the counters, or a budget that is counted from the
-        # log anew would count it twice.
-        try:
-            self._commit(record)
-        finally:
-            self._books.end(record)
-
-    def _commit(self, record: UsageRecord) -> None:
-        if not self._committed:
-            self._committed = True
-            self._admission.commit(record)
-
-    def _take_end(self) -> bool:
-        with self._lock:
-            first, self._ended = not self._ended, True
-        return first
-
-    def _count(self, outcome: Outcome, usage: Usage | None, completion_tokens: int) -> tuple[Usage, UsageSource]:
-        if usage is not None:
-            return usage, UsageSource.UPSTREAM
-        if outcome is Outcome.UPSTREAM_ERROR:
-            return Usage(), UsageSource.NONE
-        prompt_tokens = self._draft.prompt_tokens
-        estimate = Usage(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            total_tokens=prompt_tokens + completion_tokens,
-        )
-        return estimate, UsageSource.ESTIMATED
-
     def _elapsed_ms(self) -> float:
         return round((self._timer() - self._arrived) * 1000, 3)
+
+
+def _count(
+    outcome: Outcome, usage: Usage | None, prompt_tokens: int, completion_tokens: int
+) -> tuple[Usage, UsageSource]:
+    if usage is not None:
+        return usage, UsageSource.UPSTREAM
+    if outcome is Outcome.UPSTREAM_ERROR:
+        return Usage(), UsageSource.NONE
+    total = prompt_tokens + completion_tokens
+    estimate = Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, total_tokens=total)
+    return estimate, UsageSource.ESTIMATED
 
 
 @lru_cache(maxsize=1000)

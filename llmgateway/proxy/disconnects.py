@@ -1,4 +1,4 @@
-"""Notices clients that have gone while their request is at Azure, and stops it there."""
+"""Notices clients that have gone while their request is at Azure, and cancels it there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DisconnectWatcher:
 
     Args:
         grace: Seconds that an answer may go on after its client has gone; where abandoned answers
-            are read on, that ends the silent ones, too.
+            are read to their end, that ends the silent ones, too.
     """
 
     def __init__(self, *, grace: float = 0.0, timer: Timer = time.monotonic) -> None:
@@ -30,11 +30,16 @@ class DisconnectWatcher:
         self._timer = timer
         self._lock = threading.Lock()
         self._watched: dict[CancellationToken, Callable[[], bool]] = {}
-        self._noticed: dict[CancellationToken, float] = {}  # since when
+        self._gone_since: dict[CancellationToken, float] = {}
         self._background = Background("watch", self._look, seconds=LOOK_SECONDS)
 
+    @property
+    def watched(self) -> int:
+        """For how many requests it asks."""
+        return len(self._watched)
+
     def add(self, cancellation: CancellationToken, gone: Callable[[], bool]) -> None:
-        """Cut *transmission* once *gone* has said yes for the time of grace."""
+        """Cut the request of *cancellation* once *gone* has said yes for the time of grace."""
         cancellation.abandoned = gone
         with self._lock:
             self._watched[cancellation] = gone
@@ -49,9 +54,9 @@ class DisconnectWatcher:
         with self._lock:
             watched = list(self._watched.items())
         now = self._timer()
-        noticed = self._noticed
-        self._noticed = {cancellation: noticed.get(cancellation, now) for cancellation, gone in watched if gone()}
-        for cancellation, since in self._noticed.items():
+        before = self._gone_since
+        self._gone_since = {cancellation: before.get(cancellation, now) for cancellation, gone in watched if gone()}
+        for cancellation, since in self._gone_since.items():
             if now - since >= self._grace:
                 cancellation.cut()
                 self.remove(cancellation)

@@ -10,26 +10,17 @@ from functools import partial
 from ..accounts.keys import Keys
 from ..accounts.policy import OrganisationPolicy
 from ..accounts.principal import Principal
-from ..azure.cancellation import CancellationToken
 from ..azure.endpoint import Endpoint
 from ..clock import Clock, Timer
-from ..errors import (
-    ClientGone,
-    GatewayError,
-    StoreUnavailable,
-    UpstreamBroken,
-    UpstreamCredentials,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
+from ..errors import GatewayError, StoreUnavailable, UpstreamCredentials
 from ..interfaces import Answer, Upstream, UsageRecorder
-from ..ratelimit.limiter import Admission, Limiter
+from ..ratelimit.limiter import Limiter
 from ..ratelimit.rules import Estimate
 from ..records import KeyRecord, Outcome, Usage, UsageRecord, UsageSource, moment
 from ..usage.pricing import cost_usd
 from ..usage.tokens import estimate_completion_tokens, estimate_prompt_tokens
 from .call import UpstreamCall
-from .concurrency import ConcurrencyLimit, Place
+from .concurrency import ConcurrencyLimit
 from .disconnects import DisconnectWatcher
 from .request import Chat, prepare
 from .stream import EventStream, ReadCoalescing, ReadToEnd, finish_plain, read_plain
@@ -66,7 +57,8 @@ class Gateway:
     """Everything between a client's request and its reply; knows no HTTP framework. Thread-safe.
 
     Args:
-        watch: Stops Azure when a client has gone.
+        concurrency: The places for requests in flight.
+        disconnects: Cancels requests whose clients have gone.
         offered: The models on offer; empty for whatever Azure has.
         timer: For durations; *clock* for points in time.
     """
@@ -79,10 +71,10 @@ class Gateway:
         policy: OrganisationPolicy,
         upstream: Upstream,
         endpoint: Endpoint,
-        books: UsageRecorder,
-        slots: ConcurrencyLimit,
-        drain: ReadToEnd,
-        watch: DisconnectWatcher,
+        recorder: UsageRecorder,
+        concurrency: ConcurrencyLimit,
+        disconnects: DisconnectWatcher,
+        read_to_end: ReadToEnd,
         offered: tuple[str, ...],
         clock: Clock,
         timer: Timer,
@@ -91,13 +83,13 @@ class Gateway:
         self.keys = keys
         self._limiter = limiter
         self.policy = policy
-        self.slots = slots
+        self.concurrency = concurrency
         self.coalescing = coalescing or ReadCoalescing()
         self._upstream = upstream
         self._endpoint = endpoint
-        self._books = books
-        self._drain = drain
-        self._watch = watch
+        self._recorder = recorder
+        self._disconnects = disconnects
+        self._read_to_end = read_to_end
         self._offered = offered
         self._clock = clock
         self._timer = timer
@@ -112,27 +104,23 @@ class Gateway:
         Raises a :class:`GatewayError` until Azure's answer has begun; a failure after that can
         only cut a stream short, and shows in the usage record's outcome.
         """
-        place = self.slots.take()
+        call = UpstreamCall(
+            request.id, self.concurrency, recorder=self._recorder, disconnects=self._disconnects, timer=self._timer
+        )
         try:
-            call, entry = self._begin(request, place)
-        except BaseException:
-            place.free()
+            chat, credential = self._let_in(request, call)
+            return self._relay(call, chat, credential, without_usage=chat.deployment in self._without_usage)
+        except BaseException as error:
+            call.fail(error)
+            if isinstance(error, GatewayError):
+                error.headers.update(call.headers)
             raise
-        if request.client_gone is not None:
-            self._watch.add(call.cancellation, request.client_gone)
-        try:
-            reply = self._relay(call, entry.chat, entry.credential)
-        except GatewayError as error:
-            error.headers.update(entry.admission.headers)
-            raise
-        headers = [*reply.headers, *entry.admission.headers.items()]
-        return Reply(status=reply.status, headers=headers, body=reply.body)
 
     def preview(self, principal: Principal, body: bytes) -> bytes:
-        """Return what would go to Azure if *caller* sent *body* now.
+        """Return what would go to Azure if *principal* sent *body* now.
 
         Raises:
-            GatewayError: what the caller would be answered.
+            GatewayError: what the client would be answered.
         """
         return self._prepare(principal, body).body()
 
@@ -149,36 +137,17 @@ class Gateway:
         return None
 
     def models(self, principal: Principal) -> list[str]:
-        """The models that *caller* may use, as far as the gateway knows their names."""
+        """The models that *principal* may use, as far as the gateway knows their names."""
         fixed = (self._endpoint.deployment,) if self._endpoint.deployment else ()
         offered = self._offered or fixed
         if principal.models is None:
             return list(offered)
         return [model for model in principal.models if not self._offered or model in self._offered]
 
-    def _begin(self, request: CompletionRequest, place: Place) -> tuple[UpstreamCall, _Entry]:
-        """Let the request in: know whose it is, what goes to Azure, and that its limits allow it."""
-        arrived, now = self._timer(), self._clock()
-        entry = self._entry(request, self.keys.authenticate(request.key), now)
-        cancellation = CancellationToken()
-        try:
-            call = UpstreamCall(
-                entry.draft,
-                self._books,
-                cancellation=cancellation,
-                admission=entry.admission,
-                prices=entry.principal.organisation.prices,
-                timer=self._timer,
-                arrived=arrived,
-                on_model=partial(self._azures_names.__setitem__, entry.chat.deployment),
-                on_end=partial(self._ended, cancellation, place),
-            )
-        except BaseException:
-            entry.admission.refund()
-            raise
-        return call, entry
-
-    def _entry(self, request: CompletionRequest, principal: Principal, now: float) -> _Entry:
+    def _let_in(self, request: CompletionRequest, call: UpstreamCall) -> tuple[Chat, str]:
+        """Know whose *request* is, what goes to Azure and with which credential, and that its limits allow it."""
+        now = self._clock()
+        principal = self.keys.authenticate(request.key)
         try:
             chat = self._prepare(principal, request.body)
             credential = self.policy.credential(principal.organisation)
@@ -187,59 +156,24 @@ class Gateway:
             raise
         draft = _draft(request, principal.key, chat, now)
         estimate = _estimate(draft, chat, principal, self._azures_names.get(chat.deployment))
-        return _Entry(principal, chat, credential, draft, self._limiter.admit(request.id, principal, estimate))
+        call.begin(
+            draft,
+            self._limiter.admit(request.id, principal, estimate),
+            prices=principal.organisation.prices,
+            on_model=partial(self._azures_names.__setitem__, chat.deployment),
+            client_gone=request.client_gone,
+        )
+        return chat, credential
 
     def _prepare(self, principal: Principal, body: bytes) -> Chat:
         return prepare(
             body, endpoint=self._endpoint, prompt=principal.prompt, allowed=principal.models, offered=self._offered
         )
 
-    def _ended(self, cancellation: CancellationToken, place: Place) -> None:
-        self._watch.remove(cancellation)
-        place.free()
-
-    def _relay(self, call: UpstreamCall, chat: Chat, credential: str, *, without_usage: bool = False) -> Reply:
-        """Send, and answer with what comes; the exchange ends here unless a stream takes it along."""
-        without_usage = without_usage or chat.deployment in self._without_usage
-        try:
-            answer = self._send(call, chat, credential, include_usage=not without_usage)
-            if without_usage and answer.status < 400:
-                self._remember_without_usage(chat.deployment)
-            if answer.is_event_stream:
-                body = EventStream(
-                    answer, call, withhold_usage=chat.withhold_usage, drain=self._drain, coalescing=self.coalescing
-                )
-                return Reply(status=answer.status, headers=answer.headers, body=body)
-            return self._plain(call, chat, credential, answer, without_usage=without_usage)
-        except UpstreamUnreachable:
-            call.cancel()
-            raise
-        except ClientGone:
-            if call.cancellation.sent:
-                call.finish(Outcome.CLIENT_CLOSED)
-            else:
-                call.cancel()
-            raise
-        except UpstreamTimeout:
-            call.finish(Outcome.TIMEOUT)
-            raise
-        except UpstreamBroken:
-            call.finish(Outcome.BROKEN)
-            raise
-        except GatewayError:
-            call.finish(Outcome.UPSTREAM_ERROR)
-            raise
-        except BaseException:
-            # A bug of ours; a request that was sent may have been billed all the same.
-            if call.cancellation.sent:
-                call.finish(Outcome.BROKEN)
-            else:
-                call.cancel()
-            raise
-
-    def _send(self, call: UpstreamCall, chat: Chat, credential: str, *, include_usage: bool) -> Answer:
+    def _relay(self, call: UpstreamCall, chat: Chat, credential: str, *, without_usage: bool) -> Reply:
+        """Send, and answer with what comes; the call ends here unless a stream takes it along."""
         answer = self._upstream.send(
-            chat.body(include_usage=include_usage),
+            chat.body(include_usage=not without_usage),
             deployment=chat.deployment,
             credential=credential,
             request_id=call.id,
@@ -247,10 +181,26 @@ class Gateway:
         )
         call.answered(status=answer.status, region=answer.region, upstream_request_id=answer.upstream_request_id)
         self._check_credential(answer)
-        return answer
+        if without_usage and answer.status < 400:
+            self._remember_without_usage(chat.deployment)
+        headers = [*answer.headers, *call.headers.items()]
+        if answer.is_event_stream:
+            stream = EventStream(
+                answer,
+                call,
+                withhold_usage=chat.withhold_usage,
+                read_to_end=self._read_to_end,
+                coalescing=self.coalescing,
+            )
+            return Reply(status=answer.status, headers=headers, body=stream)
+        body = read_plain(answer)
+        if not without_usage and self._may_refuse_usage(chat, answer.status, body):
+            return self._relay(call, chat, credential, without_usage=True)
+        finish_plain(call, answer.status, body)
+        return Reply(status=answer.status, headers=headers, body=body)
 
     def _check_credential(self, answer: Answer) -> None:
-        refused = answer.status in (401, 403)
+        self.credential_refused = refused = answer.status in (401, 403)
         if refused:
             answer.close()
             log.error(
@@ -258,21 +208,9 @@ class Gateway:
                 "Set a valid one with POST /admin/setllmkey.",
                 answer.status,
             )
-        self.credential_refused = refused
-        if refused:
             raise UpstreamCredentials(
                 "The model's provider refused the gateway's own key. Your key is fine: tell the admin."
             )
-
-    def _plain(self, call: UpstreamCall, chat: Chat, credential: str, answer: Answer, *, without_usage: bool) -> Reply:
-        try:
-            body = read_plain(answer)
-        finally:
-            answer.close()
-        if not without_usage and self._may_refuse_usage(chat, answer.status, body):
-            return self._relay(call, chat, credential, without_usage=True)
-        finish_plain(call, answer.status, body)
-        return Reply(status=answer.status, headers=answer.headers, body=body)
 
     def _remember_without_usage(self, deployment: str) -> None:
         # Not before it has answered without: Azure repeats names of the client's own, so an objection
@@ -291,17 +229,6 @@ class Gateway:
             and "stream_options" not in chat.document
             and b"stream_options" in body
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A request that was let in."""
-
-    principal: Principal
-    chat: Chat
-    credential: str = field(repr=False)
-    draft: UsageRecord
-    admission: Admission
 
 
 def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -> UsageRecord:

@@ -188,7 +188,7 @@ def _model(document: dict[str, Any], endpoint: Endpoint) -> str:
         raise InvalidRequest("'model' must be a string.", param="model")
     if model:
         if len(model) > LONGEST_MODEL_NAME or not model.isprintable():
-            # The books keep the name: it must not be a text, nor half of a surrogate pair.
+            # The usage record keeps the name: it must not be a text, nor half of a surrogate pair.
             raise ModelNotFound("The name of the model is none that could exist.", param="model")
         return model
     if endpoint.deployment is None:

@@ -2,7 +2,7 @@
 
 What is fast here is that little is done. Everything that has arrived is read at once, looked at by a few
 searches for bytes, and passed on in one write; JSON is read where the bytes say that there is something in it
-for the books. And where many streams are under way each waits a moment before it reads again.
+for the usage record. And where many streams are under way each waits a moment before it reads again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ReadCoalescing:
     few there is nothing to gain, and beyond a point a reader would see it.
 
     Args:
-        sleep: Waits for that many seconds, less if the transmission is cut meanwhile.
+        sleep: Waits for that many seconds, less if the request is cut meanwhile.
     """
 
     FEW_STREAMS = 30
@@ -64,7 +64,7 @@ class ReadCoalescing:
             self.streams -= 1
 
     def wait(self, cancellation: CancellationToken) -> None:
-        """Let the chunks of *transmission* gather."""
+        """Let the chunks of the request of *cancellation* gather."""
         if self.streams > self.FEW_STREAMS:
             self._sleep(cancellation, min(self.streams * self.SECONDS_FOR_EACH, self.MOST_SECONDS))
 
@@ -74,7 +74,7 @@ class ReadToEnd:
 
     Args:
         seconds: The most that one answer gets.
-        at_once: How many answers may be drained at the same time; each holds a thread and a slot.
+        at_once: How many answers may be read to their end at the same time; each holds a thread and a place.
     """
 
     def __init__(self, *, seconds: float, at_once: int, timer: Timer) -> None:
@@ -99,7 +99,7 @@ class EventStream:
     """A streamed answer on its way to the client, as WSGI wants it: an iterator with ``close``.
 
     It is a class because a generator that was never started skips its ``finally``: the
-    connection, the slot and the bill of a client that left early would be lost.
+    connection, the place and the bill of a client that left early would be lost.
 
     Only whole events leave: an event that the socket has cut waits for its rest. So an event
     can be withheld, and where Azure breaks off, the error that says so is an event of its own.
@@ -111,13 +111,13 @@ class EventStream:
         call: UpstreamCall,
         *,
         withhold_usage: bool,
-        drain: ReadToEnd,
+        read_to_end: ReadToEnd,
         coalescing: ReadCoalescing | None = None,
     ) -> None:
         self._answer = answer
         self._call = call
         self._withhold_usage = withhold_usage
-        self._drain = drain
+        self._read_to_end = read_to_end
         self._coalescing = coalescing or ReadCoalescing()
         self._coalescing.begin()
         self._meter = StreamMeter()
@@ -154,7 +154,7 @@ class EventStream:
         self._left = not self._meter.done or self._call.cancellation.abandoned()
         try:
             if self._left:
-                self._drain.read_on(self)
+                self._read_to_end.read_on(self)
         finally:
             self._end(Outcome.OK)
 
@@ -168,7 +168,10 @@ class EventStream:
 
     def _whole_events(self, chunk: bytes) -> bytes:
         arrived = self._held + chunk if self._held else chunk
-        end = max(_end_of_last(blank_line, arrived) for blank_line in BLANK_LINES)
+        end = 0
+        for blank_line in BLANK_LINES:
+            if (found := arrived.rfind(blank_line)) >= 0:
+                end = max(end, found + len(blank_line))
         if len(arrived) - end > LARGEST_EVENT:
             end = len(arrived)
         self._held = arrived[end:]
@@ -219,20 +222,15 @@ class EventStream:
 
 
 class _Counted(TypedDict):
-    """What the meter has counted, as an exchange takes it."""
+    """What the meter has counted, as a call takes it."""
 
     usage: Usage | None
     estimated_completion_tokens: int
     model: str | None
 
 
-def _end_of_last(blank_line: bytes, data: bytes) -> int:
-    found = data.rfind(blank_line)
-    return found + len(blank_line) if found >= 0 else 0
-
-
 def read_plain(answer: Answer) -> bytes:
-    """Read an answer that is not streamed, whole, so that a break in it can still become an error.
+    """Read an answer that is not streamed, whole, so that a break in it can still become an error; close it.
 
     Raises:
         UpstreamTimeout, UpstreamBroken: as the answer does, or if it is larger than any
@@ -240,16 +238,19 @@ def read_plain(answer: Answer) -> bytes:
     """
     chunks: list[bytes] = []
     size = 0
-    while chunk := answer.read():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST_PLAIN_ANSWER:
-            raise UpstreamBroken("The model's provider sent more than an answer can have.")
+    try:
+        while chunk := answer.read():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > LARGEST_PLAIN_ANSWER:
+                raise UpstreamBroken("The model's provider sent more than an answer can have.")
+    finally:
+        answer.close()
     return b"".join(chunks)
 
 
 def finish_plain(call: UpstreamCall, status: int, body: bytes) -> None:
-    """End *exchange* with what a plain answer says."""
+    """End *call* with what a plain answer says."""
     document = _parsed(body)
     usage = parse_usage(document)
     call.finish(

@@ -1,4 +1,4 @@
-"""``/docs`` and ``/openapi.json``: what there is to call, to read and to try out."""
+"""``/docs`` and ``/openapi.json``: the documentation of all endpoints, to read and to try out."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ One Azure OpenAI subscription for many people.
 as `api_key`. To try it here, press **Authorize** and enter the key as `userKey`.
 
 **Admins**: press **Authorize** and enter the admin key as `adminKey`. Then open a line below, press **Try it out** and
-**Execute**. A new gateway wants two things: Azure's key (*Store Azure's key*) and a key for somebody (*Hand out a
-key*).
+**Execute**. A new gateway needs two things: Azure's key (*Store Azure's key*) and a key for somebody (*Create a key*).
 
-Every error is OpenAI's error object, whose `message` says what to do. With a question for the admin of this gateway,
+Every error is OpenAI's error object, and its `message` says what to do. If you have to ask the admin of this gateway,
 send the `x-request-id` of the answer along.
 """
 
@@ -60,8 +59,8 @@ _CONFIG: dict[str, Any] = {
     },
 }
 
-# What the page may load, and that nobody may put it into a frame: people type keys into it. Swagger UI
-# sets styles on its elements and carries its icons as data.
+# People type keys into the page. So it loads only our own files, runs only its own script, and cannot be put into a
+# frame. Swagger UI sets styles on its elements and has its icons in data: URLs.
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -78,7 +77,7 @@ def page() -> str:
 
 @blp.get("/docs/assets/<path:name>")
 def asset(name: str) -> Response:
-    """Swagger UI's own files, so that the page works without internet."""
+    """Serve Swagger UI's own files, so that the page works without internet."""
     return send_from_directory(_ASSETS, name, max_age=86_400)
 
 
@@ -111,7 +110,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
         return http_error(error)
 
     def _register_pagination_header(self) -> None:
-        """Leave out what no operation has."""
+        """Register nothing: no operation of ours has this header."""
 
 
 def create_api(app: Flask) -> Api:
@@ -127,13 +126,13 @@ def create_api(app: Flask) -> Api:
 
 
 def _choices(_converter: object, field: Field[Any], **_: Any) -> dict[str, Any]:
-    """Examples of a query's field. Swagger UI fills the first one in, so it should be one that changes nothing."""
+    """Return the examples of a query field. Swagger UI fills in the first one, so this should change nothing."""
     choices: dict[str, Any] = field.metadata.get("choices", {})
     return {"examples": {name: {"value": value} for name, value in choices.items()}} if choices else {}
 
 
 def _show_model(document: dict[str, Any], model: str) -> None:
-    """Ask for a model that this gateway has, so that the first try succeeds."""
+    """Name a model that this gateway offers in the examples, so that the first try succeeds."""
     chat = document["paths"]["/v1/chat/completions"]["post"]
     for example in chat["requestBody"]["content"]["application/json"]["examples"].values():
         example["value"] = {**example["value"], "model": model}

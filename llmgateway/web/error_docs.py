@@ -1,4 +1,4 @@
-"""What the documentation says about errors: each kind once, with the answers that it looks like."""
+"""How the documentation describes errors: each kind once, with examples of the answer."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _LIMIT_HEADERS: dict[str, Any] = {
         "example": 4200,
     },
     "x-llmgateway-limit": {
-        "description": "Whose limit it is, and which: `key.`, `group.` or `organisation.` and its name. Not sent with "
-        "Azure's own refusals.",
+        "description": "The limit that was reached: `key.`, `group.` or `organisation.` and its name. Not sent if "
+        "Azure refused the request.",
         "schema": {"type": "string"},
         "example": "key.requests_per_minute",
     },
@@ -59,7 +59,7 @@ class Refusal:
     status: int
     description: str
     examples: Mapping[str, GatewayError | dict[str, Any]]
-    """By what has happened: our own errors, and error objects in Azure's words."""
+    """By what happened: our own errors, and Azure's error objects."""
     retry_after: bool = False
     headers: Mapping[str, Any] = field(default_factory=dict)
     """More headers, as OpenAPI describes them."""
@@ -80,7 +80,7 @@ class Refusal:
 
 
 def responses(*names: str) -> dict[int, dict[str, str]]:
-    """References to these of :data:`REFUSALS`, by status."""
+    """Return references to the :data:`REFUSALS` with these names, by status."""
     return {REFUSALS[name].status: {"$ref": f"#/components/responses/{name}"} for name in names}
 
 
@@ -107,7 +107,7 @@ REFUSALS = {
     ),
     "AdminThrottled": Refusal(
         429,
-        "Ten wrong admin keys came from your address within a minute. Now the right one has to wait as well.",
+        "Ten wrong admin keys came from your address within a minute. Now the right one has to wait, too.",
         {"throttled": AdminThrottled("Too many wrong admin keys came from your address.")},
         retry_after=True,
     ),
@@ -136,7 +136,7 @@ REFUSALS = {
     ),
     "InvalidLines": Refusal(
         422,
-        "Lines of the file are not right; `errors` says why, by line. Nothing was stored.",
+        "Some lines of the file are wrong; `errors` says why, by line. Nothing was stored.",
         {
             "lines": InvalidFields(
                 "2 lines (3, 4) are not right; 'errors' says why. Nothing was stored: correct the file and send all "
@@ -162,7 +162,7 @@ REFUSALS = {
     ),
     "BodyTooLarge": Refusal(
         413,
-        "The body is larger than this gateway takes: 32 MiB, if not set otherwise.",
+        "The body is larger than this gateway accepts: 32 MiB, unless the admin has set another size.",
         {"too large": BodyTooLarge("The body is larger than this gateway takes.")},
     ),
     "UnsupportedMediaType": Refusal(
@@ -234,7 +234,7 @@ REFUSALS = {
     ),
     "InvalidCompletion": Refusal(
         400,
-        "The body is not what the API takes; or Azure objects to it, in Azure's own words.",
+        "The body is not what the API expects; or Azure refuses it, in Azure's own words.",
         {
             "no messages": InvalidRequest("'messages' is missing: send a list of messages.", param="messages"),
             "not JSON": InvalidRequest("The body is not valid JSON at byte 14."),
@@ -284,8 +284,8 @@ REFUSALS = {
     "Limited": Refusal(
         429,
         "A limit of your key, your group or the organisation is reached, or a budget is spent: the message says which, "
-        "and until when. Or Azure's own limit is, in Azure's own words. OpenAI's clients wait and retry, but for a "
-        "spent budget.",
+        "and until when. Or Azure's own limit is reached, in Azure's own words. OpenAI's clients wait and retry, "
+        "except if a budget is spent.",
         {
             "rate limit": RateLimited("Your key may make 3 requests per minute. Try again in 60 s."),
             "budget spent": BudgetSpent(
@@ -302,7 +302,7 @@ REFUSALS = {
     ),
     "UpstreamUnusable": Refusal(
         502,
-        "Azure cannot be reached, or refuses the gateway's own key. Yours is fine: tell the admin.",
+        "Azure cannot be reached, or refuses the gateway's own key. Your key is fine: tell the admin.",
         {
             "credentials": UpstreamCredentials(
                 "The model's provider refused the gateway's own key. Your key is fine: tell the admin."

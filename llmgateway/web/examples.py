@@ -1,14 +1,14 @@
-"""The same few people, keys and numbers in every example of the documentation."""
+"""The people, keys and numbers that all examples of the documentation share."""
 
 from __future__ import annotations
 
 from typing import Any
 
 SECRET_KEY = "llmgw-this-is-an-example-and-opens-nothing"  # noqa: S105
-"""A user's key. Nobody is given it: who presses Execute must not make a key that everybody can read here."""
+"""A user's key that is never given to anybody. If Execute created it, everybody could read a working key here."""
 
 AZURE_KEY = "paste-the-key-from-the-Azure-portal"
-"""For the same reason never stored: it would replace the one that works."""
+"""Never stored either: it would replace the key that works."""
 
 KEY_ID = "key_019b3f2a7c10d41d8cd98f00b204"
 MODEL = "gpt-4o-mini"
@@ -63,7 +63,7 @@ ROTATED_KEY = NEW_KEY | {"retires_at": "2026-10-31T10:00:00+00:00"}
 KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "email", "models")} | {
     "limits": {"requests_per_minute": 30, "budget": LIMITS["budget"]}
 }
-"""What is tried out first must succeed on a new gateway, and in later years: no group, no date."""
+"""It names no group and no date, because the first try has to succeed on a new gateway, and in later years."""
 MEMBER_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "expires_at")}
 KEYS_CSV = """\
 user,name,email,requests_per_minute,budget_amount,budget_unit,budget_period

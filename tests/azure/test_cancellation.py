@@ -12,46 +12,47 @@ from llmgateway.azure.cancellation import CancellationToken
 
 
 class Ours(socket.socket):
-    """Our end of a wire."""
+    """Our end of a connection."""
 
     def shutdown(self) -> None:
         super().shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
-def wires():
+def ends():
     ours, theirs = socket.socketpair()
     with Ours(fileno=ours.detach()) as mine, theirs:
         yield mine, theirs
 
 
-def test_knows_whether_anything_was_sent(wires):
+def test_knows_whether_anything_was_sent(ends):
     """What was carried once may be billed, also when it has been cut."""
     cancellation = CancellationToken()
     assert not cancellation.sent
 
-    cancellation.carry_over(wires[0])
+    cancellation.attach(ends[0])
+    cancellation.mark_sent()
     cancellation.cut()
 
     assert (True, True) == (cancellation.sent, cancellation.was_cut)
 
 
-def test_a_part_is_not_sent(wires):
+def test_a_part_is_not_sent(ends):
     """What Azure cannot have in full is billed to nobody, also when the rest was cut off."""
     cancellation = CancellationToken()
-    cancellation.carry_over(wires[0], complete=False)
+    cancellation.attach(ends[0])
     cancellation.cut()
 
     with pytest.raises(ConnectionAbortedError):
-        cancellation.carry_over(wires[0])
+        cancellation.mark_sent()
     assert not cancellation.sent
 
 
-def test_cutting_wakes_who_waits(wires):
+def test_cutting_wakes_who_waits(ends):
     """A thread in the middle of a read comes back, and the other side sees the end."""
-    ours, theirs = wires
+    ours, theirs = ends
     cancellation = CancellationToken()
-    cancellation.carry_over(ours)
+    cancellation.attach(ours)
     read: list[bytes] = []
     thread = threading.Thread(target=lambda: read.append(ours.recv(1)))
     thread.start()
@@ -63,23 +64,23 @@ def test_cutting_wakes_who_waits(wires):
     assert b"" == theirs.recv(1)
 
 
-def test_what_was_cut_is_not_sent(wires):
+def test_what_was_cut_is_not_sent(ends):
     """Who is told to go before anything was sent sends nothing."""
     cancellation = CancellationToken()
     cancellation.cut()
 
     with pytest.raises(ConnectionAbortedError):
-        cancellation.carry_over(wires[0])
+        cancellation.attach(ends[0])
 
     assert not cancellation.sent
 
 
-def test_what_has_arrived_cannot_be_cut(wires):
-    """The wire may carry another request by then."""
-    ours, theirs = wires
+def test_what_has_arrived_cannot_be_cut(ends):
+    """The connection may carry another request by then."""
+    ours, theirs = ends
     cancellation = CancellationToken()
-    cancellation.carry_over(ours)
-    cancellation.arrive()
+    cancellation.attach(ours)
+    cancellation.detach()
 
     cancellation.cut()
 
@@ -87,11 +88,11 @@ def test_what_has_arrived_cannot_be_cut(wires):
     assert b"x" == theirs.recv(1)
 
 
-def test_cutting_a_closed_wire_is_harmless(wires):
+def test_cutting_a_closed_connection_is_harmless(ends):
     """Whoever comes late finds nothing to do."""
     cancellation = CancellationToken()
-    cancellation.carry_over(wires[0])
-    wires[0].close()
+    cancellation.attach(ends[0])
+    ends[0].close()
 
     cancellation.cut()
     cancellation.cut()
@@ -113,11 +114,13 @@ def test_a_rest_ends_when_it_is_cut():
     assert time.monotonic() - began < 30
 
 
-def test_what_was_recalled_was_not_sent(wires):
+def test_what_was_recalled_was_not_sent(ends):
     """It can be sent again, and cut then."""
-    ours, theirs = wires
+    ours, theirs = ends
     cancellation = CancellationToken()
-    cancellation.carry_over(ours)
+    cancellation.attach(ours)
+    cancellation.mark_sent()
+    cancellation.detach()
     cancellation.recall()
     assert not cancellation.sent
 
@@ -125,4 +128,4 @@ def test_what_was_recalled_was_not_sent(wires):
     ours.sendall(b"x")  # another's by now
     assert b"x" == theirs.recv(1)
     with pytest.raises(ConnectionAbortedError):
-        cancellation.carry_over(ours)
+        cancellation.attach(ours)

@@ -20,7 +20,7 @@ import click
 
 from .measures import MEASURES, QUICK, Bench, Scale
 from .report import Table, busy_processors, machine
-from .sites import Alone, Gateway, LiteLLM, Site, TLSServer, UpstreamServer, databases, running
+from .sites import Alone, BareFlask, Gateway, LiteLLM, Site, TLSServer, UpstreamServer, databases, running
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "llmgateway-benchmarks" / "litellm"
 EMBEDDED = "embedded"
@@ -75,6 +75,9 @@ def _arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help=f"measure LiteLLM's proxy too, from a virtual environment that is made there (default: {CACHE})",
     )
+    parser.add_argument(
+        "--before", type=Path, metavar="PYTHON", help="measure the build that this interpreter has, too"
+    )
     return parser.parse_args()
 
 
@@ -102,9 +105,16 @@ def _sites(stack: ExitStack, arguments: argparse.Namespace, scale: Scale) -> tup
     bench.note("MongoDB's part is played by SecantusDB, which the tests use: what it costs itself is not MongoDB's.")
     sites: list[Site] = [
         alone,
+        BareFlask(),
         Gateway(EMBEDDED, upstream, tls, {}, bench.notes),
         Gateway("Redis + MongoDB", upstream, tls, stores, bench.notes),
     ]
+    if arguments.before:
+        python = str(arguments.before)
+        sites += [
+            Gateway("before, embedded", upstream, tls, {}, bench.notes, python=python),
+            Gateway("before, Redis + MongoDB", upstream, tls, stores, bench.notes, python=python),
+        ]
     if arguments.litellm:
         sites.append(LiteLLM(upstream, arguments.litellm, bench.notes))
     return bench, sites

@@ -14,7 +14,7 @@ from tests.gateway_process import GatewayProcess
 from . import stock
 from .load import Load, Result, cpu_seconds, family, run
 from .report import Figure, Row
-from .sites import Alone, Gateway, LiteLLM, Site, Target
+from .sites import Alone, BareFlask, Gateway, LiteLLM, Site, Target
 from .upstream import EXTRA_EVENTS
 
 SPARE_THREADS = 40
@@ -344,7 +344,7 @@ def _rate(per_second: float) -> Figure:
 
 
 MEASURES = {
-    "plain": Measure(_plain_rows, _plain, (Alone, Gateway, LiteLLM)),
+    "plain": Measure(_plain_rows, _plain, (Alone, BareFlask, Gateway, LiteLLM)),
     "streams": Measure(_stream_rows, _streams, (Alone, Gateway, LiteLLM)),
     "tls": Measure(_tls_rows, _tls, (Gateway,)),
     "latency": Measure(_latency_rows, _latency),

@@ -173,12 +173,50 @@ class Alone:
         yield Target(port=self._upstream.port, path="/openai/v1/chat/completions")
 
 
+class BareFlask:
+    """A Flask view on waitress that asks nobody: what every answer through Flask costs at least."""
+
+    name = "bare Flask view"
+
+    @contextmanager
+    def open(self, *, threads: int | None = None, tls: bool = False) -> Iterator[Target]:
+        assert not tls
+        server = _BareFlaskServer()
+        with running(server):
+            _warm_up(server.target)
+            yield server.target
+
+
+class _BareFlaskServer(Server):
+    @property
+    def target(self) -> Target:
+        return Target(port=self.port, pid=self._process.pid if self._process else None)
+
+    def _command(self) -> list[str]:
+        return [sys.executable, str(ROOT / "tests" / "benchmarks" / "bare.py"), str(self.port)]
+
+    def _answers(self) -> bool:
+        return self.target.answers()
+
+
 class Gateway:
-    """``llmgateway serve`` with one process and everything switched on."""
+    """``llmgateway serve`` with one process and everything switched on.
+
+    Args:
+        python: The interpreter of the environment in which another build is installed.
+    """
 
     def __init__(
-        self, name: str, upstream: UpstreamServer, tls: TLSServer | None, environ: Mapping[str, str], notes: list[str]
+        self,
+        name: str,
+        upstream: UpstreamServer,
+        tls: TLSServer | None,
+        environ: Mapping[str, str],
+        notes: list[str],
+        *,
+        python: str = sys.executable,
     ) -> None:
+        self._python = python
         self.name = name
         self._upstream = upstream
         self._tls = tls
@@ -189,7 +227,7 @@ class Gateway:
     def open(self, *, threads: int | None = None, tls: bool = False) -> Iterator[Target]:
         with (
             tempfile.TemporaryDirectory(prefix="llmgateway-benchmark-") as folder,
-            GatewayProcess(self._settings(threads, tls), folder=Path(folder)) as gateway,
+            GatewayProcess(self._settings(threads, tls), folder=Path(folder), python=self._python) as gateway,
         ):
             key = prepare(gateway, self._notes)
             target = Target(port=gateway.port, keys=(key,), pid=gateway.pid, gateway=gateway)

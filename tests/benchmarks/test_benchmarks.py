@@ -37,9 +37,9 @@ def test_prints_every_row():
 
     assert 0 == done.returncode, done.stderr
     head, _, *table = cells(done.stdout).items()
-    assert ("work", ["aim", "no gateway", "embedded", "Redis + MongoDB"]) == head
+    assert ("work", ["aim", "no gateway", "bare Flask view", "embedded", "Redis + MongoDB"]) == head
     assert labels("plain", "streams") == [label for label, _ in table]
-    for label, (_, _, *gateways) in table:
+    for label, (_, _, _, *gateways) in table:
         assert all(re.match(r"all|[\d.,]+", figure) for figure in gateways), label
 
 

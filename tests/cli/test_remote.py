@@ -85,7 +85,7 @@ def test_every_command_explains_itself(path):
 
 
 def test_a_key_from_its_first_day_to_its_last(gateway, run):
-    """Handed out, limited, blocked, unblocked, replaced, taken back; what goes to a pipe is the key alone."""
+    """It is created, limited, blocked, unblocked, replaced and removed; only the key goes to a pipe."""
     key = run("keys", "add", "ada", "--name", "thesis", "--requests-per-minute", "9", "--model", "gpt-4o-mini").strip()
     assert 200 == gateway.chat(key).status
     [listed] = told(run, "keys", "list", "--user", "ada")
@@ -106,7 +106,7 @@ def test_a_key_from_its_first_day_to_its_last(gateway, run):
     new = run("keys", "rotate", key_id, "--overlap", "600").strip()
     assert [200, 200] == [gateway.chat(one).status for one in (key, new)]
     run("keys", "remove", key_id, status=1)
-    assert "Take back the key 'thesis' of ada?" in run.result.stderr
+    assert "Remove the key 'thesis' of ada?" in run.result.stderr
     run("keys", "remove", key_id, "--yes")
     assert [401, 401] == [gateway.chat(one).status for one in (key, new)]
 
@@ -278,7 +278,7 @@ class TestTroubles:
         with Simulator() as azure:
             run("keys", "list", "--url", azure.url, status=1)
 
-        assert "is no LLMGateway" in run.result.stderr
+        assert "is not an LLMGateway" in run.result.stderr
 
     def test_a_server_that_sends_us_on(self, gateway, run, moved):
         """The admin key does not go along; its owner says where to send it."""

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamCredentials, UpstreamTimeout
+from llmgateway.proxy.concurrency import ConcurrencyLimit
+from llmgateway.proxy.disconnects import DisconnectWatcher
 from llmgateway.records import Outcome, Prices, Usage, UsageSource
-from tests.parts import Claimed, Entries, Stopwatch, call, draft
+from tests.parts import Claimed, Entries, Stopwatch, call, draft, new_call
 from tests.stores.contract import at_once
 
 USAGE = Usage(prompt_tokens=100, completion_tokens=20, total_tokens=120, cached_tokens=50, reasoning_tokens=5)
@@ -18,8 +21,8 @@ def entries():
     return Entries()
 
 
-def test_is_in_the_books_before_it_is_sent(entries):
-    """What a dying process leaves is written when the exchange begins."""
+def test_is_recorded_before_it_is_sent(entries):
+    """What a dying process leaves is written when the call begins."""
     call(entries)
 
     assert [draft()] == entries.begun
@@ -77,35 +80,38 @@ def test_an_error_costs_nothing(entries):
     assert UsageSource.NONE == record.usage_source
 
 
-def test_a_cancelled_one_leaves_no_record(entries):
-    """What was never sent is taken out of the books."""
-    freed: list[bool] = []
+def test_one_that_was_not_sent_leaves_no_record(entries):
+    """What was never sent is taken out of the records."""
+    places = ConcurrencyLimit(1)
 
-    made = call(entries, on_end=lambda: freed.append(True))
-    made.cancel()
+    made = call(entries, concurrency=places)
+    made.close()
     made.finish(Outcome.OK)
-    made.cancel()
+    made.close()
 
-    assert (["req-1"], [], [True]) == (entries.cancelled, entries.ended, freed)
+    assert (["req-1"], [], 0) == (entries.cancelled, entries.ended, places.taken)
 
 
 def test_ends_once_however_many_end_it(entries):
-    """Of many endings at once one counts: one record, one slot given back."""
-    freed: list[bool] = []
-    made = call(entries, on_end=lambda: freed.append(True))
+    """Of many endings at once one counts: one record, one place given back, one commit or refund."""
+    places, admission = ConcurrencyLimit(2), Claimed()
+    places.take()
+    made = call(entries, admission=admission, concurrency=places)
 
     at_once(
         *[lambda: made.finish(Outcome.OK, usage=USAGE)] * 8,
         *[lambda: made.finish(Outcome.CLIENT_CLOSED)] * 8,
-        *[made.cancel] * 8,
+        *[lambda: made.fail(RuntimeError())] * 8,
+        *[made.close] * 8,
     )
 
     assert 1 == len(entries.ended) + len(entries.cancelled)
-    assert [True] == freed
+    assert 1 == len(admission.committed) + admission.refunds
+    assert 1 == places.taken
 
 
-@pytest.mark.parametrize("end", [lambda made: made.finish(Outcome.OK), lambda made: made.cancel()])
-def test_gives_its_place_back_even_if_the_books_fail(end):
+@pytest.mark.parametrize("end", [lambda made: made.finish(Outcome.OK), lambda made: made.close()])
+def test_gives_its_place_back_even_if_the_recorder_fails(end):
     """A trouble with writing does not eat the gateway's capacity."""
 
     class Failing(Entries):
@@ -115,13 +121,13 @@ def test_gives_its_place_back_even_if_the_books_fail(end):
         def cancel(self, record_id: str) -> None:
             raise OSError("disk")
 
-    freed: list[bool] = []
-    made = call(Failing(), on_end=lambda: freed.append(True))
+    places = ConcurrencyLimit(1)
+    made = call(Failing(), concurrency=places)
 
     with pytest.raises(OSError, match="disk"):
         end(made)
 
-    assert [True] == freed
+    assert 0 == places.taken
 
 
 def test_the_organisations_price_counts(entries):
@@ -158,41 +164,41 @@ def test_is_committed_before_it_is_written_down():
     """A budget that is counted anew from the usage log, which may have the record by then, counts it once."""
     entries, admission = Entries(), Claimed()
     order = []
-    admission.commit = lambda record: order.append(("settled", record.total_tokens))
+    admission.commit = lambda record: order.append(("committed", record.total_tokens))
     entries.end = lambda record: order.append(("written", record.total_tokens))
     going = call(entries, admission=admission)
 
     going.finish(Outcome.OK, usage=Usage(total_tokens=9))
     going.finish(Outcome.OK, usage=Usage(total_tokens=9))
 
-    assert [("settled", 9), ("written", 9)] == order
+    assert [("committed", 9), ("written", 9)] == order
 
 
 def test_what_was_not_sent_is_refunded():
-    """A request that Azure never saw gets back what it had claimed, once."""
+    """A request that Azure never saw gets back what was reserved for it, once."""
     entries, admission = Entries(), Claimed()
     going = call(entries, admission=admission)
 
-    going.cancel()
-    going.cancel()
+    going.close()
+    going.close()
 
     assert (1, []) == (admission.refunds, admission.committed)
 
 
 def test_a_failing_counter_loses_no_record():
-    """Whatever happens to the counters, the books are kept and the slot is freed."""
-    entries, admission, freed = Entries(), Claimed(), []
+    """Whatever happens to the counters, the record is written and the place is free."""
+    entries, admission, places = Entries(), Claimed(), ConcurrencyLimit(1)
     admission.commit = lambda record: 1 / 0
-    going = call(entries, admission=admission, on_end=lambda: freed.append(True))
+    going = call(entries, admission=admission, concurrency=places)
 
     with pytest.raises(ZeroDivisionError):
         going.finish(Outcome.OK)
 
-    assert (1, [True]) == (len(entries.ended), freed)
+    assert (1, 0) == (len(entries.ended), places.taken)
 
 
 def test_can_be_committed_before_it_ends():
-    """What is known to have been used is settled once, however much later the end comes."""
+    """What is known to have been used is committed once, however much later the end comes."""
     entries, admission = Entries(), Claimed()
     going = call(entries, admission=admission)
 
@@ -203,3 +209,62 @@ def test_can_be_committed_before_it_ends():
 
     assert [9] == [record.total_tokens for record in admission.committed]
     assert Outcome.CLIENT_CLOSED is entries.only.outcome
+
+
+def test_gives_everything_back_if_its_client_cannot_be_watched(entries):
+    """Nothing that it took is lost when the thread that watches clients cannot start."""
+
+    class Exhausted(DisconnectWatcher):
+        def add(self, cancellation: object, gone: object) -> None:
+            super().add(cancellation, gone)
+            raise RuntimeError("can't start new thread")
+
+    places, admission, disconnects = ConcurrencyLimit(1), Claimed(), Exhausted()
+    made = new_call(entries, places, disconnects=disconnects)
+    with pytest.raises(RuntimeError, match="thread") as failed:
+        made.begin(draft(), admission, prices={}, client_gone=lambda: False)
+
+    made.fail(failed.value)
+
+    assert (0, 1, 0) == (places.taken, admission.refunds, disconnects.watched)
+    assert (["req-1"], []) == (entries.cancelled, entries.ended)
+
+
+def test_gives_everything_back_from_the_moment_it_exists():
+    """Its place before it has begun, and what was reserved for it if it cannot even be written down."""
+
+    class Failing(Entries):
+        def begin(self, record: object) -> None:
+            raise OSError("disk")
+
+    places, admission, entries = ConcurrencyLimit(1), Claimed(), Failing()
+    new_call(entries, places).close()
+    assert 0 == places.taken
+
+    made = new_call(entries, places)
+    with pytest.raises(OSError, match="disk") as failed:
+        made.begin(draft(), admission, prices={})
+    made.fail(failed.value)
+    assert (0, 1, []) == (places.taken, admission.refunds, entries.cancelled)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ClientGone("x"), Outcome.CLIENT_CLOSED),
+        (UpstreamTimeout("x"), Outcome.TIMEOUT),
+        (UpstreamBroken("x"), Outcome.BROKEN),
+        (UpstreamCredentials("x"), Outcome.UPSTREAM_ERROR),
+        (ValueError("a bug"), Outcome.BROKEN),
+        (KeyboardInterrupt(), Outcome.BROKEN),
+    ],
+)
+def test_what_fails_leaves_a_record_if_it_was_sent(entries, error, outcome):
+    """An error says how it ended; what Azure cannot have had leaves nothing."""
+    made = call(entries)
+    made.cancellation.mark_sent()
+    made.fail(error)
+    assert outcome is entries.only.outcome
+
+    call(entries).fail(error)
+    assert (1, ["req-1"]) == (len(entries.ended), entries.cancelled)

@@ -13,49 +13,53 @@ from tests.stores.contract import at_once
 
 def test_refuses_the_one_too_many_at_once():
     """With every place taken the next request is told so, and when to come back, instead of waiting."""
-    slots = ConcurrencyLimit(2)
-    slots.take()
-    slots.take()
+    places = ConcurrencyLimit(2)
+    places.take()
+    places.take()
 
     with pytest.raises(Overloaded) as refused:
-        slots.take()
+        places.take()
 
     assert (503, 1) == (refused.value.status, refused.value.retry_after)
-    assert (2, 1) == (slots.taken, slots.refused)
+    assert (2, 1) == (places.taken, places.refused)
 
 
 def test_a_freed_place_can_be_taken_again():
     """Capacity is what is free, not what was ever used."""
-    slots = ConcurrencyLimit(1)
+    places = ConcurrencyLimit(1)
     for _ in range(5):
-        slots.take().free()
+        places.take()
+        places.free()
 
-    slots.take()
-    assert 1 == slots.taken
-
-
-def test_freeing_twice_gives_one_place_back():
-    """However many ways an ending has, a place counts once."""
-    slots = ConcurrencyLimit(2)
-    first, _second = slots.take(), slots.take()
-
-    at_once(*[first.free] * 8)
-
-    assert 1 == slots.taken
+    places.take()
+    assert 1 == places.taken
 
 
 def test_never_more_than_the_capacity_under_threads():
     """Takers that race get exactly the places there are."""
-    slots = ConcurrencyLimit(5)
+    places = ConcurrencyLimit(5)
     refused = threading.Semaphore(0)
 
     def take() -> bool:
         try:
-            slots.take()
+            places.take()
         except Overloaded:
             refused.release()
             return False
         return True
 
     assert 5 == sum(at_once(*[take] * 24))
-    assert 5 == slots.taken
+    assert 5 == places.taken
+
+
+def test_tells_of_every_change():
+    """Whoever shares the places of several processes out has to know."""
+    places, seen = ConcurrencyLimit(1), []
+    places.on_change = lambda: seen.append(places.taken)
+
+    places.take()
+    with pytest.raises(Overloaded):
+        places.take()
+    places.free()
+
+    assert [1, 0] == seen

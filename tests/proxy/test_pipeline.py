@@ -11,8 +11,8 @@ import pytest
 from llmgateway.accounts.credential import CredentialCipher
 from llmgateway.accounts.keys import Keys
 from llmgateway.accounts.policy import OrganisationPolicy
+from llmgateway.azure.client import AzureClient
 from llmgateway.azure.endpoint import Endpoint
-from llmgateway.azure.upstream import AzureUpstream
 from llmgateway.errors import (
     BudgetSpent,
     ClientGone,
@@ -87,8 +87,9 @@ class House:
             clock=clock,
         )
         self.entries = Entries()
-        self.slots = ConcurrencyLimit(2)
-        self._upstreams: list[AzureUpstream] = []
+        self.concurrency = ConcurrencyLimit(2)
+        self.disconnects = DisconnectWatcher()
+        self._upstreams: list[AzureClient] = []
         self.key_id, self.key = self._hand_out()
 
     def _hand_out(self) -> tuple[str, str]:
@@ -104,7 +105,7 @@ class House:
         first_byte_timeout: float = 10,
     ) -> Gateway:
         endpoint = Endpoint.parse((url or self.azure.url) + path)
-        upstream = AzureUpstream(
+        upstream = AzureClient(
             endpoint,
             key_header="api-key",
             connect_timeout=5,
@@ -119,10 +120,10 @@ class House:
             policy=self.policy,
             upstream=upstream,
             endpoint=endpoint,
-            books=self.entries,
-            slots=self.slots,
-            drain=ReadToEnd(seconds=0, at_once=0, timer=Stopwatch()),
-            watch=DisconnectWatcher(),
+            recorder=self.entries,
+            concurrency=self.concurrency,
+            read_to_end=ReadToEnd(seconds=0, at_once=0, timer=Stopwatch()),
+            disconnects=self.disconnects,
             offered=offered,
             clock=self.clock,
             timer=Stopwatch(),
@@ -163,7 +164,7 @@ def read(reply: Reply) -> bytes:
 
 
 def test_a_plain_answer(house, azure):
-    """Azure's bytes come back, the slot is free again, and the books say what Azure billed."""
+    """Azure's bytes come back, the place is free again, and the record says what Azure billed."""
     reply = house.gateway().complete(house.request())
 
     (served,) = azure.served
@@ -183,13 +184,13 @@ def test_a_plain_answer(house, azure):
         record.stream,
     )
     assert "req-1" == served.client_request_id
-    assert 0 == house.slots.taken
+    assert 0 == house.concurrency.taken
 
 
 def test_a_stream(house, azure):
-    """A stream holds its slot until it is closed; the usage that was asked for in secret is counted and withheld."""
+    """A stream holds its place until it is closed; the usage that was asked for in secret is counted and withheld."""
     reply = house.gateway().complete(house.request(stream=True))
-    assert 1 == house.slots.taken
+    assert 1 == house.concurrency.taken
     data = read(reply)
 
     (served,) = azure.served
@@ -197,7 +198,7 @@ def test_a_stream(house, azure):
     assert b'"prompt_tokens"' not in data
     assert data.endswith(b"data: [DONE]\n\n")
     assert served.usage.total_tokens == house.entries.only.total_tokens
-    assert 0 == house.slots.taken
+    assert 0 == house.concurrency.taken
 
 
 def test_the_prompt_in_front(house, azure):
@@ -229,11 +230,11 @@ def test_the_organisations_price(house):
     ],
 )
 def test_what_is_refused_leaves_nothing(house, azure, change, error):
-    """A refusal before sending takes no slot, leaves no record and asks Azure nothing."""
+    """A refusal before sending takes no place, leaves no record and asks Azure nothing."""
     with pytest.raises(error):
         house.gateway().complete(house.request(**change))
 
-    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.concurrency.taken)
 
 
 def test_a_model_that_is_not_allowed(house, azure):
@@ -243,7 +244,7 @@ def test_a_model_that_is_not_allowed(house, azure):
     with pytest.raises(ModelNotAllowed):
         house.gateway().complete(house.request())
 
-    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.concurrency.taken)
 
 
 def test_a_limit_refuses_before_azure_is_asked(house, azure):
@@ -257,7 +258,7 @@ def test_a_limit_refuses_before_azure_is_asked(house, azure):
         gateway.complete(house.request(name="req-2"))
 
     assert "0" == refused.value.headers["x-ratelimit-remaining-requests"]
-    assert (1, 1, 0) == (len(house.entries.begun), len(azure.served), house.slots.taken)
+    assert (1, 1, 0) == (len(house.entries.begun), len(azure.served), house.concurrency.taken)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -377,7 +378,7 @@ def test_a_preview_is_what_would_be_sent(house, azure):
 
 
 def test_one_request_too_many(house, azure):
-    """With every slot taken the answer is at once that there is none, before anything is looked up."""
+    """With every place taken the answer is at once that there is none, before anything is looked up."""
     gateway = house.gateway()
     replies = [gateway.complete(house.request(stream=True)) for _ in range(2)]
 
@@ -400,7 +401,7 @@ def test_books_that_fail_take_no_place(house, monkeypatch):
     with pytest.raises(StoreUnavailable):
         house.gateway().complete(house.request())
 
-    assert (0, []) == (house.slots.taken, house.azure.served)
+    assert (0, []) == (house.concurrency.taken, house.azure.served)
 
 
 def test_books_that_fail_leave_no_counter_request(house, monkeypatch):
@@ -413,6 +414,23 @@ def test_books_that_fail_leave_no_counter_request(house, monkeypatch):
             house.gateway().complete(house.request())
 
 
+def test_a_client_that_cannot_be_watched_takes_nothing(house, monkeypatch):
+    """Where no thread can be started any more a request fails, and its place and its limits are free again."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1, parallel_requests=1)})
+    with monkeypatch.context() as patched:
+        patched.setattr(house.disconnects, "add", fail)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="thread"):
+                house.gateway().complete(house.request(gone=lambda: False))
+
+    assert (0, [], ["req-1"] * 3) == (house.concurrency.taken, house.azure.served, house.entries.cancelled)
+    assert 200 == house.gateway().complete(house.request(name="req-2")).status
+
+
 @pytest.mark.parametrize(
     ("script", "error", "outcome"),
     [
@@ -422,7 +440,7 @@ def test_books_that_fail_leave_no_counter_request(house, monkeypatch):
     ],
 )
 def test_trouble_after_sending_is_booked(house, azure, script, error, outcome):
-    """What may have been billed leaves an estimated record, and gives its slot back."""
+    """What may have been billed leaves an estimated record, and gives its place back."""
     azure.script(script)
 
     with pytest.raises(error):
@@ -431,7 +449,7 @@ def test_trouble_after_sending_is_booked(house, azure, script, error, outcome):
     record = house.entries.only
     assert (outcome, UsageSource.ESTIMATED) == (record.outcome, record.usage_source)
     assert (record.prompt_tokens, record.prompt_tokens) == (2, record.total_tokens)
-    assert 0 == house.slots.taken
+    assert 0 == house.concurrency.taken
 
 
 def test_an_azure_that_cannot_be_reached_is_not_booked(house):
@@ -440,7 +458,7 @@ def test_an_azure_that_cannot_be_reached_is_not_booked(house):
         house.gateway(url="http://azure.invalid").complete(house.request())
 
     assert (["req-1"], []) == (house.entries.cancelled, house.entries.ended)
-    assert 0 == house.slots.taken
+    assert 0 == house.concurrency.taken
 
 
 def test_what_fails_before_it_is_sent_is_not_booked(house, azure):
@@ -451,7 +469,7 @@ def test_what_fails_before_it_is_sent_is_not_booked(house, azure):
         house.gateway().complete(house.request())
 
     assert ([], ["req-1"], []) == (azure.served, house.entries.cancelled, house.entries.ended)
-    assert 0 == house.slots.taken
+    assert 0 == house.concurrency.taken
 
 
 @pytest.mark.parametrize("fault", ["token_rate_limit", "content_filter", "server_error", "deployment_not_found"])
@@ -482,7 +500,7 @@ def test_a_refused_credential_is_not_the_users_fault(house, azure, fault, caplog
 
     assert gateway.credential_refused
     assert "setllmkey" in caplog.text
-    assert (Outcome.UPSTREAM_ERROR, 0) == (house.entries.only.outcome, house.slots.taken)
+    assert (Outcome.UPSTREAM_ERROR, 0) == (house.entries.only.outcome, house.concurrency.taken)
 
     gateway.complete(house.request())
     assert not gateway.credential_refused
@@ -490,14 +508,14 @@ def test_a_refused_credential_is_not_the_users_fault(house, azure, fault, caplog
 
 def test_no_credential_at_all(house, azure):
     """Without a usable key for Azure nothing is sent."""
-    OrganisationPolicy(house.policy._store, CredentialCipher("other"), fallback=None, clock=house.clock).set_credential(
+    OrganisationPolicy(house.organisation, CredentialCipher("other"), fallback=None, clock=house.clock).set_credential(
         "unreadable here"
     )
 
     with pytest.raises(UpstreamCredentials):
         house.gateway().complete(house.request())
 
-    assert ([], [], 0) == (house.entries.begun, azure.served, house.slots.taken)
+    assert ([], [], 0) == (house.entries.begun, azure.served, house.concurrency.taken)
 
 
 class TestADeploymentWithoutStreamOptions:
@@ -514,7 +532,7 @@ class TestADeploymentWithoutStreamOptions:
         assert [True, False, False] == [b"stream_options" in served.body for served in azure.served]
         assert [UsageSource.ESTIMATED] * 2 == [record.usage_source for record in house.entries.ended]
         assert [Outcome.OK] * 2 == [record.outcome for record in house.entries.ended]
-        assert 0 == house.slots.taken
+        assert 0 == house.concurrency.taken
 
     def test_is_only_that_one(self, house, azure):
         """Other deployments go on reporting their usage."""
@@ -569,7 +587,7 @@ class TestAClientThatLeaves:
             house.gateway().complete(house.request(gone=gone.is_set))
 
         azure.wait_for(lambda served: served[0].peer_left)
-        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.slots.taken)
+        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.concurrency.taken)
 
     def test_in_the_middle_of_a_stream(self, house, azure):
         """A stream that is closed early stops Azure at once, and is billed as far as it came."""
@@ -580,7 +598,7 @@ class TestAClientThatLeaves:
         reply.body.close()
 
         azure.wait_for(lambda served: served[0].peer_left)
-        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.slots.taken)
+        assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.concurrency.taken)
 
     def test_is_not_watched_any_longer(self, house, azure):
         """When a request has ended nobody asks for its client any more."""
@@ -589,7 +607,7 @@ class TestAClientThatLeaves:
 
         gateway.complete(house.request(gone=lambda: asked.set() or False))
 
-        assert {} == gateway._watch._watched
+        assert 0 == house.disconnects.watched
 
 
 @pytest.mark.parametrize(
@@ -619,8 +637,8 @@ def test_reprs_tell_no_secret(house):
 
 
 def test_threads_leave_nothing_behind(house, azure):
-    """Many requests at once, good and bad, end with every slot free and one record each."""
-    house.slots.capacity = 32
+    """Many requests at once, good and bad, end with every place free and one record each."""
+    house.concurrency.capacity = 32
     gateway = house.gateway()
     azure.script(Script(cut_after_events=2), times=4)
 
@@ -635,5 +653,5 @@ def test_threads_leave_nothing_behind(house, azure):
         thread.join(10)
 
     assert (16, 16) == (len(house.entries.ended), len(azure.served))
-    wait_until(lambda: 0 == house.slots.taken)
+    wait_until(lambda: 0 == house.concurrency.taken)
     assert 4 == sum(record.outcome is Outcome.BROKEN for record in house.entries.ended)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout
+from llmgateway.proxy.concurrency import ConcurrencyLimit
 from llmgateway.proxy.stream import (
     LARGEST_EVENT,
     LARGEST_PLAIN_ANSWER,
@@ -53,29 +54,27 @@ class Relay:
         self,
         *script: bytes | Exception,
         withhold: bool = False,
-        drain: ReadToEnd | None = None,
+        read_to_end: ReadToEnd | None = None,
         coalescing: ReadCoalescing | None = None,
     ) -> None:
         self.timer = Stopwatch()
-        self.freed = 0
+        self.places = ConcurrencyLimit(2)
+        self.places.take()
         self.entries = Entries()
         self.answer = ScriptedAnswer(*script)
-        made = call(self.entries, self.timer, on_end=self._free)
+        made = call(self.entries, self.timer, concurrency=self.places)
         self.cancellation = made.cancellation
         self.body = EventStream(
             self.answer,
             made,
             withhold_usage=withhold,
-            drain=drain or ReadToEnd(seconds=0, at_once=0, timer=self.timer),
+            read_to_end=read_to_end or ReadToEnd(seconds=0, at_once=0, timer=self.timer),
             coalescing=coalescing,
         )
 
-    def _free(self) -> None:
-        self.freed += 1
-
     def ended_once(self) -> bool:
-        """Whether there is one record, one slot given back and no connection left."""
-        return (1, 1) == (len(self.entries.ended), self.freed) and self.answer.closed >= 1
+        """Whether there is one record, one place given back and no connection left."""
+        return (1, 1) == (len(self.entries.ended), self.places.taken) and self.answer.closed >= 1
 
 
 def passed(relay: Relay) -> bytes:
@@ -238,7 +237,7 @@ def test_an_oversized_event_is_passed_on_as_it_comes():
 
 
 def test_a_stream_that_was_never_read_ends():
-    """A client that left before the first byte leaves no connection, no slot and no missing record behind."""
+    """A client that left before the first byte leaves no connection, no place and no missing record behind."""
     relay = Relay(*stream("a"))
 
     relay.body.close()
@@ -413,10 +412,9 @@ def test_only_streams_under_way_count():
 
 def test_a_cut_ends_the_wait():
     """A client that leaves is not waited for."""
-    relay = Relay(chunk("a"), ClientGone("gone"))
-    relay.body._coalescing = coalescing = ReadCoalescing()
+    coalescing = ReadCoalescing()
     coalescing.SECONDS_FOR_EACH, coalescing.MOST_SECONDS, coalescing.FEW_STREAMS = 60.0, 60.0, 0
-    coalescing.begin()
+    relay = Relay(chunk("a"), ClientGone("gone"), coalescing=coalescing)
     next(relay.body)
     threading.Timer(0.05, relay.cancellation.cut).start()
 
@@ -424,9 +422,9 @@ def test_a_cut_ends_the_wait():
     assert Outcome.CLIENT_CLOSED == relay.entries.only.outcome
 
 
-def drained(*script: bytes | Exception, seconds: float = 60, at_once: int = 1, tick: float = 0) -> Relay:
+def read_on(*script: bytes | Exception, seconds: float = 60, at_once: int = 1, tick: float = 0) -> Relay:
     timer = Stopwatch()
-    relay = Relay(*script, drain=ReadToEnd(seconds=seconds, at_once=at_once, timer=timer))
+    relay = Relay(*script, read_to_end=ReadToEnd(seconds=seconds, at_once=at_once, timer=timer))
     read = relay.answer.read
 
     def read_slowly() -> bytes:
@@ -439,9 +437,9 @@ def drained(*script: bytes | Exception, seconds: float = 60, at_once: int = 1, t
     return relay
 
 
-def test_a_drained_stream_has_an_exact_count():
+def test_a_stream_read_to_its_end_has_an_exact_count():
     """Read to its end for the books, an abandoned answer is billed as Azure counts, and still was abandoned."""
-    relay = drained(*stream("a", "b"))
+    relay = read_on(*stream("a", "b"))
 
     assert relay.ended_once()
     record = relay.entries.only
@@ -453,17 +451,17 @@ def test_a_drained_stream_has_an_exact_count():
 
 
 @pytest.mark.parametrize("trouble", [UpstreamBroken("x"), UpstreamTimeout("x")])
-def test_trouble_while_draining_ends_it(trouble):
-    """An answer that breaks while it is drained is estimated."""
-    relay = drained(FIRST, chunk("a"), trouble)
+def test_trouble_while_reading_to_the_end_ends_it(trouble):
+    """An answer that breaks while it is read to its end is estimated."""
+    relay = read_on(FIRST, chunk("a"), trouble)
 
     assert relay.ended_once()
     assert UsageSource.ESTIMATED == relay.entries.only.usage_source
 
 
-def test_draining_stops_when_its_time_is_up():
+def test_reading_to_the_end_stops_when_its_time_is_up():
     """One abandoned answer holds its thread for no longer than it may."""
-    relay = drained(FIRST, *[chunk("a")] * 1000, seconds=10, tick=1)
+    relay = read_on(FIRST, *[chunk("a")] * 1000, seconds=10, tick=1)
 
     assert relay.ended_once()
     assert relay.answer.reads < 15
@@ -473,11 +471,11 @@ def test_draining_stops_when_its_time_is_up():
     )
 
 
-def test_only_so_many_are_drained_at_once():
-    """While the places for draining are taken, an abandoned answer is closed at once; later ones are drained again."""
-    drain = ReadToEnd(seconds=60, at_once=1, timer=Stopwatch())
-    second = Relay(*stream("a"), drain=drain)
-    first = Relay(FIRST, drain=drain)
+def test_only_so_many_are_read_to_their_end_at_once():
+    """While the places for this are taken, another answer is closed at once; later ones are read to their end."""
+    read_to_end = ReadToEnd(seconds=60, at_once=1, timer=Stopwatch())
+    second = Relay(*stream("a"), read_to_end=read_to_end)
+    first = Relay(FIRST, read_to_end=read_to_end)
     read = first.answer.read
 
     def leave_another_meanwhile() -> bytes:
@@ -491,7 +489,7 @@ def test_only_so_many_are_drained_at_once():
     assert second.ended_once()
     assert first.answer.reads > 0
 
-    third = Relay(*stream("a"), drain=drain)
+    third = Relay(*stream("a"), read_to_end=read_to_end)
     third.body.close()
     assert UsageSource.UPSTREAM == third.entries.only.usage_source
 
@@ -583,8 +581,8 @@ def test_is_committed_before_its_end_leaves():
     """Who has read [DONE] and asks again at once finds that the request before is no longer in the way."""
     entries, admission = Entries(), Claimed()
     going = call(entries, admission=admission)
-    drain = ReadToEnd(seconds=0, at_once=0, timer=Stopwatch())
-    body = EventStream(ScriptedAnswer(b"".join(stream("Hi"))), going, withhold_usage=True, drain=drain)
+    read_to_end = ReadToEnd(seconds=0, at_once=0, timer=Stopwatch())
+    body = EventStream(ScriptedAnswer(b"".join(stream("Hi"))), going, withhold_usage=True, read_to_end=read_to_end)
 
     assert next(body).endswith(DONE)
 

@@ -155,7 +155,7 @@ class TestTheView:
 
     def test_refuses_at_capacity(self, app, key):
         """Where every slot is taken."""
-        slots = app.extensions[EXTENSION].gateway.slots
+        slots = app.extensions[EXTENSION].gateway.concurrency
         for _ in range(slots.capacity):
             slots.take()
 
@@ -256,7 +256,7 @@ class TestTheView:
 
     def test_hand_a_stream_over_as_it_is(self, app, azure, key):
         """The server closes the very stream; one that nobody has begun to read is freed, too."""
-        slots = app.extensions[EXTENSION].gateway.slots
+        slots = app.extensions[EXTENSION].gateway.concurrency
         azure.script(Script(stall_after_events=1))
         body = app(environ_of(dump(STREAM), **key), lambda *_: None)
         assert isinstance(body, EventStream)

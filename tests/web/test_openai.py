@@ -42,7 +42,7 @@ def test_an_unread_stream_is_closed(client, azure, user):
     """A server that closes an answer without reading it frees everything."""
     azure.script(Script(stall_after_events=1))
     answer = client.post(CHAT, json=HELLO | {"stream": True}, headers=user, buffered=False)
-    slots = client.application.extensions[EXTENSION].gateway.slots
+    slots = client.application.extensions[EXTENSION].gateway.concurrency
     assert 1 == slots.taken
 
     answer.close()

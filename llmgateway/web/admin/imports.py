@@ -34,7 +34,7 @@ _schema = KeySchema()
 
 @blp.route("/keys/import", methods=["POST"])
 @blp.operation(
-    "Hand out keys to a whole class",
+    "Create keys for a whole class",
     "BodyTooLarge",
     "NotCSV",
     "InvalidLines",

@@ -39,7 +39,7 @@ def list_keys(query: dict[str, Any]) -> dict[str, Any]:
 
 @blp.route("/keys", methods=["POST"])
 @blp.operation(
-    "Hand out a key with all its fields",
+    "Create a key with all its fields",
     "KeyExists",
     description="Give the `key` of the answer to its user: it is shown this once. Only `user` is needed.",
 )

@@ -42,7 +42,7 @@ def set_llm_key(credential: dict[str, str]) -> dict[str, bool]:
 
 @blp.route("/addapikey", methods=["POST"])
 @blp.operation(
-    "Hand out a key",
+    "Create a key",
     "KeyExists",
     description=(
         "Give the `key` of the answer to its user: it is shown this once. `POST /admin/keys` takes more: limits, "

@@ -25,10 +25,10 @@ def get_status() -> dict[str, Any]:
         "azure_key": gateway.credential_problem() or "ok",
         "journal": services().journal.backlog(),
         "slots": {
-            "capacity": gateway.slots.capacity,
-            "taken": gateway.slots.taken,
+            "capacity": gateway.concurrency.capacity,
+            "taken": gateway.concurrency.taken,
             "streams": gateway.coalescing.streams,
-            "refused": gateway.slots.refused,
+            "refused": gateway.concurrency.refused,
         },
         "process": {"id": os.getpid(), "processes": settings.processes, "threads": settings.threads},
     }

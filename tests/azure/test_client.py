@@ -7,6 +7,7 @@ import re
 import select
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -16,12 +17,13 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 
 from llmgateway.azure.cancellation import CancellationToken
+from llmgateway.azure.client import AzureAnswer, AzureClient
 from llmgateway.azure.endpoint import Endpoint
-from llmgateway.azure.upstream import AzureAnswer, AzureUpstream
-from llmgateway.azure.wires import Wire
+from llmgateway.azure.pool import IDLE_SECONDS, Connection
 from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from llmgateway.simulator import Raw, Script, Simulator
 from tests.certificates import make_certificate
+from tests.parts import Stopwatch
 from tests.servers import free_port, wait_until
 from tests.stores.contract import at_once
 
@@ -54,7 +56,7 @@ def upstream_to(url: str, **options: object):
         "between_bytes_timeout": 10.0,
         "connections": 8,
     }
-    with closing(AzureUpstream(Endpoint.parse(url), **settings | options)) as upstream:
+    with closing(AzureClient(Endpoint.parse(url), **settings | options)) as upstream:
         yield upstream
 
 
@@ -64,7 +66,7 @@ def upstream(azure):
         yield upstream
 
 
-def send(upstream: AzureUpstream, body: bytes = BODY, **fields: object) -> AzureAnswer:
+def send(upstream: AzureClient, body: bytes = BODY, **fields: object) -> AzureAnswer:
     arguments = {
         "deployment": "gpt-4o-mini",
         "credential": KEY,
@@ -84,9 +86,9 @@ def status(answer: AzureAnswer) -> int:
         return answer.status
 
 
-def wait_for_the_end_of_what_is_kept(upstream: AzureUpstream) -> None:
-    [(wire, _)] = upstream._connections._idle
-    assert [wire.socket] == select.select([wire.socket], [], [], 5)[0]
+def the_end_has_come(connection: Connection) -> bool:
+    """Wait until the other side has closed *connection*, which then looks as if nobody had noticed."""
+    return bool(select.select([connection.socket], [], [], 5)[0])
 
 
 def encrypted(peer: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
@@ -170,6 +172,14 @@ class TestTheRequest:
 
         assert ["gpt-4o-mini", "gpt-4o"] == [served.path.split("/")[3] for served in azure.served]
         assert {"api-version": "2024-10-21"} == azure.served[0].query
+
+    @pytest.mark.parametrize("credential", ["line\r\nbreak", "line\nbreak", "\x00", "no header can carry \u2026"])
+    def test_takes_no_key_that_would_change_it(self, upstream, azure, credential):
+        """A header field ends where its line ends: nothing is sent with one that has a line break in it."""
+        with pytest.raises(ValueError):  # noqa: PT011 - of any kind
+            send(upstream, credential=credential)
+
+        assert [] == azure.served
 
     def test_threads_do_not_share_what_is_theirs(self, upstream, azure):
         """Every request has its own body, identifier and credential, however many go out at once."""
@@ -262,12 +272,11 @@ class TestTheAnswer:
         assert b"error" in read(answer)
 
     def test_a_redirect_is_not_followed(self):
-        """Azure never redirects; whoever does must not get the key at another address."""
-        there = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+        """Azure never redirects; whoever does must not get the key at another address, and is passed on."""
+        there = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 5\r\n\r\nthere"
         with raw_server(there) as (port, got), upstream_to(f"http://127.0.0.1:{port}") as upstream:
             answer = send(upstream)
-            assert 302 == answer.status
-            read(answer)
+            assert (302, b"there") == (answer.status, read(answer))
 
         assert 1 == len(got)
 
@@ -302,6 +311,16 @@ class TestTheConnection:
 
         assert [1, 2] == [served.connection for served in azure.served]
 
+    def test_is_given_up_when_it_is_old(self, azure):
+        """However busy: an address that DNS has given to another host would never be noticed."""
+        timer = Stopwatch()
+        with upstream_to(f"{azure.url}/openai/v1", timer=timer) as upstream:
+            for _ in range(12):
+                read(send(upstream))
+                timer.advance(IDLE_SECONDS - 10)
+
+        assert [1] * 6 + [2] * 6 == [served.connection for served in azure.served]
+
     def test_closed_by_azure_meanwhile_is_replaced(self, azure, upstream):
         """A connection that Azure closed while it was idle costs the next request nothing."""
         read(send(upstream))
@@ -315,13 +334,12 @@ class TestTheConnection:
         """A request that went into a connection closed before goes out again, once, under its own name."""
         pem, tls = certificate
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-        monkeypatch.setattr(Wire, "is_quiet", lambda _: True)  # nobody has noticed yet
+        monkeypatch.setattr(Connection, "is_quiet", the_end_has_come)
         cancellation = CancellationToken()
         with raw_server(OK, OK, tls=tls if encrypt else None) as (port, got):
             url = f"http{'s' if encrypt else ''}://localhost:{port}"
             with upstream_to(url) as upstream:
                 read(send(upstream))
-                wait_for_the_end_of_what_is_kept(upstream)
                 assert b"{}" == read(send(upstream, request_id="req-2", cancellation=cancellation))
 
         assert cancellation.sent
@@ -550,10 +568,9 @@ class TestCutting:
 class CutAfterTheHead(CancellationToken):
     """A client that goes at the worst of moments."""
 
-    def carry_over(self, wire: Wire, *, complete: bool = True) -> None:
-        super().carry_over(wire, complete=complete)
-        if not self.sent:
-            self.cut()
+    def attach(self, connection: Connection) -> None:
+        super().attach(connection)
+        self.cut()
 
 
 def test_a_request_that_was_cut_before_its_body_was_not_sent(upstream, azure):
@@ -565,6 +582,50 @@ def test_a_request_that_was_cut_before_its_body_was_not_sent(upstream, azure):
 
     assert (True, False) == (cancellation.was_cut, cancellation.sent)
     assert [] == azure.served
+
+
+def test_a_connection_that_failed_is_closed_when_no_cut_can_touch_it_any_more():
+    """Its descriptor may be another thread's as soon as it is closed: a cut that is under way ends before that."""
+    reached, goes_on, seen = threading.Event(), threading.Event(), []
+
+    class Watched:
+        def __init__(self, connection: Connection) -> None:
+            self.connection = connection
+
+        def shutdown(self) -> None:
+            reached.set()
+            goes_on.wait(10)
+            seen.append(self.connection.is_closed)
+
+    class Token(CancellationToken):
+        def attach(self, connection: Connection) -> None:
+            self.watched = Watched(connection)
+            super().attach(self.watched)
+
+    token = Token()
+    cutting = threading.Thread(target=token.cut)
+
+    def answer_while_it_is_cut(peer: socket.socket) -> None:
+        cutting.start()
+        reached.wait(10)
+        peer.sendall(b"garbage\r\n\r\n")
+
+    def let_it_go_on() -> None:
+        reached.wait(10)
+        with suppress(AssertionError):
+            wait_until(lambda: token.watched.connection.is_closed, seconds=0.3)
+        goes_on.set()
+
+    helper = threading.Thread(target=let_it_go_on)
+    helper.start()
+    with raw_server(answer_while_it_is_cut) as (port, _), upstream_to(f"http://127.0.0.1:{port}") as upstream:
+        with pytest.raises(ClientGone):
+            send(upstream, cancellation=token)
+        helper.join()
+        cutting.join()
+
+    assert [False] == seen
+    assert token.watched.connection.is_closed
 
 
 @pytest.mark.parametrize("body", [BODY + b"\r\n\r\n", b"\r\n\r\n", BODY])
@@ -619,6 +680,25 @@ class TestTLS:
 
         assert got[0].startswith(b"POST /chat/completions HTTP/1.1\r\n")
 
+    def test_trusts_a_folder_of_certificates(self, certificate, monkeypatch, tmp_path):
+        """As requests does: by the names that OpenSSL gives to its files."""
+        pem, tls = certificate
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+        with (
+            raw_server(OK, tls=tls) as (port, got),
+            upstream_to(f"https://localhost:{port}") as upstream,
+            pytest.raises(UpstreamUnreachable),
+        ):
+            send(upstream)
+        assert [] == got
+
+        subject = subprocess.run(
+            ["openssl", "x509", "-subject_hash", "-noout", "-in", pem], check=True, capture_output=True, text=True
+        )
+        (tmp_path / f"{subject.stdout.strip()}.0").write_bytes(pem.read_bytes())
+        with raw_server(OK, tls=tls) as (port, _), upstream_to(f"https://localhost:{port}") as upstream:
+            assert b"{}" == read(send(upstream))
+
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
     def test_a_new_connection_resumes_the_session_of_an_earlier_one(self, certificate, monkeypatch, version):
         """A connection that Azure has closed is replaced without the certificates' work, and in the same trust."""
@@ -633,9 +713,13 @@ class TestTLS:
             resumed.append(wire.session_reused)
             wire.sendall(OK)
 
-        with raw_server(answer, answer, tls=tls) as (port, _), upstream_to(f"https://localhost:{port}") as upstream:
+        timer = Stopwatch()
+        with (
+            raw_server(answer, answer, tls=tls) as (port, _),
+            upstream_to(f"https://localhost:{port}", timer=timer) as upstream,
+        ):
             read(send(upstream))
-            wait_for_the_end_of_what_is_kept(upstream)
+            timer.advance(IDLE_SECONDS)
             read(send(upstream))
 
         assert [False, True] == resumed
@@ -652,11 +736,35 @@ class TestProxies:
 
         assert got[0].startswith(b"POST http://azure.invalid/openai/v1/chat/completions HTTP/1.1\r\n")
 
-    def test_not_for_those_who_need_none(self, azure, monkeypatch):
+    @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+    @pytest.mark.parametrize("scheme", ["http://", ""])
+    def test_may_want_a_login(self, monkeypatch, variable, scheme):
+        """What stands in the proxy's address is shown to the proxy; the scheme may be left out, as for requests."""
+        with raw_server(OK) as (port, got):
+            monkeypatch.setenv(variable, f"{scheme}ada:p%40ss@127.0.0.1:{port}")
+            with upstream_to("http://azure.invalid/openai/v1") as upstream:
+                read(send(upstream))
+
+        assert got[0].startswith(b"POST http://azure.invalid/openai/v1/chat/completions HTTP/1.1\r\n")
+        assert [b"Basic YWRhOnBAc3M="] == re.findall(rb"(?i)proxy-authorization: (.*)\r\n", got[0])
+        assert [b"azure.invalid"] == re.findall(rb"(?i)\r\nhost: (.*)\r\n", got[0])
+
+    @pytest.mark.parametrize(
+        ("host", "exceptions"),
+        [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "127.0.0.0/8"),
+            ("localhost", "azure.com, localhost"),
+            ("localhost", "localhost:{port}"),
+            ("localhost", ".localhost"),
+            ("localhost", "*"),
+        ],
+    )
+    def test_not_for_those_who_need_none(self, azure, monkeypatch, host, exceptions):
         """NO_PROXY means what it means to requests."""
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with upstream_to(f"{azure.url}/openai/v1") as upstream:
+        monkeypatch.setenv("NO_PROXY", exceptions.format(port=azure.port))
+        with upstream_to(f"http://{host}:{azure.port}/openai/v1") as upstream:
             assert 200 == status(send(upstream))
 
     @pytest.mark.parametrize("refusal", [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"garbage\r\n\r\n"])
@@ -672,8 +780,9 @@ class TestProxies:
         assert KEY.encode() not in got[0]
         assert not cancellation.sent
 
-    def test_tunnel_tls(self, certificate, monkeypatch):
-        """Through a tunnel the request goes encrypted, and counts as sent."""
+    @pytest.mark.parametrize("login", ["", "http://ada:p%40ss@", "ada:p%40ss@"])
+    def test_tunnel_tls(self, certificate, monkeypatch, login):
+        """Through a tunnel the request goes encrypted, counts as sent, and shows the login to the proxy alone."""
         pem, tls = certificate
         seen: list[bytes] = []
 
@@ -685,14 +794,28 @@ class TestProxies:
 
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
         cancellation = CancellationToken()
-        with raw_server(tunnel) as (port, _):
-            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        with raw_server(tunnel) as (port, got):
+            monkeypatch.setenv("HTTPS_PROXY", f"{login}127.0.0.1:{port}")
             with upstream_to("https://localhost/openai/v1") as upstream:
                 answer = send(upstream, cancellation=cancellation)
                 assert cancellation.sent
                 assert b"{}" == read(answer)
 
-        assert b"POST /openai/v1/chat/completions" in seen[0]
+        assert got[0].startswith(b"CONNECT localhost:443 HTTP/1.")
+        assert bool(login) == (b"Proxy-Authorization: Basic YWRhOnBAc3M=\r\n" in got[0])
+        assert seen[0].startswith(b"POST /openai/v1/chat/completions HTTP/1.1\r\n")
+        assert b"proxy-authorization" not in seen[0].lower()
+
+    def test_may_be_reached_by_tls(self, certificate, monkeypatch):
+        """The bundle that vouches for Azure vouches for the proxy, too, as in requests."""
+        pem, tls = certificate
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        with raw_server(OK, tls=tls) as (port, got):
+            monkeypatch.setenv("HTTP_PROXY", f"https://localhost:{port}")
+            with upstream_to("http://azure.invalid/openai/v1") as upstream:
+                assert b"{}" == read(send(upstream))
+
+        assert got[0].startswith(b"POST http://azure.invalid/openai/v1/chat/completions HTTP/1.1\r\n")
 
 
 def test_closing_lets_idle_connections_go(azure):
@@ -735,8 +858,8 @@ class CutsAnother(CancellationToken):
         super().__init__()
         self.another = another
 
-    def carry_over(self, wire: Wire, **how: bool) -> None:
-        super().carry_over(wire, **how)
+    def attach(self, connection: Connection) -> None:
+        super().attach(connection)
         self.another.cut()
 
 

@@ -1,0 +1,91 @@
+"""The transport adapter as a part of requests: what a session, its hooks and its responses may expect of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from llmgateway.azure.adapter import CancellableRequest, StreamingAdapter
+from llmgateway.azure.cancellation import CancellationToken
+from tests.azure.test_client import BODY, OK, raw_server
+from tests.servers import free_port
+
+TIMEOUT = (5, 5)
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.mount("http://", StreamingAdapter(between_bytes_timeout=5, connections=1))
+        session.trust_env = False
+        yield session
+
+
+def prepared(port: int, **headers: str) -> CancellableRequest:
+    request = CancellableRequest()
+    request.prepare(method="POST", url=f"http://127.0.0.1:{port}/chat?a=b", headers={"X-Own": "1"})
+    return request.carrying(BODY, headers, CancellationToken())
+
+
+def test_sends_the_headers_as_they_are_at_that_moment(session):
+    """Instrumentation adds its own to a request that is prepared, and each copy has its own."""
+    with raw_server(OK, OK) as (port, got):
+        request = prepared(port, **{"X-Copy": "2"})
+        request.headers["traceparent"] = "00-abc-def-01"
+        other = request.carrying(BODY, {"X-Copy": "3"}, CancellationToken())
+        other.headers["X-Other"] = "4"
+        for one in (request, other):
+            assert b"{}" == session.send(one, stream=True, timeout=TIMEOUT).content
+
+    first, second = (data.split(b"\r\n\r\n")[0].lower().split(b"\r\n") for data in got)
+    fields = [
+        b"host: 127.0.0.1:%d" % port,
+        b"x-own: 1",
+        b"content-length: %d" % len(BODY),
+        b"traceparent: 00-abc-def-01",
+    ]
+    assert [b"post /chat?a=b http/1.1", *sorted([*fields, b"x-copy: 2"])] == [first[0], *sorted(first[1:])]
+    assert sorted([*fields, b"x-copy: 3", b"x-other: 4"]) == sorted(second[1:])
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: y", "a\nX: y", "a\rX: y"])
+def test_sends_no_header_with_a_line_break_in_it(session, value):
+    """It would be another header field, of somebody else's choice."""
+    with raw_server() as (port, got), pytest.raises(requests.exceptions.InvalidHeader):
+        session.send(prepared(port, tracestate=value), stream=True, timeout=TIMEOUT)
+
+    assert [] == got
+
+
+def test_gives_responses_that_requests_can_use(session):
+    """Their hooks are called; content, text and lines are there, whatever the type of it is called."""
+    seen = []
+    session.hooks["response"].append(lambda response, **_: seen.append(response.status_code))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset\r\nContent-Length: 4\r\n\r\na\nb\n"
+    with raw_server(answer, answer) as (port, _):
+        for stream in (True, False):
+            request = prepared(port)
+            request.hooks = session.hooks
+            response = session.send(request, stream=stream, timeout=TIMEOUT)
+            assert (200, request.url, request) == (response.status_code, response.url, response.request)
+            assert [b"a", b"b"] == list(response.iter_lines())
+
+    assert [200, 200] == seen
+
+
+def test_fails_as_requests_does(session):
+    """By the exceptions that its users catch."""
+    with pytest.raises(requests.ConnectionError):
+        session.send(prepared(free_port()), stream=True, timeout=TIMEOUT)
+    with raw_server(lambda peer: peer.recv(1)) as (port, _), pytest.raises(requests.Timeout):
+        session.send(prepared(port), stream=True, timeout=(5, 0.05))
+
+
+def test_takes_no_request_that_cannot_be_cancelled(session):
+    """Somebody has to know whether it was sent."""
+    request = requests.Request("GET", "http://127.0.0.1/").prepare()
+
+    with pytest.raises(TypeError):
+        session.send(request, timeout=TIMEOUT)
