@@ -96,12 +96,9 @@ def test_only_those_wait_who_write(tmp_path, clock, monkeypatch, stall: Callable
         wait_until(lambda: journal.backlog().problem)
         assert "journal on disk: a line has waited 0 s for it" == journal.backlog().problem
         cpu, began = time.process_time(), time.monotonic()
-        turns = 0
-        while time.monotonic() < began + 0.5:
+        for _ in range(50):
             time.sleep(0.01)  # as one who has something else to do
-            turns += 1
-        assert turns > 10
-        assert time.process_time() - cpu < 0.25
+        assert time.process_time() - cpu < (time.monotonic() - began) / 2
         assert all(thread.is_alive() for thread in threads)
 
         file.drain()
