@@ -22,9 +22,8 @@ from .proxy.concurrency import ConcurrencyLimit
 from .proxy.disconnects import DisconnectWatcher
 from .proxy.pipeline import Gateway
 from .proxy.stream import ReadToEnd
-from .ratelimit.commits import Commits
-from .ratelimit.leases import Leases
 from .ratelimit.limiter import Limiter
+from .ratelimit.running import RunningReservations
 from .services import Services
 from .settings import Settings
 from .stores import open_stores
@@ -33,6 +32,7 @@ from .usage.journal import Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
 from .web import admin, docs, health, openai
 from .web import metrics as metrics_view
+from .web.application import Application
 from .web.context import EXTENSION
 from .web.errors import register_error_handlers
 from .web.guard import AdminGuard
@@ -43,11 +43,19 @@ RESERVED_THREADS = 4
 """Threads of a process that never relay, so that health and admin answer under full load."""
 
 
-def create_app(settings: Settings | None = None, *, clock: Clock = time.time, timer: Timer = time.monotonic) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    clock: Clock = time.time,
+    timer: Timer = time.monotonic,
+    serves_alone: bool = False,
+) -> Flask:
     """Make the WSGI application. Starts no thread and asks no server: it may be made before a fork.
 
     Args:
         settings: Read from the environment if not given.
+        serves_alone: Whether this process is the only one that serves these settings, and calls ``limiter.close()``
+            when it stops. Then limits may be counted in its memory.
 
     Raises:
         ConfigurationError: with every problem of the settings.
@@ -55,8 +63,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     """
     settings = settings or Settings.from_env(os.environ)
     settings.make_instance_folder()
-    services = _wire(settings, clock, timer)
-    app = Flask("llmgateway", static_folder=None)
+    services = _wire(settings, clock, timer, serves_alone=serves_alone)
+    app = Application("llmgateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = services
@@ -77,8 +85,8 @@ def create_app(settings: Settings | None = None, *, clock: Clock = time.time, ti
     return app
 
 
-def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
-    stores = open_stores(settings, clock=clock)
+def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool) -> Services:
+    stores = open_stores(settings, clock=clock, serves_alone=serves_alone)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
     keys = Keys(stores.keys, policy, clock=clock)
@@ -87,8 +95,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer) -> Services:
     limiter = Limiter(
         stores.counters,
         stores.spending,
-        leases=Leases(stores.counters),
-        commits=Commits(stores.counters),
+        running=RunningReservations(stores.counters),
         ship=lambda: journal.flush_soon(),
         clock=clock,
     )

@@ -227,24 +227,24 @@ class CounterStore(Protocol):
     """
 
     def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
-        """Claim all of *claims*, or none. Atomic, and one round trip.
+        """Reserve the amounts of all of *counter_requests*, or none. Atomic, and one round trip.
 
         Args:
             reservation: The request's identifier, new.
-            claims: Each of another counter.
-            lease: Seconds until what it holds of levels and totals comes back if it is neither settled nor
-                renewed. Windows forget by themselves.
+            counter_requests: Each of another counter.
+            lease: Seconds until what is held of gauges and budget totals comes back if the reservation is neither
+                committed nor renewed. Windows forget by themselves.
         """
         ...
 
     def commit(self, commits: Sequence[Commit]) -> None:
-        """Put the true amounts in place of the claimed ones, in the second in which they were claimed; levels go back.
+        """Replace the reserved amounts by the true ones, in the second in which they were reserved. Gauges go back.
 
-        If that second has left the window, what exceeds the claim is added now: the claim has been counted.
-        Of a reservation that is not there any more (the lease ran out, the store was emptied) the true
-        amounts are added: a caller settles once. A total that is not there is left alone: it begins
-        with what the usage log says. What was claimed and is not settled goes back, but for windows, which
-        keep it. Each settlement is atomic.
+        If that second has left the window, what exceeds the reserved amount is added now: the rest has been counted.
+        If the reservation is not there any more (the lease ran out, the store was emptied), the true amounts are added:
+        a caller commits once. A budget total that is not initialised is left alone: it begins with what the usage log
+        says. What was reserved and is not committed goes back, but not in windows, which keep it. Each commit is
+        atomic.
         """
         ...
 
@@ -253,31 +253,31 @@ class CounterStore(Protocol):
         ...
 
     def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
-        """What :meth:`reserve` would say now, without claiming anything."""
+        """What :meth:`reserve` would say now without those who share a window. Nothing is reserved."""
         ...
 
-    def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        """Tell what was *used* of a total so far, if nobody has lately; else nothing happens.
+    def initialise(self, counter: str, used: int, *, until: int | None) -> None:
+        """Begin a budget total with what was *used* so far, if nobody has done so lately; else nothing happens.
 
-        One that was told more than ``RETOLD_SECONDS`` ago and of which nothing is held, or more than
-        ``RETOLD_AT_LAST_SECONDS`` ago, is unknown again: :meth:`reserve` and :meth:`look` say so, and what
-        is told takes its place. What running requests hold of the one before is added when these are settled.
+        When its initialisation is older than ``TRUSTED_SECONDS`` and nothing is held of it, or older than
+        ``TRUSTED_AT_MOST_SECONDS``, a total has to be initialised again: :meth:`reserve` and :meth:`look` say so. What
+        running requests hold of the total before is added when they are committed.
         """
         ...
 
     def confirm(self, counter: str) -> bool:
-        """Let a total that was told long ago be believed for longer; False if nobody has told it.
+        """Trust an old initialisation for longer; False if there is none.
 
-        For when the usage log, which would tell it anew, is away.
+        For when the usage log is away, from which the total would be initialised.
         """
         ...
 
     def forget(self, counters: Sequence[str]) -> None:
-        """Make totals unknown again. What running requests hold of them is added when these are settled."""
+        """Make budget totals uninitialised. What running requests hold of them is added when they are committed."""
         ...
 
     def flush(self) -> None:
-        """Keep what this process may have counted in memory so far, before it ends. Raises nothing."""
+        """Write down what this process has counted in memory, before it ends. Raises nothing."""
         ...
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from .azure.endpoint import Endpoint
 from .errors import ConfigurationError
+from .stores.redis.url import RedisURL
 
 KEY_HEADERS = ("api-key", "Authorization", "Ocp-Apim-Subscription-Key")
 SHORT_ADMIN_KEY = 16  # characters; below, guessing comes into reach
@@ -91,12 +92,8 @@ def _host_and_port(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    url = _url("redis", "rediss", "unix")(text)
-    try:
-        urlsplit(url).port  # noqa: B018 - what the driver would raise quotes a part of an unescaped password
-    except ValueError:
-        raise ValueError("has a port that is none: in a password write %2F for /, %3A for :, %40 for @") from None
-    return url
+    RedisURL.parse(text)
+    return text
 
 
 def _mongo_url(text: str) -> str:
@@ -254,7 +251,7 @@ class Settings:
     )
     redis_full_url: str | None = _setting(
         "REDIS_URL",
-        "Full Redis URL (TLS, user, database, Azure Cache); wins over the three above.",
+        "Full Redis URL (TLS, Sentinel, cluster, user, database); wins over the three above.",
         None,
         parse=_redis_url,
         secret=True,

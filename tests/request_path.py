@@ -18,7 +18,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 import llmgateway
-from llmgateway.server.worker import listen, run_worker
+from llmgateway.server.supervisor import listen
+from llmgateway.server.worker import run_worker
 from llmgateway.settings import Settings
 from llmgateway.simulator import DEFAULT_KEY, Simulator
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -17,9 +19,10 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pymongo
@@ -76,6 +79,16 @@ def free_port() -> int:
         except OSError:
             continue
         return port
+
+
+def free_port_pair() -> int:
+    """A free port whose cluster bus, 10,000 ports above, is free as well."""
+    while True:
+        port = free_port()
+        if port + 10_000 < _lowest_given_away():
+            with suppress(OSError):
+                socket.create_server(("127.0.0.1", port + 10_000)).close()
+                return port
 
 
 def _lowest_given_away() -> int:
@@ -188,6 +201,180 @@ class RedisServer(Server):
                 return False
 
 
+class RedisNode(RedisServer):
+    """A Redis that is one of several: a master, a replica, a Sentinel or a node of a cluster.
+
+    The one of the system where there is one, as it is what people run; else the wheel's.
+
+    Args:
+        settings: Lines of its configuration, in addition to those of every Redis here.
+        port: Where it is not just a free one: see :func:`free_port_pair`.
+    """
+
+    def __init__(self, *settings: str, arguments: Sequence[str] = (), port: int | None = None) -> None:
+        super().__init__()
+        if port is not None:
+            self.url, self.port = self.url.replace(str(self.port), str(port)), port
+        self._settings = (f'masterauth "{PASSWORD}"', "repl-diskless-sync-delay 0", *settings)
+        self._arguments = arguments
+        self._tls: tuple[str, ...] = ()
+
+    def use_tls(self, certificate: Path) -> None:
+        """Speak nothing but TLS, with a certificate that is in one file with its key. The wheel's cannot."""
+        self._tls = ("port 0", f"tls-port {self.port}", "tls-auth-clients no", "tls-replication yes", "tls-cluster yes")
+        self._tls += tuple(f"tls-{name} {certificate}" for name in ("cert-file", "key-file", "ca-cert-file"))
+        self.url = f"{self.url.replace('redis://', 'rediss://')}?ssl_ca_certs={certificate}"
+
+    def _command(self) -> list[str]:
+        program, file = super()._command()
+        with (self.folder / file).open("a") as configuration:
+            configuration.write("\n".join([*self._settings, *self._tls]) + "\n")
+        return [redis_of_the_system() or program, file, *self._arguments]
+
+    def ask(self, *command: str | int) -> Any:
+        with redis.Redis.from_url(self.url, retry=None, socket_timeout=5, decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def replicate(self, master: RedisNode) -> None:
+        """Become a replica of *master* and return when the first copy is there."""
+        self.ask("REPLICAOF", "127.0.0.1", master.port)
+        wait_until(lambda: self.ask("ROLE")[3] == "connected", what="the replication")
+
+    def promote(self) -> None:
+        self.ask("REPLICAOF", "NO", "ONE")
+
+
+class Sentinel(RedisNode):
+    """A Sentinel that watches *master* as the service "gateway" and decides alone."""
+
+    service = "gateway"
+
+    def __init__(self, master: RedisNode) -> None:
+        super().__init__(arguments=["--sentinel"])
+        self._master = master
+
+    def _command(self) -> list[str]:
+        program, file, *arguments = super()._command()
+        (self.folder / file).write_text(
+            f'bind 127.0.0.1\nport {self.port}\nrequirepass "{PASSWORD}"\n'
+            f"sentinel monitor {self.service} 127.0.0.1 {self._master.port} 1\n"
+            f'sentinel auth-pass {self.service} "{PASSWORD}"\n'
+            f"sentinel down-after-milliseconds {self.service} 300\n"
+            f"sentinel failover-timeout {self.service} 3000\n" + "\n".join(self._tls)
+        )
+        return [program, file, *arguments]
+
+    def knows_replica(self) -> bool:
+        """Whether it could replace the master."""
+        replicas = self.ask("SENTINEL", "REPLICAS", self.service)
+        return bool(replicas) and "disconnected" not in str(replicas)
+
+    def master_port(self) -> int:
+        """Of the master that clients are sent to."""
+        with redis.Redis.from_url(self.url, socket_timeout=5) as client:
+            return int(client.sentinel_masters()[self.service]["port"])
+
+
+class RedisClusterServers:
+    """A cluster of three masters, each with a third of the slots, and one replica of the master of *slot*."""
+
+    def __init__(self, slot: int) -> None:
+        settings = ("cluster-enabled yes", "cluster-node-timeout 2000", "cluster-replica-validity-factor 0")
+        self.nodes = [RedisNode(*settings, port=free_port_pair()) for _ in range(4)]
+        self._slot = slot
+
+    @property
+    def url(self) -> str:
+        """With a password; the client learns the other nodes by itself, but needs one that answers."""
+        login = f":{quote(PASSWORD, safe='')}@"
+        return f"redis+cluster://{login}" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        masters = self.nodes[:3]
+        for number, node in enumerate(masters):
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            node.ask("CLUSTER", "ADDSLOTS", *range(16384 * number // 3, 16384 * (number + 1) // 3))
+        for node in self.nodes[1:]:
+            node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        wait_until(
+            lambda: all(node.ask("CLUSTER", "NODES").count("\n") == 4 for node in self.nodes), what="the cluster"
+        )
+        self.nodes[3].ask("CLUSTER", "REPLICATE", self.id_of(self.owner()))
+        wait_until(lambda: all(self._is_ok(node) for node in self.nodes), what="the cluster")
+        wait_until(lambda: self.nodes[3].ask("ROLE")[3] == "connected", what="the replication")
+
+    def owner(self) -> RedisNode:
+        """The master of the slot as most see it."""
+        witness = next(node for node in self.nodes if node.running)
+        shards = witness.ask("CLUSTER", "SLOTS")
+        (slots,) = [shard for shard in shards if int(shard[0]) <= self._slot <= int(shard[1])]
+        return next(node for node in self.nodes if node.port == int(slots[2][1]))
+
+    def masters(self) -> list[RedisNode]:
+        return [node for node in self.nodes if node.running and node.ask("ROLE")[0] == "master"]
+
+    def move(self, target: RedisNode) -> None:
+        """Let *target* have the slot, with all that is in it."""
+        source = self.owner()
+        target.ask("CLUSTER", "SETSLOT", self._slot, "IMPORTING", self.id_of(source))
+        source.ask("CLUSTER", "SETSLOT", self._slot, "MIGRATING", self.id_of(target))
+        while names := source.ask("CLUSTER", "GETKEYSINSLOT", self._slot, 100):
+            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *names)
+        for node in (target, source):
+            node.ask("CLUSTER", "SETSLOT", self._slot, "NODE", self.id_of(target))
+        wait_until(lambda: self.owner() is target, what="the move")
+
+    def fail_over(self) -> RedisNode:
+        """Kill the master of the slot and let its replica take its place; return the one that was killed."""
+        master = self.owner()
+        (replica,) = [node for node in self.nodes if node.ask("ROLE")[0] == "slave"]
+        master.ask("WAIT", 1, 5000)
+        master.kill()
+        replica.ask("CLUSTER", "FAILOVER", "TAKEOVER")
+        wait_until(lambda: self.owner() is replica, what="the failover")
+        return master
+
+    @staticmethod
+    def id_of(node: RedisNode) -> str:
+        return str(node.ask("CLUSTER", "MYID"))
+
+    @staticmethod
+    def _is_ok(node: RedisNode) -> bool:
+        return "cluster_state:ok" in node.ask("CLUSTER", "INFO")
+
+    def remove(self) -> None:
+        for node in self.nodes:
+            node.remove()
+
+
+class SwitchingProxy:
+    """A port that leads to a server, and after a switch to another: connections that are open stay where they are."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.port = 0
+
+    @contextmanager
+    def running(self) -> Iterator[SwitchingProxy]:
+        with listening(self._carry) as self.port:
+            yield self
+
+    def url(self, server: RedisServer) -> str:
+        return server.url.replace(str(server.port), str(self.port))
+
+    def _carry(self, client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self.target)) as server:
+            others = {client: server, server: client}
+            while True:
+                for source in select.select([client, server], [], [])[0]:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    others[source].sendall(data)
+
+
 class MongoServer(Server):
     """SecantusDB, a MongoDB-wire server with real storage and login, set up as a standalone server."""
 
@@ -234,6 +421,12 @@ def _mongo_answers(url: str) -> bool:
         except pymongo.errors.ConnectionFailure:
             return False
     return True
+
+
+def redis_of_the_system() -> str | None:
+    """The program that is installed outside of this environment, where the wheel has put its own."""
+    own = Path(sysconfig.get_path("scripts"))
+    return shutil.which("redis-server", path=os.pathsep.join(p for p in os.get_exec_path() if Path(p) != own))
 
 
 def _redis_program() -> str:

@@ -134,7 +134,7 @@ def test_reads_values(variable, text, field, value):
         ("MONGOHOST", "host:65536", "must be host or host:port"),
         ("MONGOHOST", "::1", "must be host or host:port"),
         ("REDISHOST", "cache:6380", "its port goes into REDISPORT"),
-        ("REDIS_URL", "redis://:se/cret@host:6379", "has a port that is none"),
+        ("REDIS_URL", "redis://:se/cret@host:6379", "has a login that cannot be read"),
         ("LLM_API_KEY", "…", "must be visible ASCII"),
         ("LLM_API_KEY", "two words", "must be visible ASCII"),
         ("LLM_API_KEY", "key\n", "copy the key again"),

@@ -95,7 +95,7 @@ def try_(port: int | None) -> None:
             }
         )
         configure_logging(settings.log_level, _secrets_of(settings))
-        app = create_app(settings)
+        app = create_app(settings, serves_alone=True)
         _, key = app.extensions[EXTENSION].keys.create(user="you", name="try")
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
         click.echo(_WELCOME.format(version=__version__, url=url, key=key, admin_key=admin_key, model=models[0]))
@@ -166,7 +166,7 @@ def _serve(environ: Mapping[str, str]) -> int:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         click.echo(f"LLMGateway {__version__} listens on {url} - API pages: {url}/docs")
-        from ..server.worker import serve
+        from ..server.supervisor import serve
 
         return serve(settings, listener)
 
@@ -199,7 +199,7 @@ def _rebuild_usage(usage_log: UsageLog) -> None:
 
 
 def _listen_somewhere() -> socket.socket:
-    from ..server.worker import listen
+    from ..server.supervisor import listen
 
     try:
         return listen(_HOST, 8080)
@@ -208,7 +208,7 @@ def _listen_somewhere() -> socket.socket:
 
 
 def _listen_or_explain(host: str, port: int) -> socket.socket:
-    from ..server.worker import listen
+    from ..server.supervisor import listen
 
     try:
         return listen(host, port)

@@ -1,7 +1,7 @@
-"""Admission: what a key, its group and the organisation may still use, claimed before Azure is asked.
+"""Admission: what a key, its group and the organisation may still use, reserved before Azure is asked.
 
-All limits of a request are checked and claimed in one step of the counter store, with an estimate of
-what it will use. When it has ended, the truth takes the estimate's place.
+All limits of a request are checked and reserved in one step of the counter store, with an estimate of what the request
+will use. When it has ended, a commit replaces the estimate by the true amounts.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from ..clock import Clock
 from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from ..interfaces import CounterStore, Spending
 from ..records import Budget, Limits, Period, Unit, UsageRecord, moment
-from .commits import Commits
-from .leases import LEASE_SECONDS, Leases
 from .reservations import WINDOW_SECONDS, Commit, CounterRequest, Decision, Kind, Reading
 from .rules import NANODOLLARS, Estimate, Limit, first_day, limits_of, nanodollars, scopes_of, totals_of, used_by
+from .running import LEASE_SECONDS, RunningReservations
 
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 60
-"""Seconds; who asks OpenAI's clients to wait longer is not believed, and they are back in half a second (openai-python
-1 and 2, ``_calculate_retry_timeout``; version 3 believes two minutes)."""
+"""Seconds. OpenAI's clients ignore a longer wait and come back in half a second (openai-python 1 and 2,
+``_calculate_retry_timeout``; version 3 accepts two minutes)."""
 
 BUSY_SECONDS = 1.0
 """When to come back where that depends on requests that are running."""
 
-_ATTEMPTS = 3  # to tell what totals begin with, where somebody empties the store at the same time
-_FAR = {Kind.WINDOW: 2, Kind.TOTAL: 2, Kind.LEVEL: 8}
-"""How many times what is used a limit has to be, for nobody to reach it in the moment in which settlements gather:
-short requests one after the other take and leave many slots in that time."""
+_ATTEMPTS = 3  # to initialise budget totals, if somebody empties the store at the same time
+_FAR = {Kind.WINDOW: 2, Kind.TOTAL: 2, Kind.GAUGE: 8}
+"""How many times what is used a limit has to be for nobody to reach it while commits gather. Gauges need more: short
+requests, one after the other, take and leave many places in that time."""
 
 _NOTHING = Estimate(tokens=0, cost_usd=0.0)
 
 
 class Admission:
-    """A request that was let in, until it has ended. Whoever ends it does so once."""
+    """A request that was admitted. Exactly one of :meth:`commit` and :meth:`refund` is called, once."""
 
     def __init__(
         self,
@@ -59,11 +58,11 @@ class Admission:
 
     @property
     def has_counter_requests(self) -> bool:
-        """Whether there is anything to settle; not where nothing is limited."""
+        """Whether there is anything to commit; not where nothing is limited."""
         return bool(self._limits)
 
     def commit(self, record: UsageRecord) -> None:
-        """Put what the request really used in place of the estimate."""
+        """Replace the estimate by what the request really used."""
         if self.has_counter_requests:
             self._end(used_by(record))
 
@@ -73,10 +72,10 @@ class Admission:
             self._end({})
 
     def _end(self, used: Mapping[Unit, int]) -> None:
-        # What was held of a level comes back, whatever its claim says.
+        # What was held of a gauge comes back, whatever the amount.
         amounts = [used.get(limit.unit, 0) if limit.unit else limit.counter_request.amount for limit in self._limits]
         counter_requests = [
-            limit.counter_request.of(amount) for limit, amount in zip(self._limits, amounts, strict=True)
+            limit.counter_request.with_amount(amount) for limit, amount in zip(self._limits, amounts, strict=True)
         ]
         self._limiter.commit(
             Commit(self._reservation, tuple(counter_requests)),
@@ -97,8 +96,9 @@ class Limiter:
     """Admits requests. Thread-safe.
 
     Args:
-        spending: Says what was used of a budget whose counter is new, or was lost.
-        ship: Gets the records of what has ended in this process into the usage log, if that takes no time.
+        spending: Says what was used of a budget whose counter is new or was lost.
+        running: The reservations of this process' requests, in *counters*.
+        ship: Puts the records of what has ended in this process into the usage log, if that takes no time.
     """
 
     def __init__(
@@ -106,20 +106,18 @@ class Limiter:
         counters: CounterStore,
         spending: Spending,
         *,
-        leases: Leases,
-        commits: Commits,
+        running: RunningReservations,
         ship: Callable[[], object],
         clock: Clock,
     ) -> None:
         self._counters = counters
         self._spending = spending
-        self._leases = leases
-        self._commits = commits
+        self._running = running
         self._ship = ship
         self._clock = clock
 
     def admit(self, reservation: str, principal: Principal, estimate: Estimate) -> Admission:
-        """Claim what the request may use, for as long as it runs.
+        """Reserve what the request may use, for as long as it runs.
 
         Args:
             reservation: The request's identifier.
@@ -132,45 +130,44 @@ class Limiter:
         if not limits:
             return Admission(self, reservation, (), (), {})
         limits, decision = self._reserve(reservation, limits)
-        if not decision.admitted and self._commits.flush():
-            # What has ended in this process, and was not settled yet, refuses nobody.
+        if not decision.admitted and self._running.flush():
+            # Nobody is refused because of what has ended in this process and was not committed yet.
             limits, decision = self._reserve(reservation, limits)
         headers = _headers(limits, decision)
         if not decision.admitted:
             raise self._refusal(limits, decision.readings, headers)
-        self._leases.add(reservation)
+        self._running.add(reservation)
         return Admission(self, reservation, limits, decision.readings, headers)
 
     def commit(self, commit: Commit, *, is_awaited: bool) -> None:
-        """End what :meth:`admit` began: before it returns, or soon."""
-        self._leases.remove(commit.reservation)
+        """End what :meth:`admit` began: before this returns, or soon."""
         if is_awaited:
-            self._commits.at_once(commit)
+            self._running.commit_at_once(commit)
         else:
-            self._commits.soon(commit)
+            self._running.commit_soon(commit)
 
     def close(self) -> None:
-        """Settle what has ended, for good."""
-        self._commits.flush()
+        """Commit what has ended, and write down what was counted in memory."""
+        self._running.flush()
         self._counters.flush()
 
     def book(self, record: UsageRecord) -> None:
         """End what a process that died had begun, of which *record* is left."""
-        self._commits.at_once(Commit(record.id, totals_of(record)))
+        self._running.commit_at_once(Commit(record.id, totals_of(record)))
 
     def count_anew(self, records: Iterable[UsageRecord]) -> None:
-        """Let the totals that *records* belong to begin with what the usage log says, when they are needed next.
+        """Initialise the totals that *records* belong to from the usage log when they are needed next.
 
-        What ended in the last moment of a process that was killed may not have been settled.
+        What ended in the last moment of a process that was killed may not have been committed.
         """
         self._counters.forget(
             [*{counter_request.counter: None for record in records for counter_request in totals_of(record)}]
         )
 
     def allowances(self, principal: Principal) -> dict[str, Allowance]:
-        """What is left for *caller*, by ``key``, ``group`` and ``organisation``; those without limits are not there."""
+        """What is left for *principal*, by ``key``, ``group`` and ``organisation``, as far as they have limits."""
         limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
-        self._commits.flush()
+        self._running.flush()
         limits, decision = self._ask(limits, self._counters.look)
         left: dict[str, dict[str, float]] = {}
         for limit, reading in zip(limits, decision.readings, strict=True):
@@ -181,7 +178,7 @@ class Limiter:
         return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(principal)}
 
     def headers(self, principal: Principal) -> dict[str, str]:
-        """``x-ratelimit-*`` for an answer to a request that claims nothing."""
+        """``x-ratelimit-*`` for an answer to a request that reserves nothing."""
         limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
         windows = [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
         return _headers(windows, self._counters.look([limit.counter_request for limit in windows])) if windows else {}
@@ -196,33 +193,35 @@ class Limiter:
     def _ask(
         self, limits: list[Limit], question: Callable[[Sequence[CounterRequest]], Decision]
     ) -> tuple[list[Limit], Decision]:
-        """Ask the store, tell it what it does not know, and ask again; returns what was asked for in the end."""
+        """Ask the store, initialise what it says is not, and ask again; return what was asked for in the end, too."""
         for _ in range(_ATTEMPTS):
             decision = question([limit.counter_request for limit in limits])
-            if not decision.unknown:
+            if not decision.uninitialised:
                 return limits, decision
             limits = [
-                limit for limit in limits if limit.counter_request.counter not in decision.unknown or self._tell(limit)
+                limit
+                for limit in limits
+                if limit.counter_request.counter not in decision.uninitialised or self._initialise(limit)
             ]
         limits = [limit for limit in limits if limit.counter_request.kind is not Kind.TOTAL]
         return limits, question([limit.counter_request for limit in limits])
 
-    def _tell(self, limit: Limit) -> bool:
-        """Tell the store what a total begins with; False if nobody knows that now."""
+    def _initialise(self, limit: Limit) -> bool:
+        """Initialise a budget total from the usage log; False if its count is not known."""
         budget = limit.scope.limits.budget
         if budget is None:
             return False
         try:
             used = self._used_so_far(limit, budget)
         except StoreUnavailable:
-            # What was told long ago holds on. Where nothing was told nobody is refused because something of ours
-            # is down; as it is still unknown, the next one asks again. The log says once what is away.
+            # An old initialisation is used for longer. If there is none, the budget is not checked: nobody is refused
+            # because a store is down. The next request tries again. The log says once what is away.
             return self._counters.confirm(limit.counter_request.counter)
-        self._counters.seed(limit.counter_request.counter, used, until=limit.counter_request.until)
+        self._counters.initialise(limit.counter_request.counter, used, until=limit.counter_request.until)
         return True
 
     def _used_so_far(self, limit: Limit, budget: Budget) -> int:
-        self._commits.flush()  # or the counters would add what the log has, too
+        self._running.flush()  # or the counters would add what the log has, too
         self._ship()
         row = self._spending.so_far(
             first_day=first_day(budget.period, moment(self._clock()).date()),
@@ -244,7 +243,7 @@ class Limiter:
 
 
 def _is_awaited(limit: Limit, reading: Reading, used: int) -> bool:
-    """Whether another process may judge somebody wrongly by what this request held, until it is settled."""
+    """Whether another process may refuse somebody because of what this request held, until it is committed."""
     counter_request = limit.counter_request
     return (
         counter_request.limit is not None
@@ -306,9 +305,9 @@ def _headers(limits: Sequence[Limit], decision: Decision) -> dict[str, str]:
     for limit, reading in zip(limits, decision.readings, strict=True):
         counter_request = limit.counter_request
         if limit.scope.kind == "key" and counter_request.kind is Kind.WINDOW and counter_request.limit is not None:
-            claimed = counter_request.amount if decision.admitted else 0
-            used = reading.used + claimed
-            full_in = WINDOW_SECONDS + 1 if claimed else math.ceil(reading.empties_in)
+            reserved = counter_request.amount if decision.admitted else 0
+            used = reading.used + reserved
+            full_in = WINDOW_SECONDS + 1 if reserved else math.ceil(reading.empties_in)
             headers[f"x-ratelimit-limit-{limit.unit}"] = str(counter_request.limit)
             headers[f"x-ratelimit-remaining-{limit.unit}"] = str(max(0, counter_request.limit - used))
             headers[f"x-ratelimit-reset-{limit.unit}"] = f"{full_in}s"

@@ -1,4 +1,4 @@
-"""From limits to claims: which counters a request has to ask, and for how much."""
+"""From limits to counter requests: which counters a request has to ask, and for how much."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ORGANISATION = "organisation"
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a request may use, as far as can be told before."""
+    """What a request may use, as far as is known before."""
 
     tokens: int
     cost_usd: float
@@ -31,7 +31,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One of those whose limits a request has to keep: its key, its group, the organisation."""
+    """A key, a group or the organisation, whose limits a request has to keep."""
 
     kind: str
     name: str
@@ -47,7 +47,7 @@ class Scope:
 
 
 class Limit(NamedTuple):
-    """One limit of one scope, and what a request claims of it."""
+    """One limit of one scope, and what a request wants of its counter."""
 
     scope: Scope
     part: str
@@ -56,7 +56,7 @@ class Limit(NamedTuple):
     unit: Unit | None
     """What its counter counts; None for what comes back at the end of the request."""
 
-    def claiming(self, amount: int) -> Limit:
+    def with_amount(self, amount: int) -> Limit:
         """The same for a request that may need *amount* of it."""
         counter_request = self.counter_request
         if counter_request.limit is not None and counter_request.limit < amount:
@@ -64,7 +64,7 @@ class Limit(NamedTuple):
         return (
             self
             if amount == counter_request.amount
-            else Limit(self.scope, self.part, counter_request.of(amount), self.unit)
+            else Limit(self.scope, self.part, counter_request.with_amount(amount), self.unit)
         )
 
     @property
@@ -74,7 +74,7 @@ class Limit(NamedTuple):
 
 
 def scopes_of(principal: Principal) -> Iterator[Scope]:
-    """Those of *caller* that have limits."""
+    """Those of *principal* that have limits."""
     if principal.key.limits != UNLIMITED:
         yield _key_scope(principal)
     if principal.group is not None and principal.group.limits != UNLIMITED:
@@ -94,7 +94,7 @@ def limits_of(principal: Principal, estimate: Estimate, now: datetime, *, reques
         Unit.REQUESTS: requests,
         None: requests,
     }
-    return [limit.claiming(amounts[limit.unit]) for limit in limits]
+    return [limit.with_amount(amounts[limit.unit]) for limit in limits]
 
 
 def totals_of(record: UsageRecord) -> tuple[CounterRequest, ...]:
@@ -127,7 +127,7 @@ def nanodollars(dollars: float) -> int:
     return round(dollars * NANODOLLARS)
 
 
-# What a caller has to keep on a day, with what every request claims; gone with the caller.
+# The limits of a principal on a day, with the amounts that are the same for every request; gone with the principal.
 _known: WeakKeyDictionary[Principal, tuple[date, tuple[Limit, ...]]] = WeakKeyDictionary()
 
 
@@ -158,7 +158,7 @@ def _all_limits(day: date, principal: Principal) -> Iterator[Limit]:
             counter_request = CounterRequest(_tokens(scope), Kind.WINDOW, 0, limits.tokens_per_minute, own=shared)
             yield Limit(scope, "tokens_per_minute", counter_request, Unit.TOKENS)
         if limits.parallel_requests is not None:
-            counter_request = CounterRequest(f"{counters}:parallel", Kind.LEVEL, 1, limits.parallel_requests)
+            counter_request = CounterRequest(f"{counters}:parallel", Kind.GAUGE, 1, limits.parallel_requests)
             yield Limit(scope, "parallel_requests", counter_request, None)
         if limits.budget is not None:
             counter_request = _total(counters, limits.budget, 0, _most(limits.budget), day)

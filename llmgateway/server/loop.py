@@ -1,8 +1,8 @@
-"""The turns of a server's main thread: who of all the connections has something to do.
+"""The event loop of a worker's main thread: it waits until a connection can be read or written.
 
-waitress asks every connection on every turn what it waits for (3.0.2, ``wasyncore.poll2``). With hundreds
-of streams that was a third of all the work, and what the first token of a new one waited for. Here the
-kernel keeps the list (epoll, kqueue), and a connection is asked again only when something has happened to it.
+waitress asks every connection in every round what it waits for (3.0.2, ``wasyncore.poll2``). With hundreds of streams
+that was a third of the CPU, and delayed the first token of a new one. Here the kernel keeps the list (epoll, kqueue),
+and a connection is asked again only when something has happened to it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from waitress import wasyncore
 from ..clock import Timer
 
 SWEEP_SECONDS = 1.0
-"""How often all are asked all the same: for what depends on the time, and for what nobody reports."""
+"""How often all connections are asked nevertheless: their answer may depend on the time, or on other processes."""
 
 
 class Loop(dict[int, wasyncore.dispatcher]):
-    """What waitress calls the map: its dispatchers enter themselves by descriptor, and leave when they close.
+    """What waitress calls the map: its dispatchers put themselves in by descriptor, and take themselves out.
 
-    :meth:`turn` belongs to one thread; everything else may be called from any.
+    :meth:`run_once` belongs to one thread; everything else may be called from any.
     """
 
     def __init__(self, *, timer: Timer = time.monotonic) -> None:
@@ -37,7 +37,7 @@ class Loop(dict[int, wasyncore.dispatcher]):
 
     def __setitem__(self, descriptor: int, connection: wasyncore.dispatcher) -> None:
         super().__setitem__(descriptor, connection)
-        # It enters itself before it is complete, and cannot be asked yet.
+        # It puts itself in before it is complete, and cannot be asked yet.
         self._new.append(connection)
 
     def __delitem__(self, descriptor: int) -> None:
@@ -46,28 +46,28 @@ class Loop(dict[int, wasyncore.dispatcher]):
             if self._awaited.pop(descriptor, None):
                 self._selector.unregister(descriptor)
 
-    def turn(self, seconds: float) -> None:
-        """Wait for something to happen, no longer than *seconds*, and let those concerned deal with it."""
+    def run_once(self, seconds: float) -> None:
+        """Wait until connections can be read or written, no longer than *seconds*, and have them do so."""
         while self._new:
-            self.look_at(self._new.popleft())
+            self.update_interest(self._new.popleft())
         if self._timer() >= self._next_sweep:
             self._next_sweep = self._timer() + SWEEP_SECONDS
-            for connection in list(self.values()):
-                self.look_at(connection)
+            for known in list(self.values()):
+                self.update_interest(known)
         for key, events in self._selector.select(min(seconds, SWEEP_SECONDS)):
-            happened = self.get(key.fd)
-            if happened is not None:  # unless one before it in this turn has closed it
-                self._deal_with(happened, events)
+            connection = self.get(key.fd)
+            if connection is not None:  # unless one before it in this round has closed it
+                self._handle(connection, events)
 
-    def _deal_with(self, connection: wasyncore.dispatcher, events: int) -> None:
+    def _handle(self, connection: wasyncore.dispatcher, events: int) -> None:
         if events & selectors.EVENT_READ:
             wasyncore.read(connection)
         if events & selectors.EVENT_WRITE and connection.socket is not None:
             wasyncore.write(connection)
-        self.look_at(connection)
+        self.update_interest(connection)
 
-    def look_at(self, connection: wasyncore.dispatcher) -> None:
-        """Ask *connection* what it waits for now; counts at once, also for a turn that is waiting."""
+    def update_interest(self, connection: wasyncore.dispatcher) -> None:
+        """Ask *connection* what it waits for now; has effect at once, also on a :meth:`run_once` that waits."""
         with self._lock:
             descriptor: int = connection._fileno  # type: ignore[attr-defined]
             if self.get(descriptor) is not connection:

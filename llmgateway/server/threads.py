@@ -17,15 +17,16 @@ class Task(Protocol):
     def service(self) -> None: ...
 
     def cancel(self) -> None:
-        """Told instead, where there is no time for it any more."""
+        """Called in place of :meth:`service` when the server stops before the task has begun."""
         ...
 
 
 class ThreadPool:
     """A number of threads, for waitress in place of its own. Thread-safe.
 
-    Its own (3.0.2) wait for a condition, whose lock each of them has to take once more when it was woken, and it
-    gets that lock before the interpreter's: whoever else comes waits for both. Here a task goes from hand to hand.
+    waitress' own threads (3.0.2) wait for a condition. A thread that is woken has to take the condition's lock again,
+    and gets it before the interpreter's lock (GIL); every other thread then waits for both, in a
+    convoy. Here a task is handed to one thread directly.
     """
 
     def __init__(self, number: int) -> None:
@@ -62,6 +63,6 @@ class ThreadPool:
             try:
                 task.service()
             except BaseException:
-                # A bug, and of the server's: what goes wrong in a request is answered. The thread is needed, also
-                # if what an application raised was meant to end it (SystemExit), as waitress' own are.
+                # This is a bug of the server: errors of a request are answered. The thread goes on in any case, also
+                # after a SystemExit from the application, as waitress' own threads do.
                 log.exception("A task failed.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
+from ..errors import StoreUnavailable
 from ..interfaces import (
     AuditLog,
     CounterStore,
@@ -16,14 +19,18 @@ from ..interfaces import (
     Spending,
     UsageLog,
 )
-from ..settings import Settings
+from ..ratelimit.memory import MemoryCounters
 from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .fallback import FallbackCounters
+from .folder_lock import FolderLock
 from .spending import LoggedSpending
 
 if TYPE_CHECKING:
+    from ..settings import Settings  # which reads URLs with redis/url.py
     from .redis.cache import RedisCache
+
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 """How long a store that has failed is not asked again."""
@@ -44,17 +51,21 @@ class Stores:
     """As :class:`CachedKeys` takes it, where a store can tell without being asked."""
 
 
-def open_stores(settings: Settings, *, clock: Clock) -> Stores:
+def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False) -> Stores:
     """Choose and open the stores; a driver is imported only where it is used.
 
     Neither MongoDB nor Redis is asked anything yet: the gateway starts while they are away.
+
+    Args:
+        serves_alone: Whether the process is the only one that serves these settings, and calls ``counters.flush()``
+            when it stops. Then limits are counted in its memory, unless another process counts in the same folder.
 
     Raises:
         ConfigurationError: a newer program wrote an embedded database, or MONGO_URL cannot be read.
         StoreUnavailable: an embedded database cannot be opened.
     """
     cache = _redis(settings.redis_url, settings, clock) if settings.redis_url else None
-    counters = _counters(cache, settings, clock)
+    counters = _counters(cache, settings, clock, serves_alone=serves_alone)
     if settings.mongo_url:
         stores = _mongo(settings.mongo_url, settings, clock, counters)
     else:
@@ -110,12 +121,15 @@ def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
 
 def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
     from .redis.cache import RedisCache
+    from .redis.entries import EntrySigner
 
-    return RedisCache(url, timeout=settings.store_timeout, clock=clock)
+    signer = EntrySigner.from_secret(settings.secret_key or settings.admin_key)
+    return RedisCache(url, signer=signer, timeout=settings.store_timeout, clock=clock)
 
 
 def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
-    from .redis.cache import RedisKeys, RedisOrganisation
+    from .redis.keys import RedisKeys
+    from .redis.organisation import RedisOrganisation
 
     keys = RedisKeys(cache, durable.keys)
     return replace(
@@ -126,24 +140,30 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
     )
 
 
-def _counters(cache: RedisCache | None, settings: Settings, clock: Clock) -> CounterStore:
+def _counters(cache: RedisCache | None, settings: Settings, clock: Clock, *, serves_alone: bool) -> CounterStore:
     """Redis' for all hosts, or those of this host; in either case this process' own while they are away."""
-    from .sqlite import COUNTERS, HELD_SECONDS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
-
-    own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock, held_seconds=HELD_SECONDS)
     if cache is not None:
         from .redis.counters import RedisCounters
 
-        return FallbackCounters(RedisCounters(cache.connection), own, circuit=None)
+        return FallbackCounters(RedisCounters(cache.connection), MemoryCounters(clock=clock), circuit=None)
+    from .sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
+
     database = SQLiteDatabase(
         settings.instance / "counters.sqlite",
         timeout=settings.store_timeout,
         migrations=COUNTERS,
         durable=False,
-        is_held=True,
         stamped=False,
     )
-    # Several would notice each other, but only when the first of them has waited.
-    held_seconds = HELD_SECONDS if settings.processes == 1 else 0
+    lock = FolderLock(settings.instance)
+    shared = SQLiteCounters(database, clock=clock, lock=lock)
+    if serves_alone and lock.acquire():
+        with suppress(StoreUnavailable):  # as on a full disk: then requests go on as if others might come
+            return MemoryCounters(clock=clock, stored=shared)
+    elif serves_alone:
+        log.warning(
+            "Another process counts limits in %s, too. So this one counts in the file there, which takes more time.",
+            settings.instance,
+        )
     circuit = Circuit("the counters' file", retry_after=RETRY_SECONDS, clock=clock)
-    return FallbackCounters(SQLiteCounters(database, clock=clock, held_seconds=held_seconds), own, circuit=circuit)
+    return FallbackCounters(shared, MemoryCounters(clock=clock), circuit=circuit)

@@ -1,4 +1,4 @@
-"""Not asking what is known to be away."""
+"""Do not ask a backend that has just failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Circuit:
     """Spares callers the wait for a backend that has just failed.
 
     After a failure one caller in *retry_after* seconds is let through to see whether it is
-    back; the first success lets everybody through. Both turns are logged once, as warnings.
+    back; the first success lets everybody through. Each change is logged once, as a warning.
 
     Args:
         backend: What the log calls it.
@@ -35,10 +35,10 @@ class Circuit:
         self._asked_at = 0.0
 
     def call(self, question: Callable[[], T]) -> T:
-        """Ask, unless the backend has just failed.
+        """Ask *question*, unless the backend has just failed.
 
         Raises:
-            StoreUnavailable: it fails, or has just failed.
+            StoreUnavailable: the backend fails, or has just failed.
         """
         if not self.allows():
             raise StoreUnavailable(f"{self._backend.capitalize()} does not serve. Try again later.")
@@ -56,7 +56,7 @@ class Circuit:
             return True
         with self._lock:
             now = self._clock()
-            # A clock that was put back must not close the way for as long as it was put back.
+            # If the clock was put back by an hour, nobody must wait for an hour.
             if 0 <= now - self._asked_at < self._retry_after:
                 return False
             self._asked_at = now

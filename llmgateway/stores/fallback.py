@@ -20,12 +20,11 @@ logger = logging.getLogger(__name__)
 class FallbackCounters:
     """A :class:`~llmgateway.interfaces.CounterStore`: *shared*, and *own* while that is away. Raises nothing.
 
-    A reservation ends where it was made. What was used of totals without the shared counters
-    knowing makes them forget these totals before they are believed again: they begin anew with
-    what the usage log says.
+    A reservation is committed where it was made. Budget totals that were used while *shared* was away are forgotten
+    there before it is asked again: they are initialised from the usage log.
 
     Args:
-        own: Of this process alone.
+        own: Counts for this process alone.
         circuit: Spares requests the wait for a *shared* that has just failed; None if that does it itself.
     """
 
@@ -52,16 +51,16 @@ class FallbackCounters:
         elsewhere = [commit for commit in commits if commit.reservation not in self._made_here]
         self._own.commit(here)
         self._made_here.difference_update(commit.reservation for commit in here)
-        # A total that was told anew since the shared counters are back does not know what was running here.
-        added = [
+        # A total that was initialised since the shared counters are back does not know what was running here.
+        totals_here = [
             Commit(reservation, totals)
             for reservation, counter_requests in here
             if (totals := _totals(counter_requests))
         ]
-        if not elsewhere and not added:
+        if not elsewhere and not totals_here:
             return
         try:
-            self._ask(lambda: self._shared.commit([*elsewhere, *added]))
+            self._ask(lambda: self._shared.commit([*elsewhere, *totals_here]))
         except StoreUnavailable:
             self._own.commit(elsewhere)
             self._forget_later(total.counter for commit in commits for total in _totals(commit.counter_requests))
@@ -74,7 +73,7 @@ class FallbackCounters:
         try:
             self._ask(lambda: self._shared.renew(elsewhere, lease=lease))
         except StoreUnavailable:
-            return  # what runs out meanwhile is added when it is settled
+            return  # what runs out meanwhile is added when it is committed
 
     def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
         try:
@@ -82,12 +81,11 @@ class FallbackCounters:
         except StoreUnavailable:
             return self._own.look(counter_requests)
 
-    def seed(self, counter: str, used: int, *, until: int | None) -> None:
+    def initialise(self, counter: str, used: int, *, until: int | None) -> None:
         try:
-            self._ask(lambda: self._shared.seed(counter, used, until=until))
+            self._ask(lambda: self._shared.initialise(counter, used, until=until))
         except StoreUnavailable:
-            # The only way in which a total becomes known here.
-            self._own.seed(counter, used, until=until)
+            self._own.initialise(counter, used, until=until)
             self._forget_later([counter])
 
     def confirm(self, counter: str) -> bool:
@@ -137,7 +135,7 @@ class FallbackCounters:
         with self._lock:
             due = dict(self._to_forget)
         self._shared.forget([*due])
-        # Here, too: when the shared counters are away again, what was known here is old.
+        # Here, too: when the shared counters are away again, what was counted here is old.
         self._own.forget([*due])
         with self._lock:
             for counter, occasion in due.items():

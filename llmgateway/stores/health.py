@@ -1,4 +1,4 @@
-"""The outage ladder: which stores answer, and what that means for users."""
+"""Which stores answer, and what that means for users."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ REDIS = "redis"
 
 
 class DegradationLevel(StrEnum):
-    """How far down the gateway has had to go; each lower one still serves."""
+    """What the gateway does without while a store is away; it still serves, but for unknown keys at the last one."""
 
     NORMAL = "normal"
     WITHOUT_REDIS = "without_redis"
-    """Keys are looked up in the durable store, and each process counts for limits on its own."""
+    """Keys are looked up in the durable store, and each process counts for limits on its own. Also while Redis answers
+    but refuses writes."""
     WITHOUT_DURABLE_STORE = "without_durable_store"
     """Keys are looked up in Redis, usage records wait in the journal, admins cannot change anything."""
     MEMORY_ONLY = "memory_only"
@@ -34,8 +35,8 @@ class StoreHealth:
         return {backend.name: _problem(backend) for backend in self._backends}
 
     @staticmethod
-    def rung(problems: Mapping[str, str | None]) -> DegradationLevel:
-        """Where the gateway stands with these *problems*."""
+    def level(problems: Mapping[str, str | None]) -> DegradationLevel:
+        """Return the level with these *problems*."""
         redis_serves = problems.get(REDIS, "not configured") is None
         durable_serves = any(problem is None for name, problem in problems.items() if name != REDIS)
         if durable_serves:

@@ -185,7 +185,7 @@ class _State(Collector):
         for name, problem in problems.items():
             up.add_metric([name], problem is None)
         yield up
-        present = self._stores.rung(problems)
+        present = self._stores.level(problems)
         levels = GaugeMetricFamily("llmgateway_rung", "1 for the present level of degradation.", labels=["rung"])
         for level in DegradationLevel:
             levels.add_metric([level], level is present)

@@ -36,13 +36,13 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
             doc: More parts of OpenAPI's operation object.
         """
 
+        answers = {**doc.pop("responses", {}), **responses(*self._refusals, *refusals)}
+
         def decorate(view: View) -> View:
+            # Once for all: each use puts one more function around the view.
             described: View = self.doc(
-                operationId=view.__name__,
-                summary=summary,
-                security=self._security,
-                responses=responses(*self._refusals, *refusals),
-            )(self.doc(**doc)(view) if doc else view)
+                operationId=view.__name__, summary=summary, security=self._security, responses=answers, **doc
+            )(view)
             return described
 
         return decorate

@@ -19,9 +19,10 @@ def services() -> Services:
 
 def request_id() -> str:
     """The identifier of the request at hand; the same however often it is asked for."""
-    if "request_id" not in g:
-        g.request_id = new_request_id(services().clock())
-    return cast(str, g.request_id)
+    known = g.get("request_id")
+    if known is None:
+        known = g.request_id = new_request_id(services().clock())
+    return cast(str, known)
 
 
 def bearer_key() -> str | None:

@@ -109,15 +109,13 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
     def handle_http_exception(self, error: HTTPException) -> BaseResponse:
         return http_error(error)
 
-    def _register_pagination_header(self) -> None:
-        """Register nothing: no operation of ours has this header."""
-
 
 def create_api(app: Flask) -> Api:
     """Document what is registered on the returned object, and serve the documentation."""
     app.config.update(_CONFIG)
     app.register_blueprint(blp)
     api = Api(app)
+    api.spec.components.schemas.pop("PaginationMetadata", None)  # flask-smorest's, which no operation refers to
     api.ma_plugin.converter.add_parameter_attribute_function(_choices)
     for name, refusal in REFUSALS.items():
         api.spec.components.response(name, refusal.as_component())

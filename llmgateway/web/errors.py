@@ -12,11 +12,9 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import GatewayError, InvalidFields
-from ..proxy.pipeline import Reply
-from ..usage.metrics import Metrics
 from .body import TOO_LARGE
 from .context import request_id, services
-from .replies import as_response
+from .replies import FinalResponse
 
 log = logging.getLogger(__name__)
 
@@ -75,25 +73,14 @@ def register_error_handlers(app: Flask) -> None:
     app.after_request(_identify)
 
 
-def refuse(error: GatewayError, metrics: Metrics) -> Reply:
-    """Say *error* in HTTP, and count it."""
-    metrics.refused(error.code)
+def _gateway_error(error: GatewayError) -> Response:
+    services().metrics.refused(error.code)
     # Not orjson, which takes no halves of surrogate pairs: messages quote what clients send.
     body = json.dumps(error.as_json(), separators=(",", ":")).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *error.headers.items()]
     if error.retry_after is not None:
         headers.append(("Retry-After", str(error.retry_after)))
-    return Reply(status=error.status, headers=headers, body=body)
-
-
-def unforeseen(error: Exception, request_id: str) -> GatewayError:
-    """Leave what nobody foresaw in the log, and return what the client is told about it."""
-    log.error("Request %s failed: this is a bug of the gateway.", request_id, exc_info=error)
-    return GatewayError(f"Something went wrong inside the gateway. The admin finds more in its log under {request_id}.")
-
-
-def _gateway_error(error: GatewayError) -> Response:
-    return as_response(refuse(error, services().metrics))
+    return FinalResponse(body, error.status, headers)
 
 
 def http_error(error: HTTPException) -> BaseResponse:
@@ -134,9 +121,13 @@ def _by_field(messages: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unexpected(error: Exception) -> Response:
-    return _gateway_error(unforeseen(error, request_id()))
+    log.error("Request %s failed: this is a bug of the gateway.", request_id(), exc_info=error)
+    return _gateway_error(
+        GatewayError(f"Something went wrong inside the gateway. The admin finds more in its log under {request_id()}.")
+    )
 
 
 def _identify(response: Response) -> Response:
-    response.headers.setdefault("x-request-id", request_id())
+    if "x-request-id" not in response.headers:
+        response.headers["x-request-id"] = request_id()
     return response

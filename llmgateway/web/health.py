@@ -46,7 +46,7 @@ def get_readiness() -> ResponseReturnValue:
     checks = {name: problem or OK for name, problem in problems.items()}
     checks["azure_key"] = services().gateway.credential_problem() or OK
     journal = services().journal.backlog()
-    rung = ladder.rung(problems)
+    rung = ladder.level(problems)
     if rung is DegradationLevel.MEMORY_ONLY:
         status = "unavailable"
     else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 
 import pytest
 
 from llmgateway.simulator import Raw, Script
+from tests.gateway_process import dump
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.slow
@@ -29,6 +32,9 @@ def gateway(start_alone):
     return start_alone(LLMGATEWAY_THREADS="8", LLMGATEWAY_CLIENT_TIMEOUT=str(PATIENCE))
 
 
+STREAM = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x"}], "stream": True}
+
+
 def status(gateway):
     return gateway.admin("GET", "/admin/status").json()
 
@@ -39,7 +45,7 @@ def outcomes(gateway):
 
 def call(gateway, key, **fields):
     """Send a request for a stream, and leave the answer where it is."""
-    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x"}], "stream": True} | fields)
+    body = json.dumps(STREAM | fields)
     wire = socket.socket()
     wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     wire.connect(("127.0.0.1", gateway.port))
@@ -78,7 +84,7 @@ def test_full_it_says_so_at_once_and_stays_reachable(gateway, azure):
 
 
 @pytest.mark.parametrize("taking", [0, 300], ids=["nothing", "a little now and then"])
-def test_who_does_not_take_the_answer_is_parted_with(gateway, azure, taking):
+def test_a_client_that_does_not_take_the_answer_is_cut_off(gateway, azure, taking):
     """A stalled reader's slot is free again after a while, Azure is left, and the record is written."""
     key = gateway.key()
     azure.script(Script(raw=Raw(200, {"Content-Type": "text/event-stream"}, LONG_STREAM)), times=SLOTS)
@@ -99,7 +105,7 @@ def test_who_does_not_take_the_answer_is_parted_with(gateway, azure, taking):
         wire.close()
 
 
-def test_who_reads_slowly_but_reads_gets_everything(gateway, azure):
+def test_a_client_that_reads_slowly_gets_everything(gateway, azure):
     """The time-out is for those who take nothing, not for those who take long."""
     key = gateway.key()
     azure.script(Script(raw=Raw(200, {"Content-Type": "text/event-stream"}, EVENT * 600 + b"data: [DONE]\n\n")))
@@ -123,7 +129,7 @@ def test_who_reads_slowly_but_reads_gets_everything(gateway, azure):
     [b"POST /v1/chat/comp", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n{"],
     ids=["head", "body"],
 )
-def test_who_does_not_finish_a_request_is_parted_with(gateway, beginning):
+def test_a_client_that_does_not_finish_a_request_is_cut_off(gateway, beginning):
     """It never held a slot, and soon no connection either; also if a byte comes now and then."""
     wires = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(2 * SLOTS)]
     for wire in wires:
@@ -152,3 +158,100 @@ def _is_closed(wire, *, trickle):
         return False
     except OSError:
         return True
+
+
+@pytest.fixture
+def two_workers(start_alone):
+    """Two processes on one socket, each with as many places as SLOTS; both serve already."""
+    gateway = start_alone(LLMGATEWAY_PROCESSES="2", LLMGATEWAY_THREADS="8")
+    for worker in gateway.workers():
+        gateway.connect_to(worker).close()
+    return gateway
+
+
+def answers_of(wires):
+    """The first lines of the answers that come over *wires*."""
+    return [wire.recv(65536).split(b"\r\n")[0] for wire in wires]
+
+
+def read_to_end(wires):
+    for wire in wires:
+        with wire:
+            while wire.recv(65536):
+                pass
+
+
+def stalled_calls(wires, azure, count):
+    """Let Azure say one event to each of *wires*, and no more."""
+    azure.wait_for(lambda served: len(served) == count)
+    assert [b"HTTP/1.1 200 OK"] * len(wires) == answers_of(wires)
+
+
+def test_nobody_is_refused_while_a_worker_has_places(two_workers, azure):
+    """As many requests as there are places are served, whichever worker is woken for them."""
+    keys = [two_workers.key() for _ in range(2 * SLOTS)]
+    for _ in range(5):
+        azure.script(Script(stall_after_events=1), times=2 * SLOTS)
+        wires = [call(two_workers, key) for key in keys]
+        stalled_calls(wires, azure, 2 * SLOTS)
+
+        refused = two_workers.chat(keys[0])
+
+        assert (503, "overloaded", "1") == (refused.status, refused.error["code"], refused.header("Retry-After"))
+        assert 200 == two_workers.request("GET", "/livez").status
+        azure.release()
+        read_to_end(wires)
+        azure.reset()
+
+
+def test_a_client_of_a_full_worker_is_sent_to_another(two_workers, azure):
+    """A connection that stays open leads to the full one only; it closes it, if another one has places."""
+    key = two_workers.key()
+    full, _ = two_workers.workers()
+    kept = [two_workers.connect_to(full) for _ in range(SLOTS + 3)]
+    azure.script(Script(stall_after_events=1), times=2 * SLOTS)
+    for connection in kept[:SLOTS]:
+        connection.request("POST", "/v1/chat/completions", dump(STREAM), {"Authorization": f"Bearer {key}"})
+    stalled_calls([connection.sock for connection in kept[:SLOTS]], azure, SLOTS)
+
+    refused = two_workers.chat(key, connection=kept[SLOTS])
+    assert (503, "overloaded") == (refused.status, refused.error["code"])
+    assert ("close", "1") == (refused.header("Connection"), refused.header("Retry-After"))
+    reached = two_workers.request("GET", "/livez", connection=kept[SLOTS + 1])
+    assert (200, None) == (reached.status, reached.header("Connection"))
+
+    wires = [call(two_workers, key) for _ in range(SLOTS)]  # as that client would, over a new connection
+    stalled_calls(wires, azure, 2 * SLOTS)
+
+    refused = two_workers.chat(key, connection=kept[SLOTS + 2])
+    assert (503, "overloaded") == (refused.status, refused.error["code"])
+    assert (None, "1") == (refused.header("Connection"), refused.header("Retry-After"))
+
+    azure.release()
+    read_to_end(wires)
+    for connection in kept:
+        connection.close()
+
+
+def test_a_worker_that_dies_full_does_not_count(two_workers, azure):
+    """The worker that replaces it has all its places."""
+    key = two_workers.key()
+    full, _ = two_workers.workers()
+    kept = [two_workers.connect_to(full) for _ in range(SLOTS)]
+    azure.script(Script(stall_after_events=1), times=SLOTS)
+    for connection in kept:
+        connection.request("POST", "/v1/chat/completions", dump(STREAM), {"Authorization": f"Bearer {key}"})
+    stalled_calls([connection.sock for connection in kept], azure, SLOTS)
+
+    os.kill(full, signal.SIGKILL)
+    wait_until(lambda: 2 == len(set(two_workers.workers()) - {full}), what="a new worker")
+    for worker in two_workers.workers():
+        two_workers.connect_to(worker).close()
+    azure.reset()
+    azure.script(Script(stall_after_events=1), times=2 * SLOTS)
+    wires = [call(two_workers, key) for _ in range(2 * SLOTS)]
+    stalled_calls(wires, azure, 2 * SLOTS)
+    azure.release()
+    read_to_end(wires)
+    for connection in kept:
+        connection.close()

@@ -32,17 +32,14 @@ from llmgateway.proxy.concurrency import ConcurrencyLimit
 from llmgateway.proxy.disconnects import DisconnectWatcher
 from llmgateway.proxy.pipeline import CompletionRequest, Gateway, Reply
 from llmgateway.proxy.stream import ReadToEnd
-from llmgateway.ratelimit.commits import Commits
-from llmgateway.ratelimit.leases import Leases
 from llmgateway.ratelimit.limiter import Limiter
+from llmgateway.ratelimit.memory import MemoryCounters
+from llmgateway.ratelimit.running import RunningReservations
 from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
 from llmgateway.simulator import Script, Simulator
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.spending import LoggedSpending
 from llmgateway.stores.sqlite import (
-    COUNTERS,
-    MemoryDatabase,
-    SQLiteCounters,
     SQLiteDatabase,
     SQLiteKeys,
     SQLiteOrganisation,
@@ -77,12 +74,11 @@ class House:
         self.organisation = SQLiteOrganisation(database)
         self.policy = OrganisationPolicy(self.organisation, CIPHER, fallback=AZURE_KEY, clock=clock)
         self.keys = Keys(SQLiteKeys(database), self.policy, clock=clock)
-        self.counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        self.counters = MemoryCounters(clock=clock)
         self.limiter = Limiter(
             self.counters,
             LoggedSpending(SQLiteUsageLog(database), circuit=Circuit("log", retry_after=1, clock=clock)),
-            leases=Leases(self.counters),
-            commits=Commits(self.counters),
+            running=RunningReservations(self.counters),
             ship=lambda: None,
             clock=clock,
         )

@@ -10,10 +10,10 @@ import pytest
 
 from llmgateway.accounts.principal import Principal
 from llmgateway.errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
-from llmgateway.ratelimit.commits import Commits
-from llmgateway.ratelimit.leases import LEASE_SECONDS, Leases
 from llmgateway.ratelimit.limiter import Limiter
+from llmgateway.ratelimit.memory import MemoryCounters
 from llmgateway.ratelimit.rules import Estimate, limits_of
+from llmgateway.ratelimit.running import LEASE_SECONDS, RunningReservations
 from llmgateway.records import (
     UNLIMITED,
     Batch,
@@ -29,7 +29,7 @@ from llmgateway.records import (
     UsageSource,
     moment,
 )
-from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
 from tests.parts import NEW_YEAR, draft
 
 HUNDRED = Estimate(tokens=100, cost_usd=0.01)
@@ -52,7 +52,7 @@ class Desk:
 
     def __init__(self, database: SQLiteDatabase, clock) -> None:
         self.clock = clock
-        self.use(SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock))
+        self.use(MemoryCounters(clock=clock))
         self.log = SQLiteUsageLog(database)
         self.log_is_away = False
         self.unshipped: list[UsageRecord] = []
@@ -60,19 +60,19 @@ class Desk:
         self._requests = 0
         self.renewed: list[list[str]] = []
 
-    def use(self, counters: SQLiteCounters) -> None:
+    def use(self, counters: MemoryCounters) -> None:
         self.counters = counters
-        self.leases = Leases(self)
-        self.commits = Commits(counters, gather_seconds=3600)
-        self.limiter = Limiter(
-            counters, self, leases=self.leases, commits=self.commits, ship=self._ship, clock=self.clock
-        )
+        self.running = RunningReservations(self, gather_seconds=3600)
+        self.limiter = Limiter(counters, self, running=self.running, ship=self._ship, clock=self.clock)
 
     def so_far(self, **filters):
         if self.log_is_away:
             raise StoreUnavailable("away")
         (row,) = self.log.report(**filters)
         return row
+
+    def commit(self, commits) -> None:
+        self.counters.commit(commits)
 
     def renew(self, reservations, *, lease: float) -> None:
         self.renewed.append(reservations)
@@ -121,19 +121,16 @@ def desk(tmp_path, clock):
         (Limits(tokens_per_minute=1000, requests_per_minute=1), 1, True),
     ],
 )
-def test_settles_before_it_returns_where_somebody_may_wait(desk, limits, tokens, awaited):
-    """Slots, limits of which more than half is used, and what was underestimated are right at once; the rest soon."""
+def test_commits_before_it_returns_where_somebody_may_wait(desk, limits, tokens, awaited):
+    """Places, limits of which more than half is used, and what was underestimated are right at once; the rest soon."""
     admission = desk.admit(principal(limits))
-    desk.commits.at_once = lambda commit: committed.append("at once")
-    desk.commits.soon = lambda commit: committed.append("soon")
-    committed: list[str] = []
 
     admission.commit(draft(total_tokens=tokens))
 
-    assert ["at once" if awaited else "soon"] == committed
+    assert awaited is not desk.running.flush()  # there is nothing left to commit
 
 
-def test_settles_what_waits_when_it_closes(desk):
+def test_commits_what_has_gathered_when_it_closes(desk):
     """A process that stops leaves nothing to its leases."""
     who = principal(Limits(tokens_per_minute=1000))
     desk.admit(who).commit(draft(total_tokens=1))
@@ -145,24 +142,24 @@ def test_settles_what_waits_when_it_closes(desk):
 
 
 def test_keeps_what_was_counted_when_it_closes(tmp_path, desk, clock):
-    """Where transactions are kept open, too."""
+    """Also in memory."""
     path = tmp_path / "counters.sqlite"
     who = principal(Limits(tokens_per_minute=1000))
     counter_requests = [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR)]
-    with closing(SQLiteDatabase(path, migrations=COUNTERS, is_held=True)) as database:
-        desk.use(SQLiteCounters(database, clock=clock, held_seconds=3600))
+    with closing(SQLiteDatabase(path, migrations=COUNTERS)) as database:
+        stored = SQLiteCounters(database, clock=clock)
+        desk.use(MemoryCounters(clock=clock, stored=stored))
         desk.admit(who).commit(draft(total_tokens=1))
 
         desk.limiter.close()
 
-        with closing(SQLiteDatabase(path, migrations=COUNTERS, timeout=0)) as elsewhere:
-            (reading,) = SQLiteCounters(elsewhere, clock=clock).look(counter_requests).readings
+        (reading,) = stored.look(counter_requests).readings
     assert 1 == reading.used
 
 
 def test_who_has_no_limits_is_admitted_without_a_question(desk):
     """Without limits nothing is counted, and the store is not even asked."""
-    desk.limiter._counters = None
+    desk.use(None)
 
     admission = desk.admit(principal())
     admission.commit(draft())
@@ -220,13 +217,13 @@ def test_a_request_that_did_not_reach_azure_gets_everything_back(desk):
 
 
 @pytest.mark.parametrize("end", [lambda admission: admission.commit(draft()), lambda admission: admission.refund()])
-def test_what_is_claimed_is_kept_until_the_request_ends(desk, end):
-    """A long answer does not lose its slot, and nothing is renewed for a request that has ended."""
+def test_what_is_reserved_is_kept_until_the_request_ends(desk, end):
+    """A long answer does not lose its place, and nothing is renewed for a request that has ended."""
     admission = desk.admit(principal(Limits(parallel_requests=1)))
 
-    desk.leases.renew()
+    desk.running.renew()
     end(admission)
-    desk.leases.renew()
+    desk.running.renew()
 
     assert [["req-1"]] == desk.renewed
 
@@ -344,7 +341,7 @@ def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
     desk.admit(who)
 
 
-def test_the_refusal_that_lasts_longest_is_told(desk):
+def test_the_refusal_that_lasts_longest_is_named(desk):
     """A client that waited out the shorter one would be refused again."""
     who = principal(Limits(parallel_requests=1, requests_per_minute=1, budget=budget(1, Unit.REQUESTS).budget))
     desk.admit(who)
@@ -384,7 +381,7 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
     assert {"budget": 10} == desk.limiter.allowances(who)["key"].remaining
 
 
-def test_while_the_usage_log_is_away_nobody_is_refused_for_an_unknown_budget(desk):
+def test_while_the_usage_log_is_away_nobody_is_refused_for_a_budget_whose_count_is_unknown(desk):
     """A valid key works although something of ours is down; other limits hold, and the budget does again later."""
     who = principal(Limits(requests_per_minute=2, budget=budget(150, Unit.TOKENS).budget))
     desk.record(tokens=100)
@@ -397,7 +394,7 @@ def test_while_the_usage_log_is_away_nobody_is_refused_for_an_unknown_budget(des
     assert "key.budget" == desk.refusal(who).headers["x-llmgateway-limit"]
 
 
-def test_while_the_usage_log_is_away_what_was_told_long_ago_holds(desk, clock):
+def test_while_the_usage_log_is_away_an_old_count_holds(desk, clock):
     """An outage of hours lets nobody spend more than the budget."""
     who = principal(budget(150, Unit.TOKENS))
     desk.admit(who).commit(desk.record(tokens=100))

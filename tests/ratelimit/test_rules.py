@@ -1,4 +1,4 @@
-"""Claims: which counters the limits of a request ask, and for how much."""
+"""Rules: which counters the limits of a request ask, and for how much."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_each_limit_of_each_scope_is_a_counter_request():
         limit.name for limit in limits
     ]
     assert 12 == len({limit.counter_request.counter for limit in limits})
-    assert [Kind.WINDOW, Kind.WINDOW, Kind.LEVEL, Kind.TOTAL] * 3 == [limit.counter_request.kind for limit in limits]
+    assert [Kind.WINDOW, Kind.WINDOW, Kind.GAUGE, Kind.TOTAL] * 3 == [limit.counter_request.kind for limit in limits]
     assert [1, 40, 1, 1500] * 3 == [limit.counter_request.amount for limit in limits]
     assert [10, 100, 2, 5 * 10**9] * 3 == [limit.counter_request.limit for limit in limits]
 
@@ -91,14 +91,14 @@ def test_a_principal_goes_on_into_the_next_day():
     """One who was seen yesterday has today's budget today, and each request its own estimate."""
     daily = principal(budget(100, Unit.TOKENS, Period.DAY))
 
-    claimed = [
+    wanted = [
         (limit.counter_request.counter, limit.counter_request.amount)
         for tokens, now in ((40, NOW), (50, NOW), (60, NOW + timedelta(seconds=1)), (40, NOW))
         for limit in limits_of(daily, Estimate(tokens=tokens, cost_usd=0), now)
     ]
 
     yesterday, today = "key:key_1:tokens:day:2026-02-27", "key:key_1:tokens:day:2026-02-28"
-    assert [(yesterday, 40), (yesterday, 50), (today, 60), (yesterday, 40)] == claimed
+    assert [(yesterday, 40), (yesterday, 50), (today, 60), (yesterday, 40)] == wanted
 
 
 def test_a_look_counter_requests_nothing():
@@ -135,7 +135,7 @@ def test_what_a_record_used_is_counted_as_limits_count():
     assert 0 == used_by(replace(record, cost_usd=None))[Unit.USD]
 
 
-def test_every_total_that_may_have_been_claimed_is_named():
+def test_every_total_that_may_have_been_reserved_is_named():
     """Whatever budgets a request was admitted under, the one who books it for a dead process names them."""
     record = draft(timestamp=NOW, group="ml", total_tokens=40, cost_usd=0.0000015)
     named = {

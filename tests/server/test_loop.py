@@ -1,4 +1,4 @@
-"""The turns of a server's main thread, with real sockets."""
+"""The event loop of a worker's main thread, with real sockets."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def pairs(loop):
 
 def test_only_those_to_which_something_happened_are_asked(loop, pairs):
     """The others cost nothing, however many they are."""
-    loop.turn(0)
+    loop.run_once(0)
     asked = [connection.asked for connection, _ in pairs]
     connection, theirs = pairs[1]
 
     theirs.sendall(b"a")
-    loop.turn(5)
+    loop.run_once(5)
     theirs.sendall(b"b")
-    loop.turn(5)
+    loop.run_once(5)
 
     assert [b"a", b"b"] == connection.got
     assert [0, 2, 0] == [one.asked - before for (one, _), before in zip(pairs, asked, strict=True)]
@@ -82,21 +82,21 @@ def test_only_those_to_which_something_happened_are_asked(loop, pairs):
 def test_a_change_that_is_reported_counts_at_once(loop, pairs):
     """Also from another thread, while a turn waits."""
     connection, _ = pairs[0]
-    loop.turn(0)
+    loop.run_once(0)
 
     def change() -> None:
         connection.wants_to_write = True
-        loop.look_at(connection)
+        loop.update_interest(connection)
 
     began = time.monotonic()
     threading.Timer(0.05, change).start()
     while not connection.writes:
-        loop.turn(5)
+        loop.run_once(5)
         assert time.monotonic() - began < 5
 
     connection.wants_to_write = False
-    loop.look_at(connection)
-    loop.turn(0)
+    loop.update_interest(connection)
+    loop.run_once(0)
     assert 1 == connection.writes
 
 
@@ -104,15 +104,15 @@ def test_a_change_that_nobody_reports_is_found_out(loop, pairs, timer):
     """All are asked from time to time."""
     connection, theirs = pairs[0]
     connection.wants_to_read = False
-    loop.turn(0)
+    loop.run_once(0)
     theirs.sendall(b"a")
-    loop.turn(0)
+    loop.run_once(0)
     connection.wants_to_read = True
-    loop.turn(0)
+    loop.run_once(0)
     assert [] == connection.got
 
     timer.advance(SWEEP_SECONDS)
-    loop.turn(5)
+    loop.run_once(5)
 
     assert [b"a"] == connection.got
 
@@ -120,12 +120,12 @@ def test_a_change_that_nobody_reports_is_found_out(loop, pairs, timer):
 def test_who_wants_nothing_is_not_waited_for(loop, pairs):
     """Neither read nor write: the kernel does not watch it."""
     connection, theirs = pairs[0]
-    loop.turn(0)
+    loop.run_once(0)
     connection.wants_to_read = False
     theirs.sendall(b"a")
-    loop.turn(5)  # asked after this
+    loop.run_once(5)  # asked after this
     theirs.sendall(b"b")
-    loop.turn(0)
+    loop.run_once(0)
 
     assert [b"a"] == connection.got
 
@@ -133,18 +133,18 @@ def test_who_wants_nothing_is_not_waited_for(loop, pairs):
 def test_who_closes_in_its_turn_is_forgotten(loop, pairs):
     """One that has gone is not asked, nor one whose turn was still to come; its number may be another's."""
     (first, one), (second, other), _ = pairs
-    loop.turn(0)
+    loop.run_once(0)
     first.handle_read = second.close
     second.handle_read = first.close
     one.sendall(b"a")
     other.sendall(b"a")
 
-    loop.turn(5)
+    loop.run_once(5)
 
     assert 1 == sum(connection.socket is None for connection in (first, second))
     assert 3 - 1 == len(loop)
-    loop.look_at(first)
-    loop.look_at(second)
+    loop.update_interest(first)
+    loop.update_interest(second)
     assert 3 - 1 == len(loop)
 
 
@@ -154,6 +154,6 @@ def test_one_that_closes_while_it_reads_is_not_written_to(loop, pairs):
     connection.wants_to_write = True
     theirs.close()
 
-    loop.turn(5)
+    loop.run_once(5)
 
     assert (None, 0) == (connection.socket, connection.writes)

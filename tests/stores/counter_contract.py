@@ -21,8 +21,8 @@ def window(
     return CounterRequest(counter=counter, kind=Kind.WINDOW, amount=amount, limit=limit, own=own)
 
 
-def level(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> CounterRequest:
-    return CounterRequest(counter=counter, kind=Kind.LEVEL, amount=amount, limit=limit)
+def gauge(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parallel") -> CounterRequest:
+    return CounterRequest(counter=counter, kind=Kind.GAUGE, amount=amount, limit=limit)
 
 
 def total(
@@ -66,28 +66,28 @@ class CounterStoreContract:
     def elsewhere(self) -> CounterStore:
         raise NotImplementedError
 
-    # All claims or none
+    # All or none
 
-    def test_counter_requests_all(self, counters, elsewhere):
-        """What fits everywhere is claimed of every counter, and everybody who shares the store sees it."""
-        counters.seed("key:usd:2026-01", 3, until=None)
+    def test_reserves_all(self, counters, elsewhere):
+        """What fits everywhere is reserved of every counter, and everybody who shares the store sees it."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
 
-        decision = reserve(counters, window(4), level(2), total(5))
+        decision = reserve(counters, window(4), gauge(2), total(5))
 
         assert decision == Decision(
             admitted=True,
             readings=(Reading(0, 0, True, 0, 0), Reading(0, 0, True, 0, 0), Reading(3, 0, True, 0, 0)),
         )
-        assert [4, 2, 8] == [used(elsewhere, counter_request) for counter_request in (window(), level(), total())]
-        assert [0, 2, 5] == [look(elsewhere, counter_request).held for counter_request in (window(), level(), total())]
+        assert [4, 2, 8] == [used(elsewhere, counter_request) for counter_request in (window(), gauge(), total())]
+        assert [0, 2, 5] == [look(elsewhere, counter_request).held for counter_request in (window(), gauge(), total())]
 
-    @pytest.mark.parametrize("full", [window(11), level(11), total(11)])
-    def test_counter_requests_nothing_unless_all_fits(self, counters, full):
-        """One claim that does not fit, and none is claimed; the readings say which it was."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+    @pytest.mark.parametrize("full", [window(11), gauge(11), total(11)])
+    def test_reserves_nothing_unless_all_fits(self, counters, full):
+        """One amount that does not fit, and none is reserved; the readings say which it was."""
+        counters.initialise("key:usd:2026-01", 0, until=None)
         counter_requests = [
             full if full.kind == counter_request.kind else counter_request
-            for counter_request in (window(), level(), total())
+            for counter_request in (window(), gauge(), total())
         ]
 
         decision = reserve(counters, *counter_requests)
@@ -103,38 +103,38 @@ class CounterStoreContract:
         assert reserve(counters, window(10)).admitted
         assert not reserve(counters, window(1)).admitted
         assert reserve(counters, window(0)).admitted
-        assert reserve(counters, level(4)).admitted
-        assert not reserve(counters, level(7)).admitted
-        assert reserve(counters, level(6)).admitted
+        assert reserve(counters, gauge(4)).admitted
+        assert not reserve(counters, gauge(7)).admitted
+        assert reserve(counters, gauge(6)).admitted
 
     def test_counts_without_a_limit(self, counters):
         """No limit: everything fits, and is counted all the same."""
-        counters.seed("key:usd:2026-01", 0, until=None)
-        counter_requests = (window(1000, None), level(1000, None), total(1000, None))
+        counters.initialise("key:usd:2026-01", 0, until=None)
+        counter_requests = (window(1000, None), gauge(1000, None), total(1000, None))
 
         assert reserve(counters, *counter_requests).admitted
         assert reserve(counters, *counter_requests).admitted
 
         assert [2000, 2000, 2000] == [reading.used for reading in counters.look(counter_requests).readings]
 
-    def test_counter_requests_nothing_of_nothing(self, counters):
+    def test_reserves_nothing_of_nothing(self, counters):
         """A request without limits is admitted."""
         assert reserve(counters) == Decision(admitted=True, readings=())
 
     def test_counts_large_numbers_exactly(self, counters):
         """Nanodollars go far beyond what a rounded number would keep."""
-        counters.seed("key:usd:2026-01", LARGE - 5, until=None)
+        counters.initialise("key:usd:2026-01", LARGE - 5, until=None)
 
-        assert reserve(counters, total(2, LARGE), window(LARGE - 1, None), level(LARGE - 1, None), name="one").admitted
+        assert reserve(counters, total(2, LARGE), window(LARGE - 1, None), gauge(LARGE - 1, None), name="one").admitted
         assert not reserve(counters, total(4, LARGE)).admitted
         assert reserve(counters, total(3, LARGE)).admitted
 
         assert LARGE == used(counters, total())
         assert LARGE - 1 == used(counters, window())
-        commit(counters, "one", total(1), window(LARGE - 2), level())
+        commit(counters, "one", total(1), window(LARGE - 2), gauge())
         assert LARGE - 1 == used(counters, total())
         assert LARGE - 2 == used(counters, window())
-        assert 0 == used(counters, level())
+        assert 0 == used(counters, gauge())
 
     def test_keeps_names_apart(self, counters):
         """A counter is what its name says, whatever is in the name."""
@@ -196,7 +196,7 @@ class CounterStoreContract:
         assert all(later - earlier > 60 for earlier, later in zip(admitted, admitted[10:], strict=False))
         assert 40 == len(admitted)
 
-    def test_a_window_is_committed_in_the_second_of_the_counter_request(self, counters, clock):
+    def test_a_window_is_committed_in_the_second_of_the_reservation(self, counters, clock):
         """The true amount stands where the estimate stood, and leaves when that would have left."""
         reserve(counters, window(8), name="one")
         clock.advance(30)
@@ -208,7 +208,7 @@ class CounterStoreContract:
         assert 0 == used(counters, window())
 
     def test_a_window_is_committed_as_long_as_it_counts(self, counters, clock):
-        """Up to the last moment of the claim's second."""
+        """Up to the last moment of the reservation's second."""
         reserve(counters, window(8), name="one")
         clock.advance(60.9)
 
@@ -225,7 +225,7 @@ class CounterStoreContract:
         assert 20 == used(counters, window())
 
     def test_a_window_gets_the_rest_of_what_has_left(self, counters, clock):
-        """Of an answer that took longer than a minute, what it used beyond its claim counts when it ends."""
+        """Of an answer that took longer than a minute, what it used beyond its reservation counts when it ends."""
         reserve(counters, window(8), name="one", lease=100)
         clock.advance(60)
         reserve(counters, window(1))
@@ -241,7 +241,7 @@ class CounterStoreContract:
 
     @pytest.mark.parametrize("amount", [0, 3, 8])
     def test_a_window_gives_nothing_back_of_what_has_left(self, counters, clock, amount):
-        """What was claimed and not used is not taken from what others use now."""
+        """What was reserved and not used is not subtracted from what others use now."""
         reserve(counters, window(8), name="one", lease=100)
         clock.advance(61)
         reserve(counters, window(5))
@@ -259,7 +259,7 @@ class CounterStoreContract:
         assert Reading(0, 0, True, 0, 0) == look(counters, window())
 
     def test_what_was_estimated_as_nothing_can_turn_out_as_something(self, counters, clock):
-        """A claim of 0 has its second, too."""
+        """A reservation of 0 has its second, too."""
         reserve(counters, window(0), name="one")
         clock.advance(10)
         reserve(counters, window(2))
@@ -277,71 +277,71 @@ class CounterStoreContract:
         assert reserve(counters, window(10)).admitted
         assert 10 == used(counters, window())
 
-    # Levels
+    # Gauges
 
-    def test_a_level_comes_back(self, counters, elsewhere):
-        """When a request ends its place is free, whatever amount the settlement says."""
-        reserve(counters, level(6), name="one")
-        reserve(counters, level(4), name="two")
+    def test_a_gauge_comes_back(self, counters, elsewhere):
+        """When a request ends its place is free, whatever amount the commit says."""
+        reserve(counters, gauge(6), name="one")
+        reserve(counters, gauge(4), name="two")
 
-        commit(elsewhere, "one", level(1000))
+        commit(elsewhere, "one", gauge(1000))
 
-        assert Reading(4, 4, True, 0, 0) == look(counters, level())
+        assert Reading(4, 4, True, 0, 0) == look(counters, gauge())
 
-    def test_a_level_comes_back_when_the_lease_runs_out(self, counters, clock):
+    def test_a_gauge_comes_back_when_the_lease_runs_out(self, counters, clock):
         """Not before, not never, and not twice."""
-        reserve(counters, level(6), name="one", lease=30)
-        reserve(counters, level(4), name="two", lease=100)
+        reserve(counters, gauge(6), name="one", lease=30)
+        reserve(counters, gauge(4), name="two", lease=100)
 
         clock.advance(29.9)
-        assert 10 == used(counters, level())
+        assert 10 == used(counters, gauge())
         clock.advance(0.1)
-        assert 4 == used(counters, level())
-        commit(counters, "one", level(6))
-        assert 4 == used(counters, level())
+        assert 4 == used(counters, gauge())
+        commit(counters, "one", gauge(6))
+        assert 4 == used(counters, gauge())
 
     def test_a_reserve_finds_what_leases_gave_back(self, counters, clock):
         """Nobody has to look for a dead process' places before the next one gets them."""
-        reserve(counters, level(10), lease=30)
+        reserve(counters, gauge(10), lease=30)
 
         clock.advance(30)
 
-        assert reserve(counters, level(10)).admitted
+        assert reserve(counters, gauge(10)).admitted
 
     def test_many_leases_may_run_out_at_once(self, counters, clock):
         """What a call has not cleared away is left to the next ones."""
         for _ in range(120):
-            reserve(counters, level(1, None), lease=30)
+            reserve(counters, gauge(1, None), lease=30)
         clock.advance(30)
 
         for _ in range(3):
-            counters.look([level()])
+            counters.look([gauge()])
 
-        assert 0 == used(counters, level())
+        assert 0 == used(counters, gauge())
 
     def test_a_renewed_lease_runs_on(self, counters, elsewhere, clock):
         """From the moment of renewal."""
-        reserve(counters, level(6), name="one", lease=30)
-        reserve(counters, level(4), name="two", lease=30)
+        reserve(counters, gauge(6), name="one", lease=30)
+        reserve(counters, gauge(4), name="two", lease=30)
         clock.advance(20)
 
         elsewhere.renew(["one"], lease=30)
 
         clock.advance(29.9)
-        assert 6 == used(counters, level())
+        assert 6 == used(counters, gauge())
         clock.advance(0.1)
-        assert 0 == used(counters, level())
+        assert 0 == used(counters, gauge())
 
     def test_what_is_gone_cannot_be_renewed(self, counters, clock):
-        """A lease that ran out, or was settled, or never was, stays so."""
-        reserve(counters, level(6), name="late", lease=30)
-        reserve(counters, level(4), name="settled", lease=30)
-        commit(counters, "settled", level())
+        """A lease that ran out, or was committed, or never was, stays so."""
+        reserve(counters, gauge(6), name="late", lease=30)
+        reserve(counters, gauge(4), name="committed", lease=30)
+        commit(counters, "committed", gauge())
         clock.advance(30)
 
-        counters.renew(["late", "settled", "unheard of"], lease=30)
+        counters.renew(["late", "committed", "unheard of"], lease=30)
 
-        assert reserve(counters, level(10)).admitted
+        assert reserve(counters, gauge(10)).admitted
 
     def test_renews_nothing(self, counters):
         """No running request is no error."""
@@ -352,24 +352,26 @@ class CounterStoreContract:
 
     # Totals
 
-    def test_a_total_is_unknown_until_somebody_tells(self, counters, elsewhere):
-        """Nothing is claimed, and nothing read, before it is known what was used."""
-        decision = reserve(counters, window(), total(), total(counter="group:usd"), level())
+    def test_a_total_has_to_be_initialised(self, counters, elsewhere):
+        """Nothing is reserved, and nothing read, before it is known what was used."""
+        decision = reserve(counters, window(), total(), total(counter="group:usd"), gauge())
 
-        assert decision == Decision(admitted=False, readings=(), unknown=("key:usd:2026-01", "group:usd"))
-        assert [0, 0] == [used(counters, counter_request) for counter_request in (window(), level())]
-        counters.seed("group:usd", 0, until=None)
-        assert ("key:usd:2026-01",) == reserve(counters, total(), total(counter="group:usd")).unknown
-        assert Decision(admitted=False, readings=(), unknown=("key:usd:2026-01",)) == counters.look([window(), total()])
-        elsewhere.seed("key:usd:2026-01", 4, until=None)
+        assert decision == Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01", "group:usd"))
+        assert [0, 0] == [used(counters, counter_request) for counter_request in (window(), gauge())]
+        counters.initialise("group:usd", 0, until=None)
+        assert ("key:usd:2026-01",) == reserve(counters, total(), total(counter="group:usd")).uninitialised
+        assert Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01",)) == counters.look(
+            [window(), total()]
+        )
+        elsewhere.initialise("key:usd:2026-01", 4, until=None)
         assert reserve(counters, total(6), total(counter="group:usd")).admitted
 
     def test_a_total_that_is_old_can_be_confirmed(self, counters, elsewhere, clock):
-        """It is known again, with what is held of it, for as long as one that was told just now."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        """It is trusted again, with what is held of it, for as long as one that was initialised just now."""
+        counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2), name="running", lease=100_000)
         clock.advance(3601)
-        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
         assert elsewhere.confirm("key:usd:2026-01")
 
@@ -377,25 +379,25 @@ class CounterStoreContract:
         commit(counters, "running", total(3))
         assert Reading(7, 0, True, 0, 0) == look(counters, total(1))
         clock.advance(601)
-        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
-    def test_what_nobody_has_told_cannot_be_confirmed(self, counters):
-        """It stays unknown."""
+    def test_what_nobody_has_initialised_cannot_be_confirmed(self, counters):
+        """It stays uninitialised."""
         assert not counters.confirm("key:usd:2026-01")
-        assert ("key:usd:2026-01",) == reserve(counters, total(1)).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total(1)).uninitialised
 
-    def test_a_total_is_told_once(self, counters):
+    def test_a_total_is_initialised_once(self, counters):
         """Who comes second with what it has read does not undo what has been counted since."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2))
 
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
 
         assert Reading(6, 2, True, 0, 0) == look(counters, total())
 
     def test_a_total_is_committed(self, counters, clock):
         """What was held becomes what was used; time changes nothing."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=1000)
         clock.advance(100)
 
@@ -404,8 +406,8 @@ class CounterStoreContract:
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
 
     def test_a_total_gives_back_what_a_dead_process_held(self, counters, clock):
-        """The lease runs out, and what it held is free; who settles after that is added."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        """The lease runs out, and what it held is free; what is committed after that is added."""
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=30)
 
         clock.advance(30)
@@ -414,20 +416,20 @@ class CounterStoreContract:
 
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
 
-    def test_a_total_that_was_forgotten_is_unknown(self, counters, elsewhere):
+    def test_a_total_that_was_forgotten_is_uninitialised(self, counters, elsewhere):
         """Forgetting makes others ask the usage log again."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
 
         elsewhere.forget(["key:usd:2026-01", "group:usd"])
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
 
     def test_what_was_held_of_a_forgotten_total_is_added(self, counters):
         """The new total holds nothing of requests that began before it, and gets the truth when they end."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="old")
         counters.forget(["key:usd:2026-01"])
-        counters.seed("key:usd:2026-01", 3, until=None)
+        counters.initialise("key:usd:2026-01", 3, until=None)
         reserve(counters, total(2), name="new")
 
         commit(counters, "old", total(4))
@@ -437,31 +439,31 @@ class CounterStoreContract:
         assert Reading(8, 0, True, 0, 0) == look(counters, total())
 
     def test_a_dead_process_takes_nothing_from_a_new_total(self, counters, clock):
-        """What is given back to a total that was told anew was never held in it."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        """What is given back was never held in a total that was initialised since."""
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), lease=30)
         counters.forget(["key:usd:2026-01"])
-        counters.seed("key:usd:2026-01", 3, until=None)
+        counters.initialise("key:usd:2026-01", 3, until=None)
         reserve(counters, total(2), lease=100)
 
         clock.advance(30)
 
         assert Reading(5, 2, True, 0, 0) == look(counters, total())
 
-    def test_an_unknown_total_is_left_alone(self, counters):
-        """It begins with what the usage log says, which knows of the settled request, too."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+    def test_an_uninitialised_total_is_left_alone(self, counters):
+        """It begins with what the usage log says, which knows of the committed request, too."""
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one")
         counters.forget(["key:usd:2026-01"])
 
         commit(counters, "one", total(4))
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
 
     def test_a_total_outlives_its_period(self, counters, clock):
         """A request that began within the period and ends after it still counts."""
         until = int(clock.now) + 10
-        counters.seed("key:usd:2026-01", 1, until=until)
+        counters.initialise("key:usd:2026-01", 1, until=until)
         reserve(counters, total(5, until=until), name="one", lease=100)
         clock.advance(60)
 
@@ -469,52 +471,52 @@ class CounterStoreContract:
 
         assert 4 == used(counters, total())
 
-    def test_a_total_may_be_told_after_its_period(self, counters, clock):
+    def test_a_total_may_be_initialised_after_its_period(self, counters, clock):
         """Whoever is late does not ask for ever."""
         until = int(clock.now) - 1_000_000
-        counters.seed("key:usd:2026-01", 1, until=until)
+        counters.initialise("key:usd:2026-01", 1, until=until)
 
         assert reserve(counters, total(5, until=until)).admitted
 
-    def test_a_total_is_unknown_when_it_has_grown_old(self, counters, elsewhere, clock):
+    def test_a_total_is_uninitialised_when_it_has_grown_old(self, counters, elsewhere, clock):
         """Whatever made it wrong, the usage log is asked again, and what it says takes its place."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
         clock.advance(600)
-        counters.seed("key:usd:2026-01", 7, until=None)
+        counters.initialise("key:usd:2026-01", 7, until=None)
         assert 4 == used(counters, total())
         clock.advance(1)
 
         decision = reserve(counters, window(), total())
 
-        assert decision == Decision(admitted=False, readings=(), unknown=("key:usd:2026-01",))
-        assert ("key:usd:2026-01",) == elsewhere.look([total()]).unknown
+        assert decision == Decision(admitted=False, readings=(), uninitialised=("key:usd:2026-01",))
+        assert ("key:usd:2026-01",) == elsewhere.look([total()]).uninitialised
         assert 0 == used(counters, window())
-        elsewhere.seed("key:usd:2026-01", 7, until=None)
+        elsewhere.initialise("key:usd:2026-01", 7, until=None)
         clock.advance(600)
         assert Reading(7, 0, True, 0, 0) == look(counters, total())
 
     def test_a_total_that_is_held_grows_older(self, counters, clock):
         """What runs is not counted anew while it runs: the usage log does not know it yet."""
-        counters.seed("key:usd:2026-01", 4, until=None)
+        counters.initialise("key:usd:2026-01", 4, until=None)
         reserve(counters, total(2), name="one", lease=10_000)
         clock.advance(3600)
-        counters.seed("key:usd:2026-01", 7, until=None)
+        counters.initialise("key:usd:2026-01", 7, until=None)
         assert Reading(6, 2, True, 0, 0) == look(counters, total())
 
         commit(counters, "one", total(1))
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
-        counters.seed("key:usd:2026-01", 7, until=None)
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
+        counters.initialise("key:usd:2026-01", 7, until=None)
         assert Reading(7, 0, True, 0, 0) == look(counters, total())
 
-    def test_a_total_is_told_anew_while_it_is_held(self, counters, clock):
+    def test_a_total_is_initialised_again_while_it_is_held(self, counters, clock):
         """Of one that is in use day and night the truth is asked once an hour; what runs is added when it ends."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="old", lease=10_000)
         clock.advance(3601)
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
-        counters.seed("key:usd:2026-01", 3, until=None)
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
+        counters.initialise("key:usd:2026-01", 3, until=None)
 
         assert Reading(3, 0, True, 0, 0) == look(counters, total())
         reserve(counters, total(2), name="new")
@@ -522,8 +524,8 @@ class CounterStoreContract:
         assert Reading(9, 2, True, 0, 0) == look(counters, total())
 
     def test_an_old_total_is_committed(self, counters, clock):
-        """Until somebody tells it anew nothing of it is lost."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        """Until it is initialised again nothing of it is lost."""
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, total(5), name="one", lease=10_000)
         clock.advance(3601)
 
@@ -533,36 +535,36 @@ class CounterStoreContract:
         clock.advance(-3601)
         assert Reading(6, 0, True, 0, 0) == look(counters, total())
 
-    def test_a_total_from_far_ahead_is_unknown(self, counters, clock):
-        """It was told before the clock was put back, and would not grow old for long."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+    def test_a_total_from_far_ahead_is_uninitialised(self, counters, clock):
+        """It was initialised before the clock was put back, and would not grow old for long."""
+        counters.initialise("key:usd:2026-01", 1, until=None)
 
         clock.advance(-601)
 
-        assert ("key:usd:2026-01",) == reserve(counters, total()).unknown
+        assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
 
     # Settling
 
-    def test_settles_many_at_once(self, counters):
+    def test_commits_many_at_once(self, counters):
         """A batch of any size, of one counter or many."""
-        counters.seed("key:usd:2026-01", 0, until=None)
-        counter_requests = (window(1, None), level(1, None), total(2, None))
+        counters.initialise("key:usd:2026-01", 0, until=None)
+        counter_requests = (window(1, None), gauge(1, None), total(2, None))
         names = [f"request {number}" for number in range(250)]
         for name in names:
             reserve(counters, *counter_requests, name=name)
 
-        counters.commit([Commit(name, (window(3), level(1), total(1))) for name in names])
+        counters.commit([Commit(name, (window(3), gauge(1), total(1))) for name in names])
 
         assert [750, 0, 250] == [reading.used for reading in counters.look(counter_requests).readings]
 
     def test_adds_the_truth_of_a_reservation_it_does_not_know(self, counters):
-        """Of an emptied store: windows and known totals get what was used, levels nothing."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+        """Of an emptied store: windows and initialised totals get what was used, gauges nothing."""
+        counters.initialise("key:usd:2026-01", 1, until=None)
 
-        commit(counters, "unheard of", window(3), level(4), total(5), total(6, counter="unknown"))
+        commit(counters, "unheard of", window(3), gauge(4), total(5), total(6, counter="new"))
 
-        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
-        assert ("unknown",) == reserve(counters, total(counter="unknown")).unknown
+        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
+        assert ("new",) == reserve(counters, total(counter="new")).uninitialised
 
     def test_adds_the_truth_after_the_lease(self, counters, clock):
         """A request that was thought dead counts when it ends after all."""
@@ -575,16 +577,16 @@ class CounterStoreContract:
 
     def test_what_a_commit_does_not_name_was_not_used(self, counters):
         """Nothing that a request held stays behind when it has ended."""
-        counters.seed("key:usd:2026-01", 1, until=None)
-        reserve(counters, window(3), level(2), total(4), name="one")
+        counters.initialise("key:usd:2026-01", 1, until=None)
+        reserve(counters, window(3), gauge(2), total(4), name="one")
 
         commit(counters, "one", window(3))
 
-        assert [3, 0, 1] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [3, 0, 1] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
-    def test_adds_what_was_not_claimed(self, counters):
-        """A counter that came with the settlement alone is counted, too."""
-        counters.seed("key:usd:2026-01", 1, until=None)
+    def test_adds_what_was_not_reserved(self, counters):
+        """A counter that only the commit names is counted, too."""
+        counters.initialise("key:usd:2026-01", 1, until=None)
         reserve(counters, window(3), name="one")
 
         commit(counters, "one", window(3), total(4))
@@ -662,7 +664,7 @@ class CounterStoreContract:
     def test_who_is_refused_for_another_reason_keeps_nothing_back(self, counters, clock):
         """What somebody could not use anyway is for those who can."""
         reserve(counters, *shared("batch", 10))
-        reserve(counters, *shared("student", 1), level(11, 10))
+        reserve(counters, *shared("student", 1), gauge(11, 10))
         clock.advance(60)
         assert not reserve(counters, *shared("batch", 1)).admitted
         clock.advance(1)
@@ -709,10 +711,12 @@ class CounterStoreContract:
 
     # Many at once
 
-    @pytest.mark.parametrize("claim", [window(1), window(3, 32), level(1), level(3, 32), total(1), total(3, 32)])
+    @pytest.mark.parametrize(
+        "counter_request", [window(1), window(3, 32), gauge(1), gauge(3, 32), total(1), total(3, 32)]
+    )
     def test_admits_exactly_the_limit(self, counters, elsewhere, counter_request):
         """Of thirty at once ten get in."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+        counters.initialise("key:usd:2026-01", 0, until=None)
 
         decisions = at_once(
             *(partial(reserve, store, counter_request) for store in (counters, elsewhere) for _ in range(15))
@@ -721,17 +725,17 @@ class CounterStoreContract:
         assert 10 == sum(decision.admitted for decision in decisions)
 
     def test_loses_nothing_when_many_commit_at_once(self, counters, elsewhere):
-        """Reservations and settlements of many threads add up."""
-        counters.seed("key:usd:2026-01", 0, until=None)
+        """Reservations and commits of many threads add up."""
+        counters.initialise("key:usd:2026-01", 0, until=None)
 
         def work(store, worker):
             for turn in range(10):
                 name = f"{worker}:{turn}"
-                reserve(store, window(5, None), level(1, None), total(5, None), name=name)
-                commit(store, name, window(2), level(), total(3))
+                reserve(store, window(5, None), gauge(1, None), total(5, None), name=name)
+                commit(store, name, window(2), gauge(), total(3))
 
         at_once(*(partial(work, store, secrets.token_hex(4)) for _ in range(4) for store in (counters, elsewhere)))
 
         assert 160 == used(counters, window())
-        assert Reading(0, 0, True, 0, 0) == look(counters, level())
+        assert Reading(0, 0, True, 0, 0) == look(counters, gauge())
         assert Reading(240, 0, True, 0, 0) == look(counters, total(limit=None))

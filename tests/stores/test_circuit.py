@@ -1,4 +1,4 @@
-"""Not asking what is known to be away."""
+"""A backend that has just failed is not asked."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_lets_everybody_through_after_a_success(circuit, clock):
     assert all(circuit.allows() for _ in range(10))
 
 
-def test_a_clock_that_was_put_back_does_not_close_the_way(circuit, clock):
-    """An hour back on the wall is not an hour without the backend."""
+def test_a_clock_that_was_put_back_does_no_harm(circuit, clock):
+    """If the clock is put back by an hour, the backend is asked at once and not in an hour."""
     circuit.failed("ConnectionError")
 
     clock.advance(-3600)

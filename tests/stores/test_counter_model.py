@@ -6,16 +6,18 @@ import itertools
 import secrets
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from llmgateway.ratelimit.memory import MemoryCounters
 from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision, Kind, Reading
 from llmgateway.stores.redis.connection import RedisConnection
 from llmgateway.stores.redis.counters import RedisCounters
-from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
 from tests.conftest import Clock
 
 PEOPLE = ["ada", "bob", "cyd"]
@@ -24,7 +26,7 @@ TOTALS = ["usd", "requests"]
 
 @dataclass
 class Entry:
-    """A claim that was admitted, or the truth of one: one line for each, never summed up."""
+    """An amount that was reserved, or the true one: one line for each, never summed up."""
 
     reservation: str
     counter: str
@@ -49,7 +51,7 @@ class Model:
     running: dict[str, Held] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
-    told_at: dict[str, int] = field(default_factory=dict)
+    initialised_at: dict[str, int] = field(default_factory=dict)
     asked: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
@@ -102,9 +104,9 @@ class Model:
 
     def reserve(self, name: str, counter_requests: tuple[CounterRequest, ...], lease: float) -> Decision:
         self.expire()
-        unknown = self.unknown(counter_requests)
-        if unknown:
-            return Decision(admitted=False, readings=(), unknown=unknown)
+        uninitialised = self.uninitialised(counter_requests)
+        if uninitialised:
+            return Decision(admitted=False, readings=(), uninitialised=uninitialised)
         plain = [self.read(counter_request) for counter_request in counter_requests]
         readings = []
         for counter_request, reading in zip(counter_requests, plain, strict=True):
@@ -156,7 +158,7 @@ class Model:
         held = self.running.pop(name, None)
         for counter_request in counter_requests:
             known = held is not None and counter_request.counter in {
-                claimed.counter for claimed in held.counter_requests
+                reserved.counter for reserved in held.counter_requests
             }
             if counter_request.kind == Kind.WINDOW and known:
                 (entry,) = (
@@ -182,12 +184,12 @@ class Model:
 
     def look(self, counter_requests: tuple[CounterRequest, ...]) -> Decision:
         self.expire()
-        unknown = self.unknown(counter_requests)
-        readings = () if unknown else tuple(self.read(counter_request) for counter_request in counter_requests)
-        admitted = not unknown and all(reading.fits for reading in readings)
-        return Decision(admitted=admitted, readings=readings, unknown=unknown)
+        uninitialised = self.uninitialised(counter_requests)
+        readings = () if uninitialised else tuple(self.read(counter_request) for counter_request in counter_requests)
+        admitted = not uninitialised and all(reading.fits for reading in readings)
+        return Decision(admitted=admitted, readings=readings, uninitialised=uninitialised)
 
-    def unknown(self, counter_requests: tuple[CounterRequest, ...]) -> tuple[str, ...]:
+    def uninitialised(self, counter_requests: tuple[CounterRequest, ...]) -> tuple[str, ...]:
         return tuple(
             counter_request.counter
             for counter_request in counter_requests
@@ -197,14 +199,14 @@ class Model:
     def knows(self, counter: str) -> bool:
         if counter not in self.spent:
             return False
-        age = self.second - self.told_at[counter]
+        age = self.second - self.initialised_at[counter]
         return age <= 600 or (age <= 3600 and self.held(counter) > 0)
 
-    def seed(self, counter: str, used: int) -> None:
+    def initialise(self, counter: str, used: int) -> None:
         self.expire()
         if not self.knows(counter):
             self.spent[counter] = used
-            self.told_at[counter] = self.second
+            self.initialised_at[counter] = self.second
             self.epochs[counter] = secrets.randbits(53)
 
     def forget(self, counter: str) -> None:
@@ -222,7 +224,7 @@ def request(person: str, amount: int, limits: list[int | None], wanted: set[str]
         own,
         CounterRequest(counter="all:tokens", kind=Kind.WINDOW, amount=amount, limit=limits[1], own=own.counter),
         CounterRequest(counter="all:requests", kind=Kind.WINDOW, amount=1, limit=limits[2], own=own.counter),
-        CounterRequest(counter="all:parallel", kind=Kind.LEVEL, amount=1, limit=limits[0]),
+        CounterRequest(counter="all:parallel", kind=Kind.GAUGE, amount=1, limit=limits[0]),
         CounterRequest(counter="usd", kind=Kind.TOTAL, amount=amount, limit=limits[1]),
         CounterRequest(counter="requests", kind=Kind.TOTAL, amount=1, limit=limits[2]),
     ]
@@ -256,7 +258,7 @@ ALL = (
     *(CounterRequest(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=1, limit=3) for person in PEOPLE),
     CounterRequest(counter="all:tokens", kind=Kind.WINDOW, amount=2, limit=10),
     CounterRequest(counter="all:requests", kind=Kind.WINDOW, amount=2, limit=5),
-    CounterRequest(counter="all:parallel", kind=Kind.LEVEL, amount=2, limit=10),
+    CounterRequest(counter="all:parallel", kind=Kind.GAUGE, amount=2, limit=10),
     *(CounterRequest(counter=counter, kind=Kind.TOTAL, amount=2, limit=10) for counter in TOTALS),
 )
 
@@ -269,7 +271,8 @@ class Comparison(RuleBasedStateMachine):
         self.clock = Clock()
         self.model = Model(self.clock)
         self.opened = ExitStack()
-        self.store = open_store(self.opened, self.clock)
+        self.start = open_store(self.opened, self.clock)
+        self.store = self.start()
         self.made: dict[str, tuple[CounterRequest, ...]] = {}
         self.names = itertools.count()
 
@@ -277,9 +280,9 @@ class Comparison(RuleBasedStateMachine):
         self.opened.close()
 
     @initialize(used=st.integers(0, 3))
-    def tell(self, used: int) -> None:
+    def begin(self, used: int) -> None:
         for counter in TOTALS:
-            self.seed(counter, used)
+            self.initialise(counter, used)
 
     @rule(seconds=st.sampled_from([0.25, 0.75, 1, 3, 5, 20, 59.75, 60, 61, 100]))
     def wait(self, seconds: float) -> None:
@@ -291,13 +294,13 @@ class Comparison(RuleBasedStateMachine):
         used=st.none() | st.integers(0, 5),
     )
     def grow_old(self, seconds: int, held: int, used: int | None) -> None:
-        """Nothing happens for long, with a request that holds something meanwhile, and totals are told anew."""
+        """Nothing happens for long, with a request that holds something meanwhile, and totals are initialised again."""
         lease = 10_000 if held else 10
         self.reserve([(request("ada", held, [None, None, None], {"usd"}), 0)], lease)
         self.clock.advance(seconds)
         if used is not None:
             for counter in TOTALS:
-                self.seed(counter, used)
+                self.initialise(counter, used)
         self.look()
 
     @rule(
@@ -349,16 +352,22 @@ class Comparison(RuleBasedStateMachine):
         self.store.renew(names, lease=lease)
 
     @rule(counter=st.sampled_from(TOTALS), used=st.integers(0, 5))
-    def seed(self, counter: str, used: int) -> None:
-        self.model.seed(counter, used)
-        self.store.seed(counter, used, until=None)
+    def initialise(self, counter: str, used: int) -> None:
+        self.model.initialise(counter, used)
+        self.store.initialise(counter, used, until=None)
 
     @rule(counter=st.sampled_from(TOTALS), used=st.none() | st.integers(0, 5))
     def forget(self, counter: str, used: int | None) -> None:
         self.model.forget(counter)
         self.store.forget([counter])
         if used is not None:
-            self.seed(counter, used)
+            self.initialise(counter, used)
+
+    @rule()
+    def restart(self) -> None:
+        """The process stops gently, and another one goes on."""
+        self.store.flush()
+        self.store = self.start()
 
     @rule()
     def look(self) -> None:
@@ -375,28 +384,27 @@ def test_sqlite_counts_like_the_model(tmp_path):
     """In a file."""
 
     def open_store(opened, clock):
-        path = tmp_path / f"{secrets.token_hex(6)}.sqlite"
-        database = opened.enter_context(closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False)))
-        return SQLiteCounters(database, clock=clock)
+        stored = open_sqlite(opened, clock, tmp_path)
+        return lambda: stored
 
     check(open_store)
 
 
-def test_held_counters_count_like_the_model(tmp_path):
-    """In a file whose transactions are kept open."""
+def test_memory_counts_like_the_model(tmp_path):
+    """In the process, which writes everything down when it stops; and in a file in between."""
 
     def open_store(opened, clock):
-        path = tmp_path / f"{secrets.token_hex(6)}.sqlite"
-        database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True)
-        opened.enter_context(closing(database))
-        return SQLiteCounters(database, clock=clock, held_seconds=0.25)
+        stored = open_sqlite(opened, clock, tmp_path)
+        kinds = itertools.cycle([lambda: MemoryCounters(clock=clock, stored=stored), lambda: stored])
+        return lambda: next(kinds)()
 
     check(open_store)
 
 
-def test_memory_counts_like_the_model():
-    """In the process."""
-    check(lambda _, clock: SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock))
+def open_sqlite(opened: ExitStack, clock: Clock, folder: Path) -> SQLiteCounters:
+    path = folder / f"{secrets.token_hex(6)}.sqlite"
+    database = opened.enter_context(closing(SQLiteDatabase(path, migrations=COUNTERS, durable=False)))
+    return SQLiteCounters(database, clock=clock)
 
 
 def test_redis_counts_like_the_model(redis_server):
@@ -405,6 +413,6 @@ def test_redis_counts_like_the_model(redis_server):
     def open_store(opened, clock):
         connection = RedisConnection(redis_server.url, namespace=f"test-{secrets.token_hex(6)}", timeout=10)
         opened.enter_context(closing(connection))
-        return RedisCounters(connection, clock=clock)
+        return lambda: RedisCounters(connection, clock=clock)
 
     check(open_store)

@@ -1,4 +1,4 @@
-"""The counters behind limits, shared by processes: crowds at the door, and processes that die holding something."""
+"""The counters behind limits, shared by processes: many ask at once, and some die while they hold something."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from llmgateway.ratelimit.reservations import CounterRequest, Kind
 from llmgateway.stores.redis.connection import RedisConnection
 from llmgateway.stores.redis.counters import RedisCounters
-from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, SQLiteCounters, SQLiteDatabase
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
 from tests.conftest import Clock
-from tests.stores.counter_contract import level, reserve, used
+from tests.stores.counter_contract import gauge, reserve, used
 
 PROCESSES = 4
 CLIENTS = 50
@@ -27,15 +27,9 @@ def open_sqlite(clock, path):
     return closing(database), SQLiteCounters(database, clock=clock or time.time)
 
 
-def open_held(clock, path):
-    """With transactions that are kept open, as if each process were the only one."""
-    database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, is_held=True, timeout=30)
-    return closing(database), SQLiteCounters(database, clock=clock or time.time, held_seconds=HELD_SECONDS)
-
-
 def open_redis(clock, url, namespace):
     connection = RedisConnection(url, namespace=namespace, timeout=30)
-    return closing(connection), RedisCounters(connection, clock=clock)  # Redis' own time unless a test tells it
+    return closing(connection), RedisCounters(connection, clock=clock)  # Redis' own time unless a test brings one
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +38,18 @@ def sqlite(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory):
-    return open_held, str(tmp_path_factory.mktemp("counters") / "counters.sqlite")
-
-
-@pytest.fixture(scope="module")
 def redis(redis_server):
     return open_redis, redis_server.url, f"test-{secrets.token_hex(6)}"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "held", "redis"])
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
 def store(request):
     """How a process opens the store, and with what."""
     return request.getfixturevalue(request.param)
 
 
 def serve(store, barrier, orders, clients):
-    """A process of the crowd: whenever it is told a claim, all its clients ask for it at the same moment."""
+    """A process of the crowd: whenever it gets a counter request, all its clients ask for it at the same moment."""
     opened, counters = store[0](None, *store[1:])
 
     def ask(counter_request):
@@ -74,7 +63,7 @@ def serve(store, barrier, orders, clients):
 
 @pytest.fixture(scope="module")
 def crowd(store):
-    """Let fifty clients in four processes claim at once, and say how many got in."""
+    """Let fifty clients in four processes ask at once, and say how many got in."""
     barrier = SPAWN.Barrier(CLIENTS)
     pipes = [SPAWN.Pipe() for _ in range(PROCESSES)]
     shares = [len(range(number, CLIENTS, PROCESSES)) for number in range(PROCESSES)]
@@ -101,7 +90,7 @@ def crowd(store):
 
 @pytest.mark.parametrize(
     ("kind", "amount", "limit"),
-    [(Kind.WINDOW, 1, 10), (Kind.WINDOW, 950, 9999), (Kind.LEVEL, 1, 10), (Kind.TOTAL, 3_000_000_001, 30_000_000_010)],
+    [(Kind.WINDOW, 1, 10), (Kind.WINDOW, 950, 9999), (Kind.GAUGE, 1, 10), (Kind.TOTAL, 3_000_000_001, 30_000_000_010)],
     ids=["requests", "tokens", "parallel", "budget"],
 )
 def test_exactly_ten_of_fifty_get_in(store, crowd, kind, amount, limit):
@@ -113,24 +102,23 @@ def test_exactly_ten_of_fifty_get_in(store, crowd, kind, amount, limit):
                 counter=f"{kind}:{amount}:{repetition}", kind=kind, amount=amount, limit=limit
             )
             if kind == Kind.TOTAL:
-                counters.seed(counter_request.counter, 0, until=None)
+                counters.initialise(counter_request.counter, 0, until=None)
 
             assert 10 == crowd(counter_request)
             assert 10 * amount == used(counters, counter_request)
 
 
 def hold(store, counter_request, held):
-    """A process that claims and then does nothing any more."""
+    """A process that reserves and then does nothing any more."""
     _, counters = store[0](Clock(), *store[1:])
     assert reserve(counters, counter_request, lease=30).admitted
-    counters.flush()
     held.set()
     time.sleep(600)
 
 
 def test_what_a_killed_process_held_is_free_after_the_lease(store, clock):
     """Not before, not never."""
-    counter_request = level(10, counter=secrets.token_hex(8))
+    counter_request = gauge(10, counter=secrets.token_hex(8))
     held = SPAWN.Event()
     process = SPAWN.Process(target=hold, args=(store, counter_request, held), daemon=True)
     process.start()

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
-from functools import partial
+import json
+from array import array
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
-from llmgateway.errors import StoreUnavailable
+from llmgateway.ratelimit.memory import MemoryCounters
+from llmgateway.settings import Settings
+from llmgateway.stores import open_stores
 from llmgateway.stores.fallback import FallbackCounters
 from llmgateway.stores.redis.connection import RedisConnection
 from llmgateway.stores.redis.counters import RedisCounters
-from llmgateway.stores.sqlite import COUNTERS, HELD_SECONDS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
-from tests.servers import free_port, wait_until
-from tests.stores.counter_contract import CounterStoreContract, level, reserve, used, window
-from tests.stores.test_held_counters import opened
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
+from tests.servers import free_port
+from tests.stores.counter_contract import CounterStoreContract, gauge, reserve, total, used, window
 
 
 @pytest.fixture
 def own(clock):
     """What one process counts for itself."""
-    return SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock, held_seconds=HELD_SECONDS)
+    return MemoryCounters(clock=clock)
 
 
 class TestSQLiteCounters(CounterStoreContract):
@@ -37,33 +38,6 @@ class TestSQLiteCounters(CounterStoreContract):
             yield SQLiteCounters(database, clock=clock)
 
 
-class TestHeldCounters(CounterStoreContract):
-    """With transactions that are kept open; *elsewhere* is a process that comes in between."""
-
-    @pytest.fixture
-    def counters(self, tmp_path, clock):
-        with opened(tmp_path / "counters.sqlite", clock, held_seconds=HELD_SECONDS) as counters:
-            yield counters
-
-    @pytest.fixture
-    def elsewhere(self, tmp_path, clock):
-        with opened(tmp_path / "counters.sqlite", clock, held_seconds=HELD_SECONDS) as counters:
-            yield counters
-
-
-class TestHeldCountersAlone(CounterStoreContract):
-    """With nobody in between all is done in memory, as far as it can be."""
-
-    @pytest.fixture
-    def counters(self, tmp_path, clock):
-        with opened(tmp_path / "counters.sqlite", clock, held_seconds=HELD_SECONDS) as counters:
-            yield counters
-
-    @pytest.fixture
-    def elsewhere(self, counters):
-        return counters
-
-
 class TestCountersInMemory(CounterStoreContract):
     @pytest.fixture
     def counters(self, own):
@@ -73,83 +47,6 @@ class TestCountersInMemory(CounterStoreContract):
     def elsewhere(self, counters):
         """A process' own counters are nobody else's."""
         return counters
-
-
-class TestOneTransaction:
-    """What several threads want at the same time is done together."""
-
-    @pytest.fixture
-    def database(self):
-        return SlowDatabase()
-
-    @pytest.fixture
-    def counters(self, database, clock):
-        return SQLiteCounters(database, clock=clock)
-
-    def together(self, counters, database, *actions):
-        """Do what each thread wants in one transaction, and return what each got."""
-        with ThreadPoolExecutor(len(actions) + 1) as threads:
-            first = threads.submit(reserve, counters)
-            assert database.entered.wait(10)
-            results = [threads.submit(action) for action in actions]
-            queue = counters._queue()
-            wait_until(lambda: len(actions) == len(queue.jobs), what="that everybody waits")
-            database.go_on.set()
-            first.result(10)
-            wait([*results], 10)
-        return results
-
-    def test_many_are_done_in_one(self, counters, database):
-        """Those who have come meanwhile need no transaction of their own."""
-        results = self.together(counters, database, *[partial(reserve, counters, window(1))] * 11)
-
-        assert 10 == sum(result.result().admitted for result in results)
-        assert 2 == database.transactions
-
-    def test_only_the_one_that_is_wrong_fails(self, counters, database):
-        """Others do not hear of a mistake that was made elsewhere, and nothing of it is counted, or counted twice."""
-        wrong = partial(reserve, counters, window(1), window(1, 10, counter="organisation:tokens", own="not claimed"))
-        right = partial(reserve, counters, window(1), level(1))
-
-        before, failed, after = self.together(counters, database, right, wrong, right)
-
-        assert isinstance(failed.exception(), TypeError)
-        assert before.result().admitted
-        assert after.result().admitted
-        assert [2, 2] == [used(counters, counter_request) for counter_request in (window(), level())]
-
-    def test_all_hear_that_the_store_is_away(self, counters, database):
-        """None of them tries it once more: each would wait for as long."""
-        database.fails = True
-
-        results = self.together(counters, database, *[partial(reserve, counters, window(1))] * 3)
-
-        assert [True] * 3 == [isinstance(result.exception(), StoreUnavailable) for result in results]
-        assert 2 == database.transactions
-
-
-class SlowDatabase:
-    """A database whose first transaction waits until it may go on, and whose later ones fail if told to."""
-
-    def __init__(self):
-        self._memory = MemoryDatabase(migrations=COUNTERS)
-        self.entered = threading.Event()
-        self.go_on = threading.Event()
-        self.fails = False
-        self.transactions = 0
-
-    def before_closing(self, flush):
-        """It is never closed."""
-
-    @contextmanager
-    def transaction(self):
-        self.transactions += 1
-        with self._memory.transaction() as connection:
-            self.entered.set()
-            assert self.go_on.wait(10)
-            if self.fails and self.transactions > 1:
-                raise StoreUnavailable("It is away.")
-            yield connection
 
 
 class TestRedisCounters(CounterStoreContract):
@@ -189,3 +86,115 @@ class TestCountersWithoutRedis(CounterStoreContract):
     @pytest.fixture
     def elsewhere(self, counters):
         return counters
+
+
+class TestWhereLimitsAreCounted:
+    """In memory only by a process that says that it serves alone, and is believed by the folder."""
+
+    @pytest.fixture
+    def settings(self, tmp_path):
+        return Settings(admin_key="a" * 24, base_url="https://x.openai.azure.com/openai/v1", instance=tmp_path)
+
+    @pytest.fixture
+    def file(self, tmp_path, clock):
+        """What is in the file."""
+        with closing(SQLiteDatabase(tmp_path / "counters.sqlite", migrations=COUNTERS)) as database:
+            yield SQLiteCounters(database, clock=clock)
+
+    def test_one_that_serves_alone_writes_them_down_when_it_stops(self, settings, file, clock):
+        """Until then no transaction is needed."""
+        counters = open_stores(settings, clock=clock, serves_alone=True).counters
+        reserve(counters, window(4))
+        assert 0 == used(file, window())
+
+        counters.flush()
+
+        assert 4 == used(file, window())
+
+    def test_others_count_in_the_file(self, settings, file, clock):
+        """Whoever does not say anything may be one of several."""
+        reserve(open_stores(settings, clock=clock).counters, window(4))
+
+        assert 4 == used(file, window())
+
+    def test_one_beside_others_counts_in_the_file(self, settings, file, clock, caplog):
+        """It says that it serves alone, and does not."""
+        other = open_stores(settings, clock=clock).counters
+        reserve(other, window(4))
+
+        counters = open_stores(settings, clock=clock, serves_alone=True).counters
+        reserve(counters, window(4))
+
+        assert 8 == used(file, window()) == used(other, window())
+        assert f"Another process counts limits in {settings.instance}, too." in caplog.text
+
+    def test_one_that_counts_nothing_is_not_in_the_way(self, settings, file, clock):
+        """A command that opens the stores for something else."""
+        _stores = open_stores(settings, clock=clock)
+
+        reserve(open_stores(settings, clock=clock, serves_alone=True).counters, window(4))
+
+        assert 0 == used(file, window())
+
+    def test_others_see_what_one_that_was_alone_has_counted_when_it_stops(self, settings, clock, caplog):
+        """It is added to what they have counted; the log says once why it was not seen before."""
+        alone = open_stores(settings, clock=clock, serves_alone=True).counters
+        other = open_stores(settings, clock=clock).counters
+        reserve(alone, window(4))
+        for _ in range(3):
+            reserve(other, window(1))
+        assert 3 == used(other, window())
+        assert 1 == caplog.text.count("Another process counts limits in its memory")
+
+        alone.flush()
+
+        assert 7 == used(other, window())
+
+    def test_a_file_that_cannot_be_emptied_keeps_nobody_from_starting(self, settings, clock):
+        """Limits are counted in memory until it can be written again."""
+        settings = replace(settings, store_timeout=0.05)
+        with (
+            closing(SQLiteDatabase(settings.instance / "counters.sqlite", migrations=COUNTERS)) as database,
+            database.transaction(),
+        ):
+            counters = open_stores(settings, clock=clock, serves_alone=True).counters
+            assert [True, False] == [reserve(counters, window(6)).admitted for _ in range(2)]
+
+
+def test_counters_of_the_version_before_are_read(tmp_path, clock):
+    """Each is of the kind that its name says, and what running requests hold comes back."""
+    path = tmp_path / "counters.sqlite"
+    second = int(clock.now)
+    names = [
+        "key:1:requests",
+        "group:a:requests:tokens",
+        "key:1:parallel",
+        "key:1:usd:month:2026-01-01",
+        "x:tokens:total:",
+    ]
+    numbers = [[second, 4], [second, 5], [2], [7, 1, second << 20, 0], [8, 0, second << 20, 0]]
+    held = [
+        ["key:1:requests", "window", 4, second],
+        ["key:1:parallel", "level", 2, 0],
+        [names[3], "total", 1, second << 20],
+    ]
+    with closing(SQLiteDatabase(path, migrations=COUNTERS[:1])) as database, database.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO counters VALUES (?, ?, ?)",
+            [(name, second + 100, array("q", each).tobytes()) for name, each in zip(names, numbers, strict=True)],
+        )
+        connection.execute("INSERT INTO leases VALUES ('one', ?, ?)", (second + 30, json.dumps(held).encode()))
+
+    with closing(SQLiteDatabase(path, migrations=COUNTERS)) as database:
+        counters = MemoryCounters(clock=clock, stored=SQLiteCounters(database, clock=clock))
+
+    requests = [
+        window(counter=names[0]),
+        window(counter=names[1]),
+        gauge(counter=names[2]),
+        total(counter=names[3]),
+        total(counter=names[4]),
+    ]
+    assert [4, 5, 2, 8, 8] == [used(counters, request) for request in requests]
+    clock.advance(30)
+    assert [4, 5, 0, 7, 8] == [used(counters, request) for request in requests]

@@ -13,32 +13,36 @@ import pytest
 import redis
 
 from llmgateway.errors import StoreUnavailable
+from llmgateway.ratelimit.memory import MemoryCounters
 from llmgateway.ratelimit.reservations import Commit, Reading
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.fallback import FallbackCounters
 from llmgateway.stores.redis.connection import RedisConnection
 from llmgateway.stores.redis.counters import RedisCounters
-from llmgateway.stores.sqlite import COUNTERS, MemoryDatabase, SQLiteCounters, SQLiteDatabase
+from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
 from tests.servers import RedisServer, listening, wait_until
-from tests.stores.counter_contract import commit, level, look, reserve, shared, total, used, window
+from tests.stores.counter_contract import commit, gauge, look, reserve, shared, total, used, window
 
 USD = "key:usd:2026-01"
 
 
+@contextmanager
 def open_host(server, clock):
-    connection = RedisConnection(server.url, timeout=10, clock=clock)
-    own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
-    return FallbackCounters(RedisCounters(connection, clock=clock), own, circuit=None)
+    with closing(RedisConnection(server.url, timeout=10, clock=clock)) as connection:
+        own = MemoryCounters(clock=clock)
+        yield FallbackCounters(RedisCounters(connection, clock=clock), own, circuit=None)
 
 
 @pytest.fixture
 def host(own_redis, clock):
-    return open_host(own_redis, clock)
+    with open_host(own_redis, clock) as host:
+        yield host
 
 
 @pytest.fixture
 def other_host(own_redis, clock):
-    return open_host(own_redis, clock)
+    with open_host(own_redis, clock) as host:
+        yield host
 
 
 @pytest.fixture
@@ -59,17 +63,17 @@ def turns(caplog):
 
 
 class TestEmptied:
-    def test_totals_are_unknown_again(self, counters, client):
-        """An emptied Redis is told anew; what was running then counts when it ends."""
-        counters.seed(USD, 3, until=None)
-        reserve(counters, window(4), level(2), total(5), name="one")
+    def test_totals_are_uninitialised_again(self, counters, client):
+        """An emptied Redis is initialised again; what was running then counts when it ends."""
+        counters.initialise(USD, 3, until=None)
+        reserve(counters, window(4), gauge(2), total(5), name="one")
         client.flushall()
 
-        assert (USD,) == reserve(counters, window(1), total(1)).unknown
-        counters.seed(USD, 4, until=None)
-        commit(counters, "one", window(3), level(), total(2))
+        assert (USD,) == reserve(counters, window(1), total(1)).uninitialised
+        counters.initialise(USD, 4, until=None)
+        commit(counters, "one", window(3), gauge(), total(2))
 
-        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
     def test_scripts_are_sent_again(self, counters, client):
         """A Redis that has forgotten the scripts, as after a restart, gets them once more."""
@@ -83,28 +87,29 @@ class TestEmptied:
 
 class TestInRedis:
     def test_reserves_in_one_round_trip(self, counters, client):
-        """However many claims."""
-        counters.seed(USD, 3, until=None)
+        """However many counters."""
+        counters.initialise(USD, 3, until=None)
         reserve(counters, window())
         client.config_resetstat()
 
-        reserve(counters, window(), *shared("ada"), level(), total())
+        reserve(counters, window(), *shared("ada"), gauge(), total())
 
         assert 1 == client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
     def test_nothing_is_kept_for_ever(self, counters, client, clock):
         """Every name disappears some time after its last use."""
-        counters.seed(USD, 3, until=None)
-        counters.seed("with an end", 3, until=int(clock.now) + 1000)
+        counters.initialise(USD, 3, until=None)
+        counters.initialise("with an end", 3, until=int(clock.now) + 1000)
         for own in ("ada", "bob"):
-            reserve(counters, *shared(own, 10), level(), total(), total(counter="with an end"), name=own)
+            reserve(counters, *shared(own, 10), gauge(), total(), total(counter="with an end"), name=own)
         commit(counters, "ada", *shared("ada"))
-        reserve(counters, level(), total(), total(counter="with an end"))
+        reserve(counters, gauge(), total(), total(counter="with an end"))
 
-        kept = {name.decode().split(":", 2)[2]: client.ttl(name) for name in client.scan_iter()}
+        kept = {name.decode().split(":", 3)[3]: client.ttl(name) for name in client.scan_iter()}
 
         day = 24 * 3600
-        assert {"count", "leases", "ends", "askers", "waiting", "settled"} == {name.split(":")[0] for name in kept}
+        kinds = {name.split(":")[0] for name in kept}
+        assert {"count", "leases", "ends", "askers", "waiting", "committed", "writable"} == kinds
         assert all(0 < seconds <= 40 * day for seconds in kept.values())
         assert 39 * day < kept[f"count:{USD}"]
         assert 1000 < kept["count:with an end"] <= 1000 + day
@@ -135,14 +140,14 @@ class TestInRedis:
             server.start()
             with closing(RedisConnection(server.url, timeout=10)) as connection:
                 counters = RedisCounters(connection, clock=clock)
-                counters.seed(USD, 0, until=None)
-                reserve(counters, *shared("ada", 10), level(10), total(10), name="one", lease=30)
+                counters.initialise(USD, 0, until=None)
+                reserve(counters, *shared("ada", 10), gauge(10), total(10), name="one", lease=30)
                 reserve(counters, *shared("bob", 10))
                 counters.renew(["one"], lease=30)
                 clock.advance(30)
-                assert reserve(counters, level(10), total(10), name="two").admitted
-                commit(counters, "two", level(), total(3))
-                assert [0, 3] == [used(counters, counter_request) for counter_request in (level(), total())]
+                assert reserve(counters, gauge(10), total(10), name="two").admitted
+                commit(counters, "two", gauge(), total(3))
+                assert [0, 3] == [used(counters, counter_request) for counter_request in (gauge(), total())]
                 counters.forget([USD, "another"])
         finally:
             server.remove()
@@ -194,29 +199,29 @@ class TestLostAnswers:
     def test_a_reservation_counts_once(self, way):
         """The repeated one takes the place of the first."""
         counters, lose = way
-        counters.seed(USD, 0, until=None)
+        counters.initialise(USD, 0, until=None)
         reserve(counters, window(0))
         lose.set()
 
-        assert reserve(counters, window(6), level(6), total(6), name="one").admitted
+        assert reserve(counters, window(6), gauge(6), total(6), name="one").admitted
 
         assert not lose.is_set()
-        assert [6, 6, 6] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
-        commit(counters, "one", window(1), level(), total(1))
-        assert [1, 0, 1] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [6, 6, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
+        commit(counters, "one", window(1), gauge(), total(1))
+        assert [1, 0, 1] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
     def test_a_commit_counts_once(self, way):
         """The repeated one finds that it has been done."""
         counters, lose = way
-        counters.seed(USD, 0, until=None)
-        reserve(counters, window(6), level(6), total(6), name="one")
+        counters.initialise(USD, 0, until=None)
+        reserve(counters, window(6), gauge(6), total(6), name="one")
         commit(counters, "another", window(0))
         lose.set()
 
-        commit(counters, "one", window(4), level(), total(4))
+        commit(counters, "one", window(4), gauge(), total(4))
 
         assert not lose.is_set()
-        assert [4, 0, 4] == [used(counters, counter_request) for counter_request in (window(), level(), total())]
+        assert [4, 0, 4] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
 
 class TestOutage:
@@ -226,20 +231,20 @@ class TestOutage:
         own_redis.kill()
 
         assert [True, True, False] == [reserve(host, window(5)).admitted for _ in range(3)]
-        assert [True, False] == [reserve(host, level(6)).admitted for _ in range(2)]
+        assert [True, False] == [reserve(host, gauge(6)).admitted for _ in range(2)]
         assert ["the shared counters are away: this process counts limits for itself"] == turns(caplog)
 
     def test_nothing_raises(self, host, own_redis):
         """Whatever is asked while Redis is away is answered."""
         own_redis.kill()
 
-        assert (USD,) == reserve(host, total()).unknown
-        host.seed(USD, 3, until=None)
-        assert reserve(host, total(), level(), name="one").admitted
+        assert (USD,) == reserve(host, total()).uninitialised
+        host.initialise(USD, 3, until=None)
+        assert reserve(host, total(), gauge(), name="one").admitted
         host.renew(["one", "another"], lease=10)
         host.commit([Commit("one", (total(2),)), Commit("another", (window(2),))])
         host.forget(["group:usd"])
-        assert [5, 2, 0] == [used(host, counter_request) for counter_request in (total(), window(), level())]
+        assert [5, 2, 0] == [used(host, counter_request) for counter_request in (total(), window(), gauge())]
 
     def test_shared_counting_comes_back(self, host, other_host, own_redis, clock, caplog):
         """When Redis is back everybody counts together again, and the log says so once."""
@@ -256,21 +261,21 @@ class TestOutage:
         assert 2 == len(turns(caplog))
         assert "the shared counters are back: limits are counted together again" == turns(caplog)[-1]
 
-    def test_what_was_used_meanwhile_makes_totals_unknown(self, host, other_host, own_redis, clock):
-        """Redis did not hear of it, so it is told anew what the usage log says."""
+    def test_what_was_used_meanwhile_makes_totals_uninitialised(self, host, other_host, own_redis, clock):
+        """Redis did not hear of it, so totals begin with what the usage log says."""
         for counter in (USD, "untouched"):
-            host.seed(counter, 3, until=None)
+            host.initialise(counter, 3, until=None)
         own_redis.kill()
-        assert (USD,) == reserve(host, total()).unknown  # this process never knew
-        host.seed(USD, 3, until=None)
+        assert (USD,) == reserve(host, total()).uninitialised  # this process never knew
+        host.initialise(USD, 3, until=None)
         reserve(host, total(5), name="one")
         commit(host, "one", total(4))
         assert 7 == used(host, total())
         own_redis.start()
         clock.advance(1)
 
-        assert (USD,) == reserve(host, total()).unknown
-        host.seed(USD, 7, until=None)
+        assert (USD,) == reserve(host, total()).uninitialised
+        host.initialise(USD, 7, until=None)
 
         assert 7 == used(other_host, total())
         assert 3 == used(other_host, total(counter="untouched"))
@@ -279,50 +284,50 @@ class TestOutage:
     def test_a_second_outage_begins_anew(self, host, own_redis, clock):
         """What this process knew in the first one is old in the second."""
         own_redis.kill()
-        host.seed(USD, 3, until=None)
+        host.initialise(USD, 3, until=None)
         own_redis.start()
         clock.advance(1)
         host.look([total()])
         own_redis.kill()
 
-        assert (USD,) == reserve(host, total()).unknown
+        assert (USD,) == reserve(host, total()).uninitialised
 
-    def test_a_commit_that_did_not_arrive_makes_totals_unknown(self, host, other_host, own_redis, clock):
-        """What was reserved in Redis and ended without it: the total is told anew, the level comes with the lease."""
-        host.seed(USD, 3, until=None)
-        reserve(host, total(5), level(5), window(5), name="one", lease=30)
+    def test_a_commit_that_did_not_arrive_makes_totals_uninitialised(self, host, other_host, own_redis, clock):
+        """What Redis does not hear of: the total is initialised again, the gauge comes back with the lease."""
+        host.initialise(USD, 3, until=None)
+        reserve(host, total(5), gauge(5), window(5), name="one", lease=30)
         own_redis.kill()
-        commit(host, "one", total(4), level(), window(4))
+        commit(host, "one", total(4), gauge(), window(4))
         assert 4 == used(host, window())
         own_redis.start()
         clock.advance(1)
 
-        assert (USD,) == reserve(host, total()).unknown
-        assert 5 == used(other_host, level())
+        assert (USD,) == reserve(host, total()).uninitialised
+        assert 5 == used(other_host, gauge())
         clock.advance(29)
-        assert 0 == used(other_host, level())
+        assert 0 == used(other_host, gauge())
 
     def test_what_began_here_ends_here(self, host, other_host, own_redis, clock):
         """A request of the outage gives back what it held in this process, and the shared totals hear of it."""
         own_redis.kill()
-        host.seed(USD, 3, until=None)
-        reserve(host, total(5), level(5), window(5), name="one", lease=10)
+        host.initialise(USD, 3, until=None)
+        reserve(host, total(5), gauge(5), window(5), name="one", lease=10)
         host.renew(["one"], lease=1000)
         own_redis.start()
         clock.advance(30)
-        host.seed(USD, 3, until=None)
+        host.initialise(USD, 3, until=None)
         host.renew(["one"], lease=1000)
 
-        commit(host, "one", total(4), level(), window(4))
+        commit(host, "one", total(4), gauge(), window(4))
 
         assert Reading(7, 0, True, 0, 0) == look(other_host, total())
-        assert [0, 0] == [used(other_host, counter_request) for counter_request in (level(), window())]
+        assert [0, 0] == [used(other_host, counter_request) for counter_request in (gauge(), window())]
         own_redis.kill()
-        assert [0, 4] == [used(host, counter_request) for counter_request in (level(), window())]
+        assert [0, 4] == [used(host, counter_request) for counter_request in (gauge(), window())]
 
     def test_totals_to_forget_are_kept_in_mind(self, host, other_host, own_redis, clock):
-        """What an admin made unknown while Redis was away is unknown when it is back."""
-        host.seed(USD, 3, until=None)
+        """What was forgotten while Redis was away is forgotten there when it is back."""
+        host.initialise(USD, 3, until=None)
         own_redis.kill()
         host.forget([USD])
         own_redis.start()
@@ -330,13 +335,13 @@ class TestOutage:
 
         used(host, window())
 
-        assert (USD,) == reserve(other_host, total()).unknown
+        assert (USD,) == reserve(other_host, total()).uninitialised
 
     def test_asks_a_store_that_failed_once_a_second(self, tmp_path, clock):
         """A counters' file that cannot be used costs one attempt in a second, not one for every request."""
         path = tmp_path / "counters.sqlite"
         database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, timeout=0.01)
-        own = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        own = MemoryCounters(clock=clock)
         circuit = Circuit("the counters' file", retry_after=1, clock=clock)
         host = FallbackCounters(SQLiteCounters(database, clock=clock), own, circuit=circuit)
         with closing(SQLiteDatabase(path, migrations=COUNTERS)) as other, other.transaction():
@@ -353,7 +358,7 @@ class TestOutage:
 class TestForks:
     def test_a_child_counts_for_itself(self, clock):
         """What a process counts in memory is not its children's, and both go on."""
-        counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=clock)
+        counters = MemoryCounters(clock=clock)
         reserve(counters, window(4))
 
         child = os.fork()
@@ -402,17 +407,17 @@ class TestForks:
         statuses = []
         for _ in range(20):
             forked.clear()
-            counters = SQLiteCounters(MemoryDatabase(migrations=COUNTERS), clock=fork_when_asked)
+            counters = MemoryCounters(clock=fork_when_asked)
             reserve(counters, window(4))
             statuses.append(os.waitstatus_to_exitcode(os.waitpid(forked[0], 0)[1]))
 
         assert [0] * 20 == statuses
 
 
-def test_a_process_counts_for_itself_beside_others(own_redis, clock, caplog):
+def test_a_process_counts_for_itself_beside_others(host, other_host, own_redis, clock, caplog):
     """Two hosts without Redis count apart, and together when it is back."""
     caplog.set_level(logging.WARNING)
-    hosts = [open_host(own_redis, clock), open_host(own_redis, clock)]
+    hosts = [host, other_host]
     own_redis.kill()
     assert [True, True] == [reserve(host, window(10)).admitted for host in hosts]
     own_redis.start()

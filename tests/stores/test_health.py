@@ -1,4 +1,4 @@
-"""The outage ladder."""
+"""Which stores are away, and what that is called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Backend:
 
 
 @pytest.mark.parametrize(
-    ("away", "rung"),
+    ("away", "level"),
     [
         ((), DegradationLevel.NORMAL),
         (("redis",), DegradationLevel.WITHOUT_REDIS),
@@ -27,18 +27,18 @@ class Backend:
         (("redis", "mongodb"), DegradationLevel.MEMORY_ONLY),
     ],
 )
-def test_names_the_rung(away, rung):
+def test_names_the_level(away, level):
     """Each combination of stores that are away has its name."""
-    ladder = StoreHealth([Backend(name, away=name in away) for name in ("redis", "mongodb")])
-    problems = ladder.problems()
+    health = StoreHealth([Backend(name, away=name in away) for name in ("redis", "mongodb")])
+    problems = health.problems()
 
     assert {name: f"{name} is away." if name in away else None for name in ("redis", "mongodb")} == problems
-    assert rung == ladder.rung(problems)
+    assert level == health.level(problems)
 
 
-@pytest.mark.parametrize(("away", "rung"), [(False, DegradationLevel.NORMAL), (True, DegradationLevel.MEMORY_ONLY)])
-def test_needs_no_redis(away, rung):
+@pytest.mark.parametrize(("away", "level"), [(False, DegradationLevel.NORMAL), (True, DegradationLevel.MEMORY_ONLY)])
+def test_needs_no_redis(away, level):
     """Without Redis there is nothing between the durable store and memory."""
-    ladder = StoreHealth([Backend("sqlite", away=away)])
+    health = StoreHealth([Backend("sqlite", away=away)])
 
-    assert rung == ladder.rung(ladder.problems())
+    assert level == health.level(health.problems())

@@ -20,7 +20,10 @@ from llmgateway.records import Prices, Prompt
 from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.mongo.keys import MongoKeys
 from llmgateway.stores.mongo.organisation import MongoOrganisation
-from llmgateway.stores.redis.cache import RedisCache, RedisKeys, RedisOrganisation
+from llmgateway.stores.redis.cache import RedisCache
+from llmgateway.stores.redis.entries import EntrySigner
+from llmgateway.stores.redis.keys import RedisKeys
+from llmgateway.stores.redis.organisation import RedisOrganisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.servers import PASSWORD, free_port
 from tests.stores.contract import (
@@ -35,6 +38,8 @@ from tests.stores.contract import (
     key,
     unavailable,
 )
+
+SIGNER = EntrySigner(b"a secret of this test")
 
 
 @pytest.fixture
@@ -51,13 +56,13 @@ def mongo(mongo_server, database_name):
 
 @pytest.fixture
 def cache(redis_server, namespace):
-    with closing(RedisCache(redis_server.url, namespace=namespace)) as cache:
+    with closing(RedisCache(redis_server.url, signer=SIGNER, namespace=namespace)) as cache:
         yield cache
 
 
 @pytest.fixture
 def other_cache(redis_server, namespace):
-    with closing(RedisCache(redis_server.url, namespace=namespace)) as cache:
+    with closing(RedisCache(redis_server.url, signer=SIGNER, namespace=namespace)) as cache:
         yield cache
 
 
@@ -86,11 +91,11 @@ class TestKeysWithoutRedis(KeyStoreContract):
 
     @pytest.fixture
     def keys(self, sqlite):
-        return RedisKeys(RedisCache(f"redis://127.0.0.1:{free_port()}"), SQLiteKeys(sqlite))
+        return RedisKeys(RedisCache(f"redis://127.0.0.1:{free_port()}", signer=SIGNER), SQLiteKeys(sqlite))
 
     @pytest.fixture
     def elsewhere(self, sqlite):
-        return RedisKeys(RedisCache(f"redis://127.0.0.1:{free_port()}"), SQLiteKeys(sqlite))
+        return RedisKeys(RedisCache(f"redis://127.0.0.1:{free_port()}", signer=SIGNER), SQLiteKeys(sqlite))
 
 
 class TestRedisOverSQLiteOrganisation(OrganisationStoreContract):
@@ -126,7 +131,7 @@ class TestOrganisationWithoutRedis(OrganisationStoreContract):
 
     @pytest.fixture
     def away(self):
-        return RedisCache(f"redis://127.0.0.1:{free_port()}")
+        return RedisCache(f"redis://127.0.0.1:{free_port()}", signer=SIGNER)
 
     @pytest.fixture
     def organisation(self, away, sqlite):
@@ -134,7 +139,9 @@ class TestOrganisationWithoutRedis(OrganisationStoreContract):
 
     @pytest.fixture
     def elsewhere(self, sqlite):
-        return RedisOrganisation(RedisCache(f"redis://127.0.0.1:{free_port()}"), SQLiteOrganisation(sqlite))
+        return RedisOrganisation(
+            RedisCache(f"redis://127.0.0.1:{free_port()}", signer=SIGNER), SQLiteOrganisation(sqlite)
+        )
 
     @pytest.fixture
     def keys(self, away, sqlite):
@@ -184,7 +191,7 @@ class Host:
     """One process' view: a cache of its own on the test's own Redis, and the stores in front of the durable one."""
 
     def __init__(self, url, durable, clock, **options):
-        self.cache = RedisCache(url, clock=clock, **options)
+        self.cache = RedisCache(url, clock=clock, **{"signer": SIGNER, **options})
         self.keys = RedisKeys(self.cache, durable)
         self.organisation = RedisOrganisation(self.cache, durable)
 
@@ -228,7 +235,7 @@ def commands(client):
     }
 
 
-ENTRY = f"llmgateway:{{gateway}}:key:{key().digest}"
+ENTRY = f"llmgateway:2:{{gateway}}:key:{key().digest}"
 
 
 class TestRoundTrips:
@@ -250,7 +257,7 @@ class TestRoundTrips:
         host.keys.add(key())
         host.keys.find(key().digest)
         first = host.keys.find(key().digest)
-        assert first is host.keys.find(key().digest)
+        assert first.record is host.keys.find(key().digest).record
 
         other_host.organisation.set_prompt("one", NEW_YEAR)
         assert first.generation != host.keys.find(key().digest).generation
@@ -276,10 +283,10 @@ class TestRoundTrips:
 
         names = [name.decode() for name in client.scan_iter()]
 
-        assert len(names) == 4
+        assert len(names) == 5
         assert all("{gateway}" in name for name in names)
         assert all(0 < client.ttl(name) <= 7 * 24 * 3600 for name in names)
-        assert client.ttl("llmgateway:{gateway}:generation") <= 300
+        assert client.ttl("llmgateway:2:{gateway}:generation") <= 300
 
     def test_more_threads_than_the_drivers_pool(self, host, caplog):
         """Two hundred look-ups at once all get their answer from Redis."""
@@ -348,12 +355,61 @@ class TestFreshness:
         """An entry with a field more or less, from another version of the program, is read again and replaced."""
         host.keys.add(key(models=("gpt-4o",)))
         host.keys.find(key().digest)
-        entry = orjson.loads(client.get(ENTRY))
-        entry["record"] = {name: value for name, value in (entry["record"] | change).items() if value is not ...}
-        client.set(ENTRY, orjson.dumps(entry))
+        signed = SIGNER.verify(ENTRY, client.get(ENTRY))
+        shape = {name: value for name, value in (orjson.loads(signed.content) | change).items() if value is not ...}
+        entry = SIGNER.sign(ENTRY, orjson.dumps(shape), at=signed.at)
+        client.set(ENTRY, entry)
 
         assert host.keys.find(key().digest).record == key(models=("gpt-4o",))
-        assert orjson.loads(client.get(ENTRY)) != entry
+        assert client.get(ENTRY) != entry
+
+
+class TestForgedEntries:
+    """Whoever can write to Redis can take entries away, and nothing else."""
+
+    @pytest.fixture(params=["another key's", "made up", "of another secret", "of the first build"])
+    def forged(self, request, host, client, clock):
+        """What somebody has put in place of a blocked key's entry: an entry that lets it in."""
+        host.keys.add_all([key(active=False), key(2)])
+        for number in (1, 2):
+            host.keys.find(key(number).digest)
+        return {
+            "another key's": client.get(ENTRY.replace(key().digest, key(2).digest)),
+            "made up": b"2" + b"x" * 40 + orjson.dumps(key()),
+            "of another secret": EntrySigner(b"guessed").sign(ENTRY, orjson.dumps(key()), at=clock.now),
+            "of the first build": orjson.dumps({"fresh_until": clock.now + 60, "record": key()}),
+        }[request.param]
+
+    def test_are_missing(self, host, client, durable, forged, caplog):
+        """The durable store is asked, once, and what it says takes the forged entry's place."""
+        client.set(ENTRY, forged)
+        durable.asked = 0
+
+        assert [key(active=False)] * 3 == [host.keys.find(key().digest).record for _ in range(3)]
+
+        assert 1 == durable.asked
+        assert client.get(ENTRY) != forged
+        assert 1 == len(caplog.messages)
+
+    def test_are_no_answer_while_the_durable_store_is_away(self, host, client, durable, forged):
+        """Then nothing is known of the key: neither that it is valid nor that it is not."""
+        client.set(ENTRY, forged)
+        durable.away = True
+
+        with pytest.raises(StoreUnavailable):
+            host.keys.find(key().digest)
+
+    def test_of_the_organisation_are_missing(self, host, client, durable):
+        """Nobody gets other limits, or none, out of Redis."""
+        name = "llmgateway:2:{gateway}:organisation"
+        host.organisation.set_limits(LIMITS)
+        host.organisation.load()
+        signed = SIGNER.verify(name, client.get(name))
+        client.set(name, SIGNER.sign(ENTRY, signed.content, at=signed.at))
+        durable.away = True
+
+        with pytest.raises(StoreUnavailable):
+            host.organisation.load()
 
 
 def test_a_group_is_revoked_in_one_step(host, client):
@@ -363,7 +419,7 @@ def test_a_group_is_revoked_in_one_step(host, client):
 
     host.keys.revoke_group("physics")
 
-    assert {"multi": 1, "set": 1, "unlink": 1, "exec": 1} == commands(client)
+    assert {"evalsha": 1, "set": 1, "unlink": 1} == commands(client)
 
 
 class TestStaleFill:
@@ -483,7 +539,7 @@ class TestEmptied:
     def test_a_generation_does_not_outlive_freshness(self, host, client):
         """Whoever missed a change of the organisation loads it again when the token has run out."""
         before = host.keys.find(key().digest).generation
-        client.delete("llmgateway:{gateway}:generation")  # as its end of life does
+        client.delete("llmgateway:2:{gateway}:generation")  # as its end of life does
 
         assert host.keys.find(key().digest).generation != before
 
@@ -533,10 +589,11 @@ class TestDurableAway:
         """A copy without limits would seem to say that there are none: it is an outage instead."""
         host.organisation.set_limits(LIMITS)
         host.organisation.load()
-        name = "llmgateway:{gateway}:organisation"
-        document, _, credential = client.get(name).partition(b"\n")
+        name = "llmgateway:2:{gateway}:organisation"
+        signed = SIGNER.verify(name, client.get(name))
+        document, _, credential = signed.content.partition(b"\n")
         changed = {name: value for name, value in (orjson.loads(document) | change).items() if value is not ...}
-        client.set(name, orjson.dumps(changed) + b"\n" + credential)
+        client.set(name, SIGNER.sign(name, orjson.dumps(changed) + b"\n" + credential, at=signed.at))
         durable.away = True
 
         with pytest.raises(StoreUnavailable):
@@ -607,6 +664,86 @@ class TestDurableAway:
             host.keys.remove(key().id)
 
         assert host.keys.find(key().digest).record is None
+
+    def test_a_blocking_whose_answer_was_lost(self, host, durable):
+        """If the durable store blocked a key and could not say so, the key is blocked all the same."""
+        host.keys.add(key())
+        host.keys.find(key().digest)
+
+        def update_and_fail(key_id, changes):
+            durable.keys.update(key_id, changes)
+            raise StoreUnavailable("the answer was lost")
+
+        durable.update = update_and_fail
+        with pytest.raises(StoreUnavailable):
+            host.keys.update(key().id, {"active": False})
+
+        assert not host.keys.find(key().digest).record.active
+
+    def test_a_change_that_is_made_after_its_time_out(self, host, other_host, durable, clock):
+        """A store that makes a change seconds after nobody waits for it any more is believed some seconds later."""
+        host.keys.add(key())
+
+        def fail(*arguments, **options):
+            raise StoreUnavailable("no answer yet")
+
+        durable.remove = durable.set_prompt = fail
+        with pytest.raises(StoreUnavailable):
+            host.keys.remove(key().id)
+        with pytest.raises(StoreUnavailable):
+            host.organisation.set_prompt("late", NEW_YEAR)
+        before = other_host.keys.find(key().digest)
+        durable.keys.remove(key().id)
+        durable.organisation.set_prompt("late", NEW_YEAR)
+        assert before == other_host.keys.find(key().digest)  # what freshness bounds, if this process dies now
+
+        clock.advance(10)
+        host.cache.ping()
+
+        after = other_host.keys.find(key().digest)
+        assert after.record is None
+        assert after.generation != before.generation
+
+    @pytest.mark.parametrize("several", [False, True])
+    def test_an_addition_whose_answer_was_lost(self, host, other_host, durable, several, client):
+        """A key that was added without an answer is as it is there; a reader from before does not hide that."""
+        other_host.keys.find(key().digest)
+        guard = client.get("llmgateway:2:{gateway}:guard")
+
+        def add_and_fail(added):
+            durable.keys.add_all(added if several else [added])
+            raise StoreUnavailable("the answer was lost")
+
+        durable.add = durable.add_all = add_and_fail
+        with pytest.raises(StoreUnavailable):
+            host.keys.add_all([key()]) if several else host.keys.add(key())
+
+        assert guard != client.get("llmgateway:2:{gateway}:guard")
+        assert key() == host.keys.find(key().digest).record
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda keys: keys.update(key().id, {"active": False}),
+            lambda keys: keys.rotate(key().id, "f" * 64, retires_at=None),
+            lambda keys: keys.remove(key().id),
+            lambda keys: keys.revoke_group("physics"),
+        ],
+        ids=["update", "rotate", "remove", "revoke_group"],
+    )
+    def test_what_cannot_be_read_is_not_changed(self, host, durable, change):
+        """A change whose keys are not known, since the store cannot be read, is refused and not half made."""
+        host.keys.add(key(group="physics"))
+        host.keys.find(key().digest)
+
+        def fail(*arguments, **options):
+            raise StoreUnavailable("away")
+
+        durable.get = durable.list = fail
+        with pytest.raises(StoreUnavailable):
+            change(host.keys)
+
+        assert key(group="physics") == durable.keys.get(key().id)
 
     @pytest.mark.parametrize("retires_at", [None, LATER])
     def test_a_rotation_whose_answer_was_lost(self, host, durable, retires_at):
@@ -883,8 +1020,8 @@ class TestForks:
 def test_gateways_share_a_redis_without_meeting(own_redis, sqlite, tmp_path):
     """Two gateways with namespaces of their own on one Redis see nothing of each other."""
     with (
-        closing(RedisCache(own_redis.url, namespace="one")) as one,
-        closing(RedisCache(own_redis.url, namespace="two")) as two,
+        closing(RedisCache(own_redis.url, signer=SIGNER, namespace="one")) as one,
+        closing(RedisCache(own_redis.url, signer=SIGNER, namespace="two")) as two,
         closing(SQLiteDatabase(tmp_path / "other.sqlite")) as other,
     ):
         keys, strangers = RedisKeys(one, SQLiteKeys(sqlite)), RedisKeys(two, SQLiteKeys(other))

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 
@@ -399,44 +398,6 @@ class TestFile:
             SQLiteDatabase(path)
 
         assert before == path.read_bytes()
-
-
-class TestHeldTransactions:
-    """Those of a database whose users may keep them open, and who hear that somebody waits."""
-
-    @pytest.fixture
-    def database(self, path):
-        with closing(SQLiteDatabase(path, is_held=True)) as database:
-            yield database
-
-    def test_who_waits_is_heard(self, path, database):
-        """While it waits, not before and not after."""
-        with closing(SQLiteDatabase(path, is_held=True, timeout=10)) as other, ThreadPoolExecutor(1) as thread:
-            with database.transaction():
-                assert not database.is_awaited()
-                waiting = thread.submit(self.write, other)
-                wait_until(database.is_awaited, what="somebody who waits")
-                assert not waiting.done()
-            waiting.result(10)
-            assert not database.is_awaited()
-
-    def test_who_waits_too_long_is_not_heard_any_more(self, path, database):
-        """It gives up after its time-out."""
-        with closing(SQLiteDatabase(path, is_held=True, timeout=0.05)) as other, database.transaction():
-            with pytest.raises(StoreUnavailable):
-                self.write(other)
-
-            assert not database.is_awaited()
-
-    def test_what_cannot_be_heard_is_taken_for_said(self, path, database):
-        """Without a way to find out, somebody may be waiting."""
-        path.parent.rename(path.parent.with_name("elsewhere"))
-
-        assert database.is_awaited()
-
-    def write(self, database):
-        with database.transaction():
-            pass
 
 
 class TestTrouble:

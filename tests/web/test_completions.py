@@ -16,14 +16,14 @@ from llmgateway.proxy.pipeline import CompletionRequest, Reply
 from llmgateway.proxy.stream import EventStream
 from llmgateway.simulator import Raw, Script
 from llmgateway.usage.metrics import Metrics
-from llmgateway.web import completions
-from llmgateway.web.completions import PATH
+from llmgateway.web import context
 from llmgateway.web.context import EXTENSION
 
 from .conftest import MAX_BODY_BYTES
 
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
 STREAM = HELLO | {"stream": True}
+PATH = "/v1/chat/completions"
 ORIGIN = "https://app.example"
 REQUEST_ID = "01890000-0000-7000-8000-000000000000"
 
@@ -65,7 +65,7 @@ def ask(application: Application, environ: dict[str, Any]) -> Answered:
 @pytest.fixture(autouse=True)
 def fresh(azure, monkeypatch):
     azure.reset()
-    monkeypatch.setattr(completions, "new_request_id", lambda _now: REQUEST_ID)
+    monkeypatch.setattr(context, "new_request_id", lambda _now: REQUEST_ID)
 
 
 @pytest.fixture

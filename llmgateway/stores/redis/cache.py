@@ -1,22 +1,22 @@
-"""Redis in front of a durable store: look-ups in one round trip, and an answer while the store is away.
+"""What Redis keeps of keys and organisation in front of a durable store, and what must be wiped from it.
 
 Redis is never the truth. It holds, under names that share one hash tag so that a cluster keeps
-them together:
+them in one slot (``{gateway}`` stands for the namespace):
 
-``llmgateway:{gateway}:key:<digest>``
-    A key as the durable store had it, and until when that may be believed unasked. One that is being
-    replaced is there twice: under its digest and under its retiring one.
-``llmgateway:{gateway}:generation``
+``llmgateway:2:{gateway}:key:<digest>``
+    A key as the durable store had it, signed. One that is being replaced is there twice: under its
+    digest and under its retiring one.
+``llmgateway:2:{gateway}:generation``
     A token that is replaced whenever the organisation changes.
-``llmgateway:{gateway}:organisation``
-    What admins set, Azure's key encrypted, for a process that starts while the durable store is away.
-``llmgateway:{gateway}:guard``
+``llmgateway:2:{gateway}:organisation``
+    What admins set, signed, Azure's key encrypted, for a process that starts while the durable store is away.
+``llmgateway:2:{gateway}:guard``
     A token that is replaced whenever any key changes; see ``fill.lua``.
 
-Both are random and made anew when they are missing, so an emptied Redis repeats none of them.
+Both tokens are random and made anew when they are missing, so an emptied Redis repeats none of them.
 
 A change is made in the durable store first and then wiped from Redis. If Redis cannot be
-reached at that moment, this process keeps the wiping in mind and does it before it believes
+reached at that moment, this process remembers the wipe and does it before it believes
 Redis again. Should the process die before that, or should Redis come back with the data of an
 earlier day, others believe what they find there for *freshness* seconds at most.
 """
@@ -26,28 +26,30 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
-
-import orjson
-import redis
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.interfaces import KeyStore, OrganisationStore
-from llmgateway.records import Group, KeyRecord, Limits, Lookup, Organisation, Prices, Prompt
+from llmgateway.records import KeyRecord, Organisation
 
 from ..circuit import Circuit
-from .connection import RedisConnection
+from .connection import RedisConnection, Session, script
+from .entries import Entries, EntrySigner, KeyEntry
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+REPEATED_AFTER = 10
+"""Seconds in which a durable store has made a change whose answer was lost, or will never make it."""
+_TOKENS, _FILL, _WIPE = (script(f"{name}.lua") for name in ("tokens", "fill", "wipe"))
 
 
 class Look(NamedTuple):
     """What Redis has at one moment."""
 
-    entry: bytes | None
+    entry: KeyEntry | None
     generation: str
     guard: bytes
 
@@ -59,7 +61,8 @@ class RedisCache:
     failed less than *retry_after* seconds ago.
 
     Args:
-        server, namespace, timeout: See :class:`RedisConnection`.
+        url, namespace, timeout: See :class:`RedisConnection`.
+        signer: With the same key on all hosts that share this Redis.
         freshness: Seconds for which an entry is used without asking the durable store.
         ttl: Seconds after which an unused entry is gone, also as a stand-in for the durable store.
         retry_after: Seconds between attempts while Redis, or the durable store, is away.
@@ -70,8 +73,9 @@ class RedisCache:
 
     def __init__(
         self,
-        server: str | redis.Redis,
+        url: str,
         *,
+        signer: EntrySigner,
         namespace: str = "gateway",
         timeout: float = 0.5,
         freshness: float = 300,
@@ -79,107 +83,114 @@ class RedisCache:
         retry_after: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.freshness = freshness
-        self.clock = clock
         self.durable = Circuit("the durable store", retry_after=retry_after, clock=clock)
-        self._ttl = int(ttl)
         self.connection = RedisConnection(
-            server, namespace=namespace, timeout=timeout, retry_after=retry_after, clock=clock
+            url, namespace=namespace, timeout=timeout, retry_after=retry_after, clock=clock
         )
-        self._redis = self.connection.client
-        self._prefix = self.connection.prefix
-        self._generation = self._prefix + "generation"
-        self._guard = self._prefix + "guard"
-        self._organisation = self._prefix + "organisation"
+        self._freshness = freshness
+        self._clock = clock
+        self._ttl = int(ttl)
+        self._entries = Entries(signer, clock=clock)
+        self._key_prefix = self.connection.prefix + "key:"
+        self._generation = self.connection.prefix + "generation"
+        self._guard = self.connection.prefix + "guard"
+        self._organisation = self.connection.prefix + "organisation"
         self._pending: set[_Wipe] = set()
-        self._fill = self.connection.script("fill.lua")
 
     def look(self, digest: str) -> Look:
         """The key's entry and both tokens, in one round trip unless a token was missing."""
+        name = self._key_prefix + digest
 
-        def look() -> Look:
-            entry, generation, guard = self.connection.call("MGET", self._key(digest), self._generation, self._guard)
+        def look(session: Session) -> tuple[bytes | None, bytes, bytes]:
+            entry, generation, guard = session.command("MGET", name, self._generation, self._guard)
             if generation is None or guard is None:
-                generation, guard = self._tokens()
-            return Look(entry, generation.decode(), guard)
+                generation, guard = self._tokens(session)
+            return entry, generation, guard
 
-        return self._ask(look)
+        entry, generation, guard = self._ask(look)
+        return Look(self._entries.key(name, entry), generation.decode(), guard)
+
+    def is_fresh(self, entry: KeyEntry) -> bool:
+        """Whether *entry* may be believed without asking the durable store."""
+        return 0 <= self._clock() - entry.at <= self._freshness
 
     def generation(self) -> str:
-        return self._ask(lambda: self._tokens()[0].decode())
+        return self._ask(self._tokens)[0].decode()
 
-    def organisation(self) -> bytes | None:
-        copy: bytes | None = self._ask(lambda: self._redis.get(self._organisation))
-        return copy
+    def organisation(self) -> Organisation | None:
+        entry = self._ask(lambda session: session.command("GET", self._organisation))
+        return self._entries.organisation(self._organisation, entry)
 
-    def keep_organisation(self, entry: bytes) -> None:
+    def keep_organisation(self, organisation: Organisation) -> None:
         """Raises nothing: it is only a copy."""
-        self._try(lambda: self._redis.set(self._organisation, entry, ex=self._ttl))
+        entry = self._entries.of_organisation(self._organisation, organisation)
+        self._try(lambda session: session.command("SET", self._organisation, entry, "EX", self._ttl))
 
-    def fill(self, digest: str, entry: bytes, *, guard: bytes) -> None:
-        """Keep *entry* if no key has changed since *guard* was looked at. Raises nothing: it is only a cache."""
-        names = [self._key(digest), self._guard]
-        self._try(lambda: self._fill(names, guard, entry, self._ttl))
+    def fill(self, digest: str, record: KeyRecord, *, guard: bytes) -> None:
+        """Keep *record* if no key has changed since *guard* was looked at. Raises nothing: it is only a cache."""
+        name = self._key_prefix + digest
+        entry = self._entries.of_key(name, record)
+        self._try(lambda session: session.run(_FILL, [name, self._guard], guard, entry, self._ttl))
 
-    def wipe_keys(self, digests: Iterable[str]) -> None:
-        """Let no process believe what it knows of these. Raises nothing: what cannot be done now is done later."""
-        self._wipe(*map(self._key, digests))
+    def wipe_keys(self, digests: Iterable[str], *, is_certain: bool = True) -> None:
+        """Let no process believe what it knows of these. Raises nothing: what cannot be done now is done later.
 
-    def wipe_generation(self) -> None:
-        """Begin a new generation. Raises nothing: what cannot be done now is done later."""
-        self._wipe(self._generation)
+        Args:
+            is_certain: Whether the durable store has made the change, if it makes it at all. If it may still make
+                it after an error, the wipe is repeated some seconds later.
+        """
+        self._wipe((*(self._key_prefix + digest for digest in digests),), is_certain)
+
+    def wipe_generation(self, *, is_certain: bool = True) -> None:
+        """Begin a new generation, like :meth:`wipe_keys`."""
+        self._wipe((self._generation,), is_certain)
 
     def ping(self) -> None:
-        self._ask(self._redis.ping, urgent=True)
+        """Prove that Redis takes writes now, whatever was a moment ago, and wipe what has to be wiped."""
+        self._ask(self.connection.prove_writing, urgent=True)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
         self.connection.close()
 
-    def _key(self, digest: str) -> str:
-        return f"{self._prefix}key:{digest}"
-
-    def _tokens(self) -> tuple[bytes, bytes]:
-        """Generation and guard, made if missing; of several processes at once one makes them for all."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            # A generation lasts no longer than an entry: whoever missed that the organisation has
-            # changed (see above) reads it again then.
-            pipe.set(self._generation, uuid.uuid4().hex, nx=True, ex=max(1, int(self.freshness)))
-            pipe.set(self._guard, uuid.uuid4().hex, nx=True, ex=self._ttl)
-            pipe.mget(self._generation, self._guard)
-            *_, (generation, guard) = pipe.execute()
+    def _tokens(self, session: Session) -> tuple[bytes, bytes]:
+        # A generation lasts no longer than an entry: whoever missed that the organisation has
+        # changed (see above) reads it again then.
+        seconds = max(1, int(self._freshness)), self._ttl
+        names = [self._generation, self._guard]
+        generation, guard = session.run(_TOKENS, names, uuid.uuid4().hex, uuid.uuid4().hex, *seconds)
         return generation, guard
 
-    def _wipe(self, *names: str) -> None:
-        self._pending.add(_Wipe(names))
+    def _wipe(self, names: tuple[str, ...], is_certain: bool) -> None:
+        self._pending.add(_Wipe(names, due=0))
+        if not is_certain:
+            self._pending.add(_Wipe(names, due=self._clock() + REPEATED_AFTER))
         # Urgent: an admin's change may wait for a time-out, a user's look-up may not.
-        self._try(lambda: None, urgent=True)
+        self._try(_nothing, urgent=True)
 
-    def _deliver(self) -> None:
-        wipes = self._pending.copy()
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(self._guard, uuid.uuid4().hex, ex=self._ttl)
-            for wipe in wipes:
-                if wipe.names:
-                    # Not DEL, whose time grows with what it frees: thousands of keys are revoked at once.
-                    pipe.unlink(*wipe.names)
-            pipe.execute()
+    def _deliver(self, session: Session) -> None:
+        now = self._clock()
+        wipes = {wipe for wipe in self._pending.copy() if wipe.due <= now}
+        if not wipes:
+            return
+        names = [name for wipe in wipes for name in wipe.names]
+        session.run(_WIPE, [self._guard, *names], uuid.uuid4().hex, self._ttl)
         # By identity: the same name may have become due again in the meantime, as another wipe.
         self._pending.difference_update(wipes)
 
-    def _ask(self, question: Callable[[], T], *, urgent: bool = False) -> T:
-        def ask() -> T:
+    def _ask(self, question: Callable[[Session], T], *, urgent: bool = False) -> T:
+        def ask(session: Session) -> T:
             if self._pending:
-                self._deliver()
-            return question()
+                self._deliver(session)
+            return question(session)
 
         return self.connection.ask(ask, urgent=urgent)
 
-    def _try(self, action: Callable[[], object], *, urgent: bool = False) -> None:
+    def _try(self, action: Callable[[Session], object], *, urgent: bool = False) -> None:
         try:
             self._ask(action, urgent=urgent)
         except StoreUnavailable:
-            logging.getLogger(__name__).debug("redis missed a step", exc_info=True)
+            logger.debug("redis missed a step", exc_info=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,254 +198,9 @@ class _Wipe:
     """Names that have to be deleted; each is itself, even of the same names."""
 
     names: tuple[str, ...]
+    due: float
+    """Seconds since the epoch; 0 for at once."""
 
 
-class RedisKeys:
-    """A :class:`~llmgateway.interfaces.KeyStore`: Redis in front of *durable*.
-
-    :meth:`find` is one round trip to Redis if the key is there and fresh. A stale entry is
-    used if the durable store is away; without Redis the durable store is asked each time.
-    """
-
-    def __init__(self, cache: RedisCache, durable: KeyStore) -> None:
-        self._cache = cache
-        self._durable = durable
-
-    def find(self, digest: str) -> Lookup:
-        try:
-            look = self._cache.look(digest)
-        except StoreUnavailable:
-            record, generation = self._cache.durable.call(lambda: self._durable.find(digest))
-            return Lookup(record, _durable_generation(generation))
-        cached = _decode(look.entry)
-        if cached is not None and self._is_fresh(cached.fresh_until):
-            return Lookup(cached.record, look.generation)
-        try:
-            record, _ = self._cache.durable.call(lambda: self._durable.find(digest))
-        except StoreUnavailable:
-            if cached is None:
-                raise
-            return Lookup(cached.record, look.generation)
-        if record is not None:
-            self._cache.fill(digest, self._encode(record), guard=look.guard)
-        elif cached is not None:
-            self._cache.wipe_keys([digest])
-        return Lookup(record, look.generation)
-
-    def _is_fresh(self, fresh_until: float) -> bool:
-        return 0 <= fresh_until - self._cache.clock() <= self._cache.freshness
-
-    def add(self, record: KeyRecord) -> bool:
-        added = self._durable.add(record)
-        self._cache.wipe_keys(record.digests)
-        return added
-
-    def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
-        taken = self._durable.add_all(records)
-        self._cache.wipe_keys(digest for record in records for digest in record.digests)
-        return taken
-
-    def get(self, key_id: str) -> KeyRecord | None:
-        return self._durable.get(key_id)
-
-    def list(
-        self,
-        *,
-        user: str | None = None,
-        group: str | None = None,
-        active: bool | None = None,
-        after: str = "",
-        limit: int | None = None,
-    ) -> list[KeyRecord]:
-        return self._durable.list(user=user, group=group, active=active, after=after, limit=limit)
-
-    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
-        record = self._durable.update(key_id, changes)
-        if record is not None:
-            self._cache.wipe_keys(record.digests)
-        return record
-
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
-        before = self._durable.get(key_id)
-        digests = {digest, *(before.digests if before else ())}
-        try:
-            rotated = self._durable.rotate(key_id, digest, retires_at=retires_at)
-            # Another rotation may have come between.
-            digests.update(rotated.digests if rotated else ())
-        finally:
-            # Also after an error, as in remove().
-            self._cache.wipe_keys(digests)
-        return rotated
-
-    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
-        digests = {digest for record in self._durable.list(group=group) for digest in record.digests}
-        try:
-            revoked = self._durable.revoke_group(group)
-            digests.update(digest for record in revoked for digest in record.digests)
-        finally:
-            # Also after an error, as in remove(): when the admin tries again, none is active any more.
-            self._cache.wipe_keys(digests)
-        return revoked
-
-    def remove(self, key_id: str) -> bool:
-        record = self._durable.get(key_id)
-        try:
-            return self._durable.remove(key_id)
-        finally:
-            # Also after an error: the store may have done it and only its answer was lost, and
-            # when the admin tries again there is no record any more that tells the digest.
-            if record is not None:
-                self._cache.wipe_keys(record.digests)
-
-    def _encode(self, record: KeyRecord) -> bytes:
-        return orjson.dumps({"fresh_until": self._cache.clock() + self._cache.freshness, "record": record})
-
-
-class RedisOrganisation:
-    """An :class:`~llmgateway.interfaces.OrganisationStore`: *durable*, with the generation in Redis."""
-
-    def __init__(self, cache: RedisCache, durable: OrganisationStore) -> None:
-        self._cache = cache
-        self._durable = durable
-
-    def load(self) -> Organisation:
-        # The generation first: if a change comes between the two, it is the old one with the new
-        # content, and the next look-up makes the caller load again. The other way round would hide it.
-        try:
-            generation = self._cache.generation()
-        except StoreUnavailable:
-            organisation = self._cache.durable.call(self._durable.load)
-            return replace(organisation, generation=_durable_generation(organisation.generation))
-        return replace(self._load(), generation=generation)
-
-    def _load(self) -> Organisation:
-        """The durable store's, or while that is away what it was when anybody last loaded it."""
-        try:
-            organisation = self._cache.durable.call(self._durable.load)
-        except StoreUnavailable:
-            copy = _decode_organisation(self._cache.organisation())
-            if copy is None:
-                raise
-            return copy
-        self._cache.keep_organisation(_encode_organisation(organisation))
-        return organisation
-
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
-        # Also after an error: the store may have done it and only its answer was lost.
-        try:
-            return self._durable.set_prompt(text, set_at)
-        finally:
-            self._cache.wipe_generation()
-
-    def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
-        return self._durable.add_prompt(text, set_at, scope=scope)
-
-    def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
-        return self._durable.prompt_versions(scope=scope)
-
-    def set_limits(self, limits: Limits) -> None:
-        try:
-            self._durable.set_limits(limits)
-        finally:
-            self._cache.wipe_generation()
-
-    def set_group(self, group: Group) -> None:
-        try:
-            self._durable.set_group(group)
-        finally:
-            self._cache.wipe_generation()
-
-    def remove_group(self, name: str) -> bool:
-        try:
-            return self._durable.remove_group(name)
-        finally:
-            self._cache.wipe_generation()
-
-    def set_credential(self, credential: bytes) -> None:
-        try:
-            self._durable.set_credential(credential)
-        finally:
-            self._cache.wipe_generation()
-
-    def set_prices(self, model: str, prices: Prices | None) -> None:
-        try:
-            self._durable.set_prices(model, prices)
-        finally:
-            self._cache.wipe_generation()
-
-
-def _encode_organisation(organisation: Organisation) -> bytes:
-    credential = organisation.credential
-    return orjson.dumps(replace(organisation, credential=None)) + b"\n" + (credential or b"")
-
-
-def _decode_organisation(entry: bytes | None) -> Organisation | None:
-    """What admins had set; None for what another version of this program has written."""
-    if entry is None:
-        return None
-    document, _, credential = entry.partition(b"\n")
-    shape = orjson.loads(document)
-    if shape.keys() != _ORGANISATION_FIELDS:
-        return None
-    return Organisation(
-        prompt=_prompt(shape["prompt"]),
-        credential=credential or None,
-        prices={model: Prices(**prices) for model, prices in shape["prices"].items()},
-        limits=Limits.from_json(shape["limits"]),
-        groups={name: _group(group) for name, group in shape["groups"].items()},
-    )
-
-
-def _durable_generation(generation: str) -> str:
-    """The durable store's own, so marked that it equals none of Redis'."""
-    return f"durable:{generation}"
-
-
-_FIELDS = frozenset(field.name for field in fields(KeyRecord))
-_ORGANISATION_FIELDS = frozenset(field.name for field in fields(Organisation))
-
-
-class _Cached(NamedTuple):
-    record: KeyRecord
-    fresh_until: float
-
-
-def _decode(entry: bytes | None) -> _Cached | None:
-    """The key in an entry; None for what another version of this program has written."""
-    if entry is None:
-        return None
-    shape = orjson.loads(entry)
-    found = shape["record"]
-    # An entry without a field that this version knows would seem to say that a key lacks, say,
-    # a limit: better to ask the durable store.
-    if found.keys() != _FIELDS:
-        return None
-    for name in ("created_at", "starts_at", "expires_at", "retires_at"):
-        found[name] = _time(found[name])
-    found["models"] = _models(found["models"])
-    found["limits"] = Limits.from_json(found["limits"])
-    if found["prompt"] is not None:
-        found["prompt"] = _prompt(found["prompt"])
-    return _Cached(KeyRecord(**found), shape["fresh_until"])
-
-
-def _group(shape: dict[str, Any]) -> Group:
-    for name in ("created_at", "starts_at", "expires_at"):
-        shape[name] = _time(shape[name])
-    shape["models"] = _models(shape["models"])
-    shape["limits"] = Limits.from_json(shape["limits"])
-    if shape["prompt"] is not None:
-        shape["prompt"] = _prompt(shape["prompt"])
-    return Group(**shape)
-
-
-def _prompt(shape: Mapping[str, Any]) -> Prompt:
-    return Prompt(version=shape["version"], text=shape["text"], set_at=_time(shape["set_at"]), scope=shape["scope"])
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _models(names: Iterable[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(names)
+def _nothing(session: Session) -> None:
+    """Ask nothing: what has to be wiped is wiped first."""

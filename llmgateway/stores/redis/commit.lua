@@ -1,27 +1,27 @@
--- Put the true amounts in place of the claimed ones.
--- ARGV, after those of counters.lua: a token of this call, the settlements as JSON:
+-- Replace reserved amounts by the true ones.
+-- ARGV, after those of counters.lua: a token of this call, the commits as JSON:
 -- [[reservation, [[counter, kind, amount], …]], …].
 
--- A driver that lost the connection before the answer calls again: once is enough.
-if not redis.call('SET', prefix .. 'settled:' .. ARGV[3], 1, 'NX', 'EX', 60) then
+-- The gateway calls again if it lost the connection before the answer: once is enough.
+if not redis.call('SET', prefix .. 'committed:' .. ARGV[3], 1, 'NX', 'EX', 60) then
     return
 end
-for _, settlement in ipairs(cjson.decode(ARGV[4])) do
-    local reservation, claims = unpack(settlement)
+for _, ended in ipairs(cjson.decode(ARGV[4])) do
+    local reservation, requests = unpack(ended)
     local packed = redis.call('HGET', leases, reservation)
     local held = packed and cmsgpack.unpack(packed) or {}
     local true_amounts, known = {}, {}
-    for _, claim in ipairs(claims) do
-        true_amounts[claim[1]] = claim[3]
+    for _, request in ipairs(requests) do
+        true_amounts[request[1]] = request[3]
     end
-    settle(held, true_amounts)
-    for _, claim in ipairs(held) do
-        known[claim[1]] = true
+    commit(held, true_amounts)
+    for _, request in ipairs(held) do
+        known[request[1]] = true
     end
-    load(claims)
-    for _, claim in ipairs(claims) do
-        if not known[claim[1]] then
-            tallies[claim[1]]:add(claim[3])
+    load(requests)
+    for _, request in ipairs(requests) do
+        if not known[request[1]] then
+            counters[request[1]]:add(request[3])
         end
     end
     if packed then

@@ -1,8 +1,8 @@
--- Let a total that was told long ago be believed for longer.
--- ARGV, after those of counters.lua: the counter. Answer: 1, or 0 if nobody has told it.
-local counter = ARGV[3]
-load({ { counter, 'total' } })
-local numbers = tallies[counter].numbers
+-- Let a budget that was initialised long ago be used for longer.
+-- ARGV, after those of counters.lua: its name. Answer: 1, or 0 if nobody has initialised it.
+local name = ARGV[3]
+load({ { name, 'budget' } })
+local numbers = counters[name].numbers
 if not numbers[1] then
     return 0
 end

@@ -2,18 +2,18 @@
 -- KEYS: the leases, and when they end. ARGV: what every name begins with, the time (empty: Redis' own).
 --
 -- A counter is a list of whole numbers, which is read and written as one value. Of a window:
--- second, amount, second, amount, …, oldest first. Of a level: what is held. Of a total: what was
+-- second, amount, second, amount, …, oldest first. Of a gauge: what is held. Of a budget: what was
 -- spent, what is held, the epoch, when the period ends (0: never); nothing while that is unknown.
--- The mark that is kept with a claim is its second in a window, and the epoch of a total. The epoch is
--- another one whenever a total was told anew: it does not hold what was claimed before. It begins with
--- the second in which that was, and 20 random bits follow.
+-- The mark that is kept with a reserved amount is its second in a window, and the epoch of a budget. A budget
+-- gets another epoch whenever it is initialised: it does not hold what was reserved before. The epoch is the
+-- second in which that was, and 20 random bits.
 --
--- Names are made here and are not all among KEYS: what a lease that ran out held is not known
--- before. On a cluster they are at the same place all the same, as all of them share a hash tag.
-local WINDOW, DAY, IDLE_TOTAL = 60, 24 * 3600, 40 * 24 * 3600
-local RETOLD, RETOLD_AT_LAST = 600, 3600
-local RETURNED_AT_ONCE = 50
-local CLAIMED, REFUSED, UNKNOWN = 1, 0, -1
+-- Names are made here and are not all among KEYS: what an expired lease held is not known
+-- before. On a cluster they are in the same slot all the same, as all of them share a hash tag.
+local WINDOW, DAY, IDLE_BUDGET = 60, 24 * 3600, 40 * 24 * 3600
+local TRUSTED, TRUSTED_AT_MOST = 600, 3600
+local RELEASED_AT_ONCE = 50
+local ADMITTED, REFUSED, UNKNOWN = 1, 0, -1
 local leases, ends, prefix, now = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
 if not now then
     local time = redis.call('TIME')
@@ -31,7 +31,7 @@ Window.__index = Window
 
 function Window.new(numbers)
     local used, count = 0, #numbers
-    -- Those from further ahead than a window is long were claimed before the clock was put back.
+    -- Those from further ahead than a window is long were reserved before the clock was put back.
     if count > 0 and (numbers[1] < second - WINDOW or numbers[count - 1] > second + WINDOW) then
         local current = {}
         for position = 1, count, 2 do
@@ -69,18 +69,17 @@ function Window:change(mark, difference)
     end
 end
 
-function Window:claim(amount)
+function Window:reserve(amount)
     self:change(second, amount)
     return second
 end
 
-function Window:settle(claimed, mark, amount)
+function Window:commit(reserved, mark, amount)
     if mark >= second - WINDOW then
-        self:change(mark, amount - claimed)
+        self:change(mark, amount - reserved)
     else
-        -- What was claimed has left. An answer that takes longer than a minute used the rest all the same,
-        -- and would never be counted.
-        self:add(math.max(0, amount - claimed))
+        -- What was reserved has left the window. What the request used beyond it would never be counted otherwise.
+        self:add(math.max(0, amount - reserved))
     end
 end
 
@@ -109,157 +108,158 @@ function Window:ttl()
     return 2 * (WINDOW + 1)
 end
 
-local Level = {}
-Level.__index = Level
+local Gauge = {}
+Gauge.__index = Gauge
 
-function Level.new(numbers)
+function Gauge.new(numbers)
     local held = numbers[1] or 0
-    return setmetatable({ numbers = { held }, used = held, held = held }, Level)
+    return setmetatable({ numbers = { held }, used = held, held = held }, Gauge)
 end
 
-function Level:claim(amount)
+function Gauge:reserve(amount)
     self.numbers[1] = self.numbers[1] + amount
     return 0
 end
 
-function Level:settle(claimed)
-    self.numbers[1] = math.max(0, self.numbers[1] - claimed)
+function Gauge:commit(reserved)
+    self.numbers[1] = math.max(0, self.numbers[1] - reserved)
 end
 
-function Level:add()
+function Gauge:add()
 end
 
--- Leases are renewed without a word to the levels that they hold.
-function Level:ttl()
+-- Renewing a lease does not touch the gauges that it holds.
+function Gauge:ttl()
     return DAY
 end
 
-local Total = {}
-Total.__index = Total
+local Budget = {}
+Budget.__index = Budget
 
-function Total.new(numbers)
+function Budget.new(numbers)
     local held = numbers[2] or 0
-    return setmetatable({ numbers = numbers, used = (numbers[1] or 0) + held, held = held }, Total)
+    return setmetatable({ numbers = numbers, used = (numbers[1] or 0) + held, held = held }, Budget)
 end
 
-function Total:claim(amount)
+function Budget:reserve(amount)
     self.numbers[2] = self.numbers[2] + amount
     return self.numbers[3]
 end
 
-function Total:settle(claimed, mark, amount)
+function Budget:commit(reserved, mark, amount)
     if self.numbers[3] and (self.numbers[3] - mark) % 2 ^ 20 == 0 then
-        self.numbers[2] = self.numbers[2] - claimed
+        self.numbers[2] = self.numbers[2] - reserved
     end
     self:add(amount)
 end
 
-function Total:add(amount)
+function Budget:add(amount)
     if self.numbers[1] then
         self.numbers[1] = self.numbers[1] + amount
     end
 end
 
--- Whether somebody has told what was spent, not too long ago to be believed: a Redis that was restarted from
--- an old snapshot, or a process that was killed before it settled, has made it wrong without a trace.
-function Total:is_known()
+-- Whether it was initialised, and not too long ago: a Redis that was restarted from an old snapshot, or a
+-- process that was killed before it committed, has made it wrong without a trace.
+function Budget:is_known()
     if not self.numbers[1] then
         return false
     end
-    -- One from far ahead was told before the clock was put back.
+    -- One from far ahead was initialised before the clock was put back.
     local age = math.abs(second - math.floor(self.numbers[3] / 2 ^ 20))
-    return age <= (self.held == 0 and RETOLD or RETOLD_AT_LAST)
+    return age <= (self.held == 0 and TRUSTED or TRUSTED_AT_MOST)
 end
 
--- A request that began within the period may end after it, and is then added.
-function Total:ttl()
+-- A request that begins within the period may end after it, and is then added.
+function Budget:ttl()
     local ends_at = self.numbers[4]
-    return ends_at == 0 and IDLE_TOTAL or math.max(ends_at - second, 0) + DAY
+    return ends_at == 0 and IDLE_BUDGET or math.max(ends_at - second, 0) + DAY
 end
 
-local KINDS = { window = Window, level = Level, total = Total }
-local tallies = {}
+local KINDS = { window = Window, gauge = Gauge, budget = Budget }
+local counters = {}
 
-local function name_of(counter)
-    return prefix .. 'count:' .. counter
+local function name_of(name)
+    return prefix .. 'count:' .. name
 end
 
--- Read the counters of these claims, each of which begins with a counter and its kind.
-local function load(claims)
+-- Read the counters of these requests, each of which begins with a counter's name and its kind.
+local function load(requests)
     local names, wanted = {}, {}
-    for _, claim in ipairs(claims) do
-        if not tallies[claim[1]] and not names[claim[1]] then
-            names[claim[1]] = true
-            wanted[#wanted + 1] = claim
-            names[#wanted] = name_of(claim[1])
+    for _, request in ipairs(requests) do
+        if not counters[request[1]] and not names[request[1]] then
+            names[request[1]] = true
+            wanted[#wanted + 1] = request
+            names[#wanted] = name_of(request[1])
         end
     end
     if #wanted == 0 then
         return
     end
     local found = redis.call('MGET', unpack(names))
-    for position, claim in ipairs(wanted) do
+    for position, request in ipairs(wanted) do
         local numbers = found[position] and cmsgpack.unpack(found[position]) or {}
-        tallies[claim[1]] = KINDS[claim[2]].new(numbers)
+        counters[request[1]] = KINDS[request[2]].new(numbers)
     end
 end
 
 local function store()
-    for counter, tally in pairs(tallies) do
-        if #tally.numbers > 0 then
-            redis.call('SET', name_of(counter), cmsgpack.pack(tally.numbers), 'EX', text(tally:ttl()))
+    for name, counter in pairs(counters) do
+        if #counter.numbers > 0 then
+            redis.call('SET', name_of(name), cmsgpack.pack(counter.numbers), 'EX', text(counter:ttl()))
         else
-            redis.call('DEL', name_of(counter))
+            redis.call('DEL', name_of(name))
         end
     end
 end
 
--- What one reservation held comes back; true_amounts are those of its end.
-local function settle(held, true_amounts)
+-- Replace what one reservation held by the true amounts.
+local function commit(held, true_amounts)
     load(held)
-    for _, claim in ipairs(held) do
-        local counter, _, amount, mark = unpack(claim)
-        tallies[counter]:settle(amount, mark, true_amounts[counter] or 0)
+    for _, request in ipairs(held) do
+        local name, _, reserved, mark = unpack(request)
+        counters[name]:commit(reserved, mark, true_amounts[name] or 0)
     end
 end
 
--- Let levels and totals have again what is held by leases that ran out; windows forget by themselves.
-local function give_back()
+-- Release what expired leases hold of gauges and budgets; windows forget by themselves.
+local function release_expired()
     local expired = redis.call(
-        'ZRANGEBYSCORE', ends, '-inf', string.format('%.6f', now), 'LIMIT', 0, RETURNED_AT_ONCE
+        'ZRANGEBYSCORE', ends, '-inf', string.format('%.6f', now), 'LIMIT', 0, RELEASED_AT_ONCE
     )
     if #expired == 0 then
         return
     end
     for _, packed in ipairs(redis.call('HMGET', leases, unpack(expired))) do
-        local returning = {}
-        for _, claim in ipairs(packed and cmsgpack.unpack(packed) or {}) do
-            if claim[2] ~= 'window' then
-                returning[#returning + 1] = claim
+        local held = {}
+        for _, request in ipairs(packed and cmsgpack.unpack(packed) or {}) do
+            if request[2] ~= 'window' then
+                held[#held + 1] = request
             end
         end
-        settle(returning, {})
+        commit(held, {})
     end
     redis.call('HDEL', leases, unpack(expired))
     redis.call('ZREM', ends, unpack(expired))
     store()
-    tallies = {}
+    counters = {}
 end
 
--- One counter for the answer: used, held, whether the claim fits, when it will, when nothing is left.
-local function read(claim)
-    local tally, amount, limit = tallies[claim[1]], claim[3], claim[4]
-    local surplus = limit and tally.used + amount - limit or 0
-    local fits_at = surplus > 0 and tally.leaves_at and tally:leaves_at(surplus) or 0
-    return { tally.used, tally.held, surplus <= 0 and 1 or 0, fits_at, tally.empties_at and tally:empties_at() or 0 }
+-- One counter for the answer: used, held, whether the request fits, when it will, when nothing is left.
+local function read(request)
+    local counter, amount, limit = counters[request[1]], request[3], request[4]
+    local surplus = limit and counter.used + amount - limit or 0
+    local fits_at = surplus > 0 and counter.leaves_at and counter:leaves_at(surplus) or 0
+    local empties_at = counter.empties_at and counter:empties_at() or 0
+    return { counter.used, counter.held, surplus <= 0 and 1 or 0, fits_at, empties_at }
 end
 
--- The answer to claims with totals that nobody has told, or not lately, what was used; nil if there are none.
-local function unknown_of(claims)
+-- The answer to requests with budgets that were not initialised, or not lately; nil if there are none.
+local function unknown_of(requests)
     local unknown = { UNKNOWN }
-    for _, claim in ipairs(claims) do
-        if claim[2] == 'total' and not tallies[claim[1]]:is_known() then
-            unknown[#unknown + 1] = claim[1]
+    for _, request in ipairs(requests) do
+        if request[2] == 'budget' and not counters[request[1]]:is_known() then
+            unknown[#unknown + 1] = request[1]
         end
     end
     return #unknown > 1 and unknown or nil
@@ -270,11 +270,11 @@ local function halves(number)
     return number % 2 ^ 32, math.floor(number / 2 ^ 32)
 end
 
--- The answer to claims that were read: whether all of them fit, and all readings in one text, each of them two whole
--- numbers of 64 bits, a byte and the seconds from now as two doubles. What is made of that costs the gateway less
--- than a list of numbers.
+-- The answer to requests that were read: whether all of them fit, and all readings in one text, each of them two whole
+-- numbers of 64 bits, a byte and the seconds from now as two doubles. The gateway reads that faster than a list
+-- of numbers.
 local function answer(readings)
-    local verdict, packed = CLAIMED, {}
+    local verdict, packed = ADMITTED, {}
     for position, reading in ipairs(readings) do
         local used, used_high = halves(reading[1])
         local held, held_high = halves(reading[2])
@@ -287,4 +287,4 @@ local function answer(readings)
     return { verdict, table.concat(packed) }
 end
 
-give_back()
+release_expired()

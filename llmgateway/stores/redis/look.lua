@@ -1,13 +1,13 @@
--- Read without claiming.
--- ARGV, after those of counters.lua: the claims as JSON, as for reserve.lua. Answer: as that of reserve.lua.
-local claims = cjson.decode(ARGV[3])
-load(claims)
-local unknown = unknown_of(claims)
+-- Read without reserving.
+-- ARGV, after those of counters.lua: the requests as JSON, as for reserve.lua. Answer: as that of reserve.lua.
+local requests = cjson.decode(ARGV[3])
+load(requests)
+local unknown = unknown_of(requests)
 if unknown then
     return unknown
 end
 local readings = {}
-for position, claim in ipairs(claims) do
-    readings[position] = read(claim)
+for position, request in ipairs(requests) do
+    readings[position] = read(request)
 end
 return answer(readings)

@@ -1,4 +1,4 @@
--- Let leases that are still there run on.
+-- Prolong leases that are still there.
 -- ARGV, after those of counters.lua: seconds of the lease, each reservation.
 local lease = tonumber(ARGV[3])
 for position = 4, #ARGV do

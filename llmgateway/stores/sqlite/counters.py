@@ -1,43 +1,38 @@
-"""The counters behind limits, in an embedded database: a file that the processes of a host share, or memory."""
+"""The counters behind limits in an embedded database, which the processes of a host share."""
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import sqlite3
-import threading
-import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
-from typing import Generic, Protocol, TypeVar
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
-from llmgateway.background import Background
+import orjson
+
 from llmgateway.clock import Clock
-from llmgateway.errors import StoreUnavailable
+from llmgateway.ratelimit.counters import Counters, Lease
+from llmgateway.ratelimit.fair_share import FairShare, MemoryAskers
+from llmgateway.ratelimit.kinds import Counter, counter
 from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision
 
-from .ledger import Ledger
-
-T = TypeVar("T")
+from .database import SQLiteDatabase
+from .rows import insert, places, some_at_once
 
 log = logging.getLogger(__name__)
 
-HELD_SECONDS = 0.05
-"""How long a transaction stays open where one process counts alone. It is what others wait for at most, if they come
-after all, and of which the claims are gone when a process is killed."""
-COMPANY_SECONDS = 60.0
-"""How long after the last sign of another process nothing is kept open."""
 COMMITTED_AT_ONCE = 100
-"""Settlements of one turn, so that those who reserve do not wait long."""
-JOBS_AT_ONCE = 100
-"""What one turn does for the threads that wait for it."""
+"""Commits of one transaction, so that those who reserve do not wait long."""
+RETURNED_AT_ONCE = 50
+"""Leases that ran out and are cleared away by one transaction, for the same reason."""
+SWEPT_AT_ONCE = 100
+"""Counters that are looked at once a second, for whether anybody still uses them."""
 
 COUNTERS: tuple[tuple[str, ...], ...] = (
     (
-        # The whole numbers of tallies.py, eight bytes each: one row to read and one to write for
-        # each counter, however many seconds a window has.
+        # The numbers of ratelimit/counters.py, eight bytes each: one row to read and one to write for each counter,
+        # however many seconds a window has.
         """CREATE TABLE counters (
             name TEXT NOT NULL PRIMARY KEY,
             expires_at INTEGER NOT NULL,
@@ -65,309 +60,264 @@ COUNTERS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (counter, own)
         ) WITHOUT ROWID""",
     ),
+    # Whoever takes all counters into memory has to know what they are; so far, those who asked knew.
+    (
+        "ALTER TABLE counters ADD COLUMN kind TEXT NOT NULL DEFAULT 'total'",
+        "UPDATE counters SET kind = 'window' WHERE name LIKE '%:requests' OR name LIKE '%:tokens'",
+        "UPDATE counters SET kind = 'level' WHERE name LIKE '%:parallel'",
+    ),
 )
 """The shape of the database, as the list of steps that lead to it; see ``schema.py``."""
 
+_STORE = """
+    INSERT INTO counters (name, kind, expires_at, numbers) VALUES {}
+    ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at, numbers = excluded.numbers
+"""
+_STORE_LEASES = "INSERT INTO leases VALUES {} ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at"
+_STORE_ASKERS = """
+    INSERT INTO askers VALUES {}
+    ON CONFLICT DO UPDATE SET until = excluded.until WHERE until < excluded.until
+"""
+_STORE_WAITING = """
+    INSERT INTO waiting VALUES {}
+    ON CONFLICT DO UPDATE SET amount = excluded.amount, until = excluded.until
+"""
 
-class Database(Protocol):
-    """What the counters need of one."""
 
-    def transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
+class Lock(Protocol):
+    """Keeps others from counting in memory meanwhile."""
 
-    def is_awaited(self) -> bool:
-        """Whether another process waits for a transaction of this one to end."""
-        ...
-
-    def before_closing(self, flush: Callable[[], object]) -> None:
-        """Call *flush* before connections are closed, to end a transaction that is kept open."""
+    def share(self) -> bool:
+        """Whether nobody counts in memory, now and as long as this process lives. Cheap when it was true before."""
         ...
 
 
 class SQLiteCounters:
-    """A :class:`~llmgateway.interfaces.CounterStore` whose callers take turns.
+    """A :class:`~llmgateway.interfaces.CounterStore`: every call is one transaction of the writing kind.
 
-    What several threads want at the same time is done in one turn: each statement lets go of Python's lock, and
-    in a busy process getting it back takes longer than the statement. Whoever comes first does the work of
-    those who have come meanwhile. Nobody waits for a lock that another thread holds while it waits for Python's.
-
-    With *held_seconds* a transaction outlasts the call that began it, so that the next ones find in memory what
-    they need, and change it there. One thread writes all of it and commits. Until then
-
-    * other processes wait. Who has to wait makes itself heard; then, and whenever another process has written,
-      nothing is kept open for ``COMPANY_SECONDS``.
-    * what callers were told is not kept yet: if the process is killed it has not happened. The requests it was for
-      have died with it: levels are free at once, not when leases run out, and what was used is booked from the
-      journal. Of requests that were answered within that time windows know nothing any more, and totals only when
-      they begin anew with what the usage log says. A process that ends by itself keeps everything.
-    * a commit may fail, say for a full disk, which undoes what has been told since the last one, as above.
-      Nothing is kept open after that until a commit succeeds, so that the next caller hears of it, and the first
-      that succeeds makes the totals concerned unknown: they begin anew with what the usage log says.
+    Also where :class:`~llmgateway.ratelimit.memory.MemoryCounters` has its counters from.
 
     Args:
         database: Of the shape ``COUNTERS``.
         clock: Seconds since the epoch, the same for everybody who shares the database.
-        held_seconds: How long a transaction may be kept open; 0 makes every call one of its own. What leases that
-            ran out held comes back so much later.
+        lock: Shared from the first call on; None where nobody else can come.
     """
 
-    def __init__(self, database: Database, *, clock: Clock, held_seconds: float = 0) -> None:
+    def __init__(self, database: SQLiteDatabase, *, clock: Clock, lock: Lock | None = None) -> None:
         self._database = database
         self._clock = clock
-        self._held_seconds = held_seconds
-        self._by_process: dict[int, _Queue] = {}
-        self._background = Background("counters", self._end_soon, seconds=held_seconds)
-        database.before_closing(self.flush)
+        self._lock = lock
+        self._has_warned = False
+        self._swept_at = 0
+        self._swept_to = ""
 
     def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
-        return self._do(lambda ledger: ledger.reserve(reservation, counter_requests, lease=lease), counter_requests)
+        with self._unit_of_work(_names(counter_requests)) as work:
+            work.load_shares(counter_requests)
+            return work.counters.reserve(reservation, counter_requests, lease=lease, now=work.now)
 
     def commit(self, commits: Sequence[Commit]) -> None:
         for start in range(0, len(commits), COMMITTED_AT_ONCE):
-            self._commit(commits[start : start + COMMITTED_AT_ONCE])
+            some = commits[start : start + COMMITTED_AT_ONCE]
+            names = [name for commit in some for name in _names(commit.counter_requests)]
+            with self._unit_of_work(names, [commit.reservation for commit in some]) as work:
+                work.counters.commit(some, now=work.now)
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
-        self._do(lambda ledger: ledger.renew(reservations, lease=lease))
+        with self._unit_of_work((), reservations) as work:
+            work.counters.renew(reservations, lease=lease, now=work.now)
 
     def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
-        return self._do(lambda ledger: ledger.look(counter_requests), counter_requests)
+        with self._unit_of_work(_names(counter_requests)) as work:
+            return work.counters.look(counter_requests, now=work.now)
 
-    def seed(self, counter: str, used: int, *, until: int | None) -> None:
-        self._do(lambda ledger: ledger.seed(counter, used, until=until))
+    def initialise(self, counter: str, used: int, *, until: int | None) -> None:
+        with self._unit_of_work([counter]) as work:
+            work.counters.initialise(counter, used, until=until, now=work.now)
 
     def confirm(self, counter: str) -> bool:
-        return self._do(lambda ledger: ledger.confirm(counter))
+        with self._unit_of_work([counter]) as work:
+            return work.counters.confirm(counter, now=work.now)
 
     def forget(self, counters: Sequence[str]) -> None:
-        self._do(lambda ledger: ledger.forget(counters))
+        with self._unit_of_work(counters) as work:
+            work.counters.forget(counters)
 
     def flush(self) -> None:
-        if self._queue().opened is None:
-            return
-        try:
-            self._do(None)
-        except StoreUnavailable as error:
-            log.warning("What was counted in the last moment is not kept: %s", error)
+        """Nothing: the file has it all."""
 
-    def _end_soon(self) -> bool:
-        self.flush()
-        return False  # the next transaction asks for it
+    def take(self) -> Counters:
+        """Return all there are and store them no more."""
+        with self._database.transaction() as connection:
+            counters = _everything(connection)
+            for table in ("counters", "leases", "askers", "waiting"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+        return counters
 
-    def _commit(self, commits: Sequence[Commit]) -> None:
-        self._do(
-            lambda ledger: ledger.commit(commits),
-            [counter_request for commit in commits for counter_request in commit.counter_requests],
-            ending=[commit.reservation for commit in commits],
-        )
+    def add(self, counters: Counters) -> None:
+        """Store *counters*, added to what is there."""
+        with self._unit_of_work([*counters.counters]) as work:
+            work.add(counters)
 
-    def _do(
-        self,
-        work: Callable[[Ledger], T] | None,
-        counter_requests: Sequence[CounterRequest] = (),
-        *,
-        ending: Sequence[str] = (),
-    ) -> T:
-        queue = self._queue()
-        job = _Job(work, counter_requests, ending)
-        queue.jobs.append(job)  # type: ignore[arg-type]
-        self._work(queue)
-        while not job.is_done(timeout=1.0):  # it is, unless another thread is at it; or was, and has been interrupted
-            self._work(queue)
-        return job.result()
-
-    def _queue(self) -> _Queue:
-        # By process: a child never touches its parent's, at which somebody may have been working when it forked.
-        queue = self._by_process.get(os.getpid())
-        return queue or self._by_process.setdefault(os.getpid(), _Queue())
-
-    def _work(self, queue: _Queue) -> None:
-        """Do all that is wanted, unless somebody is at it, who then does this, too."""
-        # Again after the release: who came before it has left the work to this thread.
-        while queue.jobs and queue.working.acquire(blocking=False):
-            try:
-                while queue.jobs:
-                    self._do_some(queue)
-            finally:
-                queue.working.release()
-
-    def _do_some(self, queue: _Queue) -> None:
-        jobs = [queue.jobs.popleft() for _ in range(min(len(queue.jobs), JOBS_AT_ONCE))]
-        try:
-            self._do_all(jobs, queue)
-        except BaseException as error:
-            reason = self._undo(queue, error)
-            for job in jobs:
-                job.error = reason
-            if not isinstance(reason, Exception):
-                raise
-        finally:
-            for job in jobs:
-                job.end()
-
-    def _do_all(self, jobs: Sequence[_Job[object]], queue: _Queue) -> None:
-        works = [job for job in jobs if job.work is not None]
-        if works:
-            ledger = self._ledger(queue)
-            if len(works) > 1:
-                _prepare(works, ledger)
-            for job in works:
-                job.do(ledger)
-        if len(works) < len(jobs) or not self._may_hold(queue):
-            self._end(queue)
-
-    def _ledger(self, queue: _Queue) -> Ledger:
-        """The one of a transaction that is open, or is opened now."""
-        ledger, now = queue.ledger, self._clock()
-        if queue.opened is not None and ledger is not None:
-            if ledger.second == int(now) and 0 <= now - queue.opened_at < self._held_seconds:
-                ledger.now = now
-                return ledger
-            self._end(queue)
-        return self._begin(queue)
-
-    def _begin(self, queue: _Queue) -> Ledger:
-        queue.opened = ExitStack()
-        connection = queue.opened.enter_context(self._database.transaction())
-        # The time is asked when the transaction has begun: then it goes the way of the transactions.
-        queue.opened_at = now = self._clock()
-        if self._held_seconds:
-            self._see_company(queue, connection)
-        if queue.ledger is None:
-            queue.ledger = Ledger(connection, asked=queue.asked)
-        queue.ledger.begin(now)
-        if queue.doubtful:
-            queue.ledger.forget([*queue.doubtful])
-        if queue.swept_at != int(now):
-            queue.swept_at = int(now)
-            queue.swept_to = queue.ledger.sweep(queue.swept_to)
-            queue.asked.clear()
-        if self._may_hold(queue):
-            _held.add(self)
-            self._background.need()
-        return queue.ledger
-
-    def _see_company(self, queue: _Queue, connection: sqlite3.Connection) -> None:
-        """Forget what is known if somebody else may have written since."""
-        ((version,),) = connection.execute("PRAGMA data_version").fetchall()
-        if queue.ledger is None or queue.ledger.connection is not connection:
-            queue.ledger = None
-        elif queue.version != version:
-            queue.ledger, queue.company_at = None, queue.opened_at
-        queue.version = version
-
-    def _may_hold(self, queue: _Queue) -> bool:
-        return (
-            self._held_seconds > 0
-            and not queue.has_failed
-            and not (queue.ledger is not None and queue.ledger.owes)
-            # One that was seen when the clock stood later will be seen again.
-            and not 0 <= queue.opened_at - queue.company_at < COMPANY_SECONDS
-        )
-
-    def _end(self, queue: _Queue) -> None:
-        """Keep what was done in the open transaction."""
-        if queue.opened is None:
-            return
-        if queue.ledger is not None:
-            queue.ledger.store()
-        queue.opened.close()
-        queue.opened = None
-        queue.has_failed = False
-        queue.doubtful.clear()
-        if queue.ledger is not None:
-            queue.ledger.kept()
-        if not self._held_seconds:
-            queue.ledger = None
-        elif self._may_hold(queue) and self._database.is_awaited():
-            queue.company_at = queue.opened_at
-
-    def _undo(self, queue: _Queue, error: BaseException) -> BaseException:
-        """Be where the last commit was, and say what has happened."""
-        if queue.ledger is not None and self._held_seconds:  # else nobody was told anything yet
-            queue.doubtful.update(queue.ledger.changed_totals())
-        opened, queue.opened, queue.ledger, queue.has_failed = queue.opened, None, None, True
-        queue.asked.clear()
-        if opened is not None:
-            try:
-                opened.__exit__(type(error), error, error.__traceback__)
-            except Exception as translated:  # noqa: BLE001 - the threads raise it
-                return translated
-        return error
+    @contextmanager
+    def _unit_of_work(self, counters: Sequence[str], reservations: Sequence[str] = ()) -> Iterator[_UnitOfWork]:
+        """A transaction in which these counters and these leases are known."""
+        with self._database.transaction() as connection:
+            if self._lock is not None and not self._lock.share() and not self._has_warned:
+                self._has_warned = True
+                log.warning("Another process counts limits in its memory, which are not seen here until it stops.")
+            # The clock is asked when the transaction has begun, so that time goes the way of the transactions.
+            work = _UnitOfWork(connection, self._clock())
+            work.load(counters, reservations)
+            yield work
+            work.store()
+            if self._swept_at != work.second:
+                self._swept_at = work.second
+                self._swept_to = _sweep(connection, work.second, self._swept_to)
 
 
-_held: weakref.WeakSet[SQLiteCounters] = weakref.WeakSet()
+class _UnitOfWork:
+    """The part of the tables that one transaction needs: loaded, worked with in memory, and stored as far as it has
+    changed."""
+
+    def __init__(self, connection: sqlite3.Connection, now: float) -> None:
+        self.now = now
+        self.second = int(now)
+        self.counters = Counters()
+        self._connection = connection
+        self._loaded: dict[str, bytes] = {}
+        self._leases: dict[str, float] = {}
+        self._waiting: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def load(self, names: Sequence[str], reservations: Sequence[str]) -> None:
+        """Load these leases, some that have run out, these counters, and those of which the leases hold something."""
+        self._load_leases("expires_at <= ? LIMIT ?", (self.now, RETURNED_AT_ONCE))
+        for some in some_at_once([name for name in reservations if name not in self._leases]):
+            self._load_leases(f"reservation IN ({places(some)})", some)
+        held = [held[0] for lease in self.counters.leases.values() for held in lease.held]
+        for some in some_at_once([*dict.fromkeys((*names, *held))]):
+            for name, kind, numbers in self._connection.execute(
+                f"SELECT name, kind, numbers FROM counters WHERE name IN ({places(some)})",  # noqa: S608
+                some,
+            ):
+                self._loaded[name] = numbers
+                self.counters.put(name, _unpacked(kind, numbers))
+
+    def load_shares(self, requests: Iterable[CounterRequest]) -> None:
+        """Load who waits for what becomes free in the windows that are shared."""
+        for name in {request.counter for request in requests if request.own and request.limit is not None}:
+            rows = self._connection.execute("SELECT own, amount, until FROM waiting WHERE counter = ?", (name,))
+            waiting = {own: (amount, until) for own, amount, until in rows}
+            self._waiting[name] = dict(waiting)
+            self.counters.shares[name] = FairShare(_Askers(self._connection, name), waiting)
+
+    def add(self, counters: Counters) -> None:
+        """Add the counters of another process, and what its requests hold."""
+        for name, other in counters.counters.items():
+            here = self.counters.counters.get(name)
+            if here is None:
+                self.counters.put(name, other)
+            else:
+                here.merge(other.numbers)
+        for reservation, lease in counters.leases.items():
+            self.counters.keep(reservation, lease)
+        for name, share in counters.shares.items():
+            if isinstance(share.askers, MemoryAskers):
+                rows = [(name, own, until) for own, until in share.askers.items()]
+                insert(self._connection, _STORE_ASKERS, rows)
+            insert(self._connection, _STORE_WAITING, [(name, own, *entry) for own, entry in share.waiting.items()])
+
+    def store(self) -> None:
+        """Write what has changed."""
+        self._store_counters()
+        self._store_leases()
+        for name, before in self._waiting.items():
+            after = self.counters.shares[name].waiting
+            self._connection.executemany(
+                "DELETE FROM waiting WHERE counter = ? AND own = ?", [(name, own) for own in before.keys() - after]
+            )
+            changed = [(name, own, *entry) for own, entry in after.items() if before.get(own) != entry]
+            insert(self._connection, _STORE_WAITING, changed)
+
+    def _store_counters(self) -> None:
+        changed = []
+        for name, one in self.counters.counters.items():
+            numbers = array("q", one.numbers).tobytes()
+            # One that is new and counts nothing is as good as none.
+            if numbers != self._loaded.get(name) and (name in self._loaded or any(one.numbers)):
+                changed.append((name, one.kind, one.expires_at(self.second), numbers))
+        insert(self._connection, _STORE, changed)
+
+    def _store_leases(self) -> None:
+        leases = self.counters.leases
+        for some in some_at_once([*(self._leases.keys() - leases.keys())]):
+            self._connection.execute(f"DELETE FROM leases WHERE reservation IN ({places(some)})", some)  # noqa: S608
+        changed = [
+            (reservation, lease.expires_at, orjson.dumps(lease.held))
+            for reservation, lease in leases.items()
+            if self._leases.get(reservation) != lease.expires_at
+        ]
+        insert(self._connection, _STORE_LEASES, changed)
+
+    def _load_leases(self, condition: str, parameters: Sequence[object]) -> None:
+        for reservation, expires_at, held in self._connection.execute(
+            f"SELECT reservation, expires_at, claims FROM leases WHERE {condition}",  # noqa: S608
+            parameters,
+        ):
+            self._leases[reservation] = expires_at
+            self.counters.keep(reservation, Lease(expires_at, orjson.loads(held)))
 
 
-@atexit.register
-def _flush_all() -> None:
-    """Keep what is held when the process ends: not every WSGI host lets an application know."""
-    for counters in list(_held):
-        counters.flush()
+class _Askers:
+    """Those who asked for one shared window lately, in their table."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+
+    def add(self, own: str, *, until: int) -> None:
+        insert(self._connection, _STORE_ASKERS, [(self._name, own, until)])
+
+    def number(self, second: int) -> int:
+        found = self._connection.execute(
+            "SELECT count(*) FROM askers WHERE counter = ? AND until > ?", (self._name, second)
+        ).fetchone()
+        return int(found[0])
+
+    def forget(self, second: int) -> bool:  # noqa: ARG002 - they are swept with the rest
+        return False
 
 
-class _Queue:
-    """What the threads of one process want done, who does it, and what is known from turn to turn."""
-
-    def __init__(self) -> None:
-        self.jobs: deque[_Job[object]] = deque()
-        self.working = threading.Lock()
-        self.opened: ExitStack | None = None
-        """The transaction that is open."""
-        self.opened_at = 0.0
-        self.has_failed = False
-        self.doubtful: set[str] = set()
-        """Totals of which somebody was told what a commit that failed has undone."""
-        self.ledger: Ledger | None = None
-        self.version = 0
-        """Of the database, as the ledger's connection saw it: another one when another connection has written."""
-        self.company_at = float("-inf")
-        self.swept_at = 0
-        self.swept_to = ""
-        self.asked: dict[tuple[str, str], int] = {}
+def _everything(connection: sqlite3.Connection) -> Counters:
+    counters = Counters()
+    for name, kind, numbers in connection.execute("SELECT name, kind, numbers FROM counters"):
+        counters.put(name, _unpacked(kind, numbers))
+    for reservation, expires_at, held in connection.execute("SELECT reservation, expires_at, claims FROM leases"):
+        counters.keep(reservation, Lease(expires_at, orjson.loads(held)))
+    for name, own, until in connection.execute("SELECT counter, own, until FROM askers"):
+        counters.fair_share(name).askers.add(own, until=until)
+    for name, own, amount, until in connection.execute("SELECT counter, own, amount, until FROM waiting"):
+        counters.fair_share(name).waiting[own] = (amount, until)
+    return counters
 
 
-class _Job(Generic[T]):
-    """What one thread wants done, and what came of it. Without any work: that what was done so far be kept."""
-
-    __slots__ = ("_ended", "_result", "counter_requests", "ending", "error", "work")
-
-    def __init__(
-        self, work: Callable[[Ledger], T] | None, counter_requests: Sequence[CounterRequest], ending: Sequence[str]
-    ) -> None:
-        self.work = work
-        self.counter_requests = counter_requests
-        self.ending = ending
-        self.error: BaseException | None = None
-        self._result: T | None = None
-        self._ended = threading.Lock()
-        self._ended.acquire()
-
-    def do(self, ledger: Ledger) -> None:
-        if self.work is None:
-            return
-        try:
-            self._result = self.work(ledger)
-        except (StoreUnavailable, sqlite3.Error):
-            raise  # of all
-        except Exception as error:  # noqa: BLE001 - the thread raises it
-            self.error = error  # a bug: nothing was changed
-
-    def end(self) -> None:
-        self._ended.release()
-
-    def is_done(self, *, timeout: float) -> bool:
-        """For the one who waits for it, and who asks no more after the first yes."""
-        return self._ended.acquire(timeout=timeout)
-
-    def result(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self._result  # type: ignore[return-value]
+def _sweep(connection: sqlite3.Connection, second: int, after: str) -> str:
+    """Forget some of what nobody uses any more, behind *after* in the order of names; return where to go on."""
+    names = connection.execute(
+        "SELECT name FROM counters WHERE name > ? ORDER BY name LIMIT ?", (after, SWEPT_AT_ONCE)
+    ).fetchall()
+    last: str = names[-1][0] if names else ""
+    connection.execute("DELETE FROM counters WHERE name > ? AND name <= ? AND expires_at <= ?", (after, last, second))
+    if len(names) == SWEPT_AT_ONCE:
+        return last
+    connection.execute("DELETE FROM askers WHERE until <= ?", (second,))
+    connection.execute("DELETE FROM waiting WHERE until <= ?", (second,))
+    return ""
 
 
-def _prepare(jobs: Sequence[_Job[object]], ledger: Ledger) -> None:
-    """Read at once what each would read alone. If one of them is wrong, it finds out alone, too."""
-    with suppress(KeyError, ValueError):
-        ledger.fetch([reservation for job in jobs for reservation in job.ending])
-        ledger.load(
-            (counter_request.counter, counter_request.kind) for job in jobs for counter_request in job.counter_requests
-        )
+def _unpacked(kind: str, numbers: bytes) -> Counter:
+    return counter(kind, array("q", numbers))
+
+
+def _names(requests: Iterable[CounterRequest]) -> list[str]:
+    return [request.counter for request in requests]

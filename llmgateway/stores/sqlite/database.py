@@ -15,13 +15,10 @@ from typing import Any
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
 
-from .door import at_the_door, is_knocked_at
 from .schema import MIGRATIONS
 from .stamp import Stamp
 
 _MAPPED_BYTES = 256 * 1024 * 1024
-
-_POLL_SECONDS = 0.001
 
 CONNECTIONS = 8
 """Of one process to one file. A look-up takes microseconds, so hundreds of threads get along with few; with one for
@@ -41,7 +38,6 @@ class SQLiteDatabase:
         migrations: What leads to the file's shape, see ``schema.py``.
         durable: Whether what was committed survives loss of power. If not, the last commits may be gone
             then; the file is sound in any case.
-        is_held: Whether transactions are kept open for a while. Then who waits for one makes itself heard.
         stamped: Whether changes show in a :class:`Stamp` beside the file, for those who remember what is in it.
 
     Raises:
@@ -58,15 +54,11 @@ class SQLiteDatabase:
         timeout: float = 5.0,
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
         durable: bool = True,
-        is_held: bool = False,
         stamped: bool = True,
     ) -> None:
         self._path = os.fspath(path)
         self.stamp = Stamp(f"{self._path}-stamp") if stamped else None
         self._timeout = timeout
-        self._folder = os.path.dirname(self._path) or os.curdir
-        self._is_held = False
-        self._flushes: list[Callable[[], object]] = []
         # FULL syncs the WAL at every commit, NORMAL at every checkpoint
         # (https://www.sqlite.org/pragma.html#pragma_synchronous).
         self._synchronous = "FULL" if durable else "NORMAL"
@@ -80,7 +72,6 @@ class SQLiteDatabase:
             self._create()
             self._migrate(migrations)
         self.close()
-        self._is_held = is_held
 
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         """Every row of one reading statement, from one snapshot."""
@@ -104,7 +95,7 @@ class SQLiteDatabase:
             raise _unavailable(TimeoutError())
         stamp = self.stamp if stamped else None
         try:
-            with translated(), self._connection() as connection, begun(connection, self._begin):
+            with translated(), self._connection() as connection, begun(connection):
                 yield connection
                 if stamp is not None:
                     stamp.renew()
@@ -116,27 +107,14 @@ class SQLiteDatabase:
     def ping(self) -> None:
         self.rows("PRAGMA user_version")
 
-    def is_awaited(self) -> bool:
-        """Whether another process waits for a transaction, or may, if all of them say that theirs are held."""
-        try:
-            return is_knocked_at(self._folder)
-        except OSError:  # no descriptors left, say; what was committed is committed
-            return True
-
-    def before_closing(self, flush: Callable[[], object]) -> None:
-        """Call *flush* before connections are closed, to end a transaction that is kept open."""
-        self._flushes.append(flush)
-
     def close(self) -> None:
         """Close every connection; the next use opens a new one."""
-        self._flush()
         for connection in self._connections:
             connection.hold()
             connection.release()
 
     def hold_for_fork(self) -> None:
         """Wait until no thread is at work, and let none begin; :meth:`release_after_fork` lets them go on."""
-        self._flush()
         self._writing.acquire()
         for connection in self._connections:
             connection.hold()
@@ -145,26 +123,6 @@ class SQLiteDatabase:
         for connection in self._connections:
             connection.release()
         self._writing.release()
-
-    def _flush(self) -> None:
-        for flush in self._flushes:
-            flush()
-
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        if not self._is_held:
-            _begin(connection)
-            return
-        if _begins(connection):
-            return
-        # SQLite would look again after a tenth of a second, when the lock may be taken again.
-        deadline = time.monotonic() + self._timeout
-        with at_the_door(self._folder) as knock:
-            while time.monotonic() < deadline:
-                knock()
-                time.sleep(_POLL_SECONDS)
-                if _begins(connection):
-                    return
-        raise TimeoutError
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -197,8 +155,6 @@ class SQLiteDatabase:
         # Pages are read in place from the system's cache, which all threads and processes share:
         # with 200,000 keys a look-up takes half the time, and no connection needs a large cache.
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-        if self._is_held:
-            connection.execute("PRAGMA busy_timeout = 0")  # see _begin
         return connection
 
     def _create(self) -> None:
@@ -307,29 +263,12 @@ def _after_fork() -> None:
     _forking.release()
 
 
-def _begin(connection: sqlite3.Connection) -> None:
+@contextmanager
+def begun(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """What is inside is one transaction: all of it is done, or nothing."""
     # IMMEDIATE: a transaction that reads first and then wants to write cannot wait for
     # another writer (its snapshot would be old) and would fail at once instead.
     connection.execute("BEGIN IMMEDIATE")
-
-
-def _begins(connection: sqlite3.Connection) -> bool:
-    """Begin, unless there is another writer."""
-    try:
-        _begin(connection)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # the rest says why it is
-            raise
-        return False
-    return True
-
-
-@contextmanager
-def begun(
-    connection: sqlite3.Connection, begin: Callable[[sqlite3.Connection], object] = _begin
-) -> Iterator[sqlite3.Connection]:
-    """What is inside is one transaction: all of it is done, or nothing."""
-    begin(connection)
     try:
         yield connection
         connection.execute("COMMIT")

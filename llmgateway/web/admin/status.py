@@ -20,7 +20,7 @@ def get_status() -> dict[str, Any]:
     problems = ladder.problems()
     return {
         "version": __version__,
-        "rung": ladder.rung(problems),
+        "rung": ladder.level(problems),
         "stores": {name: problem or "ok" for name, problem in problems.items()},
         "azure_key": gateway.credential_problem() or "ok",
         "journal": services().journal.backlog(),

@@ -1,0 +1,168 @@
+"""The first process: it opens the listening socket, and keeps the worker processes running.
+
+With one process this process serves itself. With several it forks that many workers, which all accept from the same
+socket, and does nothing but replace a worker that has died and pass signals on. A worker makes the application after
+the fork, so nothing is shared but the socket, and the memory in which the workers tell each other who has places
+(:class:`~llmgateway.server.capacity.SharedCapacity`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from ..errors import ConfigurationError
+from ..settings import Settings
+from ..usage.metrics import forget_process
+from .capacity import SharedCapacity
+from .worker import BAD_CONFIGURATION, STOP_SIGNALS, run_worker
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 1.0
+"""A worker that dies sooner after its start is not replaced at once, or it would be a busy loop."""
+
+_AWAITED = (*STOP_SIGNALS, signal.SIGCHLD)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        problem = f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with LLMGATEWAY_HOST and _PORT."
+        raise ConfigurationError([problem]) from error
+    listener.listen(1024)
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> int:
+    """Serve on *listener* until told to stop; return the exit status."""
+    if settings.processes == 1:
+        return run_worker(settings, listener)
+    supervisor = os.getpid()
+    capacity = SharedCapacity(settings.processes)
+    return Supervisor(
+        settings.processes,
+        lambda number: run_worker(settings, listener, capacity=capacity, number=number, parent=supervisor),
+        on_end=capacity.forget,
+        # Closed in this process too, or clients could still connect when no worker accepts any more.
+        on_stop=listener.close,
+    ).run()
+
+
+class _Started(NamedTuple):
+    number: int
+    at: float
+
+
+class Supervisor:
+    """Keeps a number of workers running.
+
+    Args:
+        work: What a worker does, told its number; returns its exit status. A worker that is replaced leaves its
+            number to the next one.
+        on_end: Told the number of a worker that has ended, however it ended.
+        on_stop: Called at the first signal, in this process only.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        work: Callable[[int], int],
+        *,
+        on_end: Callable[[int], None],
+        on_stop: Callable[[], None],
+    ) -> None:
+        self._processes = processes
+        self._work = work
+        self._on_end = on_end
+        self._on_stop = on_stop
+        self._workers: dict[int, _Started] = {}  # by process id
+        self._stopping = False
+        self._status = 0
+
+    def run(self) -> int:
+        # Signals are waited for and not handled: one that comes just before this process falls
+        # asleep in waitpid() would be handled when it wakes up again, maybe never.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        for number in range(self._processes):
+            self._start(number)
+        while self._workers:
+            signal_number = signal.sigwait(_AWAITED)
+            if signal_number == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._stop(signal_number)
+        return self._status
+
+    def _start(self, number: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._be_worker(number)
+        self._workers[pid] = _Started(number, time.monotonic())
+
+    def _be_worker(self, number: int) -> NoReturn:
+        status = 1
+        try:
+            # Not in the terminal's foreground group: Ctrl-C would come twice, from the terminal
+            # and from the first process, and twice means: do not wait.
+            os.setpgid(0, 0)
+            # Until the worker has handlers of its own a signal ends it.
+            for signal_number in STOP_SIGNALS:
+                signal.signal(signal_number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+            status = self._work(number)
+        except BaseException:
+            log.exception("A worker failed.")
+        finally:
+            logging.shutdown()
+            os._exit(status)
+
+    def _reap(self) -> None:
+        """Replace the workers that have ended."""
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._replace(pid, os.waitstatus_to_exitcode(status))
+
+    def _replace(self, pid: int, status: int) -> None:
+        ended = self._workers.pop(pid)
+        forget_process(pid)
+        self._on_end(ended.number)
+        if self._stopping:
+            return
+        if status == BAD_CONFIGURATION:
+            self._status = status
+            self._stop(signal.SIGTERM)
+            return
+        log.error("Worker %d ended with status %d and is replaced.", pid, status)
+        lived = time.monotonic() - ended.at
+        stop = signal.sigtimedwait(STOP_SIGNALS, max(0.0, RESTART_SECONDS - lived))
+        if stop is None:
+            self._start(ended.number)
+        else:
+            self._stop(stop.si_signo)
+
+    def _stop(self, signal_number: int) -> None:
+        """Pass the signal on; the first one stops this process, too."""
+        if not self._stopping:
+            self._stopping = True
+            self._on_stop()
+        for pid in self._workers:
+            os.kill(pid, signal_number)

@@ -1,0 +1,112 @@
+"""Keys: Redis in front of a durable store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from llmgateway.errors import StoreUnavailable
+from llmgateway.interfaces import KeyStore
+from llmgateway.records import KeyRecord, Lookup
+
+from .cache import RedisCache
+from .organisation import durable_generation
+
+
+class RedisKeys:
+    """A :class:`~llmgateway.interfaces.KeyStore`: Redis in front of *durable*.
+
+    :meth:`find` is one round trip to Redis if the key is there and fresh. A stale entry is
+    used if the durable store is away; without Redis the durable store is asked each time.
+
+    A change of a key reads first what the key's digests are, and is not made if that fails. Their entries are
+    wiped in any case, also after an error: the durable store may have made the change, and only its answer was lost,
+    or it may make it in the next seconds.
+    """
+
+    def __init__(self, cache: RedisCache, durable: KeyStore) -> None:
+        self._cache = cache
+        self._durable = durable
+
+    def find(self, digest: str) -> Lookup:
+        try:
+            entry, generation, guard = self._cache.look(digest)
+        except StoreUnavailable:
+            record, generation = self._cache.durable.call(lambda: self._durable.find(digest))
+            return Lookup(record, durable_generation(generation))
+        if entry is not None and self._cache.is_fresh(entry):
+            return Lookup(entry.record, generation)
+        try:
+            record, _ = self._cache.durable.call(lambda: self._durable.find(digest))
+        except StoreUnavailable:
+            if entry is None:
+                raise
+            return Lookup(entry.record, generation)
+        if record is not None:
+            self._cache.fill(digest, record, guard=guard)
+        elif entry is not None:
+            self._cache.wipe_keys([digest])
+        return Lookup(record, generation)
+
+    def add(self, record: KeyRecord) -> bool:
+        with self._wiping(record):
+            return self._durable.add(record)
+
+    def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
+        with self._wiping(*records):
+            return self._durable.add_all(records)
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        return self._durable.get(key_id)
+
+    def list(
+        self,
+        *,
+        user: str | None = None,
+        group: str | None = None,
+        active: bool | None = None,
+        after: str = "",
+        limit: int | None = None,
+    ) -> list[KeyRecord]:
+        return self._durable.list(user=user, group=group, active=active, after=after, limit=limit)
+
+    def update(self, key_id: str, changes: Mapping[str, object]) -> KeyRecord | None:
+        with self._wiping(self._durable.get(key_id)) as digests:
+            record = self._durable.update(key_id, changes)
+            digests.update(_digests(record))  # a rotation may have come between
+        return record
+
+    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+        with self._wiping(self._durable.get(key_id)) as digests:
+            digests.add(digest)
+            record = self._durable.rotate(key_id, digest, retires_at=retires_at)
+            digests.update(_digests(record))  # another rotation may have come between
+        return record
+
+    def revoke_group(self, group: str) -> Sequence[KeyRecord]:
+        with self._wiping(*self._durable.list(group=group)) as digests:
+            revoked = self._durable.revoke_group(group)
+            digests.update(_digests(*revoked))
+        return revoked
+
+    def remove(self, key_id: str) -> bool:
+        with self._wiping(self._durable.get(key_id)):
+            return self._durable.remove(key_id)
+
+    @contextmanager
+    def _wiping(self, *records: KeyRecord | None) -> Iterator[set[str]]:
+        """Wipe the entries of *records*, and of the digests that are added to what is yielded, at the end."""
+        digests, is_certain = _digests(*records), True
+        try:
+            yield digests
+        except StoreUnavailable:
+            is_certain = False
+            raise
+        finally:
+            if digests:
+                self._cache.wipe_keys(digests, is_certain=is_certain)
+
+
+def _digests(*records: KeyRecord | None) -> set[str]:
+    return {digest for record in records if record is not None for digest in record.digests}
