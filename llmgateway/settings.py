@@ -134,6 +134,19 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _without_blanks_around(text: str) -> str:
+    if text != text.strip():
+        raise ValueError("begins or ends with a blank or a line break: take that away")
+    return text
+
+
+def _admin_key(text: str) -> str:
+    # A header's value ends where blanks begin, and control characters cannot be in one: RFC 9110 section 5.5.
+    if re.search(r"[\x00-\x1f\x7f]", _without_blanks_around(text)):
+        raise ValueError("must be without line breaks and control characters: it is sent in a header")
+    return text
+
+
 def _header_value(text: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("must be visible ASCII characters without spaces: copy the key again")
@@ -147,6 +160,7 @@ def _setting(
     *,
     parse: Callable[[str], Any] = _text,
     secret: bool = False,
+    as_it_is: bool = False,
     shown: str | None = None,
 ) -> Any:
     """Declare a field that is read from *variable*.
@@ -154,9 +168,18 @@ def _setting(
     Args:
         meaning: What docs/settings.md says of it.
         default: MISSING for a variable that has to be set.
+        as_it_is: Leave the blanks at its ends to *parse*. Elsewhere they are no part of the value: a line break at
+            the end comes from whatever wrote the environment.
         shown: How docs/settings.md shows the default, where ``str()`` would not do.
     """
-    metadata = {"variable": variable, "meaning": meaning, "parse": parse, "secret": secret, "shown": shown}
+    metadata = {
+        "variable": variable,
+        "meaning": meaning,
+        "parse": parse,
+        "secret": secret,
+        "as_it_is": as_it_is,
+        "shown": shown,
+    }
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -172,7 +195,9 @@ class Settings:
     admin_key: str = _setting(
         "ADMIN_KEY",
         "Key of the admin API, sent as the header `AdminKey`. The gateway warns if it is shorter than 16 characters.",
+        parse=_admin_key,
         secret=True,
+        as_it_is=True,
     )
     base_url: str = _setting(
         "LLM_BASE_URL",
@@ -186,6 +211,7 @@ class Settings:
         None,
         parse=_header_value,
         secret=True,
+        as_it_is=True,
     )
     api_version: str | None = _setting("LLM_API_VERSION", "`api-version` for URLs that name a deployment.", None)
     key_header: str = _setting(
@@ -201,8 +227,10 @@ class Settings:
         parse=_host_and_port,
         shown="embedded SQLite",
     )
-    mongo_user: str | None = _setting("MONGOUSER", "User for MongoDB, not escaped.", None)
-    mongo_password: str | None = _setting("MONGOPASSWORD", "Password for MongoDB, not escaped.", None, secret=True)
+    mongo_user: str | None = _setting("MONGOUSER", "User for MongoDB, not escaped.", None, as_it_is=True)
+    mongo_password: str | None = _setting(
+        "MONGOPASSWORD", "Password for MongoDB, not escaped.", None, secret=True, as_it_is=True
+    )
     mongo_full_url: str | None = _setting(
         "MONGO_URL",
         "Full MongoDB URL (TLS, replica sets, Cosmos DB); wins over the three above.",
@@ -218,7 +246,9 @@ class Settings:
         shown="the durable store; this host counts limits",
     )
     redis_port: int = _setting("REDISPORT", "Port of Redis.", 6379, parse=_integer(1, 65535))
-    redis_password: str | None = _setting("REDISPASSWORD", "Password for Redis, as it is.", None, secret=True)
+    redis_password: str | None = _setting(
+        "REDISPASSWORD", "Password for Redis, as it is.", None, secret=True, as_it_is=True
+    )
     redis_full_url: str | None = _setting(
         "REDIS_URL",
         "Full Redis URL (TLS, Sentinel, cluster, user, database); wins over the three above.",
@@ -230,7 +260,9 @@ class Settings:
         "SECRET_KEY",
         "Encrypts the stored Azure key and signs entries in Redis; must be the same on all hosts.",
         None,
+        parse=_without_blanks_around,
         secret=True,
+        as_it_is=True,
         shown="derived from `ADMIN_KEY`",
     )
     on_disconnect: str = _setting(
@@ -346,7 +378,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read and check everything.
 
-        A variable that is set to nothing counts as not set: that is how Compose passes on what
+        A variable that is set to nothing, or to blanks alone, counts as not set: that is how Compose passes on what
         its own environment lacks.
 
         Raises:
@@ -356,8 +388,10 @@ class Settings:
         problems: list[str] = []
         for setting in settings_fields():
             variable = setting.metadata["variable"]
-            text = environ.get(variable, "").strip()
-            if not text:
+            text = environ.get(variable, "")
+            if not setting.metadata["as_it_is"]:
+                text = text.strip()
+            if not text.strip():
                 if setting.default is MISSING:
                     problems.append(f"{variable} is missing. {setting.metadata['meaning']}")
                 continue
@@ -426,6 +460,13 @@ class Settings:
             found.append(
                 "LLMGATEWAY_TRUSTED_PROXY=* believes everybody's X-Forwarded-For: let only the proxy reach this port."
             )
+        for variable, text in (
+            ("MONGOUSER", self.mongo_user),
+            ("MONGOPASSWORD", self.mongo_password),
+            ("REDISPASSWORD", self.redis_password),
+        ):
+            if text is not None and text != text.strip():
+                found.append(f"{variable} begins or ends with a blank or a line break, which is taken as a part of it.")
         if self.mongo_url and not self.redis_url:
             found.append(
                 "Limits are per host: MongoDB is configured without Redis, so each host counts in its own instance "

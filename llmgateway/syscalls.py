@@ -1,13 +1,13 @@
-"""System calls that never wait, made without letting go of the interpreter's lock.
+"""Calls to sockets that never wait, made without letting go of the interpreter's lock.
 
-Python lets go of its lock (the GIL) around every system call, because the call might wait. These do not: a socket
-takes or gives at once what it can, and a file takes what fits into the system's cache (:mod:`~llmgateway.segments`
-sees it where that is not so). Letting go all the same is what costs: it wakes a thread that waits for the lock, and a
-microsecond later the call is done and takes the lock back, before the other one is awake. With 16 clients that was a
-third of the CPU of a request (2026-11: 1.17 ms with, 0.74 without). ``ctypes.PyDLL`` calls C functions and keeps the
-lock.
+Python lets go of its lock (the GIL) around every system call, because the call might wait. These do not: with
+``MSG_DONTWAIT`` a socket takes or gives at once what it can. To let go all the same costs: it wakes a thread that
+waits for the lock, and a microsecond later the call is done and takes the lock back, before the other thread is awake.
+With 16 clients that was a third of the CPU of a request (2026-11: 1.17 ms with, 0.74 without). ``ctypes.PyDLL`` calls C
+functions and keeps the lock.
 
-A call that may really wait has no place here: it would stop every thread.
+A call that may wait must not be added here, as it would stop every thread: no file, which waits for its disk, and no
+blocking socket without that flag.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ SENT_AT_ONCE = 256 * 1024
 """The most that one call sends: to copy more would stop the other threads for longer than it takes to wake one."""
 
 _C = ctypes.PyDLL(None, use_errno=True)
-_write, _send, _recv = _C.write, _C.send, _C.recv
-_write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+_send, _recv = _C.send, _C.recv
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-for _function in (_write, _send, _recv):
+for _function in (_send, _recv):
     _function.restype = ctypes.c_ssize_t
 
 # Without a signal, where Python does not ignore it (embedded in another program).
@@ -46,17 +45,6 @@ class _Space(threading.local):
 
 
 _space = _Space()
-
-
-def write(descriptor: int, data: bytes) -> int:
-    """Write *data* to a file on a local disk; return how many bytes of it were taken.
-
-    Raises:
-        OSError: as ``os.write`` would.
-    """
-    while (written := _write(descriptor, data, len(data))) < 0:
-        _raise_unless(errno.EINTR)
-    return int(written)
 
 
 def send(descriptor: int, data: bytes) -> int:

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "azure": {"syscalls"},
     "settings": {"azure", "stores/redis/url"},
     "stores": {"ratelimit/counters", "ratelimit/fair_share", "ratelimit/kinds", "ratelimit/memory", "settings"},
-    "usage": {"stores/health", "syscalls"},
+    "usage": {"stores/health"},
     "accounts": {"usage"},
     "ratelimit": {"accounts", "background", "usage/locks"},
     "proxy": {"accounts", "azure", "background", "ratelimit", "usage"},

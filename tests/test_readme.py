@@ -59,6 +59,7 @@ def type_in(clone):
     return type_in
 
 
+@pytest.mark.slow
 def test_first_command_leads_to_an_answer(type_in):
     """The README's first line, typed into a fresh clone, prints commands that work as printed."""
     (command,) = commands("Try it")
@@ -69,6 +70,7 @@ def test_first_command_leads_to_an_answer(type_in):
         assert "You said: Hello" in run([sys.executable, "-c", indented_block(printed, "With Python")])
 
 
+@pytest.mark.slow
 def test_further_commands_lead_to_a_user_with_an_answer(clone, type_in):
     """Run it, hand out a key, ask with it: as the README has it, but for the names that the reader puts in."""
     install, _, _ = commands("Try it")[0].rpartition(" && ")

@@ -101,7 +101,8 @@ def test_every_setting_says_what_it_is(field):
         ("LLMGATEWAY_CORS_ORIGINS", "*", "cors_origins", ("*",)),
         ("LLMGATEWAY_CONNECT_TIMEOUT", "0.5", "connect_timeout", 0.5),
         ("LLMGATEWAY_INSTANCE", "/var/lib/gateway", "instance", Path("/var/lib/gateway")),
-        ("LLM_API_KEY", "  key ", "api_key", "key"),
+        ("LLM_API_VERSION", " 2024-10-21\n", "api_version", "2024-10-21"),
+        ("REDIS_URL", " redis://h:1/0\n", "redis_full_url", "redis://h:1/0"),
         ("MONGOHOST", "[::1]:27018", "mongo_host", "[::1]:27018"),
         ("MONGOHOST", "db.example:65535", "mongo_host", "db.example:65535"),
         ("REDIS_URL", "redis://:p%2Fw@h:1/0", "redis_full_url", "redis://:p%2Fw@h:1/0"),
@@ -136,6 +137,12 @@ def test_reads_values(variable, text, field, value):
         ("REDIS_URL", "redis://:se/cret@host:6379", "has a login that cannot be read"),
         ("LLM_API_KEY", "…", "must be visible ASCII"),
         ("LLM_API_KEY", "two words", "must be visible ASCII"),
+        ("LLM_API_KEY", "key\n", "copy the key again"),
+        ("LLM_API_KEY", " key", "copy the key again"),
+        ("ADMIN_KEY", "an-admin-key-of-24-chars\n", "begins or ends with a blank or a line break: take that away"),
+        ("ADMIN_KEY", " an-admin-key-of-24-chars", "begins or ends with a blank"),
+        ("ADMIN_KEY", "an-admin-key\nof-24-chars", "must be without line breaks and control characters"),
+        ("SECRET_KEY", "secret ", "begins or ends with a blank"),
         ("MONGO_URL", "mongodb://ada:se/cret@host:27017/", "a host or a port that is none: it goes USER:PASSWORD@"),
         ("MONGO_URL", "mongodb://ada:secret@host:99999/", "a host or a port that is none"),
         ("MONGO_URL", "mongodb://ada:secret@/gateway", "a host or a port that is none"),
@@ -199,6 +206,18 @@ def test_escapes_logins_in_urls():
     assert (EVERY_CHARACTER, EVERY_CHARACTER) == (unquote(mongo.username), unquote(mongo.password))
     assert ("redis", "cache", 6380, "/0") == (redis.scheme, redis.hostname, redis.port, redis.path)
     assert ("", EVERY_CHARACTER) == (redis.username, unquote(redis.password))
+
+
+@pytest.mark.parametrize("password", [" pass word ", "password\n", "\tpassword"])
+def test_takes_logins_as_they_are(password):
+    """A blank at an end is a part of the password, as it is for the server; somebody who did not mean it is told."""
+    both = settings(MONGOHOST="db", MONGOUSER=password, MONGOPASSWORD=password, REDISHOST="h", REDISPASSWORD=password)
+
+    mongo, redis = urlsplit(both.mongo_url), urlsplit(both.redis_url)
+    assert (password, password) == (unquote(mongo.username), unquote(mongo.password))
+    assert password == unquote(redis.password)
+    assert ["MONGOUSER", "MONGOPASSWORD", "REDISPASSWORD"] == [text.split()[0] for text in both.warnings()]
+    assert "word" not in "".join(both.warnings()).replace("PASSWORD", "")
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ The same from another process, without a login, so never on an address that othe
 =============================  =======================================================================
 """
 
-from .books import Served
 from .chat import FILTERED_PHRASE
 from .completions import answer_to
 from .deployments import DEFAULT_DEPLOYMENTS, Deployment
 from .faults import FAULTS
 from .scripts import Raw, Script
+from .served import Served
 from .server import DEFAULT_KEY, Simulator, serve
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import orjson
 
 from .azure import Reply, Request
-from .books import Served
 from .scripts import Script
+from .served import Served
 
 PREFIX = "/simulator/"
 

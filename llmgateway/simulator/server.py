@@ -14,10 +14,10 @@ from types import TracebackType
 
 from . import control
 from .azure import Azure, Reply, Request
-from .books import Books, Served
 from .deployments import DEFAULT_DEPLOYMENTS, Deployment
 from .pacer import Pacer
 from .scripts import ORDINARY, Script, ScriptQueue
+from .served import History, Served
 from .wire import BadRequest, Connection, Gate, Pause, PeerLeft, transmit
 
 DEFAULT_KEY = "simulated-azure-key"
@@ -64,14 +64,14 @@ class Simulator:
             clock=clock,
         )
         self._address = (host, port)
-        self._books = Books(remember=remember)
+        self._history = History(remember=remember)
         self._scripts = ScriptQueue()
         self._gate = Gate()
         self._pacer = Pacer()
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
         self._count = 0
-        self._bell: socket.socket | None = None
+        self._stop_accepting: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._exchanges: set[Served] = set()
         self._stopping = self._stopped = False
@@ -107,18 +107,18 @@ class Simulator:
         self._stopping = self._stopped = False
         listener = socket.create_server(self._address, backlog=_BACKLOG)
         self._address = (self._address[0], listener.getsockname()[1])
-        bell, self._bell = socket.socketpair()
-        self._acceptor = threading.Thread(target=self._accept, args=(listener, bell), name="simulator", daemon=True)
+        stop, self._stop_accepting = socket.socketpair()
+        self._acceptor = threading.Thread(target=self._accept, args=(listener, stop), name="simulator", daemon=True)
         self._acceptor.start()
 
     def stop(self, *, drain: float = 0.0) -> None:
         """Listen no more, give answers *drain* seconds to end, then cut them; returns when all threads have ended."""
-        if self._bell is None or self._acceptor is None:
+        if self._stop_accepting is None or self._acceptor is None:
             return
         self._stopping = True
-        self._bell.close()
+        self._stop_accepting.close()
         self._acceptor.join()
-        self._bell = self._acceptor = None
+        self._stop_accepting = self._acceptor = None
         deadline = time.monotonic() + drain
         while self._exchanges and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -138,7 +138,7 @@ class Simulator:
     @property
     def served(self) -> list[Served]:
         """The requests in the order of their arrival, those in progress included."""
-        return self._books.entries()
+        return self._history.entries()
 
     @property
     def in_progress(self) -> list[Served]:
@@ -147,12 +147,12 @@ class Simulator:
             return list(self._exchanges)
 
     def wait_for(self, predicate: Callable[[list[Served]], object], timeout: float = 5.0) -> list[Served]:
-        """Return :attr:`served` as soon as *predicate* says yes to it.
+        """Return :attr:`served` as soon as *predicate* is true of it.
 
         Raises:
             TimeoutError: it did not within *timeout* seconds.
         """
-        return self._books.wait_for(predicate, timeout)
+        return self._history.wait_for(predicate, timeout)
 
     def release(self) -> None:
         """Let every request that has arrived pass its stall, also one that has not come to it yet."""
@@ -161,16 +161,16 @@ class Simulator:
     def reset(self) -> None:
         """Forget scripts and what was served, and release what is stalled."""
         self._scripts.clear()
-        self._books.clear()
+        self._history.clear()
         self._gate.release()
 
-    def _accept(self, listener: socket.socket, bell: socket.socket) -> None:
-        """Take connections until the other end of *bell* is closed."""
-        with listener, bell:
+    def _accept(self, listener: socket.socket, stop: socket.socket) -> None:
+        """Take connections until the other end of *stop* is closed."""
+        with listener, stop:
             poll = select.poll()
             poll.register(listener, select.POLLIN)
-            poll.register(bell, select.POLLIN)
-            while bell.fileno() not in dict(poll.poll()):
+            poll.register(stop, select.POLLIN)
+            while stop.fileno() not in dict(poll.poll()):
                 peer, _ = listener.accept()
                 self._welcome(peer)
 
@@ -214,7 +214,7 @@ class Simulator:
         return self._serve(connection, request, script, keep=keep)
 
     def _transmit(self, connection: Connection, reply: Reply, *, keep: bool) -> bool:
-        """Send what is not Azure's and stands in no book."""
+        """Send what is not Azure's and is not remembered."""
         unwritten = Served(connection=connection.number, method="", path="", query={}, headers={}, body=b"")
         return transmit(connection, reply, ORDINARY, unwritten, door=None, keep=keep, pacer=self._pacer)
 
@@ -230,7 +230,7 @@ class Simulator:
         )
         # The door stands before the request does: whoever sees the request can release it.
         with self._gate.door() if script.stall_after_events is not None else nullcontext() as door:
-            self._books.enter(served)
+            self._history.add(served)
             with self._lock:
                 self._exchanges.add(served)
             try:

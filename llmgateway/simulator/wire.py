@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote
 
 from .azure import Reply, Request
-from .books import Served
 from .scripts import Framing, Script
+from .served import Served
 
 _HEAD_LIMIT = 65_536
 

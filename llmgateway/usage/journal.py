@@ -1,34 +1,33 @@
 """The usage record on disk first, then in the usage log: what is written here is never lost.
 
-A process writes to a folder of its own, ``journal/<name>/`` (:mod:`~llmgateway.segments`): one
-line when a request is sent and one when it has ended. A thread seals the open segment, ships the
-records in it to the usage log, and deletes it once the log has acknowledged them. Shipping a
-segment twice does no harm: a batch is named after the folder, the segment and its place there, so
-it has the same name whoever ships it again, and the log counts it once. The folder of a process
-that died is shipped by whoever finds it, and what had not ended there becomes a record with
-outcome ``interrupted``.
+A process writes to a folder of its own, ``journal/<name>/`` (:mod:`~llmgateway.usage.segments`): one line when a
+request is sent and one when it has ended. A thread seals the open segment, ships the records in it to the usage log,
+and deletes it once the log has acknowledged them. Shipping a segment twice does no harm: a batch is named after the
+folder, the segment and its place there, so it has the same name whoever ships it again, and the log counts it once.
+The folder of a process that died is shipped by whoever finds it (:mod:`~llmgateway.usage.abandoned`).
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import UsageLog
 from ..records import Batch, UsageRecord, moment
+from .abandoned import AbandonedJournals
+from .batches import BATCH_RECORDS, Shipment, shipments
 from .locks import ShortLock
-from .segments import SegmentFolder, ended_in, number_of
+from .segments import Segment, SegmentFolder, ended_in, line_of, number_of
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +40,10 @@ FLUSH_SOON_SECONDS = 1.0
 SYNC_SECONDS = 1.0
 """The most that a loss of power can take: segments are synced to disk this often."""
 
-BATCH_RECORDS = 500
+STALLED_SECONDS = 1.0
+"""A line takes microseconds; one that takes so long waits for a disk that does not answer."""
 
-ORPHANS_SECONDS = 10.0
+ABANDONED_SECONDS = 10.0
 """How often a process looks for the journals of dead ones."""
 
 PURGE_SECONDS = 3600.0
@@ -56,6 +56,7 @@ KEPT_IN_MEMORY = 10_000
 """Records that wait in memory while the disk does not take them; some 10 MB."""
 
 _DISK, _USAGE_LOG = "journal on disk", "usage log"  # where there can be trouble
+_NO_REQUEST = ""  # whose line is the beginning of a segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +77,7 @@ class Journal:
 
     Args:
         folder: Shared by all processes of the instance.
-        price: Completes the record of a request that a dead process left.
-        on_left: Told each of these, once the usage log has it.
-        on_ended: Told what had ended in that process and was not shipped, one record for each key, group and day,
-            once the usage log has all of it: the last of it may have got nowhere else.
+        price, on_left, on_ended: As in :class:`~llmgateway.usage.abandoned.AbandonedJournals`.
         on_turn: Told what waits, every second or so.
         log_days: Whole days before today whose records stay in the usage log; None for all.
     """
@@ -99,18 +97,17 @@ class Journal:
         self._folder = folder
         self._log = usage_log
         self._clock = clock
-        self._price = price
-        self._on_left = on_left
-        self._on_ended = on_ended
         self._on_turn = on_turn
         self._log_days = log_days
-        self._lock = ShortLock()  # what is written, and to which segment
+        self.abandoned = AbandonedJournals(folder, self._append, price=price, on_left=on_left, on_ended=on_ended)
+        self._lock = ShortLock()  # which requests run, and to which segment their lines go; nobody writes within it
         self._shipping = threading.Lock()  # one shipment at a time
         self._running: dict[str, UsageRecord] = {}
-        self._homeless: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
-        self._leaving: _Shipment | None = None  # of the homeless, and the same until the log has it
-        self._left = Batch("", 0)  # the name of the last of these
+        self._unwritten: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
+        self._under_way: Shipment | None = None  # of the unwritten: the same until the log has it
+        self._last_batch = Batch("", 0)  # of the unwritten
         self._owner: SegmentFolder | None = None
+        self._sealing: Segment | None = None  # no longer the present segment, but somebody may still write to it
         self._pid = 0
         self._in_memory = _Count()
         self._ended = _Count()
@@ -122,17 +119,23 @@ class Journal:
 
     def begin(self, record: UsageRecord) -> None:
         self.start()
+        line = line_of("begin", record)
         with self._lock:
-            # In this order: what cannot be written must not be found among the running, which every segment repeats.
-            self._write("begin", record)
+            # Before it is written: a segment that begins meanwhile repeats it.
             self._running[record.id] = record
+            segment = self._enter(record.id)
+        self._write(segment, record.id, line)
 
     def end(self, record: UsageRecord) -> None:
+        line = line_of("end", record)
         with self._lock:
             self._running.pop(record.id, None)
-            if self._write("end", record):
-                self._ended.add(self._clock())
-            else:
+            segment = self._enter(record.id)
+            count = self._ended  # of this segment, also if it is sealed meanwhile
+            count.add(self._clock())
+        if not self._write(segment, record.id, line):
+            with self._lock:
+                count.number -= 1
                 self._keep_in_memory(record)
         if not self._due.is_set():  # to set it again would wake nobody, and take a lock
             self._due.set()
@@ -140,8 +143,10 @@ class Journal:
     def cancel(self, record_id: str) -> None:
         with self._lock:
             record = self._running.pop(record_id, None)
-            if record is not None:
-                self._write("cancel", record)
+            if record is None:
+                return
+            segment = self._enter(record_id)
+        self._write(segment, record_id, line_of("cancel", record))
 
     def start(self) -> None:
         """Pick up what dead processes left and begin to ship; harmless if done already."""
@@ -151,21 +156,25 @@ class Journal:
             if self._pid == os.getpid():
                 return
             self._pid = os.getpid()
-            self._left = Batch(f"memory-{secrets.token_hex(8)}", 0)
+            self._last_batch = Batch(f"memory-{secrets.token_hex(8)}", 0)
             self._stopping.clear()
             self._due.set()
             self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
             self._thread.start()
 
     def backlog(self) -> Backlog:
-        with self._lock:
-            counts = (self._sealed, self._ended, self._in_memory)
-            since = [count.since for count in counts if count.since is not None]
-            return Backlog(
-                records=sum(count.number for count in counts),
-                oldest_seconds=max(0.0, self._clock() - min(since)) if since else 0.0,
-                problem="; ".join(f"{place}: {problem}" for place, problem in self._problems.items()) or None,
-            )
+        """Tell what waits. Never waits itself: it is what an operator asks when the disk stands still."""
+        # In the order in which records move on: what moves meanwhile is found twice, as the same object.
+        counts = {id(count): count for count in (self._ended, self._sealed, self._in_memory) if count.number}
+        since = [count.since for count in counts.values() if count.since is not None]
+        problems = [f"{place}: {problem}" for place, problem in [*self._problems.items()]]
+        if _DISK not in self._problems and (stalled := self._stalled()):
+            problems.append(f"{_DISK}: {stalled}")
+        return Backlog(
+            records=sum(count.number for count in counts.values()),
+            oldest_seconds=max(0.0, self._clock() - min(since)) if since else 0.0,
+            problem="; ".join(problems) or None,
+        )
 
     def flush(self) -> bool:
         """Ship everything that has ended so far; False if the usage log did not take it."""
@@ -174,7 +183,7 @@ class Journal:
 
     def flush_soon(self) -> None:
         """Ship what has ended, if nothing is in the way; a request waits."""
-        if _USAGE_LOG in self._problems or not self._shipping.acquire(timeout=FLUSH_SOON_SECONDS):
+        if _USAGE_LOG in self._problems or self._stalled() or not self._shipping.acquire(timeout=FLUSH_SOON_SECONDS):
             return
         try:
             self._ship_own()
@@ -193,23 +202,27 @@ class Journal:
                 log.error(
                     "%d usage records are lost: neither the disk nor the usage log took them.", self._in_memory.number
                 )
-            if self._owner is not None:
-                self._owner.close(nothing_left=not self._running and not self._ended.number)
-                self._owner = None
+            owner, self._owner = self._owner, None
             self._pid = 0
+        # If somebody still waits for the disk, the folder stays locked until the process has ended.
+        if owner is not None and self._sealing is None and (owner.segment is None or owner.segment.quiet()):
+            owner.close(nothing_left=not self._running and not self._ended.number)
 
     # The thread
 
     def _run(self) -> None:
-        next_orphans = next_purge = 0.0
+        next_abandoned = next_purge = 0.0
         while not self._stopping.is_set():
             try:
                 now = self._clock()
-                if now >= next_orphans:
-                    next_orphans = now + ORPHANS_SECONDS
-                    self._ship_orphans()
-                self.flush()
-                self._sync()
+                if now >= next_abandoned:
+                    next_abandoned = now + ABANDONED_SECONDS
+                    self.abandoned.ship()
+                if stalled := self._stalled():
+                    self._report(_DISK, stalled)  # and do not wait for it as well
+                else:
+                    self.flush()
+                    self._sync()
                 self._on_turn(self.backlog())
                 if now >= next_purge and not self._purge(now):
                     next_purge = now + PURGE_SECONDS
@@ -222,52 +235,67 @@ class Journal:
 
     def _ship_own(self) -> bool:
         # An outage makes one sealed segment and one large open one, not a segment for every attempt.
-        return self._ship_sealed() and (not self._seal() or self._ship_sealed()) and self._ship_homeless()
+        return self._ship_sealed() and (not self._seal() or self._ship_sealed()) and self._ship_unwritten()
 
     def _ship_sealed(self) -> bool:
         if self._owner is not None:
             for segment in self._owner.sealed():
-                if not self._append(_shipments(self._owner.name, number_of(segment), ended_in(segment))):
+                if not self._append(shipments(self._owner.name, number_of(segment), ended_in(segment))):
                     return False
                 segment.unlink()
-        with self._lock:
+        if self._sealing is None:
             self._sealed = _Count()
         return True
 
     def _seal(self) -> bool:
-        """Begin a new segment if something in the open one can be shipped; False if not."""
+        """Begin a new segment if something in the open one can be shipped, and seal that one; False if not."""
         try:
-            with self._lock:
-                if self._owner is None or not self._ended.number:
+            if self._owner is None or (self._sealing is None and not self._begin_segment(self._owner)):
+                return False
+            if self._sealing is not None:
+                if not self._sealing.quiet():
                     return False
-                before = self._owner.next_segment(self._running.values())
-                self._sealed, self._ended = self._ended, _Count()
-            self._owner.seal(before)  # syncs, and so takes too long to make requests wait
+                segment, self._sealing = self._sealing, None
+                self._owner.seal(segment)
         except OSError as error:
             self._report_disk(error)
             return False
         return True
 
-    def _ship_homeless(self) -> bool:
-        while shipment := self._leaving or self._take_homeless():
-            self._leaving = shipment
+    def _begin_segment(self, owner: SegmentFolder) -> bool:
+        if not self._ended.number:
+            return False
+        prepared = owner.prepare()
+        with self._lock:
+            present = self._enter(_NO_REQUEST)
+            try:
+                self._sealing = owner.next_segment(prepared, self._running.values())
+            finally:
+                if present is not None:
+                    del present.writing[_NO_REQUEST]
+            self._sealed, self._ended = self._ended, _Count()
+        return True
+
+    def _ship_unwritten(self) -> bool:
+        while shipment := self._under_way or self._take_unwritten():
+            self._under_way = shipment
             if not self._append(iter([shipment])):
                 return False
-            self._leaving = None
+            self._under_way = None
             with self._lock:
                 self._in_memory.number -= len(shipment.records)
         return True
 
-    def _take_homeless(self) -> _Shipment | None:
+    def _take_unwritten(self) -> Shipment | None:
         with self._lock:
-            records = [self._homeless.popleft() for _ in range(min(BATCH_RECORDS, len(self._homeless)))]
+            records = [self._unwritten.popleft() for _ in range(min(BATCH_RECORDS, len(self._unwritten)))]
             if not records:
                 self._in_memory = _Count()
                 return None
-        self._left = self._left._replace(number=self._left.number + 1)
-        return _Shipment(self._left, records)
+        self._last_batch = self._last_batch._replace(number=self._last_batch.number + 1)
+        return Shipment(self._last_batch, records)
 
-    def _append(self, shipments: Iterator[_Shipment]) -> bool:
+    def _append(self, shipments: Iterator[Shipment]) -> bool:
         try:
             for batch, records in shipments:
                 self._log.append(records, batch=batch)
@@ -276,35 +304,6 @@ class Journal:
             self._report(_USAGE_LOG, str(error))
             return False
         return True
-
-    def _ship_orphans(self) -> None:
-        for path in sorted(self._folder.glob("[!.]*")):
-            orphan = SegmentFolder.adopt(path)
-            if orphan is None:
-                continue
-            log.warning("A process ended without shipping its journal %s; it is shipped now.", path.name)
-            try:
-                left = _Left()
-                if self._append(self._left_by(orphan, left)):
-                    self._on_ended(left.ended.values())
-                    orphan.remove()
-                    for record in left.running:
-                        self._on_left(record)
-            finally:
-                orphan.release()
-
-    def _left_by(self, orphan: SegmentFolder, left: _Left) -> Iterator[_Shipment]:
-        """Everything in *orphan*, of which *left* takes note."""
-        for segment in orphan.sealed():
-            yield from _shipments(orphan.name, number_of(segment), left.ending(ended_in(segment)))
-        # A process that dies while it changes segments leaves two open ones.
-        running: dict[str, UsageRecord] = {}
-        last = 0
-        for segment in orphan.open():
-            last = number_of(segment)
-            yield from _shipments(orphan.name, last, left.ending(ended_in(segment, running)))
-        left.running.extend(map(self._price, running.values()))
-        yield from _shipments(orphan.name, last + 1, iter(left.running))
 
     def _purge(self, now: float) -> bool:
         """Remove some of the records that are too old; True if there may be more."""
@@ -318,29 +317,52 @@ class Journal:
 
     # The disk
 
-    def _write(self, kind: str, record: UsageRecord) -> bool:
-        # Trouble with the disk is reported, and requests go on: their records wait in memory.
+    def _enter(self, record_id: str) -> Segment | None:
+        """Return the present segment, which stays open until the line of this request is written; None without one."""
         try:
             if self._owner is None:
                 self._owner = SegmentFolder.create(self._folder)
-            self._owner.write(kind, record)
+        except OSError as error:
+            self._report_disk(error)
+            return None
+        segment = self._owner.segment
+        if segment is not None:
+            segment.writing[record_id] = time.monotonic()
+        return segment
+
+    def _write(self, segment: Segment | None, record_id: str, line: bytes) -> bool:
+        # Trouble with the disk is reported, and requests go on: their records wait in memory.
+        if segment is None:
+            return False
+        try:
+            segment.append(line)
         except OSError as error:
             self._report_disk(error)
             return False
+        finally:
+            del segment.writing[record_id]
         self._recovered(_DISK)
         return True
 
+    def _stalled(self) -> str | None:
+        """Say for how long the disk has not taken a line, if that is too long."""
+        segments = (self._owner.segment if self._owner else None, self._sealing)
+        since = min((began for one in segments if one is not None for began in [*one.writing.values()]), default=None)
+        if since is None or (seconds := time.monotonic() - since) < STALLED_SECONDS:
+            return None
+        return f"a line has waited {seconds:.0f} s for it"
+
     def _keep_in_memory(self, record: UsageRecord) -> None:
-        if len(self._homeless) == KEPT_IN_MEMORY:
+        if len(self._unwritten) == KEPT_IN_MEMORY:
             log.error("A usage record is lost: neither the disk nor the usage log takes any.")
             self._in_memory.number -= 1
-        self._homeless.append(record)
+        self._unwritten.append(record)
         self._in_memory.add(self._clock())
 
     def _sync(self) -> None:
-        if self._owner is not None:
+        if self._owner is not None and self._owner.segment is not None:
             try:
-                self._owner.sync()
+                self._owner.segment.sync()
             except OSError as error:
                 self._report_disk(error)
 
@@ -368,32 +390,3 @@ class _Count:
         self.number += 1
         if self.since is None:
             self.since = now
-
-
-class _Left:
-    """What a dead process left."""
-
-    def __init__(self) -> None:
-        self.running: list[UsageRecord] = []
-        self.ended: dict[tuple[str, str | None, date], UsageRecord] = {}
-        """One for each key, group and day: in an outage there may be very many."""
-
-    def ending(self, records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
-        for record in records:
-            self.ended.setdefault((record.key_id, record.group, record.timestamp.date()), record)
-            yield record
-
-
-class _Shipment(NamedTuple):
-    """Records that go to the usage log together."""
-
-    batch: Batch
-    records: list[UsageRecord]
-
-
-def _shipments(source: str, part: int, records: Iterator[UsageRecord]) -> Iterator[_Shipment]:
-    """Cut one part of a journal into batches, whose names say where they end: the same at every repetition."""
-    number = part << 32
-    while batch := [*itertools.islice(records, BATCH_RECORDS)]:
-        number += len(batch)
-        yield _Shipment(Batch(source, number), batch)

@@ -143,53 +143,53 @@ class Metrics:
         self._oldest.set(backlog.oldest_seconds)
         self._troubled.set(backlog.problem is not None)
 
-    def exposition(self, ladder: StoreHealth, *, azure_key_ok: bool) -> bytes:
+    def exposition(self, stores: StoreHealth, *, azure_key_ok: bool) -> bytes:
         """Everything in Prometheus' text format, with the state of the stores as it is now."""
         registry = self._registry
         if _FOLDER in os.environ:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         state = CollectorRegistry()
-        state.register(_State(ladder, azure_key_ok))
+        state.register(_State(stores, azure_key_ok))
         return generate_latest(registry) + generate_latest(state)
 
 
 class MeteredUsageRecorder:
-    """:class:`~llmgateway.interfaces.UsageRecorder` that count what is written into them."""
+    """A :class:`~llmgateway.interfaces.UsageRecorder` in front of another one, that counts what is recorded."""
 
-    def __init__(self, books: UsageRecorder, metrics: Metrics) -> None:
-        self._books = books
+    def __init__(self, recorder: UsageRecorder, metrics: Metrics) -> None:
+        self._recorder = recorder
         self._metrics = metrics
 
     def begin(self, record: UsageRecord) -> None:
         self._metrics.began()
-        self._books.begin(record)
+        self._recorder.begin(record)
 
     def end(self, record: UsageRecord) -> None:
-        self._books.end(record)
+        self._recorder.end(record)
         self._metrics.ended(record)
 
     def cancel(self, record_id: str) -> None:
-        self._books.cancel(record_id)
+        self._recorder.cancel(record_id)
         self._metrics.ended(None)
 
 
 class _State(Collector):
-    def __init__(self, ladder: StoreHealth, azure_key_ok: bool) -> None:
-        self._ladder = ladder
+    def __init__(self, stores: StoreHealth, azure_key_ok: bool) -> None:
+        self._stores = stores
         self._azure_key_ok = azure_key_ok
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        problems = self._ladder.problems()
-        stores = GaugeMetricFamily("llmgateway_store_up", "1 if the store answers.", labels=["store"])
+        problems = self._stores.problems()
+        up = GaugeMetricFamily("llmgateway_store_up", "1 if the store answers.", labels=["store"])
         for name, problem in problems.items():
-            stores.add_metric([name], problem is None)
-        yield stores
-        present = self._ladder.level(problems)
-        rungs = GaugeMetricFamily("llmgateway_rung", "1 for where the outage ladder stands.", labels=["rung"])
-        for rung in DegradationLevel:
-            rungs.add_metric([rung], rung is present)
-        yield rungs
+            up.add_metric([name], problem is None)
+        yield up
+        present = self._stores.level(problems)
+        levels = GaugeMetricFamily("llmgateway_rung", "1 for the present level of degradation.", labels=["rung"])
+        for level in DegradationLevel:
+            levels.add_metric([level], level is present)
+        yield levels
         yield GaugeMetricFamily(
             "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure takes it.", value=self._azure_key_ok
         )

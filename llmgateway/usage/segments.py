@@ -7,9 +7,9 @@ A folder holds
   it leaves if the process dies, and one when it has ended;
 * ``<number>.sealed``, segments that wait to be shipped.
 
-Requests still running when a segment is sealed are written to the next one again before the
-seal, so only open segments can hold a request without an end. A folder whose lock is free belonged
-to a process that died.
+Requests that still run when a segment is sealed are written to the next one again before the seal, and a segment is
+sealed when nobody writes to it any more. So only open segments can hold a request without an end. A folder whose
+lock is free belonged to a process that died.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
-import math
 import os
 import secrets
 import time
@@ -28,8 +27,6 @@ from typing import Any
 
 import orjson
 
-from .. import syscalls
-from ..clock import Timer
 from ..records import Outcome, UsageRecord, UsageSource
 
 log = logging.getLogger(__name__)
@@ -37,32 +34,74 @@ log = logging.getLogger(__name__)
 _OPEN, _SEALED = ".open", ".sealed"
 _BEGINNING = b'["begin",'
 
-SLOW_SECONDS = 0.02
-"""A line takes microseconds, as the system's cache takes it; unless too much in it waits for the disk, or the file is
-not on a local one. A call that waits must let go of the interpreter's lock."""
-CAREFUL_SECONDS = 60.0
-"""How long after that lines are written by calls that do."""
+QUIET_SECONDS = 1.0
+"""How long a segment's last lines may take before it is left open for now."""
+
+_LOOK_AGAIN_SECONDS = 0.001
+
+
+def line_of(kind: str, record: UsageRecord) -> bytes:
+    """Return the line that says that a request has begun, has ended or was cancelled: *kind* is the verb.
+
+    The line break stands in front: a line that a full disk cuts short does not run into the next one.
+
+    Raises:
+        TypeError: the record is no JSON.
+    """
+    return b"\n" + orjson.dumps((kind, record))
+
+
+class Segment:
+    """A file at whose end any number of threads add lines at once.
+
+    Whoever adds a line is in :attr:`writing` before it looks at which segment is the present one, and until its line
+    is written. A write may take as long as the disk wants; it stops nobody but its own thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writing: dict[str, float] = {}
+        """The requests whose lines are being written, and since when. Each step with it is atomic."""
+        # One write to a file opened for appending: lines of several threads do not mix.
+        self._descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def append(self, lines: bytes) -> None:
+        """Raises OSError where the disk does, and where it took only a part."""
+        if os.write(self._descriptor, lines) != len(lines):
+            raise OSError(errno.ENOSPC, "a line was cut short: is the disk full?")
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def quiet(self) -> bool:
+        """Wait until nobody writes to it; False if that takes too long."""
+        deadline = time.monotonic() + QUIET_SECONDS
+        while self.writing:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        return True
 
 
 class SegmentFolder:
     """The folder of one process, and the segment that it writes.
 
-    One thread at a time may write and begin segments; the rest may be called meanwhile. Raises OSError
-    where the disk does.
+    One thread at a time may begin segments; the rest may be called meanwhile. Raises OSError where the disk does.
     """
 
-    def __init__(self, path: Path, lock: int, *, timer: Timer = time.monotonic) -> None:
+    def __init__(self, path: Path, lock: int) -> None:
         self.name = path.name
-        self._timer = timer
-        self._careful_until = -math.inf
         self._path = path
         self._lock = lock
         self._number = 0
-        self._segment = -1
-        self._torn = False
+        self.segment: Segment | None = None
+        """The present one; there is none in a folder that was taken from a dead process."""
 
     @classmethod
-    def create(cls, folder: Path, *, timer: Timer = time.monotonic) -> SegmentFolder:
+    def create(cls, folder: Path) -> SegmentFolder:
         """Make a folder nobody else has, locked before it has a name that others look for."""
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -71,8 +110,8 @@ class SegmentFolder:
         lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden.rename(folder / name)
-        made = cls(folder / name, lock, timer=timer)
-        made.next_segment(())
+        made = cls(folder / name, lock)
+        made.next_segment(made.prepare(), ())
         return made
 
     @classmethod
@@ -92,50 +131,29 @@ class SegmentFolder:
             return None
         return cls(path, lock)
 
-    def write(self, kind: str, record: UsageRecord) -> None:
-        line = orjson.dumps((kind, record)) + b"\n"
-        if self._torn:
-            line = b"\n" + line  # what a full disk cut short must not swallow the next
-        # One write to a file opened for appending: lines of several threads do not mix.
-        written = self._write(line)
-        self._torn = written != len(line)
-        if self._torn:
-            raise OSError(errno.ENOSPC, "a line was cut short: is the disk full?")
+    def prepare(self) -> Segment:
+        """Make the file of the next segment, which the disk may take its time for."""
+        return Segment(self._path / f"{self._number + 1:08d}{_OPEN}")
 
-    def _write(self, line: bytes) -> int:
-        began = self._timer()
-        if began < self._careful_until:
-            return os.write(self._segment, line)
-        written = syscalls.write(self._segment, line)
-        ended = self._timer()
-        if ended - began > SLOW_SECONDS:
-            log.warning("The disk made the whole process wait %.3f s for a line of the journal.", ended - began)
-            self._careful_until = ended + CAREFUL_SECONDS
-        return written
-
-    def next_segment(self, running: Iterable[UsageRecord]) -> int:
-        """Begin a segment with the requests still *running*; return the one before, to be sealed."""
-        before = self._segment
-        path = self._path / f"{self._number + 1:08d}{_OPEN}"
-        lines = b"".join(orjson.dumps(("begin", record)) + b"\n" for record in running)
-        segment = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    def next_segment(self, prepared: Segment, running: Iterable[UsageRecord]) -> Segment | None:
+        """Begin the *prepared* segment with the requests still *running*; return the one before, to be sealed."""
         try:
-            if os.write(segment, lines) != len(lines):
-                raise OSError(errno.ENOSPC, "a segment was cut short: is the disk full?")
+            prepared.append(b"".join(line_of("begin", record) for record in running))
         except OSError:
-            os.close(segment)
-            path.unlink()
+            prepared.close()
+            prepared.path.unlink()
             raise
-        self._number, self._segment, self._torn = self._number + 1, segment, False
+        before, self.segment = self.segment, prepared
+        self._number += 1
         return before
 
-    def seal(self, before: int) -> None:
-        path = self._path / f"{self._number - 1:08d}{_OPEN}"
+    def seal(self, segment: Segment) -> None:
+        """Say that *segment* is complete, and see to it that it is on the disk."""
         try:
-            path.rename(path.with_suffix(_SEALED))
-            os.fdatasync(before)
+            segment.path.rename(segment.path.with_suffix(_SEALED))
+            segment.sync()
         finally:
-            os.close(before)
+            segment.close()
 
     def sealed(self) -> list[Path]:
         return sorted(self._path.glob(f"*{_SEALED}"), key=number_of)
@@ -143,16 +161,14 @@ class SegmentFolder:
     def open(self) -> list[Path]:
         return sorted(self._path.glob(f"*{_OPEN}"), key=number_of)
 
-    def sync(self) -> None:
-        os.fdatasync(self._segment)
-
     def close(self, *, nothing_left: bool) -> None:
         """Let go of the folder; it goes too if nothing is in it that others would have to ship.
 
         Args:
             nothing_left: Whether all that the open segment says has come to an end, and is in the log.
         """
-        os.close(self._segment)
+        if self.segment is not None:
+            self.segment.close()
         if nothing_left and not self.sealed() and len(self.open()) == 1:
             self.remove()
         self.release()
@@ -188,7 +204,7 @@ def _lines(segment: Path, *, every: bool) -> Iterator[tuple[str, UsageRecord]]:
     with segment.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line == b"\n" or (line.startswith(_BEGINNING) and not every):
-                continue  # a line without anything is behind a torn one
+                continue
             try:
                 kind, fields = orjson.loads(line)
                 record = _record(fields)

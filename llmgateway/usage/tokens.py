@@ -34,7 +34,7 @@ BLANK_LINES = (b"\r\n\r\n", b"\n\n")
 
 
 class StreamMeter:
-    """Watches the events of a completion pass and remembers what the books need.
+    """Watches the events of a completion pass and remembers what the usage record needs.
 
     Feed it whole events, any number at a time. It looks at an event's JSON only where the bytes
     say that it can carry usage or a content filter's verdict: inside a JSON string a quotation

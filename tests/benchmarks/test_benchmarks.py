@@ -6,12 +6,16 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests import ROOT
 
 from .__main__ import measure
 from .measures import MEASURES, QUICK, Bench
 from .report import Figure, Row, Table
 from .sites import Alone, Gateway, UpstreamServer, running
+
+pytestmark = pytest.mark.slow
 
 
 def cells(output: str) -> dict[str, list[str]]:

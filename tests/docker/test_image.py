@@ -77,12 +77,12 @@ def test_image_holds_no_secret() -> None:
 
 
 def test_build_sees_the_package_alone() -> None:
-    """Of the checkout only what makes the wheel is sent to the build."""
+    """Of the checkout only what makes the wheel, and the versions of what it needs, is sent to the build."""
     patterns = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     kept = {pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")}
 
     assert next(pattern for pattern in patterns if pattern and not pattern.startswith("#")) == "*"
-    assert {"llmgateway", "LICENSE", "README.md", "pyproject.toml", "setup.cfg"} == kept
+    assert {"llmgateway", "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "setup.cfg"} == kept
     assert all((TOP / name).exists() for name in kept)
 
 

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import ssl
@@ -29,15 +28,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from llmgateway.settings import settings_fields
+from tests.programs import needed
+from tests.servers import free_port
 
 from .compose import DOCKER, load, seconds
 
 CONFIGURATION = DOCKER / "nginx.conf"
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 PATIENCE = 5  # seconds until something that should have come counts as not coming
 MIB = 1024 * 1024
-
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt-get install nginx-light)")
 
 
 class Wire:
@@ -132,12 +130,6 @@ class Stage:
         self.process.wait(10)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a throw-away certificate for localhost, as certbot would leave it."""
@@ -160,9 +152,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def nginx() -> str:
+    return needed("nginx", package="nginx-light")
+
+
 def knows_http2_directive() -> bool:
     """Whether this nginx is 1.25.1 or later; before, HTTP/2 was a word behind ``listen``."""
-    said = subprocess.run([str(NGINX), "-v"], capture_output=True, text=True, check=True).stderr
+    said = subprocess.run([nginx(), "-v"], capture_output=True, text=True, check=True).stderr
     found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
     assert found, said
     return tuple(map(int, found.groups())) >= (1, 25, 1)
@@ -190,7 +186,7 @@ def install(folder: Path, certificate: Path, *, https: int, http: int, gateways:
     (folder / "etc" / "tls").symlink_to(certificate)
     (folder / "tmp").mkdir()
     command = load(DOCKER / "compose.gateway.yml")["services"]["nginx"]["entrypoint"]
-    places = {"nginx": str(NGINX), "/tmp/": f"{folder}/tmp/", "/etc/nginx/nginx.conf": f"{folder}/etc/nginx.conf"}
+    places = {"nginx": nginx(), "/tmp/": f"{folder}/tmp/", "/etc/nginx/nginx.conf": f"{folder}/etc/nginx.conf"}
     # Its workers cannot read a test's folder unless they stay who started them.
     user = ["-g", "user root;"] if os.geteuid() == 0 else []
     return [*(places.get(word, word) for word in command), *user]

@@ -12,10 +12,25 @@ from pathlib import Path
 import pytest
 
 from llmgateway.simulator import Script
-from tests.functional.conftest import mongo_environ, redis_environ
+from tests.functional.conftest import combination, mongo_environ, redis_environ
 from tests.gateway_process import GatewayProcess, dump
 from tests.servers import MongoServer, RedisServer, wait_until
 
+pytestmark = pytest.mark.slow
+
+# One process stops by itself, several are stopped by the first: that has nothing to do with which stores there are. But
+# only those on the embedded store share a file.
+each_way_to_serve = pytest.mark.parametrize(
+    ("stores", "processes"),
+    [
+        combination("sqlite", "1"),
+        combination("sqlite", "2"),
+        combination("redis+sqlite", "2"),
+        combination("mongo", "1"),
+        combination("redis+mongo", "2"),
+    ],
+    indirect=["stores"],
+)
 HELLO = dump({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "stream": True})
 
 
@@ -42,7 +57,7 @@ def refuses_connections(gateway):
     return False
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@each_way_to_serve
 def test_lets_a_running_stream_end(start_gateway, azure, stream, records, processes):
     """Nobody new gets in, the stream comes to its [DONE], its record is kept, and the exit status is 0."""
     gateway = start_gateway(LLMGATEWAY_PROCESSES=processes)
@@ -76,7 +91,7 @@ def test_is_gentle_to_one_press_of_ctrl_c(start_alone, azure, stream, processes)
     assert 0 == gateway.wait()
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@each_way_to_serve
 def test_ends_at_once_at_a_second_signal(start_gateway, azure, stream, records, processes):
     """The stream is cut, and what it cost is booked as interrupted by the next start, once."""
     gateway = start_gateway(LLMGATEWAY_PROCESSES=processes)
@@ -122,7 +137,7 @@ def test_waits_for_no_idle_connection(start_alone):
     connection.close()
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@each_way_to_serve
 def test_books_what_a_killed_gateway_was_doing(start_gateway, azure, stream, records, processes):
     """kill -9 in the middle of a stream loses no record: the next start books it, once."""
     gateway = start_gateway(LLMGATEWAY_PROCESSES=processes)

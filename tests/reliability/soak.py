@@ -77,7 +77,7 @@ def _sample(site: Site, gateway: GatewayProcess, load: Load, began: float, reque
         per_second=round(per_second, 1),
         failed=sum(reading.status != 200 for reading in load.readings),
         memory_mb=round(sum(_number(text, "VmRSS") for text in status) / 1024, 1),
-        threads=sum(_number(text, "ThreadPool") for text in status),
+        threads=sum(_number(text, "Threads") for text in status),
         descriptors=sum(len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in serving),
         opened=len({one.connection for one in site.azure.served}),
         open=connections_to(site.azure.port)[ESTABLISHED],

@@ -15,6 +15,8 @@ from tests.servers import wait_until
 from .calls import Call, Reading
 from .site import CLOSE_WAIT, ESTABLISHED, assert_right_tokens, connections_to
 
+pytestmark = pytest.mark.slow
+
 THREADS = 20
 SLOTS = THREADS - 4
 PATIENCE = 1.0

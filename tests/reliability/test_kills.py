@@ -13,6 +13,8 @@ from tests.servers import wait_until
 
 from .calls import Load
 
+pytestmark = pytest.mark.slow
+
 KILLS = 3
 COALESCING = Script(tokens=12, delay=0.02, gap=0.01)
 """A plain answer takes 20 ms, a stream 0.2 s: a kill finds some of each."""

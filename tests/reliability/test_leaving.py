@@ -12,6 +12,8 @@ from tests.servers import wait_until
 from .calls import Call
 from .site import TOKENS, assert_right_tokens
 
+pytestmark = pytest.mark.slow
+
 A_SECOND = 1.0
 A_LITTLE = 0.5  # for a busy machine
 

@@ -6,12 +6,15 @@ from contextlib import closing, suppress
 from http.client import HTTPException
 from threading import Thread
 
+import pytest
 import redis
 
 from llmgateway.simulator import Script
 from tests.servers import wait_until
 
 from .test_outages import is_ready
+
+pytestmark = pytest.mark.slow
 
 REFUSED = (429, "rate_limit_exceeded")
 SPENT = (429, "insufficient_quota")

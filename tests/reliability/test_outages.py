@@ -11,6 +11,8 @@ from tests.servers import wait_until
 
 from .calls import Load
 
+pytestmark = pytest.mark.slow
+
 STORE_TIMEOUT = 1.0
 MARGIN = 1.5
 """What a request takes by itself on a busy machine, and then some."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .site import connections_to
 from .soak import CLIENTS, soak
+
+pytestmark = pytest.mark.slow
 
 SECONDS, INTERVAL = 18, 3
 

@@ -13,6 +13,8 @@ from tests.servers import wait_until
 
 from .calls import Call
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 8
 
 

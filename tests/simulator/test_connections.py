@@ -71,7 +71,7 @@ def test_a_client_of_http_1_0_gets_a_stream_until_the_end(azure):
     ids=["no request", "no http", "no length", "no end"],
 )
 def test_garbage_is_a_bad_request(azure, garbage):
-    """The connection ends, the books stay clean and the server lives."""
+    """The connection ends, nothing is noted and the server lives."""
     with connect(azure.url) as peer:
         peer.sendall(garbage)
         assert parse(receive_all(peer)).status == 400
@@ -89,7 +89,7 @@ def test_a_request_that_never_ends_is_no_request(azure):
     assert len(azure.served) == 1
 
 
-def test_the_books_know_what_came_in(azure):
+def test_notes_what_came_in(azure):
     """Path, query, headers and body as the server read them."""
     headers = {"api-key": DEFAULT_KEY, "X-Ms-Client-Request-Id": "req_7"}
     call(azure, b'{"model": "x" }', path="/a%20b?api-version=1&empty=", headers=headers)

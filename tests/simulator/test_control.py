@@ -70,7 +70,7 @@ def test_an_impossible_script_is_told_over_http(azure, document, problem):
     assert post(azure.url + V1).status_code == 200
 
 
-def test_the_books_over_http_show_no_credentials(azure):
+def test_what_was_served_over_http_shows_no_credentials(azure):
     """Only whether the key was right; everything else is there."""
     post(azure.url + V1)
     post(azure.url + V1, key="sk-a-wrong-one")
@@ -94,7 +94,7 @@ def test_the_books_over_http_show_no_credentials(azure):
 
 
 def test_a_reset_over_http_forgets(azure):
-    """Scripts and books."""
+    """Scripts, and what was served."""
     post(f"{azure.url}/simulator/script", {"fault": "unavailable", "times": None})
     post(azure.url + V1)
     requests.delete(f"{azure.url}/simulator/served", timeout=10)

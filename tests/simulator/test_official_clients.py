@@ -27,7 +27,7 @@ def client(request: pytest.FixtureRequest) -> OpenAI | AzureOpenAI:
 
 
 def test_a_plain_answer_can_be_predicted_and_counted(client, azure):
-    """The text is answer_to the conversation; its usage is what the simulator has in its books."""
+    """The text is answer_to the conversation; its usage is what the simulator has noted."""
     answer = client.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
 
     assert answer.choices[0].message.content == answer_to(HELLO) == "You said: hello there"

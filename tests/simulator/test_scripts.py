@@ -224,7 +224,7 @@ def test_a_reset_releases_what_is_stalled(azure):
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["plain", "stream"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 def test_what_did_not_get_through_does_not_count(azure, body, framing):
-    """Of an answer that nobody reads only what the network took is in the books."""
+    """Of an answer that nobody reads only what the network took is noted."""
     azure.script(Script(answer="so", oversized_line=30_000_000, framing=framing))
     with connect(azure.url) as peer:
         peer.sendall(message(body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import multiprocessing
@@ -9,6 +10,7 @@ import os
 import resource
 import shutil
 import signal
+import threading
 import time
 import tracemalloc
 from collections import Counter
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,9 +26,11 @@ import pytest
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Batch, Outcome, UsageRecord, UsageSource
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
+from llmgateway.usage import batches
 from llmgateway.usage import journal as journal_module
+from llmgateway.usage.batches import BATCH_RECORDS
 from llmgateway.usage.journal import Backlog, Journal
-from llmgateway.usage.segments import SegmentFolder
+from llmgateway.usage.segments import Segment, SegmentFolder
 from tests.parts import draft
 from tests.servers import wait_until
 from tests.stores.contract import at_once
@@ -98,8 +103,8 @@ def make(folder, log, clock):
     """Make a journal as every process of the instance has one; all are closed at the end."""
     made: list[Journal] = []
 
-    def make(usage_log: object = log) -> Journal:
-        made.append(Journal(folder, usage_log, clock=clock, price=priced))
+    def make(usage_log: object = log, **options: object) -> Journal:
+        made.append(Journal(folder, usage_log, clock=clock, price=priced, **options))
         return made[-1]
 
     yield make
@@ -112,10 +117,11 @@ def make(folder, log, clock):
 def crash(folder, log, clock):
     """Do something with a journal in a process of its own, which is then killed; its log is away."""
 
-    def crash(action: Callable[[Journal], object], usage_log: object = None) -> None:
+    def crash(action: Callable[[Journal], object], usage_log: object = None, *, thread: bool = True) -> None:
         def live_and_die() -> None:
             log.away = True
-            action(Journal(folder, usage_log or log, clock=clock, price=priced))
+            make = partial(Journal, folder, usage_log or log, clock=clock, price=priced)
+            action(make() if thread else without_its_thread(make))
             os.kill(os.getpid(), signal.SIGKILL)
 
         run(live_and_die, status=-signal.SIGKILL)
@@ -127,8 +133,21 @@ def run(target: Callable[..., object], *arguments: object, status: int = 0) -> N
     process = FORK.Process(target=target, args=arguments)
     process.start()
     process.join(30)
-    assert status == process.exitcode
+    exit_status = process.exitcode
+    process.kill()
+    process.join()
+    assert status == exit_status
     process.close()
+
+
+def without_its_thread(make: Callable[..., Journal]) -> Journal:
+    """A journal whose thread has had its first turn, and has the next in an hour: the test ships."""
+    journal_module.SHIP_SECONDS = 3600.0  # in a process of the test's own
+    turned = threading.Event()
+    journal = make(on_turn=lambda _: turned.set())
+    journal.start()
+    assert turned.wait(10)
+    return journal
 
 
 def files(folder: Path) -> list[str]:
@@ -245,12 +264,13 @@ def test_is_synced_to_disk_while_requests_run(make, monkeypatch):
     """A loss of power takes a second's lines at most, not those of every request that lasts."""
     monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
     monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
-    journal = make()
+    turns = Turns()
+    journal = make(on_turn=turns)
     journal.begin(begun(1))
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
-    assert count_turns(journal, 3) <= len(synced) + 1
+    assert turns.wait_for(3) <= len(synced) + 1
 
 
 def test_threads_do_not_mix_their_lines(make, log):
@@ -375,7 +395,7 @@ class TestTheLogIsAway:
         tracemalloc.start()
         try:
             if dead:
-                journal._ship_orphans()
+                journal.abandoned.ship()
             else:
                 wait_until(journal.flush, what="a log that takes them")
             _, most = tracemalloc.get_traced_memory()
@@ -383,7 +403,7 @@ class TestTheLogIsAway:
             tracemalloc.stop()
 
         assert 5000 == sum(sizes)
-        assert max(sizes) <= journal_module.BATCH_RECORDS
+        assert max(sizes) <= BATCH_RECORDS
         assert most < waiting / 2
 
     def test_says_so_once_in_the_log(self, make, log, caplog):
@@ -416,7 +436,7 @@ class TestTheLogIsAway:
         wait_until(lambda: 3 == len(log.ids()))
         assert ["ok", "ok", "interrupted"] == [outcome for (outcome,) in log.rows("outcome")]
 
-    def test_an_orphan_waits_too(self, make, log, folder, crash, clock):
+    def test_an_abandoned_journal_waits_too(self, make, log, folder, crash, clock):
         """The journal of a dead process is kept until the log has taken it."""
         crash(lambda journal: serve(journal, 1, 2))
         log.away = True
@@ -501,14 +521,13 @@ class TestTheProcessDies:
         """Half a line at the end of a segment is left out; everything before it is shipped."""
 
         def tear(journal: Journal) -> None:
-            with journal._shipping:  # or its thread begins another segment meanwhile
-                serve(journal, 1, 2)
-                journal.begin(begun(3))
-                (segment,) = folder.glob("*/*.open")
-                with segment.open("ab") as file:
-                    file.write(torn)
+            serve(journal, 1, 2)
+            journal.begin(begun(3))
+            (segment,) = folder.glob("*/*.open")
+            with segment.open("ab") as file:
+                file.write(b"\n" + torn)
 
-        crash(tear)
+        crash(tear, thread=False)
         make().start()
 
         wait_until(lambda: ["req-00001", "req-00002", "req-00003"] == log.ids())
@@ -519,12 +538,11 @@ class TestTheProcessDies:
         monkeypatch.setattr(SegmentFolder, "seal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
         def change(journal: Journal) -> None:
-            journal._pid = os.getpid()  # no thread: this test flushes
             journal.begin(begun(1))
             serve(journal, 2)
             journal.flush()
 
-        crash(change)
+        crash(change, thread=False)
         monkeypatch.undo()
         make().start()
 
@@ -541,11 +559,10 @@ class TestTheProcessDies:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         def ship_both(journal: Journal) -> None:
-            with journal._shipping:  # or its thread may be so quick as to ship the first alone
-                serve(journal, 1, 2)
+            serve(journal, 1, 2)
             journal.flush()
 
-        crash(ship_both, Fatal())
+        crash(ship_both, Fatal(), thread=False)
         assert ["req-00001", "req-00002"] == log.ids()
         make().start()
 
@@ -596,14 +613,15 @@ class TestTheProcessDies:
         """They look for such journals now and then: nobody has to start anything."""
         monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
         monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
-        living = make()
+        turns = Turns()
+        living = make(on_turn=turns)
         living.start()
-        count_turns(living, 2)
+        turns.wait_for(2)
         crash(lambda journal: serve(journal, 1))
-        count_turns(living, 2)
+        turns.wait_for(2)
         assert [] == log.given
 
-        clock.advance(journal_module.ORPHANS_SECONDS)
+        clock.advance(journal_module.ABANDONED_SECONDS)
 
         wait_until(lambda: log.given == ["req-00001"], what="the dead process' record")
 
@@ -622,7 +640,7 @@ class TestTheProcessDies:
         def adopt() -> None:
             journal = Journal(folder, Told(), clock=clock, price=priced)
             barrier.wait(10)
-            journal._ship_orphans()
+            journal.abandoned.ship()
             barrier.wait(10)
 
         processes = [FORK.Process(target=adopt) for _ in range(4)]
@@ -656,7 +674,7 @@ class TestTheProcessDies:
         serve(living, 1)
         other.start()
         clock.advance(11)
-        other._ship_orphans()
+        other.abandoned.ship()
 
         assert "lock" in files(folder)
         log.away = False
@@ -672,7 +690,7 @@ class TestTheProcessDies:
         journal = make()
         serve(journal, 1)
         assert journal.flush()
-        journal._ship_orphans()
+        journal.abandoned.ship()
         journal.close()
 
         assert {".7-abc", "lost+found", "note.txt"} == {path.name for path in folder.iterdir()}
@@ -705,8 +723,7 @@ class TestTheDiskIsFull:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
 
                 memory = Memory()
-                journal = Journal(folder, memory, clock=clock, price=priced)
-                journal._pid = os.getpid()  # no thread: the tests flush
+                journal = without_its_thread(partial(Journal, folder, memory, clock=clock, price=priced))
                 action(journal, memory, disk)
 
             run(child)
@@ -752,20 +769,20 @@ class TestTheDiskIsFull:
 
         limited(action)
 
-    def test_trying_again_and_again_keeps_nothing_open(self, limited):
+    def test_trying_again_and_again_keeps_nothing_open(self, limited, folder):
         """Segments that cannot be begun leave neither descriptors nor files behind."""
 
         def action(journal, memory, disk):
             journal.begin(begun(0))
             serve(journal, 1)
-            segments = list(journal._folder.glob("*/*"))
+            segments = list(folder.glob("*/*"))
             disk(0)
             resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
             before = len(os.listdir("/proc/self/fd"))
             for _ in range(20):
                 journal.flush()
             assert before == len(os.listdir("/proc/self/fd"))
-            assert segments == list(journal._folder.glob("*/*"))
+            assert segments == list(folder.glob("*/*"))
             disk(-1)
             assert journal.flush()
             assert [ended(1)] == memory.records
@@ -834,6 +851,7 @@ class TestBatches:
 
     def test_keep_their_names_when_they_are_shipped_again(self, make, given, monkeypatch):
         """An answer that is lost, at any of several batches, makes the same batches again."""
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 2)
         monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
         journal = make(given)
         serve(journal, *range(5))
@@ -848,6 +866,7 @@ class TestBatches:
 
     def test_keep_their_names_when_a_dead_process_began_them(self, make, given, crash, monkeypatch):
         """What it shipped, sealed, left open or left running: adopted again and again, each batch is the same."""
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 2)
         monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
 
         def live(journal: Journal) -> None:
@@ -861,19 +880,20 @@ class TestBatches:
         journal = make(given)
         for _ in range(6):
             given.failures = 1
-            journal._ship_orphans()
+            journal.abandoned.ship()
         given.failures = 0
-        journal._ship_orphans()
+        journal.abandoned.ship()
 
         given.check(*range(9))
 
     def test_keep_their_names_in_memory(self, make, given, monkeypatch):
         """Records that no disk took are cut into batches once; what comes later comes behind."""
+        monkeypatch.setattr(batches, "BATCH_RECORDS", 2)
         monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
         journal = make(given)
         journal.begin(begun(0))
         journal.cancel(begun(0).id)
-        monkeypatch.setattr(journal, "_write", lambda kind, record: False)
+        monkeypatch.setattr(Segment, "append", no_space)
         given.failures = 3
         for number in range(1, 8):
             serve(journal, number)
@@ -901,33 +921,53 @@ class TestRetention:
                 return removed
 
         log = Purged()
-        with closing(Journal(folder, log, clock=clock, price=priced, log_days=30)) as journal:
-            yield journal, log
+        turns = Turns()
+        with closing(Journal(folder, log, clock=clock, price=priced, log_days=30, on_turn=turns)) as journal:
+            yield journal, log, turns
 
     def test_purges_whole_days_about_once_an_hour(self, purging, clock, monkeypatch):
         """The days before the thirty before today go, in steps until there are no more, then again after an hour."""
         monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
         monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
-        journal, log = purging
+        journal, log, turns = purging
         log.old = 2 * journal_module.PURGED_AT_ONCE + 1
 
         journal.start()
         wait_until(lambda: len(log.asked) == 3, what="three steps")
-        turns = count_turns(journal, 5)
-        assert turns >= 5
+        turns.wait_for(5)
         assert [(date(2025, 12, 2), journal_module.PURGED_AT_ONCE)] * 3 == log.asked
 
         clock.advance(3600)
         wait_until(lambda: len(log.asked) == 4, what="the next hour's step")
 
-    def test_purges_nothing_unless_told(self, make, log):
+    def test_purges_nothing_unless_told(self, make, log, monkeypatch):
         """Without a setting records are kept for ever."""
-        assert not make()._purge(1e12)
+        monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
+        monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
+        asked: list[object] = []
+        log.purge = lambda *_, **__: asked.append(_) or 0
+        turns = Turns()
+        make(on_turn=turns).start()
+
+        turns.wait_for(2)
+        assert [] == asked
 
 
-def count_turns(journal: Journal, wanted: int) -> int:
-    """Wait until the journal's thread has come round *wanted* times."""
-    turns: list[Backlog] = []
-    journal._on_turn = turns.append
-    wait_until(lambda: len(turns) >= wanted, what="the thread's turns")
-    return len(turns)
+class Turns:
+    """Counts the turns of a journal's thread."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __call__(self, backlog: Backlog) -> None:
+        self.taken += 1
+
+    def wait_for(self, more: int) -> int:
+        """Wait until it has come round so many times more; return how many it were."""
+        before = self.taken
+        wait_until(lambda: self.taken >= before + more, what="the thread's turns")
+        return self.taken - before
+
+
+def no_space(segment: Segment, lines: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from llmgateway.usage.locks import ShortLock
+import pytest
+
+from llmgateway.usage.locks import AGAIN_SECONDS, SELDOM_SECONDS, ShortLock
 
 
 def test_only_one_is_inside():
@@ -33,29 +35,42 @@ def test_only_one_is_inside():
     assert (1, 1600) == (most, turns)
 
 
-def test_who_finds_it_taken_sleeps_without_it_and_comes_again():
+class Taken:
+    """A lock that somebody else holds until whoever wants it has slept *seconds* in all."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self.slept: list[float] = []
+        self.lock = ShortLock(sleep=self._sleep)
+        self.lock.__enter__()
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if sum(self.slept) >= self._seconds:
+            self.lock.__exit__(None, None, None)
+
+
+def test_who_finds_it_taken_sleeps_without_it_and_tries_again():
     """It gets the lock when it is awake, not before: or all others would wait for its waking."""
-    slept = []
+    taken = Taken(seconds=3 * AGAIN_SECONDS)
 
-    def free_it(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 3:
-            lock._lock.release()
+    with taken.lock:
+        assert [AGAIN_SECONDS] * 3 == taken.slept
 
-    lock = ShortLock(sleep=free_it)
-    lock._lock.acquire()
-    with lock:
-        assert 3 == len(slept)
-        assert all(seconds > 0 for seconds in slept)
+
+def test_who_waits_long_tries_seldom():
+    """A hundred threads that wait for a disk which stands still must not keep a processor busy."""
+    taken = Taken(seconds=10)
+
+    with taken.lock:
+        assert sorted(taken.slept) == taken.slept
+        assert SELDOM_SECONDS == taken.slept[-1]
+        assert len(taken.slept) < 300
 
 
 def test_an_error_inside_frees_it():
     """As every lock does."""
-    lock = ShortLock(sleep=lambda _: None)
+    lock = ShortLock(sleep=lambda _: pytest.fail("it is taken"))
     for _ in range(2):
-        try:
-            with lock:
-                raise ValueError
-        except ValueError:
-            pass
-    assert lock._lock.acquire(blocking=False)
+        with pytest.raises(ValueError, match="inside"), lock:
+            raise ValueError("inside")

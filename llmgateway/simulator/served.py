@@ -1,4 +1,4 @@
-"""What was served, so that a test can hold the gateway's books against Azure's."""
+"""What was served, so that a test can compare the gateway's usage records with what Azure bills."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ class Served:
         }
 
 
-class Books:
+class History:
     """The last requests in the order of their arrival. Any thread may use it."""
 
     def __init__(self, *, remember: int) -> None:
         self._lock = threading.Lock()
         self._entries: deque[Served] = deque(maxlen=remember)
 
-    def enter(self, served: Served) -> None:
+    def add(self, served: Served) -> None:
         with self._lock:
             self._entries.append(served)
 
@@ -99,7 +99,7 @@ class Books:
             self._entries.clear()
 
     def wait_for(self, predicate: Callable[[list[Served]], object], timeout: float) -> list[Served]:
-        """Return the entries as soon as *predicate* likes them.
+        """Return the entries as soon as *predicate* is true of them.
 
         It looks every few milliseconds: announcing every event through a lock would cost
         more than serving it.
