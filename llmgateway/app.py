@@ -88,7 +88,13 @@ def create_app(
 def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool) -> Services:
     stores = open_stores(settings, clock=clock, serves_alone=serves_alone)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
-    policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=clock)
+    policy = OrganisationPolicy(
+        stores.organisation,
+        cipher,
+        fallback=settings.api_key,
+        clock=clock,
+        wait_until_noticed=stores.wait_until_noticed,
+    )
     keys = Keys(stores.keys, policy, clock=clock)
     groups = Groups(policy, clock=clock)
     metrics = Metrics()

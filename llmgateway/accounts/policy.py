@@ -16,6 +16,7 @@ from ..records import Group, Limits, Organisation, Prices, Prompt, Usage, UsageR
 from ..usage.pricing import cost_usd
 from .credential import CredentialCipher
 
+T = TypeVar("T")
 V = TypeVar("V", Group, Prices)
 
 RETRY_SECONDS = 1.0
@@ -34,15 +35,23 @@ class OrganisationPolicy:
 
     Args:
         fallback: Azure's key from the environment, for as long as no admin has stored one.
+        wait_until_noticed: Returns when every process has noticed a change that is stored.
     """
 
     def __init__(
-        self, store: OrganisationStore, cipher: CredentialCipher, *, fallback: str | None, clock: Clock
+        self,
+        store: OrganisationStore,
+        cipher: CredentialCipher,
+        *,
+        fallback: str | None,
+        clock: Clock,
+        wait_until_noticed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._cipher = cipher
         self._fallback = fallback
         self._clock = clock
+        self._wait_until_noticed = wait_until_noticed
         self._lock = threading.Lock()
         self._failed_at = -math.inf
         self._version: str | None = None  # that _current was loaded for; None if it has to be loaded again
@@ -92,29 +101,30 @@ class OrganisationPolicy:
 
     def set_credential(self, credential: str) -> None:
         encrypted = self._cipher.encrypt(credential)
-        self._store.set_credential(encrypted)
-        self._changed(lambda current: replace(current, credential=encrypted))
+        self._change(
+            lambda: self._store.set_credential(encrypted), lambda current, _: replace(current, credential=encrypted)
+        )
 
     def set_prices(self, model: str, prices: Prices | None) -> None:
-        self._store.set_prices(model, prices)
-        self._changed(lambda current: replace(current, prices=_with(current.prices, model, prices)))
+        self._change(
+            lambda: self._store.set_prices(model, prices),
+            lambda current, _: replace(current, prices=_with(current.prices, model, prices)),
+        )
 
     def set_limits(self, limits: Limits) -> None:
-        self._store.set_limits(limits)
-        self._changed(lambda current: replace(current, limits=limits))
+        self._change(lambda: self._store.set_limits(limits), lambda current, _: replace(current, limits=limits))
 
     def update_limits(self, parts: Mapping[str, object]) -> Limits:
         """As :meth:`OrganisationStore.update_limits`."""
-        limits = self._store.update_limits(parts)
-        self._changed(lambda current: replace(current, limits=limits))
-        return limits
+        return self._change(
+            lambda: self._store.update_limits(parts), lambda current, limits: replace(current, limits=limits)
+        )
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
-        prompt = self._store.set_prompt(text, set_at)
-        self._changed(
-            lambda current: replace(current, prompt=max(current.prompt, prompt, key=lambda prompt: prompt.version))
+        return self._change(
+            lambda: self._store.set_prompt(text, set_at),
+            lambda current, prompt: replace(current, prompt=max(current.prompt, prompt, key=lambda one: one.version)),
         )
-        return prompt
 
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
         """As :meth:`OrganisationStore.add_prompt`."""
@@ -125,23 +135,22 @@ class OrganisationPolicy:
 
     def set_group(self, group: Group) -> Group:
         """As :meth:`OrganisationStore.set_group`."""
-        group = self._store.set_group(group)
-        self._group_changed(group.name, group)
-        return group
+        return self._change(
+            lambda: self._store.set_group(group), lambda current, group: _with_group(current, group.name, group)
+        )
 
     def update_group(
         self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
     ) -> Group | None:
         """As :meth:`OrganisationStore.update_group`."""
-        group = self._store.update_group(name, changes, limits=limits)
-        self._group_changed(name, group)
-        return group
+        return self._change(
+            lambda: self._store.update_group(name, changes, limits=limits),
+            lambda current, group: _with_group(current, name, group),
+        )
 
     def remove_group(self, name: str) -> Group | None:
         """As :meth:`OrganisationStore.remove_group`."""
-        removed = self._store.remove_group(name)
-        self._group_changed(name, None)
-        return removed
+        return self._change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
 
     def priced(self, record: UsageRecord) -> UsageRecord:
         """Return *record* with its cost, at the prices that this process knows."""
@@ -174,17 +183,22 @@ class OrganisationPolicy:
         self._version = version
         return self._current
 
-    def _group_changed(self, name: str, group: Group | None) -> None:
-        self._changed(lambda current: replace(current, groups=_with(current.groups, name, group)))
+    def _change(self, store: Callable[[], T], make: Callable[[Organisation, T], Organisation]) -> T:
+        """Let the store make a change, make it in memory, too, and return when every process has noticed it.
 
-    def _changed(self, change: Callable[[Organisation], Organisation]) -> None:
-        """Make the change that the store has accepted in memory, too.
-
-        Other processes may have changed something, too: the next request loads all of it again.
+        Args:
+            make: What follows from the present organisation and the store's answer. Other processes may have changed
+                something, too: the next request loads all of it again.
         """
-        with self._lock:
-            if self._current is not None:
-                self._keep(change(self._current), None)
+        try:
+            answer = store()
+            with self._lock:
+                if self._current is not None:
+                    self._keep(make(self._current, answer), None)
+            return answer
+        finally:
+            # Also after an error: the store may have made the change, and only its answer was lost.
+            self._wait_until_noticed()
 
     def _decrypted(self, organisation: Organisation) -> str | None:
         current = self._current
@@ -199,3 +213,7 @@ def _with(entries: Mapping[str, V], name: str, entry: V | None) -> dict[str, V]:
     """Return *entries* with *entry* under its *name*; None leaves it out."""
     others = {other: value for other, value in entries.items() if other != name}
     return others if entry is None else {**others, name: entry}
+
+
+def _with_group(organisation: Organisation, name: str, group: Group | None) -> Organisation:
+    return replace(organisation, groups=_with(organisation.groups, name, group))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .fallback import FallbackCounters
 from .folder_lock import FolderLock
+from .recent_version import RecentVersion
 from .spending import LoggedSpending
 
 if TYPE_CHECKING:
@@ -47,8 +47,13 @@ class Stores:
     counters: CounterStore
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
-    keys_version: Callable[[], object] | None = None
-    """As :class:`CachedKeys` takes it, where asking for it costs less than a look-up."""
+    version: RecentVersion | None = None
+    """Of keys and organisation; None where the stores have none, and are asked for each request."""
+
+    def wait_until_noticed(self) -> None:
+        """Return when every process has noticed what is stored by now."""
+        if self.version is not None:
+            self.version.wait_until_noticed()
 
 
 def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False) -> Stores:
@@ -72,9 +77,9 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
         stores = _sqlite(settings, clock, counters)
     if cache is not None:
         stores = _with_redis_in_front(stores, cache)
-        return replace(stores, keys=CachedKeys(stores.keys, circuit=None))
+        return replace(stores, keys=CachedKeys(stores.keys, circuit=None, version=stores.version))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, version=stores.keys_version))
+    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, version=stores.version))
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
@@ -91,7 +96,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
         audit_log=SQLiteAuditLog(database),
         counters=counters,
         backends=(database,),
-        keys_version=keys.version,
+        version=RecentVersion(keys.version),
     )
 
 
@@ -138,6 +143,7 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
         keys=keys,
         organisation=RedisOrganisation(cache, durable.organisation),
         backends=(cache, *durable.backends),
+        version=RecentVersion(keys.version),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
 from ..records import ALL_KEYS, KeyQuery, KeyRecord, Lookup
 from .circuit import Circuit
+from .recent_version import RecentVersion
 
 CACHED_KEYS = 100_000
 """Look-ups kept in memory, the latest; some 100 MB if all of them are used."""
@@ -29,8 +31,8 @@ class CachedKeys:
     Args:
         circuit: Spares look-ups the wait for a *store* that has just failed; None if the store
             does that itself.
-        version: Returns what changes with everything that a look-up may say, and costs less than one: look-ups
-            of the present version are answered from memory. None if *store* has no such thing.
+        version: What changes with everything that a look-up may say: look-ups of the present version are answered
+            from memory, and a change returns when all processes have noticed it. None if *store* has no version.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class CachedKeys:
         store: KeyStore,
         *,
         circuit: Circuit | None,
-        version: Callable[[], object] | None = None,
+        version: RecentVersion | None = None,
         limit: int = CACHED_KEYS,
     ) -> None:
         self._store = store
@@ -92,14 +94,25 @@ class CachedKeys:
             for digest in record.digests if record else ():
                 self._keep(digest, _Cached(Lookup(record, self._organisation_version), None))
 
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        """Make a change, and wait until every process has noticed it; also after an error: the answer may be lost."""
+        try:
+            yield
+        finally:
+            if self._version is not None:
+                self._version.wait_until_noticed()
+
     def add(self, record: KeyRecord) -> bool:
-        added = self._store.add(record)
-        self._changed([record] if added else [])
+        with self._noticed():
+            added = self._store.add(record)
+            self._changed([record] if added else [])
         return added
 
     def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
-        taken = self._store.add_all(records)
-        self._changed([] if taken else records)
+        with self._noticed():
+            taken = self._store.add_all(records)
+            self._changed([] if taken else records)
         return taken
 
     def get(self, key_id: str) -> KeyRecord | None:
@@ -111,24 +124,28 @@ class CachedKeys:
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
     ) -> KeyRecord | None:
-        record = self._store.update(key_id, changes, limits=limits)
-        self._changed([record])
+        with self._noticed():
+            record = self._store.update(key_id, changes, limits=limits)
+            self._changed([record])
         return record
 
     def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
-        before = self._store.get(key_id)
-        rotated = self._store.rotate(key_id, digest, retires_at=retires_at)
-        self._changed([rotated], before=before if rotated else None)
+        with self._noticed():
+            before = self._store.get(key_id)
+            rotated = self._store.rotate(key_id, digest, retires_at=retires_at)
+            self._changed([rotated], before=before if rotated else None)
         return rotated
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
-        revoked = self._store.revoke_group(group)
-        self._changed(revoked)
+        with self._noticed():
+            revoked = self._store.revoke_group(group)
+            self._changed(revoked)
         return revoked
 
     def remove(self, key_id: str) -> KeyRecord | None:
-        removed = self._store.remove(key_id)
-        self._changed([], before=removed)
+        with self._noticed():
+            removed = self._store.remove(key_id)
+            self._changed([], before=removed)
         return removed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Batch, Group, Limits, Prices
 from llmgateway.stores.cached_keys import CachedKeys
 from llmgateway.stores.circuit import Circuit
+from llmgateway.stores.recent_version import NOTICED_SECONDS, RecentVersion
 from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 from tests import ROOT
 from tests.stores.contract import LATER, NEW_YEAR, KeyStoreContract, audit, key, usage
@@ -22,10 +24,11 @@ from tests.stores.test_cached_keys import Failing
 READER = """
 import sys
 from llmgateway.stores.cached_keys import CachedKeys
+from llmgateway.stores.recent_version import RecentVersion
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys
 
 keys = SQLiteKeys(SQLiteDatabase(sys.argv[1]))
-cached = CachedKeys(keys, circuit=None, version=keys.version)
+cached = CachedKeys(keys, circuit=None, version=RecentVersion(keys.version))
 asked, find = [], keys.find
 keys.find = lambda digest: asked.append(digest) or find(digest)
 for line in sys.stdin:
@@ -59,7 +62,12 @@ def store(database):
 
 @pytest.fixture
 def cached(store):
-    return CachedKeys(store, circuit=None, version=store.version)
+    return CachedKeys(store, circuit=None, version=always_read(store.version))
+
+
+def always_read(read):
+    """The version, for tests of what follows from it: no time passes between a change and its being noticed."""
+    return RecentVersion(read, timer=itertools.count().__next__, sleep=lambda _: None)
 
 
 class TestCachedKeysWithVersion(KeyStoreContract):
@@ -68,7 +76,9 @@ class TestCachedKeysWithVersion(KeyStoreContract):
     @pytest.fixture
     def keys(self, database, clock):
         keys = SQLiteKeys(database)
-        return CachedKeys(keys, circuit=Circuit("the store", retry_after=1, clock=clock), version=keys.version)
+        return CachedKeys(
+            keys, circuit=Circuit("the store", retry_after=1, clock=clock), version=always_read(keys.version)
+        )
 
     @pytest.fixture
     def organisation(self, database):
@@ -77,6 +87,16 @@ class TestCachedKeysWithVersion(KeyStoreContract):
     @pytest.fixture
     def elsewhere(self, elsewhere):
         return elsewhere
+
+
+class Away:
+    """A store that answers nothing."""
+
+    def __getattr__(self, name):
+        def fail(*_, **__):
+            raise StoreUnavailable(f"{name} was not answered")
+
+        return fail
 
 
 def away(question):
@@ -121,7 +141,7 @@ class TestMemory:
 
     def test_is_bounded(self, store):
         """However many keys are used, so many are kept; those that are not are looked up, right as ever."""
-        cached = CachedKeys(store, circuit=None, version=store.version, limit=10)
+        cached = CachedKeys(store, circuit=None, version=always_read(store.version), limit=10)
         many = [key(number) for number in range(50)]
         cached.add_all(many)
 
@@ -207,6 +227,72 @@ class TestChanges:
         assert not cached.find(key().digest).record.active
 
 
+class TestRecentVersion:
+    @pytest.fixture
+    def asked(self):
+        return []
+
+    @pytest.fixture
+    def recent(self, clock, asked):
+        return RecentVersion(lambda: asked.append(clock()) or len(asked), timer=clock, sleep=clock.advance)
+
+    def test_is_believed_for_a_moment(self, recent, asked, clock):
+        """So many requests cost one question."""
+        assert [1, 1, 1] == [recent() for _ in range(3)]
+
+        clock.advance(NOTICED_SECONDS)
+
+        assert 2 == recent()
+
+    def test_is_not_believed_after_a_change_has_returned(self, recent):
+        """Whoever makes a change waits as long as anybody believes what was before it."""
+        assert 1 == recent()
+
+        recent.wait_until_noticed()
+
+        assert 2 == recent()
+
+    def test_is_as_old_as_the_question(self, clock):
+        """A change that comes while the store is asked may be missing in the answer."""
+        slow = RecentVersion(lambda: clock.advance(NOTICED_SECONDS) or clock(), timer=clock)
+
+        assert slow() != slow()
+
+    def test_that_could_not_be_read_is_asked_for_again(self, clock):
+        """An error is no version."""
+        answers = iter([StoreUnavailable("away"), "one"])
+
+        def read():
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        recent = RecentVersion(read, timer=clock)
+
+        assert away(recent)
+        assert "one" == recent()
+
+    def test_is_waited_for_by_every_change(self, store, clock):
+        """Also by one that fails: only its answer may be lost."""
+        slept = []
+        version = RecentVersion(store.version, timer=clock, sleep=slept.append)
+        changes = [
+            lambda keys: keys.add(key()),
+            lambda keys: keys.add_all([key(2)]),
+            lambda keys: keys.update(key().id, {"active": False}),
+            lambda keys: keys.rotate(key().id, "f" * 64, retires_at=LATER),
+            lambda keys: keys.revoke_group("physics"),
+            lambda keys: keys.remove(key().id),
+        ]
+
+        for change in changes:
+            change(CachedKeys(store, circuit=None, version=version))
+            assert away(lambda change=change: change(CachedKeys(Away(), circuit=None, version=version)))
+
+        assert [NOTICED_SECONDS] * 2 * len(changes) == slept
+
+
 class TestProcesses:
     @pytest.fixture
     def reader(self, path, database):
@@ -230,6 +316,7 @@ class TestProcesses:
     def test_refuse_at_once_what_another_has_revoked(self, database, reader):
         """A key that is in the memory of one process is not believed once the call has returned in another."""
         keys = SQLiteKeys(database)
+        keys = CachedKeys(keys, circuit=None, version=RecentVersion(keys.version))
         keys.add(key())
         assert [reader(key().digest) for _ in range(3)] == ["1 True"] * 3
 
@@ -243,7 +330,8 @@ class TestProcesses:
         """A key opens in every process as soon as it was handed out, also where it was tried before."""
         assert reader(key().digest) == "1 None"
 
-        SQLiteKeys(database).add(key())
+        keys = SQLiteKeys(database)
+        CachedKeys(keys, circuit=None, version=RecentVersion(keys.version)).add(key())
 
         assert reader(key().digest) == "2 True"
 

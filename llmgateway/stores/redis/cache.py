@@ -110,6 +110,15 @@ class RedisCache:
         entry, generation, guard = self._ask(look)
         return Look(self._entries.key(name, entry), generation.decode(), guard)
 
+    def tokens(self) -> tuple[bytes, bytes]:
+        """Generation and guard. The first is another one after *freshness* seconds at the latest."""
+
+        def tokens(session: Session) -> tuple[bytes, bytes]:
+            generation, guard = session.command("MGET", self._generation, self._guard)
+            return self._tokens(session) if generation is None or guard is None else (generation, guard)
+
+        return self._ask(tokens)
+
     def is_fresh(self, entry: KeyEntry) -> bool:
         """Whether *entry* may be believed without asking the durable store."""
         return 0 <= self._clock() - entry.at <= self._freshness

@@ -29,6 +29,13 @@ class RedisKeys:
         self._cache = cache
         self._durable = durable
 
+    def version(self) -> object:
+        """Return a value that changes with every change of what :meth:`find` returns; None if Redis cannot tell."""
+        try:
+            return self._cache.tokens()
+        except StoreUnavailable:
+            return None
+
     def find(self, digest: str) -> Lookup:
         try:
             entry, generation, guard = self._cache.look(digest)
