@@ -209,6 +209,8 @@ class _Call:
                 return raw
             if was_idle and not cancellation.was_cut and (broken or self._is_lost(connection, before)):
                 raise _NeverSeen
+            if broken and cancellation.was_cut:
+                cancellation.recall()  # the connection was shut down before it had taken all of the request
             raise broken or HttpParserError("the connection closed without an answer")
         except BaseException:
             # In this order: who cancels from now on must not shut down a descriptor that is closed, and maybe taken

@@ -89,3 +89,23 @@ def test_takes_no_request_that_cannot_be_cancelled(session):
 
     with pytest.raises(TypeError):
         session.send(request, timeout=TIMEOUT)
+
+
+class CutJustBefore(CancellationToken):
+    """A client that leaves between the decision to send and the first byte."""
+
+    def mark_sent(self) -> None:
+        super().mark_sent()
+        self.cut()
+
+
+def test_knows_that_a_request_that_was_cut_before_it_was_taken_was_not_sent(session):
+    """It leaves no usage record: Azure cannot have it."""
+    with raw_server(OK) as (port, got):
+        request = prepared(port)
+        request.cancellation = CutJustBefore()
+        with pytest.raises(requests.ConnectionError):
+            session.send(request, stream=True, timeout=TIMEOUT)
+
+    assert (True, False) == (request.cancellation.was_cut, request.cancellation.sent)
+    assert not any(got)
