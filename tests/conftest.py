@@ -10,7 +10,10 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
-from tests.servers import MongoServer, RedisServer, Server
+# What the shared contracts compare is then shown when it differs.
+pytest.register_assert_rewrite("tests.stores.contract", "tests.stores.counter_contract")
+
+from tests.servers import MongoServer, RedisServer, Server  # noqa: E402 - after that
 
 S = TypeVar("S", bound=Server)
 
@@ -20,6 +23,19 @@ settings.load_profile("patient")
 
 REDIS_URL = "LLMGATEWAY_TEST_REDIS_URL"
 MONGO_URL = "LLMGATEWAY_TEST_MONGO_URL"
+
+
+_SERVERS = {"redis_server", "mongo_server", "own_redis", "stoppable_mongo"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what starts the whole program, or needs Redis or MongoDB.
+
+    Most of it holds for one process on SQLite, too, and is tested there between two edits.
+    """
+    for item in items:
+        if "functional" in item.path.parts or _SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @dataclass

@@ -24,11 +24,6 @@ DATABASE = "gateway"
 COMBINATIONS = ("sqlite", "redis+sqlite", "mongo", "redis+mongo")
 
 
-def combination(name: str, *values: object) -> object:
-    """One of the combinations, with *values* that a test has for it; all but the embedded store are slow."""
-    return pytest.param(name, *values, marks=[pytest.mark.slow] if name != "sqlite" else [])
-
-
 @dataclass
 class StoreEnvironment:
     """The stores of one deployment, and the settings that name them."""
@@ -97,7 +92,7 @@ def _running(server: Any) -> Iterator[Any]:
         server.remove()
 
 
-@pytest.fixture(scope="session", params=[*map(combination, COMBINATIONS)])
+@pytest.fixture(scope="session", params=COMBINATIONS)
 def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StoreEnvironment:
     """Each combination of stores in turn, empty."""
     made = StoreEnvironment(

@@ -14,8 +14,6 @@ from llmgateway.simulator import Raw, Script
 from tests.gateway_process import dump
 from tests.servers import wait_until
 
-pytestmark = pytest.mark.slow
-
 SLOTS = 4
 PATIENCE = 1.0
 A_BUSY_MACHINE = 10.0

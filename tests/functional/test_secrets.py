@@ -16,8 +16,6 @@ from tests.functional.conftest import AZURE_KEY
 from tests.gateway_process import GatewayProcess, dump
 from tests.servers import PASSWORD, free_port
 
-pytestmark = pytest.mark.slow
-
 # Nothing about them tells a filter that they are keys.
 USER_KEY = "canary0user0Vq3mZs81"
 UNKNOWN_KEY = "canary0unknown0Lw7Tx2"

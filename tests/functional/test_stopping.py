@@ -12,22 +12,20 @@ from pathlib import Path
 import pytest
 
 from llmgateway.simulator import Script
-from tests.functional.conftest import combination, mongo_environ, redis_environ
+from tests.functional.conftest import mongo_environ, redis_environ
 from tests.gateway_process import GatewayProcess, dump
 from tests.servers import MongoServer, RedisServer, wait_until
-
-pytestmark = pytest.mark.slow
 
 # One process stops by itself, several are stopped by the first: that has nothing to do with which stores there are. But
 # only those on the embedded store share a file.
 each_way_to_serve = pytest.mark.parametrize(
     ("stores", "processes"),
     [
-        combination("sqlite", "1"),
-        combination("sqlite", "2"),
-        combination("redis+sqlite", "2"),
-        combination("mongo", "1"),
-        combination("redis+mongo", "2"),
+        pytest.param("sqlite", "1"),
+        pytest.param("sqlite", "2"),
+        pytest.param("redis+sqlite", "2"),
+        pytest.param("mongo", "1"),
+        pytest.param("redis+mongo", "2"),
     ],
     indirect=["stores"],
 )

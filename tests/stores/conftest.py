@@ -7,9 +7,6 @@ import secrets
 import pymongo
 import pytest
 
-# What the shared contracts compare is then shown when it differs.
-pytest.register_assert_rewrite("tests.stores.counter_contract")
-
 
 @pytest.fixture
 def database_name(request):
