@@ -157,6 +157,10 @@ class Overloaded(GatewayError):
     status, type, code = 503, "server_error", "overloaded"
 
 
+class GatewayStopping(Overloaded):
+    """The process stops before the answer has ended."""
+
+
 class StoreUnavailable(GatewayError):
     """A store did not answer within its time-out, or refused."""
 

@@ -274,7 +274,7 @@ class Settings:
     )
     instance: Path = _setting(  # noqa: RUF009
         "LLMGATEWAY_INSTANCE",
-        "Folder for everything the program writes.",
+        "Folder for everything the program writes. Metrics of several processes are in shared memory.",
         Path("instance"),
         parse=Path,
         shown="`./instance`",
@@ -416,7 +416,7 @@ class Settings:
             ConfigurationError: it cannot be made or written to.
         """
         try:
-            self.instance.mkdir(parents=True, exist_ok=True)
+            self.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             problem = f"LLMGATEWAY_INSTANCE: the folder {self.instance} cannot be made: {error.strerror}."
             raise ConfigurationError([problem]) from error

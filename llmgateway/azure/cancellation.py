@@ -29,6 +29,8 @@ class CancellationToken:
         self.sent = False
         """Whether Azure may have all of the request, so that it may be billed."""
         self.was_cut = False
+        self.stopping = False
+        """Whether it was cut because the process stops, and not because its client has gone."""
         self.abandoned: Callable[[], bool] = lambda: False
         """Whether its client has gone, where somebody can tell."""
 
@@ -69,10 +71,11 @@ class CancellationToken:
             self._connection = None
             return not self._connection_was_cut
 
-    def cut(self) -> None:
+    def cut(self, *, stopping: bool = False) -> None:
         """End the request: whoever waits for the answer is woken, and Azure sees the connection close."""
         with self._lock:
             if not self.was_cut:
+                self.stopping = stopping
                 self._uncut.release()
             self.was_cut = True
             if self._connection is not None:

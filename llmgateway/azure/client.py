@@ -10,7 +10,7 @@ from typing import Any, cast
 import requests
 
 from ..clock import Timer
-from ..errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from ..errors import ClientGone, GatewayError, GatewayStopping, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from .adapter import MOST_ROUTES, CancellableRequest, StreamingAdapter
 from .cancellation import CancellationToken
 from .endpoint import Endpoint
@@ -62,7 +62,9 @@ class AzureAnswer:
         except requests.RequestException as error:
             raise _translated(error, self._cancellation) from error
         if self._cancellation.was_cut:
-            raise _client_gone()  # where the end of the connection is the end of the body, this looks complete
+            raise _cut(
+                self._cancellation
+            )  # where the end of the connection is the end of the body, this looks complete
         return chunk
 
     def close(self) -> None:
@@ -158,14 +160,17 @@ def _headers_for_client(fields: Iterable[tuple[str, str]]) -> list[tuple[str, st
     return passed
 
 
-def _client_gone() -> ClientGone:
+def _cut(cancellation: CancellationToken) -> GatewayError:
+    """Say why the request was cut."""
+    if cancellation.stopping:
+        return GatewayStopping("The gateway is being stopped. Send the request again.", retry_after=1)
     return ClientGone("The client has gone.")
 
 
 def _translated(error: requests.RequestException, cancellation: CancellationToken) -> GatewayError:
     """Say what *error* means for the client; the operator finds its own words in the log."""
     if cancellation.was_cut:
-        return _client_gone()
+        return _cut(cancellation)
     if not cancellation.sent:
         log.warning("Azure cannot be reached: %s", error)
         return UpstreamUnreachable("The model's provider cannot be reached. Try again in a moment.", retry_after=5)

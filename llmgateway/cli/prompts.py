@@ -54,7 +54,7 @@ def clear(gateway: Remote, **whose: str | None) -> None:
 @_whose
 @remote
 def versions(gateway: Remote, **whose: str | None) -> None:
-    """List every prompt that was ever set, newest first."""
+    """List every prompt that the organisation has had, or a group or a key, newest first."""
     gateway.show_all(gateway.call("GET", "/prompt/versions", query=whose)["items"], "version", "set_at", "prompt")
 
 

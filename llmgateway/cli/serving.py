@@ -99,6 +99,8 @@ def try_(port: int | None) -> None:
         _, key = app.extensions[EXTENSION].keys.create(user="you", name="try")
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
         click.echo(_WELCOME.format(version=__version__, url=url, key=key, admin_key=admin_key, model=models[0]))
+        # A terminal that is closed ends it as Ctrl-C does, or the folder would stay.
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         Worker(app, settings, listener).run()
 
 
@@ -161,6 +163,8 @@ def _serve(environ: Mapping[str, str]) -> int:
     # handler (signal handling of PID 1, pid_namespaces(7)).
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    # A terminal that is closed ends nothing: whoever runs a service says so with SIGTERM. Workers inherit this.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _shared_metrics(settings):
         listener = _listen_or_explain(settings.host, settings.port)
         host, port = listener.getsockname()[:2]

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from ..azure.cancellation import CancellationToken
 from ..clock import Timer
-from ..errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
+from ..errors import ClientGone, GatewayError, GatewayStopping, UpstreamBroken, UpstreamTimeout
 from ..interfaces import UsageRecorder
 from ..ratelimit.limiter import Admission
 from ..records import Outcome, Prices, Usage, UsageRecord, UsageSource
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (ClientGone, Outcome.CLIENT_CLOSED),
+    (GatewayStopping, Outcome.INTERRUPTED),
     (UpstreamTimeout, Outcome.TIMEOUT),
     (UpstreamBroken, Outcome.BROKEN),
     (GatewayError, Outcome.UPSTREAM_ERROR),

@@ -50,6 +50,13 @@ class DisconnectWatcher:
         with self._lock:
             self._watched.pop(cancellation, None)
 
+    def stop_all(self) -> None:
+        """Cut every request now, because the process stops."""
+        with self._lock:
+            watched = list(self._watched)
+        for cancellation in watched:
+            cancellation.cut(stopping=True)
+
     def _look(self) -> bool:
         with self._lock:
             watched = list(self._watched.items())

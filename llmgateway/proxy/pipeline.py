@@ -116,6 +116,10 @@ class Gateway:
                 error.headers.update(call.headers)
             raise
 
+    def stop(self) -> None:
+        """End what is still running: each call leaves its record, and its client is told."""
+        self._disconnects.stop_all()
+
     def preview(self, principal: Principal, body: bytes) -> bytes:
         """Return what would go to Azure if *principal* sent *body* now.
 

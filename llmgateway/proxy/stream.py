@@ -15,7 +15,7 @@ import orjson
 
 from ..azure.cancellation import CancellationToken
 from ..clock import Timer
-from ..errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
+from ..errors import ClientGone, GatewayError, GatewayStopping, UpstreamBroken, UpstreamTimeout
 from ..interfaces import Answer
 from ..records import Outcome, Usage
 from ..usage.tokens import BLANK_LINES, StreamMeter, fired_filters, model_name, parse_usage
@@ -136,6 +136,8 @@ class EventStream:
             except ClientGone:
                 self._end(Outcome.CLIENT_CLOSED)
                 break
+            except GatewayStopping as error:
+                events = self._break_off(Outcome.INTERRUPTED, error)
             except UpstreamTimeout as error:
                 events = self._break_off(Outcome.TIMEOUT, error)
             except UpstreamBroken as error:

@@ -127,3 +127,4 @@ class Worker:
             self._run_once(0.1)
         if connections := self._server.connections():
             log.warning("%d connections were cut at the end of the time to stop.", len(connections))
+            self._services.gateway.stop()

@@ -15,6 +15,9 @@ from .faults import CONTENT_FILTER, Fault, invalid, unknown_parameter, unrecogni
 FILTERED_PHRASE = "violate the content policy"
 """A prompt with this in it meets the content filter."""
 
+MOST_ANSWERS = 128
+"""Of ``n`` (OpenAI's API reference, chat completions, 2026)."""
+
 _KNOWN_PARAMETERS = frozenset(
     [
         "audio",
@@ -142,7 +145,7 @@ def read(document: Mapping[str, Any], *, deployment: Deployment, api_version: st
         stream=stream,
         include_usage=options.get("include_usage") is True,
         obfuscate=options.get("include_obfuscation") is not False,
-        answers=_integer(document, "n") or 1,
+        answers=_integer(document, "n", most=MOST_ANSWERS) or 1,
         max_tokens=_max_tokens(document, deployment),
         tools=tools,
         tool=tool,
@@ -208,7 +211,7 @@ def _max_tokens(document: Mapping[str, Any], deployment: Deployment) -> int | No
     return limit if limit is not None else _integer(document, "max_tokens")
 
 
-def _integer(document: Mapping[str, Any], name: str) -> int | None:
+def _integer(document: Mapping[str, Any], name: str, *, most: int | None = None) -> int | None:
     value = document.get(name)
     if value is None:
         return None
@@ -220,6 +223,14 @@ def _integer(document: Mapping[str, Any], name: str) -> int | None:
                 f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
                 param=name,
                 code="integer_below_min_value",
+            )
+        )
+    if most is not None and value > most:
+        raise Refused(
+            invalid(
+                f"Invalid '{name}': integer above maximum value. Expected a value <= {most}, but got {value} instead.",
+                param=name,
+                code="integer_above_max_value",
             )
         )
     return value

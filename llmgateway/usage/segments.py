@@ -103,10 +103,10 @@ class SegmentFolder:
     @classmethod
     def create(cls, folder: Path) -> SegmentFolder:
         """Make a folder nobody else has, locked before it has a name that others look for."""
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{os.getpid()}-{secrets.token_hex(8)}"
         hidden = folder / f".{name}"
-        hidden.mkdir()
+        hidden.mkdir(mode=0o700)
         lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden.rename(folder / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -110,16 +111,41 @@ def test_ends_at_once_at_a_second_signal(start_gateway, azure, stream, records, 
     assert "estimated" == record["usage_source"]
 
 
-def test_cuts_what_takes_too_long(start_alone, azure, stream):
-    """LLMGATEWAY_DRAIN_SECONDS is the most that a stop waits."""
-    gateway = start_alone(LLMGATEWAY_DRAIN_SECONDS="0.3")
-    azure.script(Script(stall_after_events=3))
-    stream(gateway, gateway.key())
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_cuts_what_takes_too_long(start_alone, azure, stream, processes):
+    """LLMGATEWAY_DRAIN_SECONDS is the most that a stop waits; then the client is told, and what it got is booked."""
+    gateway = start_alone(LLMGATEWAY_DRAIN_SECONDS="0.3", LLMGATEWAY_PROCESSES=processes)
+    key = gateway.key()
+    azure.script(Script(stall_after_events=6))
+    answer = stream(gateway, key)
 
     began = time.monotonic()
     gateway.stop()
 
     assert 0.3 <= time.monotonic() - began < 10
+    *_, last = answer.read().strip().split(b"\n\n")
+    assert "overloaded" == json.loads(last.removeprefix(b"data: "))["error"]["code"]
+    assert not list((gateway.instance / "journal").glob("*/*.sealed")) + list(gateway.instance.glob("journal/*/*.open"))
+    gateway.start()
+    [record] = gateway.admin("GET", "/admin/logs").json()["items"]
+    assert ("interrupted", "estimated") == (record["outcome"], record["usage_source"])
+    assert record["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_is_not_ended_by_a_terminal_that_is_closed(start_alone, azure, stream, processes):
+    """SIGHUP ends neither the gateway nor a running stream."""
+    gateway = start_alone(LLMGATEWAY_PROCESSES=processes)
+    azure.script(Script(stall_after_events=3))
+    answer = stream(gateway, gateway.key())
+
+    for pid in (gateway.pid, *gateway.workers()):
+        os.kill(pid, signal.SIGHUP)
+    azure.release()
+
+    assert answer.read().endswith(b"data: [DONE]\n\n")
+    assert 200 == gateway.request("GET", "/livez").status
+    gateway.stop()
 
 
 def test_waits_for_no_idle_connection(start_alone):

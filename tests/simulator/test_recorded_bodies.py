@@ -128,6 +128,7 @@ def test_v1_takes_an_optional_preview_version(azure):
         ({**CHAT, "messages": "hi"}, "invalid_type", "messages", "expected an array"),
         ({**CHAT, "messages": ["hi"]}, "invalid_type", "messages[0]", "expected an object"),
         ({**CHAT, "max_tokens": 0}, "integer_below_min_value", "max_tokens", ">= 1"),
+        ({**CHAT, "n": 99999999}, "integer_above_max_value", "n", "<= 128"),
         ({**CHAT, "n": "two"}, "invalid_type", "n", "integer"),
         ({"messages": HELLO}, None, None, "you must provide a model parameter"),
         (
