@@ -82,21 +82,21 @@ def test_an_error_costs_nothing(entries):
 
 def test_one_that_was_not_sent_leaves_no_record(entries):
     """What was never sent is taken out of the records."""
-    places = ConcurrencyLimit(1)
+    slots = ConcurrencyLimit(1)
 
-    made = call(entries, concurrency=places)
+    made = call(entries, concurrency=slots)
     made.close()
     made.finish(Outcome.OK)
     made.close()
 
-    assert (["req-1"], [], 0) == (entries.cancelled, entries.ended, places.taken)
+    assert (["req-1"], [], 0) == (entries.cancelled, entries.ended, slots.taken)
 
 
 def test_ends_once_however_many_end_it(entries):
-    """Of many endings at once one counts: one record, one place given back, one commit or refund."""
-    places, admission = ConcurrencyLimit(2), Claimed()
-    places.take()
-    made = call(entries, admission=admission, concurrency=places)
+    """Of many endings at once one counts: one record, one slot freed, one commit or refund."""
+    slots, admission = ConcurrencyLimit(2), Claimed()
+    slots.take()
+    made = call(entries, admission=admission, concurrency=slots)
 
     at_once(
         *[lambda: made.finish(Outcome.OK, usage=USAGE)] * 8,
@@ -107,11 +107,11 @@ def test_ends_once_however_many_end_it(entries):
 
     assert 1 == len(entries.ended) + len(entries.cancelled)
     assert 1 == len(admission.committed) + admission.refunds
-    assert 1 == places.taken
+    assert 1 == slots.taken
 
 
 @pytest.mark.parametrize("end", [lambda made: made.finish(Outcome.OK), lambda made: made.close()])
-def test_gives_its_place_back_even_if_the_recorder_fails(end):
+def test_gives_its_slot_back_even_if_the_recorder_fails(end):
     """A trouble with writing does not eat the gateway's capacity."""
 
     class Failing(Entries):
@@ -121,13 +121,13 @@ def test_gives_its_place_back_even_if_the_recorder_fails(end):
         def cancel(self, record_id: str) -> None:
             raise OSError("disk")
 
-    places = ConcurrencyLimit(1)
-    made = call(Failing(), concurrency=places)
+    slots = ConcurrencyLimit(1)
+    made = call(Failing(), concurrency=slots)
 
     with pytest.raises(OSError, match="disk"):
         end(made)
 
-    assert 0 == places.taken
+    assert 0 == slots.taken
 
 
 def test_the_organisations_price_counts(entries):
@@ -186,15 +186,15 @@ def test_what_was_not_sent_is_refunded():
 
 
 def test_a_failing_counter_loses_no_record():
-    """Whatever happens to the counters, the record is written and the place is free."""
-    entries, admission, places = Entries(), Claimed(), ConcurrencyLimit(1)
+    """Whatever happens to the counters, the record is written and the slot is free."""
+    entries, admission, slots = Entries(), Claimed(), ConcurrencyLimit(1)
     admission.commit = lambda record: 1 / 0
-    going = call(entries, admission=admission, concurrency=places)
+    going = call(entries, admission=admission, concurrency=slots)
 
     with pytest.raises(ZeroDivisionError):
         going.finish(Outcome.OK)
 
-    assert (1, 0) == (len(entries.ended), places.taken)
+    assert (1, 0) == (len(entries.ended), slots.taken)
 
 
 def test_can_be_committed_before_it_ends():
@@ -219,33 +219,33 @@ def test_gives_everything_back_if_its_client_cannot_be_watched(entries):
             super().add(cancellation, gone)
             raise RuntimeError("can't start new thread")
 
-    places, admission, disconnects = ConcurrencyLimit(1), Claimed(), Exhausted()
-    made = new_call(entries, places, disconnects=disconnects)
+    slots, admission, disconnects = ConcurrencyLimit(1), Claimed(), Exhausted()
+    made = new_call(entries, slots, disconnects=disconnects)
     with pytest.raises(RuntimeError, match="thread") as failed:
         made.begin(draft(), admission, prices={}, client_gone=lambda: False)
 
     made.fail(failed.value)
 
-    assert (0, 1, 0) == (places.taken, admission.refunds, disconnects.watched)
+    assert (0, 1, 0) == (slots.taken, admission.refunds, disconnects.watched)
     assert (["req-1"], []) == (entries.cancelled, entries.ended)
 
 
 def test_gives_everything_back_from_the_moment_it_exists():
-    """Its place before it has begun, and what was reserved for it if it cannot even be written down."""
+    """Its slot before it has begun, and what was reserved for it if it cannot even be written down."""
 
     class Failing(Entries):
         def begin(self, record: object) -> None:
             raise OSError("disk")
 
-    places, admission, entries = ConcurrencyLimit(1), Claimed(), Failing()
-    new_call(entries, places).close()
-    assert 0 == places.taken
+    slots, admission, entries = ConcurrencyLimit(1), Claimed(), Failing()
+    new_call(entries, slots).close()
+    assert 0 == slots.taken
 
-    made = new_call(entries, places)
+    made = new_call(entries, slots)
     with pytest.raises(OSError, match="disk") as failed:
         made.begin(draft(), admission, prices={})
     made.fail(failed.value)
-    assert (0, 1, []) == (places.taken, admission.refunds, entries.cancelled)
+    assert (0, 1, []) == (slots.taken, admission.refunds, entries.cancelled)
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def read(reply: Reply) -> bytes:
 
 
 def test_a_plain_answer(house, azure):
-    """Azure's bytes come back, the place is free again, and the record says what Azure billed."""
+    """Azure's bytes come back, the slot is free again, and the record says what Azure billed."""
     reply = house.gateway().complete(house.request())
 
     (served,) = azure.served
@@ -185,7 +185,7 @@ def test_a_plain_answer(house, azure):
 
 
 def test_a_stream(house, azure):
-    """A stream holds its place until it is closed; the usage that was asked for in secret is counted and withheld."""
+    """A stream holds its slot until it is closed; the usage that was asked for in secret is counted and withheld."""
     reply = house.gateway().complete(house.request(stream=True))
     assert 1 == house.concurrency.taken
     data = read(reply)
@@ -227,7 +227,7 @@ def test_the_organisations_price(house):
     ],
 )
 def test_what_is_refused_leaves_nothing(house, azure, change, error):
-    """A refusal before sending takes no place, leaves no record and asks Azure nothing."""
+    """A refusal before sending takes no slot, leaves no record and asks Azure nothing."""
     with pytest.raises(error):
         house.gateway().complete(house.request(**change))
 
@@ -259,7 +259,7 @@ def test_a_limit_refuses_before_azure_is_asked(house, azure):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_a_request_used_takes_the_place_of_its_estimate(house, azure, stream):
+def test_the_reported_usage_replaces_the_estimate(house, azure, stream):
     """While it runs the prompt and the longest answer are reserved; afterwards Azure's own count stands."""
     house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=1000)})
     reply = house.gateway().complete(house.request(stream=stream, max_tokens=300, n=2))
@@ -345,7 +345,7 @@ def test_an_error_before_admission_has_the_headers_too(house, azure, change):
 
 
 def test_the_groups_prompt_and_models_hold(house, azure):
-    """A group's prompt takes the place of the organisation's, and what it leaves out nobody in it may use."""
+    """A group's prompt replaces the organisation's, and its keys may use only its models."""
     house.set_prompt("Be brief.")
     prompt = house.organisation.add_prompt("Be kind.", moment(house.clock()), scope="group:physics")
     house.organisation.update_group("physics", {"models": ("gpt-4o-mini",), "prompt": prompt})
@@ -373,7 +373,7 @@ def test_a_preview_is_what_would_be_sent(house, azure):
 
 
 def test_one_request_too_many(house, azure):
-    """With every place taken the answer is at once that there is none, before anything is looked up."""
+    """With every slot taken the answer is at once that there is none, before anything is looked up."""
     gateway = house.gateway()
     replies = [gateway.complete(house.request(stream=True)) for _ in range(2)]
 
@@ -385,7 +385,7 @@ def test_one_request_too_many(house, azure):
     assert 200 == gateway.complete(house.request()).status
 
 
-def test_books_that_fail_take_no_place(house, monkeypatch):
+def test_books_that_fail_take_no_slot(house, monkeypatch):
     """A request that cannot be written down is not sent."""
 
     def fail(record: object) -> None:
@@ -410,7 +410,7 @@ def test_books_that_fail_leave_no_counter_request(house, monkeypatch):
 
 
 def test_a_client_that_cannot_be_watched_takes_nothing(house, monkeypatch):
-    """Where no thread can be started any more a request fails, and its place and its limits are free again."""
+    """Where no thread can be started any more a request fails, and its slot and its limits are free again."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -435,7 +435,7 @@ def test_a_client_that_cannot_be_watched_takes_nothing(house, monkeypatch):
     ],
 )
 def test_trouble_after_sending_is_booked(house, azure, script, error, outcome):
-    """What may have been billed leaves an estimated record, and gives its place back."""
+    """What may have been billed leaves an estimated record, and gives its slot back."""
     azure.script(script)
 
     with pytest.raises(error):
@@ -632,7 +632,7 @@ def test_reprs_tell_no_secret(house):
 
 
 def test_threads_leave_nothing_behind(house, azure):
-    """Many requests at once, good and bad, end with every place free and one record each."""
+    """Many requests at once, good and bad, end with every slot free and one record each."""
     house.concurrency.capacity = 32
     gateway = house.gateway()
     azure.script(Script(cut_after_events=2), times=4)

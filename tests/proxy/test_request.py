@@ -228,7 +228,7 @@ def test_refuses_what_it_cannot_understand(body, param, message):
 
 
 def test_says_where_json_breaks():
-    """A client's author finds the place."""
+    """The message names the byte at which the JSON is invalid."""
     with pytest.raises(InvalidRequest, match="at byte 17"):
         prepared(b'{"messages": [], x}')
 

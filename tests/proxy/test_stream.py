@@ -58,11 +58,11 @@ class Relay:
         coalescing: ReadCoalescing | None = None,
     ) -> None:
         self.timer = Stopwatch()
-        self.places = ConcurrencyLimit(2)
-        self.places.take()
+        self.slots = ConcurrencyLimit(2)
+        self.slots.take()
         self.entries = Entries()
         self.answer = ScriptedAnswer(*script)
-        made = call(self.entries, self.timer, concurrency=self.places)
+        made = call(self.entries, self.timer, concurrency=self.slots)
         self.cancellation = made.cancellation
         self.body = EventStream(
             self.answer,
@@ -73,8 +73,8 @@ class Relay:
         )
 
     def ended_once(self) -> bool:
-        """Whether there is one record, one place given back and no connection left."""
-        return (1, 1) == (len(self.entries.ended), self.places.taken) and self.answer.closed >= 1
+        """Whether there is one record, one slot freed and no connection left."""
+        return (1, 1) == (len(self.entries.ended), self.slots.taken) and self.answer.closed >= 1
 
 
 def passed(relay: Relay) -> bytes:
@@ -237,7 +237,7 @@ def test_an_oversized_event_is_passed_on_as_it_comes():
 
 
 def test_a_stream_that_was_never_read_ends():
-    """A client that left before the first byte leaves no connection, no place and no missing record behind."""
+    """A client that left before the first byte leaves no connection, no slot and no missing record behind."""
     relay = Relay(*stream("a"))
 
     relay.body.close()
@@ -322,7 +322,7 @@ def test_ends_once_when_closed_from_several_threads():
         assert relay.ended_once()
 
 
-def test_gives_its_place_back_if_closing_the_answer_fails():
+def test_gives_its_slot_back_if_closing_the_answer_fails():
     """Trouble with a socket does not lose the record."""
     relay = Relay(*stream("a"))
 
@@ -472,7 +472,7 @@ def test_reading_to_the_end_stops_when_its_time_is_up():
 
 
 def test_only_so_many_are_read_to_their_end_at_once():
-    """While the places for this are taken, another answer is closed at once; later ones are read to their end."""
+    """While the slots for this are taken, another answer is closed at once; later ones are read to their end."""
     read_to_end = ReadToEnd(seconds=60, at_once=1, timer=Stopwatch())
     second = Relay(*stream("a"), read_to_end=read_to_end)
     first = Relay(FIRST, read_to_end=read_to_end)
@@ -511,7 +511,7 @@ def test_a_plain_answer_has_a_largest_size():
     megabyte = b"x" * 1024 * 1024
     answer = ScriptedAnswer(*[megabyte] * (LARGEST_PLAIN_ANSWER // len(megabyte) + 100))
 
-    with pytest.raises(UpstreamBroken, match="more than an answer can have"):
+    with pytest.raises(UpstreamBroken, match="too large"):
         read_plain(answer)
 
     assert answer.reads == LARGEST_PLAIN_ANSWER // len(megabyte) + 1
