@@ -279,7 +279,7 @@ class TestTheHead:
         ("data", "reason"),
         [
             (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MOST_FIELDS + 1) + b"\r\n", "too many header fields"),
-            (b"HTTP/1.1 600 X\r\n\r\n", "no status of HTTP/1.1"),
+            (b"HTTP/1.1 600 X\r\n\r\n", "invalid status or HTTP version"),
             (b"HTTP/1.1 200 OK\r\nX: y\nZ: a\r\n\r\n", "Missing expected CR after header value"),
         ],
     )
