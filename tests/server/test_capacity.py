@@ -40,7 +40,7 @@ class OneOfTwo:
         self.server = Server(
             application, settings(folder), listener, loop=self.loop, threads=self.threads, capacity=capacity
         )
-        self.limit.on_change = self.server.places_changed
+        self.limit.on_change = self.server.slots_changed
         self.run()
 
     def run(self) -> int:
@@ -153,7 +153,7 @@ def test_a_place_that_becomes_free_is_told_to_a_loop_that_waits(pair, connect):
     assert 0 == one.run()
 
     threading.Timer(0.05, one.limit.free).start()
-    one.loop.run_once(30)  # woken by the place
+    one.loop.run_once(30)  # woken by the slot
     one.loop.run_once(30)  # and by the connection
 
     assert 1 == len(one.server.connections())
@@ -167,7 +167,7 @@ def test_connections_count_before_their_requests_have_places(pair, connect, shar
 
     for client in clients:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    while not all(shared.others_have_places(number) for number in range(2)):
+    while not all(shared.others_have_free_slots(number) for number in range(2)):
         one.run()
         other.run()
     connect()
@@ -217,7 +217,7 @@ def test_another_process_sees_who_is_full(shared):
         os._exit(0)
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    assert [True, False] == [shared.others_have_places(number) for number in range(2)]
+    assert [True, False] == [shared.others_have_free_slots(number) for number in range(2)]
 
 
 def test_what_is_told_is_true_after_many_changes_at_once(shared, monkeypatch):
@@ -237,8 +237,8 @@ def test_what_is_told_is_true_after_many_changes_at_once(shared, monkeypatch):
     accepting = threading.Thread(target=capacity.accepted, args=("a connection",))
     accepting.start()
     assert telling.wait(5)
-    capacity.settled("a connection")
+    capacity.no_longer_new("a connection")
     settled.set()
     accepting.join()
 
-    assert shared.others_have_places(1)
+    assert shared.others_have_free_slots(1)

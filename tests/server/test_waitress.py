@@ -14,7 +14,7 @@ from tests import ROOT
 
 PACKAGE = ROOT / "llmgateway"
 KNOW_IT = {"app.py", "server/channel.py", "server/loop.py"}
-"""Our modules that import it; ``server/threads.py`` takes the place of its threads."""
+"""Our modules that import it; ``server/threads.py`` replaces its threads."""
 
 TOUCHED: dict[object, set[str]] = {
     adjustments.Adjustments: {
