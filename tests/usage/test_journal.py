@@ -419,7 +419,7 @@ class TestTheLogIsAway:
 
         assert [
             "Usage records wait: usage log: gone fishing",
-            "The usage log takes usage records again.",
+            "The usage log accepts usage records again.",
         ] == caplog.messages
 
     def test_a_stop_leaves_the_records_to_the_next_start(self, make, log, folder):
