@@ -37,22 +37,22 @@ class Endpoint:
         Raises:
             ValueError: *text* is not a usable URL. The message says how to correct it.
         """
-        parts = _split(text.strip())
-        if parts.username or parts.password:
+        split_url = _split(text.strip())
+        if split_url.username or split_url.password:
             raise ValueError("must not contain a user or a password; set the key with LLM_API_KEY")
-        base = _base_path(parts)
-        query = dict(parse_qsl(parts.query))
+        base = _base_path(split_url)
+        query = dict(parse_qsl(split_url.query))
         classic = _CLASSIC.search(base)
         # The v1 form accepts "preview" and similar words. It answers 404 to a version that is a date.
         if api_version and (classic or not api_version[0].isdigit()):
             query.setdefault("api-version", api_version)
-        if classic and "api-version" not in query and _is_azure(parts):
+        if classic and "api-version" not in query and _is_azure(split_url):
             raise ValueError("names a deployment in its path: set LLM_API_VERSION too, for example 2024-10-21")
         name = classic["name"] if classic else None
         fixed = name if name and "{model}" not in name else None
         if fixed and not is_deployment_name(fixed):
             raise ValueError(f"has no usable deployment name in its path: {fixed!r}")
-        url = f"{parts.scheme}://{parts.netloc}{base}{_OPERATION}"
+        url = f"{split_url.scheme}://{split_url.netloc}{base}{_OPERATION}"
         if query:
             url += "?" + urlencode(query)
         return cls(template=url, deployment=fixed)
@@ -75,22 +75,22 @@ def is_deployment_name(name: str) -> bool:
 def _split(text: str) -> SplitResult:
     example = "must be a URL such as https://NAME.openai.azure.com/openai/v1"
     try:
-        parts = urlsplit(text)
-        port = parts.port
+        split_url = urlsplit(text)
+        port = split_url.port
     except ValueError:  # an unfinished IPv6 address, or a port that is not a number
         raise ValueError(example) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if split_url.scheme not in ("http", "https") or not split_url.hostname or port == 0:
         raise ValueError(example)
-    return parts
+    return split_url
 
 
-def _base_path(parts: SplitResult) -> str:
-    path = parts.path.rstrip("/").removesuffix(_OPERATION).rstrip("/")
-    if path in ("", "/openai") and _is_azure(parts):
+def _base_path(split_url: SplitResult) -> str:
+    path = split_url.path.rstrip("/").removesuffix(_OPERATION).rstrip("/")
+    if path in ("", "/openai") and _is_azure(split_url):
         # The portal shows this URL as "Endpoint". Since August 2025 every resource serves v1 under it.
         return "/openai/v1"
     return path
 
 
-def _is_azure(parts: SplitResult) -> bool:
-    return (parts.hostname or "").endswith(_AZURE_HOSTS)
+def _is_azure(split_url: SplitResult) -> bool:
+    return (split_url.hostname or "").endswith(_AZURE_HOSTS)

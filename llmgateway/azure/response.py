@@ -12,7 +12,8 @@ from .cancellation import CancellationToken
 from .pool import READ_BYTES, Connection, Pool
 
 LARGEST_HEAD = 64 * 1024
-"""The most bytes of a head, and of chunk framing between two pieces of a body. A longer answer is an error."""
+"""The most bytes of a head, and of the chunk framing between two pieces of a body. It is checked after each read, so up
+to one read more may be accepted."""
 
 MOST_FIELDS = 100
 """The most header fields of an answer, including trailer fields."""

@@ -1,4 +1,4 @@
-"""A request on its way, which another thread can cut."""
+"""A request that another thread cancels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmgateway.azure.cancellation import CancellationToken
 
 
 class Ours(socket.socket):
-    """Our end of a connection."""
+    """The gateway's end of a connection."""
 
     def shutdown(self) -> None:
         super().shutdown(socket.SHUT_RDWR)
@@ -26,7 +26,7 @@ def ends():
 
 
 def test_knows_whether_anything_was_sent(ends):
-    """What was carried once may be billed, also when it has been cut."""
+    """A request that was sent may be billed, even after it was cancelled."""
     cancellation = CancellationToken()
     assert not cancellation.sent
 
@@ -38,7 +38,7 @@ def test_knows_whether_anything_was_sent(ends):
 
 
 def test_a_part_is_not_sent(ends):
-    """What Azure cannot have in full is billed to nobody, also when the rest was cut off."""
+    """A request of which Azure has only a part is not billed, even if the rest was cut off."""
     cancellation = CancellationToken()
     cancellation.attach(ends[0])
     cancellation.cut()
@@ -49,7 +49,7 @@ def test_a_part_is_not_sent(ends):
 
 
 def test_cutting_wakes_who_waits(ends):
-    """A thread in the middle of a read comes back, and the other side sees the end."""
+    """A thread that reads wakes up, and the other side sees the end of the connection."""
     ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
@@ -65,7 +65,7 @@ def test_cutting_wakes_who_waits(ends):
 
 
 def test_what_was_cut_is_not_sent(ends):
-    """Who is told to go before anything was sent sends nothing."""
+    """A request that was cancelled before it was sent is not sent."""
     cancellation = CancellationToken()
     cancellation.cut()
 
@@ -76,7 +76,7 @@ def test_what_was_cut_is_not_sent(ends):
 
 
 def test_what_has_arrived_cannot_be_cut(ends):
-    """The connection may carry another request by then."""
+    """After the answer has arrived the connection may carry another request."""
     ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
@@ -89,7 +89,7 @@ def test_what_has_arrived_cannot_be_cut(ends):
 
 
 def test_cutting_a_closed_connection_is_harmless(ends):
-    """Whoever comes late finds nothing to do."""
+    """Cancelling a request with a closed connection has no effect."""
     cancellation = CancellationToken()
     cancellation.attach(ends[0])
     ends[0].close()
@@ -101,7 +101,7 @@ def test_cutting_a_closed_connection_is_harmless(ends):
 
 
 def test_a_rest_ends_when_it_is_cut():
-    """Whoever waits for nothing in particular is woken, too; what was cut does not rest at all."""
+    """A thread that sleeps is woken; a cancelled request does not sleep at all."""
     cancellation = CancellationToken()
     cancellation.rest(0.001)
     threading.Timer(0.05, cancellation.cut).start()
@@ -115,7 +115,7 @@ def test_a_rest_ends_when_it_is_cut():
 
 
 def test_what_was_recalled_was_not_sent(ends):
-    """It can be sent again, and cut then."""
+    """A recalled request can be sent again, and cancelled then."""
     ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
@@ -125,7 +125,7 @@ def test_what_was_recalled_was_not_sent(ends):
     assert not cancellation.sent
 
     cancellation.cut()
-    ours.sendall(b"x")  # another's by now
+    ours.sendall(b"x")  # of another request now
     assert b"x" == theirs.recv(1)
     with pytest.raises(ConnectionAbortedError):
         cancellation.attach(ours)

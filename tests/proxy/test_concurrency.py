@@ -12,7 +12,7 @@ from tests.stores.contract import at_once
 
 
 def test_refuses_the_one_too_many_at_once():
-    """With every slot taken the next request is told so, and when to come back, instead of waiting."""
+    """If all slots are taken, the next request is refused at once, with a time to retry after."""
     slots = ConcurrencyLimit(2)
     slots.take()
     slots.take()
@@ -25,7 +25,7 @@ def test_refuses_the_one_too_many_at_once():
 
 
 def test_a_freed_slot_can_be_taken_again():
-    """Capacity is what is free, not what was ever used."""
+    """The capacity limits the slots that are taken at the same time."""
     slots = ConcurrencyLimit(1)
     for _ in range(5):
         slots.take()
@@ -36,7 +36,7 @@ def test_a_freed_slot_can_be_taken_again():
 
 
 def test_never_more_than_the_capacity_under_threads():
-    """Takers that race get exactly the slots there are."""
+    """Threads that race get exactly the free slots."""
     slots = ConcurrencyLimit(5)
     refused = threading.Semaphore(0)
 
@@ -53,7 +53,7 @@ def test_never_more_than_the_capacity_under_threads():
 
 
 def test_tells_of_every_change():
-    """Whoever shares the slots of several processes out has to know."""
+    """The callback is called after each change, because workers share their state."""
     slots, seen = ConcurrencyLimit(1), []
     slots.on_change = lambda: seen.append(slots.taken)
 

@@ -1,4 +1,4 @@
-"""Clients that have gone, noticed by one thread."""
+"""One thread notices clients that have disconnected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def watchers() -> int:
 
 
 def test_cuts_those_whose_clients_have_gone_and_no_others():
-    """Each transmission has a client of its own."""
+    """Only the requests whose clients have disconnected are cancelled."""
     watch = DisconnectWatcher()
     gone, there = CancellationToken(), CancellationToken()
     watch.add(there, lambda: False)
@@ -28,7 +28,7 @@ def test_cuts_those_whose_clients_have_gone_and_no_others():
 
 
 def test_lets_others_ask_too():
-    """Whoever has the transmission can find out whether its client is still there."""
+    """The owner of a cancellation token can ask whether the client has disconnected."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
     assert not cancellation.abandoned()
@@ -40,7 +40,7 @@ def test_lets_others_ask_too():
 
 
 def test_asks_no_more_for_what_has_ended():
-    """What is removed is forgotten, and removing it again is harmless."""
+    """A removed request is not checked again, and it can be removed twice."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
     watch.add(cancellation, lambda: True)
@@ -55,7 +55,7 @@ def test_asks_no_more_for_what_has_ended():
 
 
 def test_has_no_thread_before_the_first_request_and_one_from_then_on():
-    """A watch that is made before a fork starts nothing; many requests share one thread."""
+    """A watcher that is created before a fork starts no thread; many requests share one thread."""
     before = watchers()
     watch = DisconnectWatcher()
     assert before == watchers()
@@ -73,7 +73,7 @@ def test_has_no_thread_before_the_first_request_and_one_from_then_on():
 
 
 def test_works_in_a_child_too():
-    """A process that was forked has a thread of its own."""
+    """A forked process has its own thread."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
     watch.add(cancellation, lambda: True)
