@@ -963,7 +963,7 @@ class Turns:
         self.taken += 1
 
     def wait_for(self, more: int) -> int:
-        """Wait until the thread has run *times* more; return how often it did."""
+        """Wait until the thread has run *more* times; return how often it did."""
         before = self.taken
         wait_until(lambda: self.taken >= before + more, what="the thread's turns")
         return self.taken - before

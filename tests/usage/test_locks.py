@@ -36,7 +36,7 @@ def test_only_one_is_inside():
 
 
 class Taken:
-    """Return a lock that another thread holds until the waiting thread has slept *seconds*."""
+    """A lock that another thread holds until the waiting thread has slept *seconds*."""
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
