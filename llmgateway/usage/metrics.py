@@ -41,45 +41,47 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "llmgateway_requests",
-            "Requests that reached Azure, by how they ended.",
+            "Requests that were sent to Azure, by outcome.",
             ["outcome", "stream"],
             registry=registry,
         )
         self._refused = Counter(
             "llmgateway_refused",
-            "Requests answered with an error of the gateway's own, by its code.",
+            "Requests that the gateway answered with an error of its own, by code.",
             ["code"],
             registry=registry,
         )
         self._tokens = Counter(
             "llmgateway_tokens",
-            "Tokens billed; cached ones are part of the prompt, reasoning ones of the completion.",
+            "Tokens used. Cached tokens are part of the prompt, and reasoning tokens of the completion.",
             ["kind"],
             registry=registry,
         )
-        self._cost = Counter("llmgateway_cost_usd", "What they cost, where a price is known.", registry=registry)
+        self._cost = Counter(
+            "llmgateway_cost_usd", "Cost of the tokens in US dollars, if a price is known.", registry=registry
+        )
         self._duration = Histogram(
             "llmgateway_duration_seconds",
-            "Arrival of a request to the end of its answer.",
+            "Time from the arrival of a request to the end of its answer.",
             ["stream"],
             buckets=_DURATIONS,
             registry=registry,
         )
         self._first_text = Histogram(
             "llmgateway_first_text_seconds",
-            "Arrival of a request to the first text of its stream.",
+            "Time from the arrival of a request to the first text of its stream.",
             buckets=_FIRST_TEXTS,
             registry=registry,
         )
         self._in_flight = Gauge(
             "llmgateway_requests_in_flight",
-            "Requests at Azure now.",
+            "Requests that are at Azure now.",
             multiprocess_mode="livesum",
             registry=registry,
         )
         self._slots = Gauge(
             "llmgateway_slots",
-            "Requests that can be at Azure at once; what comes beyond is refused as overloaded.",
+            "The most requests that can be at Azure at the same time. More are refused as overloaded.",
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -91,13 +93,13 @@ class Metrics:
         )
         self._oldest = Gauge(
             "llmgateway_journal_oldest_seconds",
-            "How long the oldest of them waits.",
+            "How long the oldest of these records has waited.",
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self._troubled = Gauge(
+        self._journal_problem = Gauge(
             "llmgateway_journal_problem",
-            "1 if the disk or the usage log does not take them.",
+            "1 if the disk or the usage log does not accept these records.",
             multiprocess_mode="livemax",
             registry=registry,
         )
@@ -141,7 +143,7 @@ class Metrics:
         """Set how many records the journal has not shipped yet."""
         self._waiting.set(backlog.records)
         self._oldest.set(backlog.oldest_seconds)
-        self._troubled.set(backlog.problem is not None)
+        self._journal_problem.set(backlog.problem is not None)
 
     def exposition(self, stores: StoreHealth, *, azure_key_ok: bool) -> bytes:
         """Return all metrics in Prometheus' text format, with the present state of the stores."""
@@ -191,5 +193,5 @@ class _State(Collector):
             levels.add_metric([level], level is present)
         yield levels
         yield GaugeMetricFamily(
-            "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure takes it.", value=self._azure_key_ok
+            "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure accepts it.", value=self._azure_key_ok
         )

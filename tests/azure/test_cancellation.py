@@ -25,7 +25,7 @@ def ends():
         yield mine, theirs
 
 
-def test_knows_whether_anything_was_sent(ends):
+def test_knows_whether_the_request_was_sent(ends):
     """A request that was sent may be billed, even after it was cancelled."""
     cancellation = CancellationToken()
     assert not cancellation.sent
@@ -37,7 +37,7 @@ def test_knows_whether_anything_was_sent(ends):
     assert (True, True) == (cancellation.sent, cancellation.was_cut)
 
 
-def test_a_part_is_not_sent(ends):
+def test_a_part_of_a_request_does_not_count_as_sent(ends):
     """A request of which Azure has only a part is not billed, even if the rest was cut off."""
     cancellation = CancellationToken()
     cancellation.attach(ends[0])
@@ -48,7 +48,7 @@ def test_a_part_is_not_sent(ends):
     assert not cancellation.sent
 
 
-def test_cutting_wakes_who_waits(ends):
+def test_cancelling_wakes_the_waiting_thread(ends):
     """A thread that reads wakes up, and the other side sees the end of the connection."""
     ours, theirs = ends
     cancellation = CancellationToken()
@@ -64,7 +64,7 @@ def test_cutting_wakes_who_waits(ends):
     assert b"" == theirs.recv(1)
 
 
-def test_what_was_cut_is_not_sent(ends):
+def test_a_cancelled_request_is_not_sent(ends):
     """A request that was cancelled before it was sent is not sent."""
     cancellation = CancellationToken()
     cancellation.cut()
@@ -75,7 +75,7 @@ def test_what_was_cut_is_not_sent(ends):
     assert not cancellation.sent
 
 
-def test_what_has_arrived_cannot_be_cut(ends):
+def test_a_detached_connection_is_not_shut_down(ends):
     """After the answer has arrived the connection may carry another request."""
     ours, theirs = ends
     cancellation = CancellationToken()
@@ -100,7 +100,7 @@ def test_cutting_a_closed_connection_is_harmless(ends):
     assert cancellation.was_cut
 
 
-def test_a_rest_ends_when_it_is_cut():
+def test_cancelling_ends_a_sleep():
     """A thread that sleeps is woken; a cancelled request does not sleep at all."""
     cancellation = CancellationToken()
     cancellation.rest(0.001)
@@ -114,7 +114,7 @@ def test_a_rest_ends_when_it_is_cut():
     assert time.monotonic() - began < 30
 
 
-def test_what_was_recalled_was_not_sent(ends):
+def test_a_recalled_request_was_not_sent(ends):
     """A recalled request can be sent again, and cancelled then."""
     ours, theirs = ends
     cancellation = CancellationToken()

@@ -86,7 +86,7 @@ def status(answer: AzureAnswer) -> int:
         return answer.status
 
 
-def the_end_has_come(connection: Connection) -> bool:
+def end_has_arrived(connection: Connection) -> bool:
     """Wait until the other side has closed *connection*, without letting the pool notice."""
     return bool(select.select([connection.socket], [], [], 5)[0])
 
@@ -174,14 +174,14 @@ class TestTheRequest:
         assert {"api-version": "2024-10-21"} == azure.served[0].query
 
     @pytest.mark.parametrize("credential", ["line\r\nbreak", "line\nbreak", "\x00", "no header can carry \u2026"])
-    def test_takes_no_key_that_would_change_it(self, upstream, azure, credential):
+    def test_refuses_a_key_that_would_change_the_header(self, upstream, azure, credential):
         """A key with a line break is refused, because it would end the header field."""
         with pytest.raises(ValueError):  # noqa: PT011 - of any kind
             send(upstream, credential=credential)
 
         assert [] == azure.served
 
-    def test_threads_do_not_share_what_is_theirs(self, upstream, azure):
+    def test_threads_do_not_mix_their_requests(self, upstream, azure):
         """Concurrent requests each have their own body, identifier and credential."""
         bodies = [json.dumps(json.loads(BODY) | {"user": str(number)}).encode() for number in range(200)]
 
@@ -202,7 +202,7 @@ class TestTheRequest:
 
 
 class TestTheAnswer:
-    def test_is_azures_own(self, upstream, azure):
+    def test_is_returned_unchanged(self, upstream, azure):
         """Status and body are returned unchanged."""
         answer = send(upstream)
 
@@ -240,7 +240,7 @@ class TestTheAnswer:
         assert "x-upstream-ratelimit-remaining-tokens" in names
         assert all(name == name.lower() for name in names)
 
-    def test_says_where_it_was_made(self, upstream, azure):
+    def test_has_region_and_identifier(self, upstream, azure):
         """Region and Azure's identifier are stored in the usage record."""
         answer = send(upstream)
         read(answer)
@@ -334,7 +334,7 @@ class TestTheConnection:
         """A request that the server did not receive is sent again, once, with the same identifier."""
         pem, tls = certificate
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-        monkeypatch.setattr(Connection, "is_quiet", the_end_has_come)
+        monkeypatch.setattr(Connection, "is_quiet", end_has_arrived)
         cancellation = CancellationToken()
         with raw_server(OK, OK, tls=tls if encrypt else None) as (port, got):
             url = f"http{'s' if encrypt else ''}://localhost:{port}"
@@ -377,7 +377,7 @@ class TestTheConnection:
 
 
 class TestWhatGoesWrong:
-    def test_nobody_listens(self):
+    def test_a_refused_connection(self):
         """If the connection is refused, Azure is unreachable; nothing was sent and nothing is billed."""
         cancellation = CancellationToken()
         with (
@@ -393,7 +393,7 @@ class TestWhatGoesWrong:
         with upstream_to("http://azure.invalid") as upstream, pytest.raises(UpstreamUnreachable):
             send(upstream)
 
-    def test_nobody_accepts(self):
+    def test_a_connection_that_is_not_accepted(self):
         """If the connection is not accepted in time, Azure is unreachable."""
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -474,7 +474,7 @@ class TestWhatGoesWrong:
             b"\x16\x03\x01\x00\x00",
         ],
     )
-    def test_a_head_that_is_none(self, head):
+    def test_an_invalid_head(self, head):
         """An answer that is not HTTP is an error."""
         with (
             raw_server(head) as (port, _),
@@ -492,7 +492,7 @@ class TestWhatGoesWrong:
             b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
         ],
     )
-    def test_a_body_that_is_none(self, answer):
+    def test_an_invalid_body(self, answer):
         """A body with invalid framing is an error."""
         with raw_server(answer) as (port, _), upstream_to(f"http://127.0.0.1:{port}") as upstream:
             answer = send(upstream)
@@ -584,7 +584,7 @@ def test_a_request_that_was_cut_before_its_body_was_not_sent(upstream, azure):
     assert [] == azure.served
 
 
-def test_a_connection_that_failed_is_closed_when_no_cut_can_touch_it_any_more():
+def test_a_failed_connection_is_detached_before_it_is_closed():
     """A connection is detached before it is closed: another thread may get its descriptor."""
     reached, goes_on, seen = threading.Event(), threading.Event(), []
 
@@ -863,7 +863,7 @@ class CutsAnother(CancellationToken):
         self.another.cut()
 
 
-def test_a_cut_that_comes_late_hits_no_other_request(upstream):
+def test_cancelling_late_does_not_affect_another_request(upstream):
     """Cancelling an answer that was read to its end does not affect the next request on its connection."""
     first = CancellationToken()
     answer = send(upstream, cancellation=first)

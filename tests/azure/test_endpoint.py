@@ -48,7 +48,7 @@ CLASSIC = "https://n.openai.azure.com/openai/deployments/gpt/chat/completions?ap
         ("http://[::1]:8081/openai/v1", None, "http://[::1]:8081/openai/v1/chat/completions"),
     ],
 )
-def test_understands_what_people_paste(pasted, api_version, url):
+def test_parses_urls_that_operators_set(pasted, api_version, url):
     """Any part of the URL may be set, with or without its query; the result is the same."""
     assert url == Endpoint.parse(pasted, api_version).url("gpt")
 
@@ -149,7 +149,7 @@ def test_refuses_names_that_would_change_the_path(name):
 
 
 @given(st.text(max_size=20))
-def test_no_name_leaves_its_place_in_the_path(name):
+def test_no_name_changes_the_rest_of_the_url(name):
     """A valid name is a part of the URL unchanged, and the rest of the URL does not change."""
     if is_deployment_name(name):
         endpoint = Endpoint.parse("https://g.azure-api.net/deployments/{model}")

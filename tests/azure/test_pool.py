@@ -137,7 +137,7 @@ def test_waits_for_what_has_not_arrived(ends):
     assert b"later" == connection.receive(timeout=PATIENCE)
 
 
-def test_silence_has_an_end(ends):
+def test_a_read_times_out(ends):
     """A read times out like a Python socket, and can be repeated."""
     connection, theirs = ends
     with pytest.raises(TimeoutError):
@@ -164,7 +164,7 @@ def test_a_large_body_arrives_whole_at_a_slow_reader(ends):
 
 
 @pytest.mark.parametrize("kind", ["TLS"])
-def test_what_a_socket_did_not_take_is_sent_again(ends, monkeypatch):
+def test_what_a_socket_did_not_accept_is_sent_again(ends, monkeypatch):
     """gevent's socket, which may replace Python's, returns 0 instead of raising."""
     connection, theirs = ends
     send, refused = connection.socket.send, [0, 0]
@@ -185,7 +185,7 @@ def test_a_reader_that_does_not_read_is_not_waited_for_for_ever(ends):
     assert time.monotonic() - began < PATIENCE
 
 
-def test_a_reader_that_reads_for_ever_is_not_either(ends):
+def test_the_time_out_covers_a_slow_reader(ends):
     """The time-out applies even if the reader takes some data now and then."""
     connection, theirs = ends
     enough = threading.Event()
@@ -213,7 +213,7 @@ def test_a_broken_connection_is_an_error(ends):
 
 
 @pytest.mark.parametrize("doing", ["receiving", "sending"])
-def test_shutdown_wakes_who_waits(ends, doing):
+def test_shutdown_wakes_the_waiting_thread(ends, doing):
     """Another thread can end a read or a write, and no data is invented."""
     connection, theirs = ends
     came: list[object] = []
@@ -293,7 +293,7 @@ def test_everything_that_has_arrived_is_read_at_once(ends):
 
 
 @pytest.mark.parametrize("kind", ["plain", "TLS"])
-def test_a_read_has_an_end(ends):
+def test_a_read_has_a_largest_size(ends):
     """One read returns a limited amount of data, and nothing is lost."""
     connection, theirs = ends
     sent = os.urandom(16_000 * 20)
@@ -308,7 +308,7 @@ def test_a_read_has_an_end(ends):
     assert max(map(len, pieces)) < READ_BYTES + 16_384
 
 
-def test_the_end_behind_the_last_bytes_is_not_lost(ends):
+def test_the_end_after_the_last_bytes_is_not_lost(ends):
     """The data before the end is returned first."""
     connection, theirs = ends
     theirs.sendall(b"last words")

@@ -101,7 +101,7 @@ class TestAChunkedBody:
         assert [b"abcd", b"ef"] == list(iter(answer.raw.read1, b""))
 
     @given(PIECES, CUTS)
-    def test_that_is_cut_is_not_whole(self, pieces, cuts):
+    def test_that_is_cut_is_incomplete(self, pieces, cuts):
         """If one byte is missing, the answer is incomplete."""
         answer = Answer(*split(CHUNKED + chunked(pieces)[:-1], cuts))
 
@@ -179,7 +179,7 @@ class TestOtherBodies:
     )
     @pytest.mark.parametrize("surplus", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ncd"])
     @pytest.mark.parametrize("together", [True, False])
-    def test_with_something_behind_them(self, framing, surplus, together):
+    def test_with_extra_data(self, framing, surplus, together):
         """Extra data is dropped, and the connection is not used again."""
         whole = b"HTTP/1.1 200 OK\r\n" + framing
         answer = Answer(whole + surplus) if together else Answer(whole[:-1], whole[-1:] + surplus)
@@ -226,7 +226,7 @@ class TestTheHead:
 
         assert (b"{}", keeps_alive) == (answer.body, answer.arrivals.kept)
 
-    def test_comes_behind_those_that_are_none_yet(self):
+    def test_follows_interim_answers(self):
         """Answers such as "100 Continue" are skipped, with their header fields."""
         early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
         answer = Answer(early[:40], early[40:] + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")

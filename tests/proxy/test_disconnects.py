@@ -14,20 +14,20 @@ def watchers() -> int:
     return sum(thread.name == "watch" for thread in threading.enumerate())
 
 
-def test_cuts_those_whose_clients_have_gone_and_no_others():
+def test_cancels_only_requests_whose_clients_have_gone():
     """Only the requests whose clients have disconnected are cancelled."""
     watch = DisconnectWatcher()
-    gone, there = CancellationToken(), CancellationToken()
-    watch.add(there, lambda: False)
+    gone, connected = CancellationToken(), CancellationToken()
+    watch.add(connected, lambda: False)
     watch.add(gone, lambda: True)
 
     wait_until(lambda: gone.was_cut)
 
-    assert not there.was_cut
-    watch.remove(there)
+    assert not connected.was_cut
+    watch.remove(connected)
 
 
-def test_lets_others_ask_too():
+def test_the_token_knows_whether_the_client_has_gone():
     """The owner of a cancellation token can ask whether the client has disconnected."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
@@ -39,7 +39,7 @@ def test_lets_others_ask_too():
     watch.remove(cancellation)
 
 
-def test_asks_no_more_for_what_has_ended():
+def test_a_removed_request_is_not_checked():
     """A removed request is not checked again, and it can be removed twice."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
