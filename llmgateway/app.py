@@ -1,4 +1,4 @@
-"""The only place that knows every part: settings, stores, Azure and web are wired here."""
+"""Creates the application: connects the settings, the stores, the client for Azure and the web layer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ from .web.guard import AdminGuard
 log = logging.getLogger(__name__)
 
 RESERVED_THREADS = 4
-"""Threads of a process that never relay, so that health and admin answer under full load."""
+"""The threads of a process that never relay completions, so that health and admin requests are answered under full
+load."""
 
 
 def create_app(
@@ -50,15 +51,19 @@ def create_app(
     timer: Timer = time.monotonic,
     serves_alone: bool = False,
 ) -> Flask:
-    """Make the WSGI application. Starts no thread and asks no server: it may be made before a fork.
+    """Create the WSGI application.
+
+    This starts no thread and connects to no server. So the application may be created before a fork.
 
     Args:
-        settings: Read from the environment if not given.
-        serves_alone: Whether this process is the only one that serves these settings, and calls ``limiter.close()``
-            when it stops. Then limits may be counted in its memory.
+        settings: The settings; None to read them from the environment.
+        clock: Gives points in time.
+        timer: Measures durations.
+        serves_alone: Whether this process is the only one with these settings, and calls ``limiter.close()``
+            when it stops. Then the counters of limits may be kept in its memory.
 
     Raises:
-        ConfigurationError: with every problem of the settings.
+        ConfigurationError: the settings have errors. It contains all of them.
         StoreUnavailable: the embedded database cannot be opened.
     """
     settings = settings or Settings.from_env(os.environ)
@@ -126,7 +131,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool)
     )
     concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS)
     metrics.can_hold(concurrency.capacity)
-    drains = settings.on_disconnect == "drain"
+    reads_to_end = settings.on_disconnect == "drain"
     gateway = Gateway(
         keys=keys,
         limiter=limiter,
@@ -136,9 +141,11 @@ def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool)
         recorder=MeteredUsageRecorder(journal, metrics),
         concurrency=concurrency,
         read_to_end=ReadToEnd(
-            seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4 if drains else 0, timer=timer
+            seconds=settings.disconnect_drain_seconds,
+            at_once=settings.threads // 4 if reads_to_end else 0,
+            timer=timer,
         ),
-        disconnects=DisconnectWatcher(grace=settings.disconnect_drain_seconds if drains else 0, timer=timer),
+        disconnects=DisconnectWatcher(grace=settings.disconnect_drain_seconds if reads_to_end else 0, timer=timer),
         offered=settings.models,
         clock=clock,
         timer=timer,

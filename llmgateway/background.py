@@ -1,4 +1,4 @@
-"""One thread that does something every now and then, for as long as there is something to do."""
+"""A background thread that runs a function again and again while there is work."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ log = logging.getLogger(__name__)
 
 
 class Background:
-    """Takes *turn* after *turn* while these return that there is more to do. Thread-safe.
+    """Calls *turn* in a thread, and repeats it while it returns True. Thread-safe.
 
-    The thread starts when it is first needed and sleeps while it is not, so it may be made before
-    a fork; a child has one of its own.
+    The thread starts at the first call of :meth:`need`, and sleeps while there is no work. So an instance
+    may be created before a fork. A child process starts a thread of its own.
 
     Args:
-        turn: Returns whether there is more to do.
-        seconds: The pause before each turn, in which work gathers.
+        name: The name of the thread.
+        turn: Does the work; returns whether more is left.
+        seconds: The pause before each call of *turn*. Work that arrives in the pause is done in the same call.
     """
 
     def __init__(self, name: str, turn: Callable[[], bool], *, seconds: float) -> None:
@@ -30,7 +31,7 @@ class Background:
         self._pid = 0
 
     def need(self) -> None:
-        """See to it that a turn begins after a pause."""
+        """Make the thread call *turn* after the pause."""
         if self._pid != os.getpid():
             self._start()
         if not self._needed.is_set():
@@ -47,13 +48,13 @@ class Background:
         while True:
             self._needed.wait()
             pause.wait(self._seconds)
-            # Before the turn: what is needed during it is looked at in the next.
+            # Clear the event before the call. If need() is called during it, another call follows.
             self._needed.clear()
             try:
                 more = self._turn()
             except Exception:
-                # A bug must not end it for good.
-                log.exception("A turn of %s failed; it goes on with the next.", self._name)
+                # A bug must not end the thread.
+                log.exception("The background thread %s failed; it tries again.", self._name)
                 more = True
             if more:
                 self._needed.set()

@@ -1,11 +1,11 @@
-"""The time, as something that is passed in: tests bring their own."""
+"""Types of clocks. They are passed as arguments, so that tests can control the time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Clock = Callable[[], float]
-"""Points in time: seconds since the epoch, as :func:`time.time` gives them."""
+"""Returns a point in time: seconds since the epoch, like :func:`time.time`."""
 
 Timer = Callable[[], float]
-"""Durations: seconds on a clock that only goes forward, as :func:`time.monotonic` gives them."""
+"""Measures durations: returns seconds of a clock that never goes back, like :func:`time.monotonic`."""

@@ -1,4 +1,4 @@
-"""What operators read: one line for each event on standard error, without secrets."""
+"""Logging to standard error, with secrets hidden."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .accounts.keys import PREFIX
 
 _HIDDEN = "[hidden]"
 
-# Our own made-up keys and anything that travels as a credential, for whatever reason it got there.
+# Generated keys, bearer tokens, and user and password in a URL.
 _KEYS = re.compile(
     rf"{PREFIX}[\w-]+|(?<=bearer )[^\s'\"]+|(?<=://)[^\s/@]+(?=@)",
     re.IGNORECASE,
 )
-# As a header's line, and as one of a dict.
+# Keys after the name of their header, in a header line or in the repr of a dict.
 _NAMED_KEYS = re.compile(
     r"((?:adminkey|api-key|ocp-apim-subscription-key)['\"]?: ?['\"]?)[^\s'\"]+",
     re.IGNORECASE,
@@ -24,16 +24,16 @@ _NAMED_KEYS = re.compile(
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, traceback included, and hides what must not be read.
+    """Formats a log record with its traceback, and replaces secrets by ``[hidden]``.
 
     Args:
-        secrets: Values that are hidden wherever they turn up.
+        secrets: Values to hide wherever they appear.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         self.converter = time.gmtime
-        # The longest first: one secret may be a part of another.
+        # Replace the longest first, because one secret may be a part of another.
         self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -44,12 +44,12 @@ class RedactingFormatter(logging.Formatter):
 
 
 def configure_logging(level: str, secrets: Iterable[str]) -> None:
-    """Send every logger of this process to standard error."""
+    """Make all loggers of this process write to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter(secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # It warns for every request that finds its connection closed by Azure, which is normal.
+    # urllib3 warns about each connection that Azure has closed, which is normal.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    # At DEBUG it logs every command with its values: prompts, users, and keys that were pasted
-    # where an id belongs.
+    # At DEBUG, pymongo logs every command with its values: prompts, users, and keys that somebody sent
+    # instead of their id.
     logging.getLogger("pymongo").setLevel(logging.INFO)

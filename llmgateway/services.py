@@ -1,4 +1,4 @@
-"""What the web layer is given to work with."""
+"""The objects that the web layer uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .usage.metrics import Metrics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The parts of one gateway, wired."""
+    """The objects of one gateway, connected with each other by :func:`~llmgateway.app.create_app`."""
 
     settings: Settings
     gateway: Gateway

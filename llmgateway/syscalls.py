@@ -1,13 +1,13 @@
-"""Calls to sockets that never wait, made without letting go of the interpreter's lock.
+"""System calls on sockets that keep the interpreter's lock (GIL).
 
-Python lets go of its lock (the GIL) around every system call, because the call might wait. These do not: with
-``MSG_DONTWAIT`` a socket takes or gives at once what it can. To let go all the same costs: it wakes a thread that
-waits for the lock, and a microsecond later the call is done and takes the lock back, before the other thread is awake.
-With 16 clients that was a third of the CPU of a request (2026-11: 1.17 ms with, 0.74 without). ``ctypes.PyDLL`` calls C
-functions and keeps the lock.
+Python releases the GIL around every system call, because the call might block. The calls here never block: with
+``MSG_DONTWAIT`` a socket sends or receives at once what it can. To release the GIL for them is expensive. It wakes
+another thread, but the call returns after a microsecond and takes the GIL back before that thread runs. With 16 clients
+this was a third of the CPU time of a request (2026-11: 1.17 ms with it, 0.74 ms without). ``ctypes.PyDLL`` calls C
+functions without releasing the GIL.
 
-A call that may wait must not be added here, as it would stop every thread: no file, which waits for its disk, and no
-blocking socket without that flag.
+Do not add calls that can block, because they would stop all threads. These are calls on files, which wait for the disk,
+and calls on sockets without ``MSG_DONTWAIT``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import socket
 import threading
 
 READ_BYTES = 64 * 1024
-"""The most that one call receives."""
+"""The most bytes that one call receives."""
 
 SENT_AT_ONCE = 256 * 1024
-"""The most that one call sends: to copy more would stop the other threads for longer than it takes to wake one."""
+"""The most bytes that one call sends. Copying them stops all other threads. To copy more would take longer than to wake
+a thread, which is the cost that this module avoids."""
 
 _C = ctypes.PyDLL(None, use_errno=True)
 _send, _recv = _C.send, _C.recv
@@ -32,23 +33,23 @@ _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 for _function in (_send, _recv):
     _function.restype = ctypes.c_ssize_t
 
-# Without a signal, where Python does not ignore it (embedded in another program).
+# MSG_NOSIGNAL: no SIGPIPE. Python ignores that signal, but not if it is embedded in another program.
 _SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-class _Space(threading.local):
-    """Where a thread's calls put what they receive; only what is used of it becomes memory."""
+class _ReceiveBuffer(threading.local):
+    """The buffer into which a thread receives. The system allocates only the pages that are used."""
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, READ_BYTES, flags=mmap.MAP_PRIVATE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
 
 
-_space = _Space()
+_buffer = _ReceiveBuffer()
 
 
 def send(descriptor: int, data: bytes) -> int:
-    """Send what the socket takes of *data* now; return how many bytes that were, 0 if it is full.
+    """Send as much of *data* as the socket accepts now; return the number of bytes, 0 if its buffer is full.
 
     Raises:
         OSError: the connection is broken.
@@ -61,21 +62,21 @@ def send(descriptor: int, data: bytes) -> int:
 
 
 def receive(descriptor: int) -> bytes | None:
-    """Return what has arrived at the socket, nothing (``b""``) at its end, None while nothing has.
+    """Return the data that has arrived, ``b""`` at the end of the connection, None if nothing has arrived.
 
     Raises:
         OSError: the connection is broken.
     """
-    size = _recv(descriptor, _space.address, READ_BYTES, socket.MSG_DONTWAIT)
+    size = _recv(descriptor, _buffer.address, READ_BYTES, socket.MSG_DONTWAIT)
     if size < 0:
         _raise_unless(errno.EAGAIN)
         return None
-    return _space.memory[:size]
+    return _buffer.memory[:size]
 
 
 def is_quiet(descriptor: int) -> bool:
-    """Whether the connection is open and nothing has arrived that was not received."""
-    size = _recv(descriptor, _space.address, 1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+    """Return whether the connection is open and no data waits to be received."""
+    size = _recv(descriptor, _buffer.address, 1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
     return bool(size < 0 and ctypes.get_errno() == errno.EAGAIN)
 
 

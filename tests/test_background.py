@@ -78,7 +78,7 @@ def test_a_failing_turn_is_not_the_last(caplog):
         Background("test-fails", turn, seconds=0).need()
         wait_until(lambda: len(turns) == 2)
 
-    assert "A turn of test-fails failed" in caplog.text
+    assert "test-fails failed" in caplog.text
 
 
 def test_a_child_has_a_thread_of_its_own():

@@ -1,1 +1,1 @@
-"""Whose request it is: keys, groups, prompts, and what admins have set for everybody."""
+"""Keys, groups and prompts, the settings of the organisation, and the audit log."""

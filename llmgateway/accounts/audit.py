@@ -1,4 +1,4 @@
-"""Who changed what: one entry for every change that an admin makes."""
+"""The audit log: one entry for each change that an admin makes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class Audit:
-    """Writes entries. Thread-safe.
+    """Writes entries to the audit log. Thread-safe.
 
     Args:
-        admin_key: Each entry has its fingerprint.
+        admin_key: Each entry contains a fingerprint of this key.
     """
 
     def __init__(self, entries: AuditLog, *, admin_key: str, clock: Clock) -> None:
         self.entries = entries
-        # A digest that is used for nothing else: it only tells whether two entries were made with the same key.
+        # The fingerprint only shows whether two entries were made with the same key. It has no other use.
         self._admin_key_id = hashlib.sha256(b"llmgateway admin key\0" + admin_key.encode()).hexdigest()[:12]
         self._clock = clock
 
@@ -39,10 +39,14 @@ class Audit:
         before: Mapping[str, Any] | None,
         after: Mapping[str, Any] | None,
     ) -> None:
-        """Write down a change, with values as JSON has them. They must not contain secrets.
+        """Write an entry for a change that was made.
 
-        If the store does not accept the entry, it is logged instead: the change is in force already, and
-        an error would say that it is not.
+        If the store does not accept the entry, it is logged instead of raising an error: an error would
+        make the admin believe that the change was not made.
+
+        Args:
+            before: The values before the change, as JSON types, without secrets; None if there were none.
+            after: The same after the change.
         """
         now = self._clock()
         entry = AuditEntry(
@@ -58,4 +62,4 @@ class Audit:
         try:
             self.entries.append(entry)
         except StoreUnavailable:
-            log.exception("The audit log did not take an entry: %s", orjson.dumps(entry).decode())
+            log.exception("The store did not accept an entry of the audit log: %s", orjson.dumps(entry).decode())

@@ -1,4 +1,4 @@
-"""Azure's key at rest: encrypted before it is stored, readable only with the operator's secret."""
+"""Encrypts Azure's key before it is stored."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import base64
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-# One salt for all: hosts that share a store must derive the same key from the same secret, and
-# have nothing else in common. scrypt's cost (n=2**14: 16 MiB, some 50 ms, once at start; RFC 7914
-# section 2) is there for operators whose ADMIN_KEY is a word.
+# The salt is fixed: all hosts that share a store must derive the same key from the same secret.
+# scrypt's cost (n=2**14: 16 MiB, about 50 ms, once at start; RFC 7914 section 2) protects operators
+# whose ADMIN_KEY is easy to guess.
 _SALT = b"llmgateway credential v1"
 
 
@@ -24,7 +24,7 @@ class CredentialCipher:
         return self._fernet.encrypt(credential.encode())
 
     def decrypt(self, token: bytes) -> str | None:
-        """Return the credential, or None if *token* was made with another secret."""
+        """Return the credential, or None if *token* was encrypted with another secret."""
         try:
             return self._fernet.decrypt(token).decode()
         except InvalidToken:

@@ -1,4 +1,4 @@
-"""Courses and teams: what their keys have in common."""
+"""Groups of keys, for example of a course or a team, with the settings that their keys share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Groups:
         self._clock = clock
 
     def list(self) -> list[Group]:
-        """All of them, by name."""
+        """Return all groups, sorted by name."""
         groups = self._policy.stored().groups
         return [groups[name] for name in sorted(groups)]
 
@@ -27,32 +27,32 @@ class Groups:
         return self._policy.stored().groups.get(name)
 
     def get(self, name: str) -> Group:
-        """Raises NotFound if there is no such group."""
-        return _there(self.find(name))
+        """Return a group; raise NotFound if there is no such group."""
+        return _found(self.find(name))
 
     def put(self, name: str, **fields: Any) -> Group:
-        """Make the group, or replace all of its *fields* but ``created_at`` and ``prompt``."""
+        """Create the group, or replace all *fields* of an existing one except ``created_at`` and ``prompt``."""
         return self._policy.set_group(Group(name=name, created_at=moment(self._clock()), **fields))
 
     def update(self, name: str, changes: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None) -> Group:
-        """Change the fields that are among *changes*, and those of its limits that are among *limits*.
+        """Change the fields in *changes* and the limits in *limits*; all others stay.
 
         Raises:
             NotFound: there is no such group.
         """
-        return _there(self._policy.update_group(name, changes, limits=limits))
+        return _found(self._policy.update_group(name, changes, limits=limits))
 
     def remove(self, name: str) -> Group:
-        """Forget a group that no key is in, and return what it was.
+        """Delete a group without keys, and return it.
 
         Raises:
             NotFound: there is no such group.
-            GroupInUse: keys are in it, which would be without its limits and dates.
+            GroupInUse: the group has keys. They would lose its limits and dates.
         """
-        return _there(self._policy.remove_group(name))
+        return _found(self._policy.remove_group(name))
 
 
-def _there(group: Group | None) -> Group:
+def _found(group: Group | None) -> Group:
     if group is None:
         raise NotFound("There is no such group. GET /admin/groups lists those there are.", param="name")
     return group

@@ -1,4 +1,4 @@
-"""Keys: made up, hashed, looked up, refused."""
+"""The keys of clients: creates, stores and authenticates them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from .policy import OrganisationPolicy
 from .principal import Principal, PrincipalCache
 
 PREFIX = "llmgw-"
-"""What every made-up key begins with, so that secret scanners can find one that got out."""
+"""The beginning of every generated key. Secret scanners can use it to find keys that were published by mistake."""
 
-# More than RFC 6750 section 2.1 allows (b64token): admins use other characters in keys of their own. No white space,
-# and nothing that a header cannot carry.
+# Printable ASCII without white space, which is safe in a header. This is more than RFC 6750 section 2.1 allows
+# (b64token), because admins may choose keys with other characters.
 _KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
 
 
 class KeysExist(Conflict):
-    """Some of the keys that should be handed out together exist already."""
+    """Some of the keys that should be created together already exist."""
 
     def __init__(self, places: Sequence[int]) -> None:
         super().__init__("Some of these keys exist already. Send others, or none to have them made up.", param="key")
         self.places = places
-        """Of the rows at fault, from 0."""
+        """The indexes of the rows with these keys, from 0."""
 
 
 class Keys:
-    """The keys of everybody in the organisation. Thread-safe."""
+    """All keys of the organisation. Thread-safe."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class Keys:
         self._principals = PrincipalCache()
 
     def authenticate(self, key: str | None) -> Principal:
-        """Return the principal that *key* belongs to, with everything that admins have set now.
+        """Return the principal of *key*, with the present settings of the key, its group and the organisation.
 
         Raises:
-            InvalidKey: with the reason; the key is not in it.
-            StoreUnavailable: no store answers, and this process has never seen the key.
+            InvalidKey: the key is not valid. The message gives the reason, and does not contain the key.
+            StoreUnavailable: no store answers, and this process does not have the key in memory.
         """
         if not key:
             raise InvalidKey("No API key was sent. Send yours as 'Authorization: Bearer KEY'.")
@@ -91,33 +91,37 @@ class Keys:
             raise InvalidKey(f"{what} expired at {_shown(dated.expires_at)}. Ask the admin of this gateway.")
 
     def create(self, *, key: str | None = None, **fields: Any) -> tuple[KeyRecord, str]:
-        """Hand out a key, the given one or a new one, and return its record and the key itself.
+        """Create a key, and return its record and the key itself.
 
         Args:
-            fields: Fields of :class:`KeyRecord` but ``id``, ``digest`` and ``created_at``.
+            key: The key; None to generate one.
+            fields: Fields of :class:`KeyRecord` except ``id``, ``digest`` and ``created_at``.
 
         Raises:
-            Conflict: the key exists.
+            Conflict: the key already exists.
             NoSuchGroup: its group does not exist.
         """
-        record, key = self._made(key, **fields)
+        record, key = self._new_record(key, **fields)
         if not self._store.add(record):
             raise Conflict("This key exists already. Send another one, or none to have one made up.", param="key")
         return record, key
 
     def create_all(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[KeyRecord, str]]:
-        """Hand out a key for each of *rows*, whose items are as for :meth:`create`, or none at all.
+        """Create a key for each of *rows*, or none if one of them cannot be created.
+
+        Args:
+            rows: For each key, the keyword arguments of :meth:`create`.
 
         Raises:
-            KeysExist: with the places of the rows whose key exists, or is in an earlier row.
+            KeysExist: some keys already exist, or are in several rows.
             NoSuchGroup: the group of one of them does not exist.
         """
-        made = [self._made(**{"key": None, **row}) for row in rows]
-        twice = {sent for sent, times in Counter(record.digest for record, _ in made).items() if times > 1}
-        taken = twice or self._store.add_all([record for record, _ in made])
-        if taken:
-            raise KeysExist([place for place, (record, _) in enumerate(made) if record.digest in taken])
-        return made
+        new = [self._new_record(**{"key": None, **row}) for row in rows]
+        repeated = {value for value, times in Counter(record.digest for record, _ in new).items() if times > 1}
+        existing = repeated or self._store.add_all([record for record, _ in new])
+        if existing:
+            raise KeysExist([index for index, (record, _) in enumerate(new) if record.digest in existing])
+        return new
 
     def rotate(self, key_id: str, *, overlap_seconds: int = 0) -> tuple[KeyRecord, str]:
         """Replace a key by a new one, and return its record and the new key.
@@ -128,25 +132,25 @@ class Keys:
         Raises:
             NotFound: there is no such key.
         """
-        key = _made_up()
+        key = _generated()
         retires_at = moment(self._clock()) + timedelta(seconds=overlap_seconds) if overlap_seconds else None
-        return _there(self._store.rotate(key_id, digest(key), retires_at=retires_at)), key
+        return _found(self._store.rotate(key_id, digest(key), retires_at=retires_at)), key
 
     def revoke_group(self, group: str) -> list[str]:
-        """Block every key of *group*; return the identifiers of those that were not blocked before."""
+        """Revoke all keys of *group*; return the identifiers of those that were active before."""
         return [record.id for record in self._store.revoke_group(group)]
 
-    def _made(self, key: str | None, **fields: Any) -> tuple[KeyRecord, str]:
-        key = key or _made_up()
+    def _new_record(self, key: str | None, **fields: Any) -> tuple[KeyRecord, str]:
+        key = key or _generated()
         now = self._clock()
         return KeyRecord(id=new_id("key", now), digest=digest(key), created_at=moment(now), **fields), key
 
     def get(self, key_id: str) -> KeyRecord:
-        """Raises NotFound if there is no such key."""
-        return _there(self._store.get(key_id))
+        """Return the record of a key; raise NotFound if there is no such key."""
+        return _found(self._store.get(key_id))
 
     def find(self, key: str) -> KeyRecord:
-        """Return the record of *key*, valid or not; raises NotFound."""
+        """Return the record of *key*, valid or not; raise NotFound if there is no such key."""
         found: Lookup = self._store.find(digest(key))
         if found.record is None:
             raise NotFound("There is no such key. GET /admin/keys lists those there are.", param="key")
@@ -158,34 +162,34 @@ class Keys:
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
     ) -> KeyRecord:
-        """Change the fields that are among *changes*, and those of its limits that are among *limits*.
+        """Change the fields in *changes* and the limits in *limits*; all others stay.
 
         Raises:
             NotFound: there is no such key.
             NoSuchGroup: the new group does not exist.
         """
-        return _there(self._store.update(key_id, changes, limits=limits))
+        return _found(self._store.update(key_id, changes, limits=limits))
 
     def remove(self, key_id: str) -> KeyRecord:
-        """Forget a key, and return what it was. Raises NotFound if there is no such key."""
-        return _there(self._store.remove(key_id))
+        """Delete a key, and return its record; raise NotFound if there is no such key."""
+        return _found(self._store.remove(key_id))
 
 
 def digest(key: str) -> str:
-    """SHA-256 of *key* in hex.
+    """Return the SHA-256 of *key* in hex.
 
-    Without salt or stretching: a made-up key has 256 random bits, which nobody can guess, and every
-    request computes this once.
+    There is no salt and no key stretching: a generated key has 256 random bits, which nobody can guess, and
+    each request computes the digest once.
     """
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def is_usable_key(key: str) -> bool:
-    """Whether *key* can travel in an ``Authorization`` header."""
+    """Return whether *key* can be sent in an ``Authorization`` header."""
     return bool(_KEY.match(key))
 
 
-def _made_up() -> str:
+def _generated() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
 
@@ -193,8 +197,8 @@ def _shown(time: datetime) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _there(record: KeyRecord | None) -> KeyRecord:
+def _found(record: KeyRecord | None) -> KeyRecord:
     if record is None:
-        # What was sent is not repeated: people paste the key itself where its id belongs.
+        # The message does not repeat the id: people sometimes send the key itself instead of its id.
         raise NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")
     return record

@@ -1,4 +1,5 @@
-"""What admins set for everybody. Every request reads it, from memory, and it is never out of date."""
+"""The settings of the organisation that admins can change. Each request reads them from memory, and they are never
+out of date."""
 
 from __future__ import annotations
 
@@ -20,22 +21,22 @@ T = TypeVar("T")
 V = TypeVar("V", Group, Prices)
 
 RETRY_SECONDS = 1.0
-"""How long requests do without a store that did not answer: each would wait for it, one after the other."""
+"""After the store did not answer, requests use the copy in memory for this long. Otherwise each of them would wait for
+the store, one after the other."""
 
 
 class OrganisationPolicy:
-    """What admins have set for everybody, as of the version that a request has seen.
+    """The settings of the organisation, with a copy in memory. Thread-safe.
 
-    The look-up of its key tells every request the organisation's present version. The store is asked only when that
-    differs from the version in memory: no request sees old settings, and hardly any waits for the store.
-    Thread-safe.
+    When a request looks up its key, it also gets the present version of the settings. They are loaded from the store
+    only if this version differs from the one in memory. So no request uses old settings, and few wait for the store.
 
-    All changes that this process makes go through this class, too: it knows a change as soon as the store
-    has accepted it, even if the store is away a moment later.
+    All changes that this process makes also go through this class. So the copy in memory has a change as soon as the
+    store has accepted it, even if the store fails a moment later.
 
     Args:
-        fallback: Azure's key from the environment, for as long as no admin has stored one.
-        wait_until_noticed: Returns when every process has noticed a change that is stored.
+        fallback: Azure's key from the environment. It is used while no admin has stored one.
+        wait_until_noticed: Returns when all processes have noticed a change that is stored.
     """
 
     def __init__(
@@ -54,19 +55,19 @@ class OrganisationPolicy:
         self._wait_until_noticed = wait_until_noticed
         self._lock = threading.Lock()
         self._failed_at = -math.inf
-        self._version: str | None = None  # that _current was loaded for; None if it has to be loaded again
+        self._version: str | None = None  # the version of _current; None if it has to be loaded again
         self._current: Organisation | None = None
-        self._credential: str | None = None  # of _current, in the clear
+        self._credential: str | None = None  # Azure's key in _current, decrypted
 
     def at(self, version: str) -> Organisation:
-        """Return what is set as of *version* or later.
+        """Return the settings of *version* or a later one.
 
-        While the store is away, the copy in memory is returned: nobody can change the settings then.
+        If the store does not answer, the copy in memory is returned: nobody can change the settings then.
 
         Raises:
-            StoreUnavailable: nothing was ever loaded and the store does not answer.
+            StoreUnavailable: the store does not answer, and there is no copy in memory.
         """
-        # The version first: it is written last.
+        # Read the version before the settings, because _keep() writes it after them.
         if version == self._version and self._current is not None:
             return self._current
         with self._lock:
@@ -75,10 +76,10 @@ class OrganisationPolicy:
             return self._load(version)
 
     def credential(self, organisation: Organisation) -> str:
-        """Return Azure's key in the clear.
+        """Return Azure's key, decrypted.
 
         Raises:
-            UpstreamCredentials: there is none, or it cannot be read any more.
+            UpstreamCredentials: there is none, or it cannot be decrypted.
         """
         credential = self._decrypted(organisation)
         if credential is None:
@@ -89,11 +90,11 @@ class OrganisationPolicy:
         return credential
 
     def has_credential(self) -> bool:
-        """Whether Azure's key is there and readable, asked of the store."""
+        """Load the settings from the store, and return whether they have a usable key for Azure."""
         return self._decrypted(self.stored()) is not None
 
     def stored(self) -> Organisation:
-        """Return what is set now, asked of the store."""
+        """Load the settings from the store, and return them."""
         loaded = self._store.load()
         with self._lock:
             self._keep(loaded, loaded.version)
@@ -176,7 +177,7 @@ class OrganisationPolicy:
         return self._keep(loaded, version)
 
     def _keep(self, organisation: Organisation, version: str | None) -> Organisation:
-        # What follows from an organisation is kept for as long as it is the same object.
+        # Keep the same object if nothing has changed: caches such as PrincipalCache compare it by identity.
         if organisation != self._current:
             self._credential = self._decrypted(organisation)
             self._current = organisation
@@ -184,11 +185,12 @@ class OrganisationPolicy:
         return self._current
 
     def _change(self, store: Callable[[], T], make: Callable[[Organisation, T], Organisation]) -> T:
-        """Let the store make a change, make it in memory, too, and return when every process has noticed it.
+        """Make a change in the store and in memory, and return when all processes have noticed it.
 
         Args:
-            make: What follows from the present organisation and the store's answer. Other processes may have changed
-                something, too: the next request loads all of it again.
+            store: Makes the change in the store.
+            make: Returns the changed organisation, from the one in memory and the result of *store*. The next request
+                loads all settings again, because other processes may have changed some as well.
         """
         try:
             answer = store()
@@ -197,7 +199,7 @@ class OrganisationPolicy:
                     self._keep(make(self._current, answer), None)
             return answer
         finally:
-            # Also after an error: the store may have made the change, and only its answer was lost.
+            # Also after an error: the store may have made the change although its answer was lost.
             self._wait_until_noticed()
 
     def _decrypted(self, organisation: Organisation) -> str | None:
@@ -210,7 +212,7 @@ class OrganisationPolicy:
 
 
 def _with(entries: Mapping[str, V], name: str, entry: V | None) -> dict[str, V]:
-    """Return *entries* with *entry* under its *name*; None leaves it out."""
+    """Return a copy of *entries* in which *name* has the value *entry*, or is left out if that is None."""
     others = {other: value for other, value in entries.items() if other != name}
     return others if entry is None else {**others, name: entry}
 

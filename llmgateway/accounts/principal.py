@@ -1,4 +1,4 @@
-"""Who sends a request, with everything that admins have set about that."""
+"""The principal of a request: its key, with the settings that apply to it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from functools import cached_property
 from ..records import Group, KeyRecord, Organisation, Prompt
 
 KEPT_PRINCIPALS = 10_000
-"""Principals kept in memory: some 40 MB with all that is computed from them, if each has a dozen limits."""
+"""The most principals in memory. They take about 40 MB, with everything computed from them, if each has a dozen
+limits."""
 
 
-# Compared and hashed by identity, which is fast: nothing in it ever changes.
+# Compared and hashed by identity, which is fast. This is safe because a principal never changes.
 @dataclass(frozen=True, eq=False)
 class Principal:
-    """A key with its group and its organisation, as of one moment."""
+    """A key with its group and its organisation, as they were at one moment."""
 
     key: KeyRecord
     organisation: Organisation
@@ -25,7 +26,7 @@ class Principal:
 
     @cached_property
     def prompt(self) -> Prompt:
-        """What goes in front of the conversation: the key's, else the group's, else the organisation's."""
+        """The system prompt: that of the key, else that of the group, else that of the organisation."""
         if self.key.prompt is not None:
             return self.key.prompt
         group = self.group
@@ -33,7 +34,7 @@ class Principal:
 
     @cached_property
     def models(self) -> tuple[str, ...] | None:
-        """What both the key and its group allow; None for everything."""
+        """The models that both the key and its group allow; None for all."""
         group = self.group
         if group is None or group.models is None:
             return self.key.models
@@ -43,10 +44,10 @@ class Principal:
 
 
 class PrincipalCache:
-    """Returns the same object for the same key and the same organisation. Thread-safe.
+    """Returns the same principal for the same key and the same organisation. Thread-safe.
 
-    So what is computed from them is computed once and not for each request. It keeps principals of the latest
-    organisation only, and at most *limit* of them.
+    So values that depend on a principal are computed once, not for each request. The cache has only principals of the
+    latest organisation. When it has more than *limit*, it is cleared.
     """
 
     def __init__(self, *, limit: int = KEPT_PRINCIPALS) -> None:

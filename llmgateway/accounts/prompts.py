@@ -1,4 +1,4 @@
-"""System prompts: the organisation's, and those of groups and keys, which replace it."""
+"""System prompts of the organisation, of groups and of keys. A narrower one replaces the wider one."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose prompt: the group's of this name, the key's with this identifier, or the organisation's."""
+    """What a prompt belongs to: a group, a key, or the organisation if both fields are None."""
 
     group: str | None = None
     key_id: str | None = None
 
     def __str__(self) -> str:
-        """As :attr:`~llmgateway.records.Prompt.scope`."""
+        """Return the value for :attr:`~llmgateway.records.Prompt.scope`."""
         if self.key_id is not None:
             return f"key:{self.key_id}"
         return "" if self.group is None else f"group:{self.group}"
 
 
 class Prompts:
-    """Every prompt there is and ever was. Thread-safe."""
+    """All prompts, with their former versions. Thread-safe."""
 
     def __init__(self, policy: OrganisationPolicy, groups: Groups, keys: Keys, *, clock: Clock) -> None:
         self._policy = policy
@@ -36,10 +36,10 @@ class Prompts:
         self._clock = clock
 
     def own(self, scope: Scope) -> Prompt | None:
-        """Return the prompt that was set for *scope* itself; None if it has none of its own.
+        """Return the prompt that was set for *scope* itself; None if there is none.
 
         Raises:
-            NotFound: no such group or key.
+            NotFound: there is no such group or key.
         """
         if scope.key_id is not None:
             return self._keys.get(scope.key_id).prompt
@@ -48,11 +48,18 @@ class Prompts:
         return self._policy.stored().prompt
 
     def in_force(self, scope: Scope) -> Prompt:
-        """Return the prompt that is put in front of the conversations of *scope*. Raises NotFound."""
+        """Return the prompt that requests of *scope* get; raise NotFound if there is no such group or key."""
         return self.principal(scope).prompt
 
     def principal(self, scope: Scope) -> Principal:
-        """Return the key's holder, or anybody in the group, or anybody at all. Raises NotFound."""
+        """Return a principal that *scope* applies to.
+
+        For a key, it is the principal of this key. For a group or the organisation, it has a key without any
+        settings of its own.
+
+        Raises:
+            NotFound: there is no such group or key.
+        """
         if scope.key_id is not None:
             key = self._keys.get(scope.key_id)
         else:
@@ -61,11 +68,11 @@ class Prompts:
         return Principal(key, self._policy.stored())
 
     def set(self, scope: Scope, text: str) -> Prompt:
-        """Put *text* in force from the next request on; an empty one means that there is none.
+        """Set the prompt of *scope* to *text*, from the next request on. With an empty text there is no prompt.
 
         Raises:
-            NotFound: no such group or key. If it is removed at the same moment it stays removed, and the text is
-                a version that was never in force.
+            NotFound: there is no such group or key. If it is removed during this call, the text stays in the list of
+                versions although no request has used it.
         """
         now = moment(self._clock())
         if scope == Scope():
@@ -76,14 +83,14 @@ class Prompts:
         return prompt
 
     def clear(self, scope: Scope) -> None:
-        """Take away the prompt that was set for *scope*: the next wider one is in force then. Raises NotFound."""
+        """Remove the prompt of *scope*, so that the next wider one applies; raise NotFound as :meth:`set` does."""
         if scope == Scope():
             self._policy.set_prompt("", moment(self._clock()))
         else:
             self._put(scope, None)
 
     def versions(self, scope: Scope) -> list[Prompt]:
-        """Every version that was ever set for *scope*, newest first."""
+        """Return all versions that were ever set for *scope*, the newest first."""
         return self._policy.prompt_versions(scope=str(scope))
 
     def _put(self, scope: Scope, prompt: Prompt | None) -> None:

@@ -1,1 +1,1 @@
-"""The way to Azure: its address, its connections, its answers."""
+"""The client for Azure: its URL, its connections, its answers."""

@@ -1,4 +1,4 @@
-"""Cancels a request that another thread has sent to Azure."""
+"""Cancels requests to Azure from another thread."""
 
 from __future__ import annotations
 
@@ -9,36 +9,45 @@ from typing import Protocol
 
 
 class Connection(Protocol):
-    """What may carry a request."""
+    """A connection over which a request is sent."""
 
     def shutdown(self) -> None:
-        """Wake whoever waits for it, and let the other side see the end; raises OSError if it is closed already."""
+        """End the connection in both directions and wake the thread that waits for it.
+
+        Raises:
+            OSError: the connection is already closed.
+        """
         ...
 
 
 class CancellationToken:
-    """Belongs to one request; knows which connection carries it, and whether it was sent. Thread-safe."""
+    """Cancels one request. Thread-safe.
+
+    The thread that sends the request attaches its connection and marks the request as sent. Any other thread may call
+    :meth:`cut`: this shuts the connection down, so the sending thread wakes up and Azure stops.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._connection_was_cut = False
-        # Held until the request is cut: to wait for a lock is the cheapest sleep that can be ended.
+        # Locked until the request is cancelled. To wait for a lock is the cheapest sleep that another thread can end.
         self._uncut = threading.Lock()
         self._uncut.acquire()
         self.sent = False
-        """Whether Azure may have all of the request, so that it may be billed."""
+        """Whether Azure may have received the whole request, so that it may bill it."""
         self.was_cut = False
+        """Whether the request was cancelled."""
         self.stopping = False
-        """Whether it was cut because the process stops, and not because its client has gone."""
+        """Whether it was cancelled because the process stops, and not because its client has disconnected."""
         self.abandoned: Callable[[], bool] = lambda: False
-        """Whether its client has gone, where somebody can tell."""
+        """Returns whether the client has disconnected; False if the server cannot tell."""
 
     def attach(self, connection: Connection) -> None:
-        """Take note that *connection* is about to carry the request; cut it together with the request.
+        """Set the connection that :meth:`cut` shuts down. Call this before the request is sent.
 
         Raises:
-            ConnectionAbortedError: the request was cut already.
+            ConnectionAbortedError: the request is already cancelled.
         """
         with self._lock:
             if self.was_cut:
@@ -46,10 +55,10 @@ class CancellationToken:
             self._connection = connection
 
     def mark_sent(self) -> None:
-        """Take note that from now on Azure may have all of the request.
+        """Set :attr:`sent`. Call this before the first byte is written.
 
         Raises:
-            ConnectionAbortedError: it was cut before.
+            ConnectionAbortedError: the request is already cancelled.
         """
         with self._lock:
             if self.was_cut:
@@ -57,22 +66,24 @@ class CancellationToken:
             self.sent = True
 
     def recall(self) -> None:
-        """Take note that Azure cannot have seen what was sent; it can be sent again."""
+        """Reset :attr:`sent`, because Azure did not receive the request."""
         with self._lock:
             self.sent = False
 
     def detach(self) -> bool:
-        """Let go of the connection, before it is closed or carries another request: to cut does not touch it any more.
+        """Forget the connection, so that :meth:`cut` no longer shuts it down.
+
+        Call this before the connection is closed or used for another request.
 
         Returns:
-            Whether it was left alone, and can carry another request.
+            Whether the connection was not shut down, and can be used again.
         """
         with self._lock:
             self._connection = None
             return not self._connection_was_cut
 
     def cut(self, *, stopping: bool = False) -> None:
-        """End the request: whoever waits for the answer is woken, and Azure sees the connection close."""
+        """Cancel the request: wake the thread that waits for the answer, and close the connection to Azure."""
         with self._lock:
             if not self.was_cut:
                 self.stopping = stopping
@@ -80,10 +91,10 @@ class CancellationToken:
             self.was_cut = True
             if self._connection is not None:
                 self._connection_was_cut = True
-                with contextlib.suppress(OSError):  # the other side has closed it already
+                with contextlib.suppress(OSError):  # the other side has already closed it
                     self._connection.shutdown()
 
     def rest(self, seconds: float) -> None:
-        """Do nothing for *seconds*, or until the request is cut."""
+        """Sleep for *seconds*, or until the request is cancelled."""
         if self._uncut.acquire(timeout=seconds):
             self._uncut.release()

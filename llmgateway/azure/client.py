@@ -1,4 +1,4 @@
-"""Azure: one prepared way to it, its failures translated, its headers sorted."""
+"""Sends chat completions to Azure, translates its failures, and selects the headers that clients may see."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .response import ReceivedResponse
 
 log = logging.getLogger(__name__)
 
-# What the client may see of Azure's answer. Anything else describes the connection between Azure
-# and us, or the organisation's affairs.
+# The headers of Azure's answer that go to the client. All others describe the connection between Azure
+# and the gateway, or the organisation's resource.
 _PASSED_BACK = frozenset(
     (
         "apim-request-id",
@@ -37,14 +37,14 @@ _PASSED_BACK = frozenset(
 
 _SAME_FOR_ALL = {
     "Accept": "application/json, text/event-stream",
-    "Accept-Encoding": "identity",  # what passes through must be readable for the meter
+    "Accept-Encoding": "identity",  # StreamMeter reads the body
     "Content-Type": "application/json",
     "User-Agent": "llmgateway",
 }
 
 
 class AzureAnswer:
-    """An :class:`~llmgateway.interfaces.Answer` that requests has received."""
+    """An :class:`~llmgateway.interfaces.Answer` that wraps a :class:`requests.Response`."""
 
     def __init__(self, response: requests.Response, cancellation: CancellationToken) -> None:
         self._raw = cast(ReceivedResponse, response.raw)
@@ -62,9 +62,8 @@ class AzureAnswer:
         except requests.RequestException as error:
             raise _translated(error, self._cancellation) from error
         if self._cancellation.was_cut:
-            raise _cut(
-                self._cancellation
-            )  # where the end of the connection is the end of the body, this looks complete
+            # Without this, the body could look complete: its end may be the end of the connection.
+            raise _cut(self._cancellation)
         return chunk
 
     def close(self) -> None:
@@ -72,20 +71,21 @@ class AzureAnswer:
 
 
 class _Session(requests.Session):
-    """Never looks where a redirect would lead: Azure has none, and the key must not go to another address."""
+    """Follows no redirects: Azure sends none, and its key must not go to another host."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests names it
         return None
 
 
 class AzureClient:
-    """The organisation's subscription: an :class:`~llmgateway.interfaces.Upstream`. Thread-safe.
+    """An :class:`~llmgateway.interfaces.Upstream` for one Azure OpenAI endpoint. Thread-safe.
 
-    Proxies and certificates are taken from the environment once, as requests would take them
-    for every request (0.2 ms each time).
+    Proxies and certificates are read from the environment once, when the client is created. requests would read them
+    for every request, which takes 0.2 ms.
 
     Args:
-        connections: How many may be kept open; as many as there are threads.
+        key_header: The name of the header that carries Azure's key.
+        connections: The most idle connections that are kept; should be the number of threads.
     """
 
     def __init__(
@@ -110,22 +110,22 @@ class AzureClient:
         environment = self._session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
         verify = True if environment["verify"] is None else environment["verify"]
         adapter.trust(verify)
-        # requests adds the scheme of a proxy itself, but not where there is a login.
+        # requests adds a missing scheme to a proxy's URL, but not if the URL contains a user and a password.
         proxies = {
             name: proxy if "://" in proxy else f"http://{proxy}" for name, proxy in environment["proxies"].items()
         }
         self._options: dict[str, Any] = {
             "timeout": (connect_timeout, first_byte_timeout),
             "verify": verify,
-            "proxies": proxies,  # an empty one, too, or requests would look into the environment for each call
+            "proxies": proxies,  # set even if empty; with None requests would read the environment for each call
             "allow_redirects": False,
         }
 
     def send(
         self, body: bytes, *, deployment: str, credential: str, request_id: str, cancellation: CancellationToken
     ) -> AzureAnswer:
-        if not credential.isprintable():  # settings and the admin API take none that is not
-            raise ValueError("Azure's key has characters that no header can carry")
+        if not credential.isprintable():  # settings and the admin API refuse such a key
+            raise ValueError("Azure's key contains characters that are not allowed in a header")
         headers = {self._key_header: self._key_prefix + credential, "x-ms-client-request-id": request_id}
         template = self._prepared.get(deployment) or self._prepare(deployment)
         prepared = template.carrying(body, headers, cancellation)
@@ -136,11 +136,11 @@ class AzureClient:
         return AzureAnswer(response, cancellation)
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close all idle connections."""
         self._session.close()
 
     def _prepare(self, deployment: str) -> CancellableRequest:
-        """Prepare the request to *deployment*, without what is different each time, and remember it."""
+        """Prepare and cache the part of a request to *deployment* that is always the same."""
         if len(self._prepared) >= MOST_ROUTES:
             self._prepared.clear()
         prepared = CancellableRequest()
@@ -155,7 +155,7 @@ def _headers_for_client(fields: Iterable[tuple[str, str]]) -> list[tuple[str, st
         if name in _PASSED_BACK:
             passed.append((name, value))
         elif name.startswith("x-ratelimit-"):
-            # They describe the organisation's deployment, not the user's key.
+            # Azure's limits are those of the organisation's deployment, not those of the user's key.
             passed.append((f"x-upstream-ratelimit-{name.removeprefix('x-ratelimit-')}", value))
     return passed
 
@@ -168,11 +168,11 @@ def _cut(cancellation: CancellationToken) -> GatewayError:
 
 
 def _translated(error: requests.RequestException, cancellation: CancellationToken) -> GatewayError:
-    """Say what *error* means for the client; the operator finds its own words in the log."""
+    """Return the error for the client, and log the message of *error* for the operator."""
     if cancellation.was_cut:
         return _cut(cancellation)
     if not cancellation.sent:
-        log.warning("Azure cannot be reached: %s", error)
+        log.warning("Cannot connect to Azure: %s", error)
         return UpstreamUnreachable("The model's provider cannot be reached. Try again in a moment.", retry_after=5)
     if isinstance(error, requests.Timeout):
         log.warning("Azure was silent for too long: %s", error)

@@ -1,8 +1,8 @@
-"""Open connections to one address, sent over and read from with as few system calls as possible.
+"""Connections to one host, and a pool of idle ones. They use as few system calls as possible.
 
-Python lets go of its lock around each system call of a socket, and that wakes another thread (see
-:mod:`~llmgateway.syscalls`). A socket with a time-out makes two calls for a read: one to wait, one to read. The
-sockets here never block: what has arrived is read at once, and only if there is nothing a thread waits.
+Python releases the interpreter's lock (GIL) around each system call of a socket, and that wakes another thread (see
+:mod:`~llmgateway.syscalls`). A socket with a time-out makes two system calls for each read: one waits, one reads. The
+sockets here are non-blocking: they read first, and wait only if nothing has arrived.
 """
 
 from __future__ import annotations
@@ -28,47 +28,51 @@ from .. import syscalls
 from ..clock import Timer
 
 READ_BYTES = syscalls.READ_BYTES
-"""The most that one read returns, within one record of TLS."""
+"""The bytes after which a read stops. Over TLS it may return up to one TLS record more."""
 
 IDLE_SECONDS = 60.0
-"""How long a connection may have been idle and still be used; servers close theirs after a minute or more."""
+"""A connection that was idle for longer is not used again. Servers close idle connections after a minute or more."""
 
 AGE_SECONDS = 300.0
-"""How old a connection may be and still be used: an open one goes on to an address that DNS may no longer name."""
+"""An older connection is not used again: DNS may name another address by now."""
 
 SOCKET_OPTIONS: list[tuple[int, int, int]] = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # or small requests wait 40 ms
-    # What stands between here and Azure forgets silent connections after four minutes or less, and says nothing
-    # (Microsoft, "TCP reset and idle timeout in Azure Load Balancer", 2025): a request would wait for its time-out.
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # without it, small requests wait 40 ms
+    # Load balancers and firewalls drop idle connections after four minutes or less without closing them (Microsoft,
+    # "TCP reset and idle timeout in Azure Load Balancer", 2025). A request would then wait until it times out.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 ]
 if hasattr(socket, "TCP_KEEPIDLE"):
     SOCKET_OPTIONS += [(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30), (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)]
 
 _RECORD_BYTES = 16 * 1024
-"""The most that is in one record of TLS (RFC 8446, section 5.1)."""
+"""The largest TLS record (RFC 8446, section 5.1)."""
 
 _BYTES_ACKNOWLEDGED = 120
-"""Where ``tcpi_bytes_acked`` begins in ``struct tcp_info`` (Linux 4.1, include/uapi/linux/tcp.h)."""
+"""The offset of ``tcpi_bytes_acked`` in ``struct tcp_info`` (Linux 4.1, include/uapi/linux/tcp.h)."""
 
 decrypting = threading.Lock()
-"""Held while a thread decrypts. A thread that waits for the interpreter's lock is woken by every record that another
-one decrypts, and in vain; one that waits for this lock is woken once. 600 streams: 47 us of CPU for each chunk without
-it, 26 with it (2026-11). Nobody waits for the network while holding it."""
-# A child of a process that is decrypting would wait for ever.
+"""A thread holds this lock while it decrypts; it never waits for the network meanwhile.
+
+Without this lock, threads wait for the interpreter's lock, and each TLS record that one of them decrypts wakes another
+one for nothing. A thread that waits for this lock is woken once. With 600 streams, a chunk takes 47 us of CPU time
+without this lock, and 26 us with it (2026-11).
+"""
+# If a process forks while one of its threads decrypts, the child would wait for this lock for ever.
 os.register_at_fork(before=decrypting.acquire, after_in_parent=decrypting.release, after_in_child=decrypting.release)
 
 
 class Connection:
-    """An open connection. One thread uses it at a time; any thread may call :meth:`shutdown`.
+    """An open connection. One thread at a time may use it; any thread may call :meth:`shutdown`.
 
-    This class takes whatever urllib3 has made, such as TLS within the TLS of a proxy, or SOCKS.
+    This base class works with every socket of urllib3, for example TLS within a proxy's TLS, or SOCKS. Two subclasses
+    are faster: one for plain sockets and one for TLS.
     """
 
     session: ssl.SSLSession | None = None
-    """What can resume this TLS session on another connection; there once something has been received."""
+    """With this, another connection can resume the TLS session. It is None until something was received."""
     is_new = True
-    """Whether no whole answer has come over it yet."""
+    """Whether no complete answer was received over it yet."""
 
     def __init__(self, connection: HTTPConnection, *, opened_at: float) -> None:
         self._connection = connection
@@ -80,9 +84,9 @@ class Connection:
 
     @classmethod
     def over(cls, connection: HTTPConnection, *, opened_at: float) -> Connection:
-        """Return a connection of the class that suits the socket of *connection*, which belongs to it from now on."""
-        known = {socket.socket: _PlainConnection, ssl.SSLSocket: _TLSConnection}
-        return known.get(type(connection.sock), cls)(connection, opened_at=opened_at)
+        """Return an instance of the class for the type of *connection*'s socket. It takes *connection* over."""
+        classes = {socket.socket: _PlainConnection, ssl.SSLSocket: _TLSConnection}
+        return classes.get(type(connection.sock), cls)(connection, opened_at=opened_at)
 
     @property
     def is_closed(self) -> bool:
@@ -92,28 +96,28 @@ class Connection:
         """Send all of *data*.
 
         Raises:
-            TimeoutError: it took longer than so many seconds.
+            TimeoutError: it took longer than *timeout* seconds.
             OSError: the connection is broken.
         """
         self.socket.settimeout(timeout)
         self.socket.sendall(data)
 
     def receive(self, *, timeout: float) -> bytes:
-        """Wait until something arrives and return all that has arrived; ``b""`` at the end of the connection.
+        """Wait for data and return everything that has arrived; ``b""`` at the end of the connection.
 
         Raises:
-            TimeoutError: nothing came within so many seconds.
+            TimeoutError: nothing arrived within *timeout* seconds.
             OSError: the connection is broken.
         """
         self.socket.settimeout(timeout)
         return self.socket.recv(READ_BYTES) or b""  # urllib3's TLS in TLS returns 0 at the end (2.6)
 
     def is_quiet(self) -> bool:
-        """Whether it is open, as far as can be seen, and nothing has arrived that was not received."""
+        """Return whether the connection is open, as far as the system knows, and no data waits to be received."""
         return syscalls.is_quiet(self._descriptor)
 
     def acknowledged(self) -> int | None:
-        """How many bytes the other side has acknowledged so far; None where the system does not say."""
+        """Return how many bytes the other side has acknowledged; None if the system cannot tell."""
         try:
             info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
             (count,) = struct.unpack_from("=Q", info, _BYTES_ACKNOWLEDGED)
@@ -122,13 +126,13 @@ class Connection:
         return int(count) or None
 
     def shutdown(self) -> None:
-        """End it in both directions: a thread that waits for it is woken, which ``close`` would not do.
+        """End the connection in both directions. Unlike ``close``, this wakes a thread that waits for data.
 
         Raises:
-            OSError: it is closed already.
+            OSError: the connection is already closed.
         """
-        # Two layers of TLS cannot be shut down, but the socket below them can. And not SSLSocket's own method, which
-        # would make the thread that reads take what is still encrypted.
+        # urllib3's TLS in TLS has no shutdown(), but the socket below it has. SSLSocket.shutdown() is not used: it
+        # drops the TLS layer, and the reading thread would then receive encrypted bytes.
         socket.socket.shutdown(getattr(self.socket, "socket", self.socket), socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -179,17 +183,17 @@ class _TLSConnection(Connection):
 
     def send(self, data: bytes, *, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        # OpenSSL takes all or nothing, and wants to be given the same bytes until it has taken them.
+        # OpenSSL takes all bytes or none. After a failed attempt it must get the same bytes again.
         while awaited := self._try_to_send(data):
             self._wait(awaited, deadline - time.monotonic())
 
     def receive(self, *, timeout: float) -> bytes:
-        while (data := self._arrived()) is None:
+        while (data := self._receive_arrived()) is None:
             self._wait(select.POLLIN, timeout)
         return data
 
     def _try_to_send(self, data: bytes) -> int:
-        """Return what has to be waited for before the next try; 0 if everything was sent."""
+        """Return the poll event to wait for before the next attempt; 0 if everything was sent."""
         try:
             taken = self._tls.send(data)
         except ssl.SSLWantWriteError:
@@ -198,12 +202,13 @@ class _TLSConnection(Connection):
             return select.POLLIN
         return 0 if taken else select.POLLOUT  # gevent's socket returns 0 where Python's raises (26.9)
 
-    def _arrived(self) -> bytes | None:
-        """Return what has arrived, ``b""`` at the end of the connection, None while there is nothing.
+    def _receive_arrived(self) -> bytes | None:
+        """Return all data that has arrived, ``b""`` at the end of the connection, None if nothing has arrived.
 
-        One read over TLS returns one record, which is one of Azure's chunks, however many have arrived; ``pending()``
-        does not count those that are still encrypted. So records are read until there are none, which is asked of
-        the socket below: OpenSSL would let go of the interpreter's lock to say so, and does not read ahead.
+        One read over TLS returns one TLS record, which is one chunk of Azure's, even if more have arrived.
+        ``pending()`` does not count records that are still encrypted. So this reads until no record is left. It asks
+        the socket whether there is another one: OpenSSL does not read ahead, and to ask it would release the
+        interpreter's lock.
         """
         records: list[bytes] = []
         size = 0
@@ -215,7 +220,7 @@ class _TLSConnection(Connection):
                     break
                 except OSError:
                     if records:
-                        break  # the next read meets it again
+                        break  # the next read raises it again
                     raise
                 if not record:
                     return b"".join(records)
@@ -225,18 +230,19 @@ class _TLSConnection(Connection):
 
 
 class ResumingContext(ssl.SSLContext):
-    """Offers a server the session of an earlier connection, which spares both sides the work with certificates.
+    """A TLS context that resumes the session of an earlier connection, so that certificates are not checked again.
 
-    urllib3's own context cannot resume sessions.
+    The context of urllib3 cannot resume sessions.
     """
 
     def __init__(self, *_: object) -> None:
         self._sessions: dict[str | None, ssl.SSLSession] = {}
 
     def remember(self, connection: Connection) -> None:
-        """Offer the session of *connection* from now on; to be called when an answer has come over it.
+        """Resume the session of *connection* from now on.
 
-        Not before: what resumes a session comes with the first bytes of an answer (RFC 8446, section 4.6.1).
+        Call this when an answer was received: the server sends the session ticket after the handshake, with the first
+        bytes of the answer (RFC 8446, section 4.6.1).
         """
         if connection.session is not None:
             self._sessions[getattr(connection.socket, "server_hostname", None)] = connection.session
@@ -246,12 +252,16 @@ class ResumingContext(ssl.SSLContext):
 
 
 class Pool:
-    """The connections to one host, directly or through a proxy: opened, and kept while they are idle. Thread-safe.
+    """Opens connections to one host, directly or through a proxy, and keeps idle ones. Thread-safe.
 
-    urllib3's own pool takes 0.2 ms for a request. Here it only says how to connect: host or proxy, TLS, login.
+    urllib3's pool takes 0.2 ms for each request. Here it is used only for its configuration: the host, the proxy, TLS
+    and the proxy's login.
 
     Args:
-        most: How many connections are kept while they are idle.
+        pool: The pool of urllib3 with this configuration.
+        url: A URL on the host.
+        context: The TLS context of all connections.
+        most: The most idle connections that are kept.
     """
 
     def __init__(
@@ -266,24 +276,27 @@ class Pool:
         self._tunnel_to = (target.host, target.port or 443) if tunnels else None
         self._options = dict(pool.conn_kw)
         if pool.proxy_config is not None:
-            # What vouches for Azure vouches for a proxy that is reached by TLS, too, as for requests.
+            # A proxy with TLS is verified with the same certificates as Azure, as in requests.
             self._options["proxy_config"] = ProxyConfig(context, *pool.proxy_config[1:])
         self.proxy_headers = pool.proxy_headers if pool.proxy is not None and not tunnels else {}
-        """What a request shows to the proxy that forwards it; a tunnel has been shown it already."""
-        self._idle: deque[tuple[Connection, float]] = deque()
+        """The headers that each request needs for a forwarding proxy; empty for a tunnel, which gets them once."""
+        self._idle: deque[tuple[Connection, float]] = deque()  # with the time since when they are idle
         self._closed = False
-        # For owners that forget to close it, as in urllib3's pools.
+        # Closes the connections if the owner forgets to close the pool, as in urllib3.
         weakref.finalize(self, _close_all, self._idle)
 
     def take(self) -> Connection | None:
-        """Return an idle connection that looks usable, if there is one: the one used last, so that the others age."""
+        """Return an idle connection that seems usable, or None.
+
+        It is the one that was used last. So the connections that are not needed become too old, and are closed.
+        """
         while True:
             try:
                 connection, since = self._idle.pop()
             except IndexError:
                 return None
             now = self._timer()
-            # What has arrived there is the end, or something that was not asked for.
+            # Data on an idle connection is its end, or something that no request has asked for.
             if now - since < IDLE_SECONDS and now - connection.opened_at < AGE_SECONDS and connection.is_quiet():
                 return connection
             connection.close()
@@ -292,15 +305,15 @@ class Pool:
         """Open a connection.
 
         Args:
-            timeout: Seconds for connecting.
+            timeout: The most seconds to connect.
 
         Raises:
-            urllib3.exceptions.HTTPError, http.client.HTTPException, OSError: it cannot be opened.
+            urllib3.exceptions.HTTPError, http.client.HTTPException, OSError: the connection cannot be opened.
         """
         pool = self._pool
         host, port = (pool.proxy.host, pool.proxy.port) if pool.proxy is not None else (pool.host, pool.port)
-        made = pool.ConnectionCls(host=host or "", port=port, timeout=timeout, **self._options)
-        connection = cast(HTTPConnection, made)
+        unopened = pool.ConnectionCls(host=host or "", port=port, timeout=timeout, **self._options)
+        connection = cast(HTTPConnection, unopened)
         try:
             if self._tunnel_to is not None:
                 scheme = "https" if pool.proxy is not None and pool.proxy.scheme == "https" else "http"
@@ -313,7 +326,7 @@ class Pool:
             raise
 
     def keep(self, connection: Connection) -> None:
-        """Take back a connection that can carry another request."""
+        """Keep *connection* for another request, or close it if it is too old or enough are idle."""
         now = self._timer()
         if connection.is_new:
             connection.is_new = False
@@ -324,7 +337,7 @@ class Pool:
             self._idle.append((connection, now))
 
     def close(self) -> None:
-        """Close those that are idle, and keep no more."""
+        """Close all idle connections. From now on, :meth:`keep` closes connections."""
         self._closed = True
         _close_all(self._idle)
 

@@ -1,4 +1,4 @@
-"""The answer to a request as it arrives over a connection: parsed by llhttp (httptools), passed on at once."""
+"""Reads an HTTP answer from a connection, parses it with llhttp (httptools), and returns data as soon as it arrives."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from .cancellation import CancellationToken
 from .pool import READ_BYTES, Connection, Pool
 
 LARGEST_HEAD = 64 * 1024
-"""Bytes of a head, or of what is between two pieces of a body, that are read before the answer is given up."""
+"""The most bytes of a head, and of the chunk framing between two pieces of a body. It is checked after each read, so up
+to one read more may be accepted."""
 
 MOST_FIELDS = 100
-"""Header fields of an answer, with those behind its body."""
+"""The most header fields of an answer, including trailer fields."""
 
 
 class ReceivedResponse:
-    """The ``raw`` of a :class:`requests.Response`: the answer that comes over one connection.
+    """The ``raw`` attribute of a :class:`requests.Response`: an answer that is received over one connection.
 
-    :meth:`read1` is what it is for; :meth:`stream` serves the rest of requests, such as ``Response.content``. It is
-    the protocol that httptools calls (``on_…``), too. Used by one thread at a time.
+    The gateway reads the body with :meth:`read1`; requests reads it with :meth:`stream`, for example in
+    ``Response.content``. The methods ``on_…`` are callbacks of httptools. One thread at a time may use an instance.
 
     Args:
-        timeout: Seconds that a read waits, once the head is complete.
+        timeout: The most seconds that a read of the body waits.
     """
 
     version = 11
@@ -50,11 +51,14 @@ class ReceivedResponse:
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
 
     def receive_head(self, data: bytes, *, timeout: float) -> None:
-        """Read the head, which begins with *data*, and what has arrived of the body with it.
+        """Read until the head is complete. The part of the body that has arrived with it is kept for :meth:`read1`.
+
+        Args:
+            data: The first bytes of the answer.
 
         Raises:
-            OSError: the connection broke, or was silent for more than *timeout* seconds.
-            HttpParserError: what comes is no answer.
+            OSError: the connection broke, or nothing arrived for *timeout* seconds.
+            HttpParserError: the data is not a valid HTTP answer.
         """
         size = 0
         connection = cast(Connection, self._connection)
@@ -64,7 +68,7 @@ class ReceivedResponse:
                 return
             size += len(data)
             if size >= LARGEST_HEAD:
-                raise HttpParserError("the head has no end")
+                raise HttpParserError("the head is too large")
             data = connection.receive(timeout=timeout)
             if not data:
                 raise HttpParserError("the connection closed in the middle of the head")
@@ -73,8 +77,9 @@ class ReceivedResponse:
         """Wait for a part of the body and return all of it that has arrived; ``b""`` at the end.
 
         Raises:
-            requests.ReadTimeout: nothing came for too long.
-            requests.ConnectionError, requests.exceptions.ChunkedEncodingError: it broke off, or is no HTTP.
+            requests.ReadTimeout: nothing arrived within the time-out.
+            requests.ConnectionError: the connection broke.
+            requests.exceptions.ChunkedEncodingError: the body is incomplete, or not valid HTTP.
         """
         pieces = self._pieces
         try:
@@ -95,16 +100,17 @@ class ReceivedResponse:
         return data
 
     def stream(self, *_: object, **__: object) -> Iterator[bytes]:
-        """Yield the body as it arrives, undecoded: we ask for no compression."""
+        """Yield the body as it arrives. It is not decoded, because the gateway asks for no compression."""
         yield from iter(self.read1, b"")
 
     def close(self) -> None:
-        """Let the connection go: back into the pool after the end of the body, closed before."""
+        """Return the connection to the pool if the body was read to its end; close it otherwise."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        self._parser = None  # which refers to this object
-        # First: who cancels from now on must not meet the connection, which may be another request's by then.
+        self._parser = None  # breaks a reference cycle
+        # Detach first. Otherwise another thread could cancel this request and shut the connection down when it
+        # already belongs to another request.
         untouched = self._cancellation.detach()
         if untouched and self._complete and self._reusable and not self._pieces:
             self._pool.keep(connection)
@@ -115,13 +121,13 @@ class ReceivedResponse:
         between = 0
         while not self._pieces and not self._complete:
             if self._error is not None:
-                raise self._error  # not before what came in front of it has been passed on
+                raise self._error  # only now, when the data before the error was returned
             data = connection.receive(timeout=self._timeout)
             if data:
                 self._parse(data)
                 between += len(data)
                 if between > LARGEST_HEAD + READ_BYTES and not self._pieces:
-                    raise HttpParserError("there is no end to what is between two pieces of the body")
+                    raise HttpParserError("too much data between two pieces of the body")
             elif self._ends_with_connection:
                 self._complete = True
             else:
@@ -133,8 +139,8 @@ class ReceivedResponse:
         except (HttpParserError, HttpParserUpgrade) as error:
             self._reusable = False
             if self._complete:
-                return  # something came behind the end: the answer is whole, but its connection is of no use
-            cause = error.__context__  # what a callback of ours has raised
+                return  # data follows the end of the answer: the answer is complete, but the connection is unusable
+            cause = error.__context__  # an exception from one of the callbacks below
             self._error = cause if isinstance(cause, HttpParserError) else HttpParserError(*error.args)
             if not self._head_complete:
                 raise self._error from error
@@ -158,11 +164,11 @@ class ReceivedResponse:
         parser, headers = cast(HttpResponseParser, self._parser), self.headers
         self.status = parser.get_status_code()
         if not 100 <= self.status < 600 or self.status == 101 or parser.get_http_version() not in ("1.1", "1.0"):
-            raise HttpParserError("no status of HTTP/1.1")
+            raise HttpParserError("invalid status or HTTP version")
         coding = headers.get("transfer-encoding")
         if coding is not None and coding.lower() != "chunked":
-            raise HttpParserError("an unknown transfer coding")
-        self._head_complete = self.status >= 200  # "100 Continue" and its like come before the answer
+            raise HttpParserError("unknown transfer coding")
+        self._head_complete = self.status >= 200  # statuses below 200, such as "100 Continue", precede the answer
         self._reusable = parser.should_keep_alive()
         self._ends_with_connection = coding is None and "content-length" not in headers
 

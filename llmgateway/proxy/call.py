@@ -1,4 +1,4 @@
-"""One request from the place that it takes to its one usage record."""
+"""The lifecycle of one request: it takes a slot, reserves tokens, is sent to Azure, and leaves one usage record."""
 
 from __future__ import annotations
 
@@ -26,23 +26,27 @@ _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (UpstreamTimeout, Outcome.TIMEOUT),
     (UpstreamBroken, Outcome.BROKEN),
     (GatewayError, Outcome.UPSTREAM_ERROR),
-    (BaseException, Outcome.BROKEN),  # a bug of ours; what was sent may have been billed all the same
+    (BaseException, Outcome.BROKEN),  # a bug in the gateway; Azure may still bill the request
 )
 
 
 class UpstreamCall:
-    """Owns all that one request takes: its place, its reservation, its cancellation token and its record.
+    """Owns the resources of one request: its slot, its reservation, its cancellation token and its usage record.
 
-    Whatever happens, one ending gives everything back, exactly once: :meth:`finish` if Azure may have had the request,
-    so that it leaves a record, :meth:`close` if not; :meth:`fail` chooses between them. Later ones change nothing, and
-    any thread may end it.
+    A call must be ended by one of three methods. They release all resources.
+
+    * :meth:`finish`: Azure may have received the request. The call leaves a usage record.
+    * :meth:`close`: Azure did not receive the request. The call leaves no record.
+    * :meth:`fail`: an error occurred. It chooses one of the other two.
+
+    Only the first of these calls has an effect. Any thread may end the call.
 
     Args:
-        concurrency: Where it takes its place.
-        disconnects: Cuts it when its client has gone.
+        concurrency: The limit from which the call takes a slot.
+        disconnects: Cancels the request when its client has disconnected.
 
     Raises:
-        Overloaded: there is no place for it.
+        Overloaded: no slot is free.
     """
 
     def __init__(
@@ -58,13 +62,13 @@ class UpstreamCall:
         self.id = request_id
         self.cancellation = CancellationToken()
         self.headers: dict[str, str] = {}
-        """``x-ratelimit-*``, once it has begun."""
+        """The ``x-ratelimit-*`` headers; empty before :meth:`begin`."""
         self._concurrency = concurrency
         self._recorder = recorder
         self._disconnects = disconnects
         self._timer = timer
         self._arrived = timer()
-        self._ending = threading.Lock()  # held from the ending on
+        self._ending = threading.Lock()  # acquired when the call ends, and never released
         self._admission: Admission | None = None
         self._draft: UsageRecord | None = None
         self._prices: Mapping[str, Prices] = {}
@@ -84,15 +88,15 @@ class UpstreamCall:
         on_model: Callable[[str], None] = lambda _: None,
         client_gone: Callable[[], bool] | None = None,
     ) -> None:
-        """Own *admission*, write down that it is about to be sent, and have its client watched.
+        """Take over *admission*, record that the request is about to be sent, and start to watch the client.
 
         Args:
-            draft: The record to leave if nothing more were ever known: ``interrupted``, with the
-                prompt's estimated tokens.
-            admission: What was reserved for it, which is the call's from now on.
-            prices: The organisation's own, by model.
-            on_model: Told the name that Azure gave the model, which may not be the deployment's.
-            client_gone: Whether the client has closed its connection, where the server can tell.
+            draft: The record that is kept if this process dies: outcome ``interrupted``, with the
+                estimated tokens of the prompt.
+            admission: The reservation. From now on the call commits or refunds it.
+            prices: The organisation's own prices, by model.
+            on_model: Called with the name of the model in Azure's answer. It may differ from the deployment's name.
+            client_gone: Returns whether the client has closed its connection; None if the server cannot tell.
         """
         self._admission = admission
         self.headers = admission.headers
@@ -104,24 +108,24 @@ class UpstreamCall:
             self._disconnects.add(self.cancellation, client_gone)
 
     def answered(self, *, status: int, region: str | None, upstream_request_id: str | None) -> None:
-        """Take note of the head of Azure's answer."""
+        """Store what the record needs from the head of Azure's answer."""
         self._status = status
         self._region = region
         self._upstream_request_id = upstream_request_id
 
     def first_text(self) -> None:
-        """Take note that the first text of a stream has come; later calls change nothing."""
+        """Store the time at which the first text of a stream arrived; later calls have no effect."""
         if self._ttft_ms is None:
             self._ttft_ms = self._elapsed_ms()
 
     def commit(self, *, usage: Usage | None, estimated_completion_tokens: int = 0, model: str | None = None) -> None:
-        """Commit what was reserved for it, as all that it used is known; its end may still take a while.
+        """Commit the reservation before the call ends.
 
-        Before its last bytes leave: a client that asks again as soon as it has them must not be refused
-        for a request that is over.
+        Call this when the usage is known, and before the last bytes go to the client. The client may send its
+        next request as soon as it has them, and the reservation of this one must not be the reason to refuse it.
         """
         if self._committed or self._admission is None or not self._admission.has_counter_requests:
-            return  # before a record is made for nothing
+            return  # no need to compute a record
         self._commit(self._record(Outcome.OK, usage, estimated_completion_tokens, model))
 
     def finish(
@@ -133,20 +137,21 @@ class UpstreamCall:
         model: str | None = None,
         content_filter: Iterable[str] = (),
     ) -> None:
-        """End it with its record.
+        """End the call and write its usage record.
 
         Args:
-            usage: Azure's own count. Without one, the tokens are estimated, unless Azure
-                answered with an error: that costs nothing.
-            estimated_completion_tokens: Used where Azure did not count.
-            model: The name Azure gave the model; it decides the price.
+            usage: Azure's own count. If it is None the tokens are estimated. An error
+                from Azure costs nothing, so then they are 0.
+            estimated_completion_tokens: Used if *usage* is None.
+            model: The name of the model in Azure's answer; it decides the price.
+            content_filter: The content filter categories that found something.
         """
         if not self._ending.acquire(blocking=False):
             return
         try:
             record = self._record(outcome, usage, estimated_completion_tokens, model, content_filter)
-            # In this order: what the usage log has must be in the counters, or a budget that is counted from the
-            # log anew would count it twice.
+            # The counters come first. A budget can be counted again from the usage log. A record that is in the log
+            # but not yet in the counters would then be counted twice.
             try:
                 self._commit(record)
             finally:
@@ -155,14 +160,14 @@ class UpstreamCall:
             self._release()
 
     def fail(self, error: BaseException) -> None:
-        """End it because of *error*: with a record if Azure may have had the request."""
+        """End the call because of *error*; write a usage record if Azure may have received the request."""
         if self.cancellation.sent:
             self.finish(next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)))
         else:
             self.close()
 
     def close(self) -> None:
-        """End it without a record: nothing was sent. What was reserved goes back."""
+        """End the call without a usage record, because nothing was sent, and refund the reservation."""
         if not self._ending.acquire(blocking=False):
             return
         try:
@@ -194,13 +199,13 @@ class UpstreamCall:
     ) -> UsageRecord:
         draft = self._draft
         if draft is None:
-            raise RuntimeError("a call that has not begun has no record")
+            raise RuntimeError("begin() was not called, so there is no record")
         counted, source = _count(outcome, usage, draft.prompt_tokens, estimated_completion_tokens)
         if model is not None:
             self._on_model(model)
         cost = cost_usd(counted, model, draft.deployment, draft.model, own=self._prices)
         if cost is None and counted.total_tokens:
-            _say_that_no_price_is_known(draft.deployment)
+            _warn_about_missing_price(draft.deployment)
         return replace(
             draft,
             status=self._status,
@@ -236,10 +241,10 @@ def _count(
 
 
 @lru_cache(maxsize=1000)
-def _say_that_no_price_is_known(deployment: str) -> None:
-    # Once: what keeps this from happening again is up to the admin.
+def _warn_about_missing_price(deployment: str) -> None:
+    # The cache makes this warn once for each deployment, not for each request.
     log.warning(
-        "No price is known for %r: it costs nothing in reports and of budgets in dollars. Set one with "
+        "No price is known for %r: it costs 0 in reports and in budgets in dollars. Set one with "
         "PUT /admin/models/{name} or llmgateway models set.",
         deployment,
     )

@@ -1,4 +1,4 @@
-"""Places for requests in flight: as many as the threads can bear, and not one more."""
+"""The limit on requests in flight."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..errors import Overloaded
 
 
 class ConcurrencyLimit:
-    """A fixed number of places. Thread-safe; to take one never waits.
+    """A fixed number of slots, one for each request in flight. Thread-safe.
 
-    A server's queue would keep a request waiting for a thread for minutes; a client that is told
-    at once can go elsewhere or come back.
+    :meth:`take` never waits. In a queue, a request could wait for a thread for minutes. A client that
+    gets an error at once can retry, or use another server.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -20,15 +20,15 @@ class ConcurrencyLimit:
         self._lock = threading.Lock()
         self.taken = 0
         self.refused = 0
-        """How often there was no place."""
+        """How many requests were refused because no slot was free."""
         self.on_change: Callable[[], None] = lambda: None
-        """Called after a place was taken or given back, from any thread; raises nothing."""
+        """Called after a slot was taken or freed, from any thread. It must not raise."""
 
     def take(self) -> None:
-        """Take a place; whoever has taken it calls :meth:`free` once.
+        """Take a slot. Call :meth:`free` once to give it back.
 
         Raises:
-            Overloaded: every place is taken.
+            Overloaded: all slots are taken.
         """
         with self._lock:
             if self.taken >= self.capacity:

@@ -1,4 +1,4 @@
-"""Notices clients that have gone while their request is at Azure, and cancels it there."""
+"""Notices clients that disconnect while Azure works on their request, and cancels the request."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from ..background import Background
 from ..clock import Timer
 
 LOOK_SECONDS = 0.25
-"""How often it looks; nobody pays for a gone client for much longer."""
+"""The time between two checks. A request goes on at Azure, and costs money, until a check finds that its client
+has disconnected."""
 
 
 class DisconnectWatcher:
-    """Asks, in the background, for every request in flight, whether its client is still there. Thread-safe.
+    """Checks in a background thread whether the clients of all requests in flight are still connected. Thread-safe.
 
-    A thread that waits for Azure cannot ask itself, and a stream finds out only when it has
-    something to write.
+    The thread of a request cannot check this while it waits for Azure. A stream notices a disconnected
+    client only when it writes.
 
     Args:
-        grace: Seconds that an answer may go on after its client has gone; where abandoned answers
-            are read to their end, that ends the silent ones, too.
+        grace: Seconds that a request may go on after its client has disconnected. If abandoned answers are read to
+            their end, this also ends those that Azure sends nothing for.
     """
 
     def __init__(self, *, grace: float = 0.0, timer: Timer = time.monotonic) -> None:
@@ -35,18 +36,18 @@ class DisconnectWatcher:
 
     @property
     def watched(self) -> int:
-        """For how many requests it asks."""
+        """The number of watched requests."""
         return len(self._watched)
 
     def add(self, cancellation: CancellationToken, gone: Callable[[], bool]) -> None:
-        """Cut the request of *cancellation* once *gone* has said yes for the time of grace."""
+        """Cancel the request of *cancellation* when *gone* has returned True for *grace* seconds."""
         cancellation.abandoned = gone
         with self._lock:
             self._watched[cancellation] = gone
         self._background.need()
 
     def remove(self, cancellation: CancellationToken) -> None:
-        """Harmless if it is not watched."""
+        """Stop watching a request; no effect if it is not watched."""
         with self._lock:
             self._watched.pop(cancellation, None)
 

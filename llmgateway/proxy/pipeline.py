@@ -1,4 +1,4 @@
-"""The pipeline: everything between the client's bytes and Azure's bytes, top to bottom."""
+"""The pipeline: all steps between a client's request and Azure's answer, in their order."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .stream import EventStream, ReadCoalescing, ReadToEnd, finish_plain, read_p
 log = logging.getLogger(__name__)
 
 _DEFINITIONS = ("tools", "functions", "response_format")
-"""Parts of a body that the model reads beside the messages."""
+"""Fields of the body that Azure counts as part of the prompt, besides the messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
-    """What a client sent, and what the server knows of it."""
+    """What a client sent, and what the server knows about the connection."""
 
     id: str
     key: str | None = field(repr=False)
@@ -41,7 +41,7 @@ class CompletionRequest:
     endpoint: str
     client_address: str | None
     client_gone: Callable[[], bool] | None = None
-    """Whether the client has closed its connection, where the server can tell."""
+    """Returns whether the client has closed its connection; None if the server cannot tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,18 @@ class Reply:
 
 
 class Gateway:
-    """Everything between a client's request and its reply; knows no HTTP framework. Thread-safe.
+    """Turns a client's request into a reply; independent of any HTTP framework. Thread-safe.
+
+    A request is authenticated, checked, admitted by its limits, sent to Azure, and recorded.
 
     Args:
-        concurrency: The places for requests in flight.
-        disconnects: Cancels requests whose clients have gone.
-        offered: The models on offer; empty for whatever Azure has.
-        timer: For durations; *clock* for points in time.
+        concurrency: The limit on requests in flight.
+        disconnects: Cancels requests whose clients have disconnected.
+        read_to_end: Reads streams to their end whose clients have disconnected.
+        offered: The models that clients may use; empty for all that Azure has.
+        clock: Gives points in time.
+        timer: Measures durations.
+        coalescing: Makes streams wait between two reads if there are many.
     """
 
     def __init__(
@@ -94,21 +99,24 @@ class Gateway:
         self._clock = clock
         self._timer = timer
         self._without_usage: set[str] = set()  # deployments that refused stream_options
-        self._azures_names: dict[str, str] = {}  # of the models behind deployments, as they have answered
+        self._model_names: dict[str, str] = {}  # by deployment: the model's name in Azure's last answer
         self.credential_refused = False
-        """Whether Azure's last word on our credential was no."""
+        """Whether Azure refused our credential in its last answer."""
 
     def complete(self, request: CompletionRequest) -> Reply:
         """Answer one chat completion.
 
-        Raises a :class:`GatewayError` until Azure's answer has begun; a failure after that can
-        only cut a stream short, and shows in the usage record's outcome.
+        A failure after the head of a stream is not raised: it ends the stream early, and shows in the outcome
+        of the usage record.
+
+        Raises:
+            GatewayError: what the client is answered instead.
         """
         call = UpstreamCall(
             request.id, self.concurrency, recorder=self._recorder, disconnects=self._disconnects, timer=self._timer
         )
         try:
-            chat, credential = self._let_in(request, call)
+            chat, credential = self._admit(request, call)
             return self._relay(call, chat, credential, without_usage=chat.deployment in self._without_usage)
         except BaseException as error:
             call.fail(error)
@@ -121,15 +129,15 @@ class Gateway:
         self._disconnects.stop_all()
 
     def preview(self, principal: Principal, body: bytes) -> bytes:
-        """Return what would go to Azure if *principal* sent *body* now.
+        """Return the body that Azure would receive if *principal* sent *body* now.
 
         Raises:
-            GatewayError: what the client would be answered.
+            GatewayError: the error that the client would receive.
         """
         return self._prepare(principal, body).body()
 
     def credential_problem(self) -> str | None:
-        """What is wrong with Azure's key, as far as is known; None if nothing is."""
+        """Return what is known to be wrong with Azure's key; None if nothing is."""
         try:
             usable = self.policy.has_credential()
         except StoreUnavailable:
@@ -141,15 +149,15 @@ class Gateway:
         return None
 
     def models(self, principal: Principal) -> list[str]:
-        """The models that *principal* may use, as far as the gateway knows their names."""
+        """Return the models that *principal* may use, as far as the gateway knows their names."""
         fixed = (self._endpoint.deployment,) if self._endpoint.deployment else ()
         offered = self._offered or fixed
         if principal.models is None:
             return list(offered)
         return [model for model in principal.models if not self._offered or model in self._offered]
 
-    def _let_in(self, request: CompletionRequest, call: UpstreamCall) -> tuple[Chat, str]:
-        """Know whose *request* is, what goes to Azure and with which credential, and that its limits allow it."""
+    def _admit(self, request: CompletionRequest, call: UpstreamCall) -> tuple[Chat, str]:
+        """Authenticate and check *request*, reserve what it may use, and return what to send with which credential."""
         now = self._clock()
         principal = self.keys.authenticate(request.key)
         try:
@@ -159,12 +167,12 @@ class Gateway:
             error.headers.update(self._limiter.headers(principal))
             raise
         draft = _draft(request, principal.key, chat, now)
-        estimate = _estimate(draft, chat, principal, self._azures_names.get(chat.deployment))
+        estimate = _estimate(draft, chat, principal, self._model_names.get(chat.deployment))
         call.begin(
             draft,
             self._limiter.admit(request.id, principal, estimate),
             prices=principal.organisation.prices,
-            on_model=partial(self._azures_names.__setitem__, chat.deployment),
+            on_model=partial(self._model_names.__setitem__, chat.deployment),
             client_gone=request.client_gone,
         )
         return chat, credential
@@ -175,7 +183,7 @@ class Gateway:
         )
 
     def _relay(self, call: UpstreamCall, chat: Chat, credential: str, *, without_usage: bool) -> Reply:
-        """Send, and answer with what comes; the call ends here unless a stream takes it along."""
+        """Send *chat* and return Azure's answer. The call ends here, or at the end of the stream if there is one."""
         answer = self._upstream.send(
             chat.body(include_usage=not without_usage),
             deployment=chat.deployment,
@@ -217,16 +225,18 @@ class Gateway:
             )
 
     def _remember_without_usage(self, deployment: str) -> None:
-        # Not before it has answered without: Azure repeats names of the client's own, so an objection
-        # that names stream_options need not be one to ours.
+        # Called only after a request without stream_options has succeeded. An error that names stream_options is
+        # not proof enough: Azure's errors also quote what the client sent.
         if deployment not in self._without_usage:
-            log.info("The deployment %s takes no stream_options; its streams are estimated.", deployment)
+            log.info(
+                "The deployment %s does not accept stream_options; the tokens of its streams are estimated.", deployment
+            )
             self._without_usage.add(deployment)
 
     def _may_refuse_usage(self, chat: Chat, status: int, body: bytes) -> bool:
-        """Whether Azure may object to the ``stream_options`` that we put in, not the client."""
-        # Older versions answer "Unrecognized request argument supplied: stream_options", newer ones
-        # unknown_parameter; both name it.
+        """Return whether Azure may have refused the ``stream_options`` that the gateway added."""
+        # Older api-versions answer "Unrecognized request argument supplied: stream_options", newer ones
+        # "unknown_parameter". Both name the field.
         return (
             status == 400
             and chat.withhold_usage
@@ -236,7 +246,7 @@ class Gateway:
 
 
 def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -> UsageRecord:
-    """The record that this request leaves if our process dies before it has ended."""
+    """Return the record that is kept if this process dies before the request has ended."""
     definitions = [chat.document[name] for name in _DEFINITIONS if chat.document.get(name)]
     estimate = estimate_prompt_tokens(chat.document["messages"], chat.prompt.text, definitions=definitions)
     return UsageRecord(
@@ -259,9 +269,9 @@ def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -
     )
 
 
-def _estimate(draft: UsageRecord, chat: Chat, principal: Principal, azures_name: str | None) -> Estimate:
-    """What the request may use at most: the prompt, and as long an answer as it asks for."""
+def _estimate(draft: UsageRecord, chat: Chat, principal: Principal, model_name: str | None) -> Estimate:
+    """Return the most that the request may use: its prompt, and the longest answer that it allows."""
     completion = estimate_completion_tokens(chat.document)
     usage = Usage(prompt_tokens=draft.prompt_tokens, completion_tokens=completion)
-    cost = cost_usd(usage, azures_name, chat.deployment, chat.model, own=principal.organisation.prices)
+    cost = cost_usd(usage, model_name, chat.deployment, chat.model, own=principal.organisation.prices)
     return Estimate(tokens=draft.prompt_tokens + completion, cost_usd=cost or 0.0)

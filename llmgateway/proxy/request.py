@@ -1,4 +1,5 @@
-"""From the client's bytes to the bytes for Azure: checked, the prompt in front, usage asked for."""
+"""Checks the client's request body, and turns it into the body for Azure: with the system prompt, and with a request
+for usage in streams."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ from ..azure.endpoint import Endpoint, is_deployment_name
 from ..errors import InvalidRequest, ModelNotAllowed, ModelNotFound
 from ..records import Prompt
 
-# orjson reads an integer beyond 64 bits, and a float beyond 1e308, as a float no smaller than this.
+# orjson reads an integer beyond 64 bits, and a float beyond 1e308, as a float whose absolute value is at least this.
 _LARGE = 2.0**63
 
 DEEPEST = 500
-"""Levels of nesting that are taken. json.dumps() gives up at Python's recursion limit, by then too late to refuse."""
+"""The most levels of nesting that are accepted. Without it, json.dumps() would fail at Python's recursion limit, when
+the request is already admitted."""
 
 LONGEST_MODEL_NAME = 256
 
@@ -27,22 +29,23 @@ class Chat:
     """One chat completion, ready to be sent."""
 
     model: str
-    """As the client asked for it; the deployment where it asked for nothing."""
+    """The name that the client sent; the name of the deployment if it sent none."""
     deployment: str
     stream: bool
     withhold_usage: bool
-    """The usage event was asked for by us, and the client must not see it."""
+    """Whether the gateway asks for the usage event, and the client did not. Then the client does not get it."""
     prompt: Prompt
     document: dict[str, Any]
-    """The client's own body, parsed; not to be changed."""
+    """The client's body, parsed. Do not change it."""
     original: bytes
+    """The client's body as it was sent."""
 
     def body(self, *, include_usage: bool = True) -> bytes:
-        """Return what goes to Azure: the client's own bytes, if nothing has to change.
+        """Return the body for Azure. If nothing has to change, these are the client's own bytes.
 
         Args:
-            include_usage: Whether the deployment takes ``stream_options``; without, a stream's
-                tokens can only be estimated.
+            include_usage: Whether to ask for the usage event if :attr:`withhold_usage` is true. False for
+                deployments that do not accept ``stream_options``; the tokens of their streams are estimated.
         """
         changes: dict[str, Any] = {}
         if self.prompt.text:
@@ -63,12 +66,12 @@ def prepare(
     allowed: tuple[str, ...] | None,
     offered: tuple[str, ...],
 ) -> Chat:
-    """Check *body* as far as the gateway has to understand it; the rest is Azure's to judge.
+    """Check the parts of *body* that the gateway needs. Azure checks the rest.
 
     Args:
-        prompt: The system prompt to put in front; an empty one is not.
-        allowed: The models of the key; None for all.
-        offered: The models of the gateway; empty for whatever Azure has.
+        prompt: The system prompt to put before the messages. An empty one is left out.
+        allowed: The models that the key may use; None for all.
+        offered: The models that the gateway offers; empty for all that Azure has.
 
     Raises:
         InvalidRequest: not JSON, not an object, or a part of the wrong type; says what and where.
@@ -100,7 +103,7 @@ def _parse(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise InvalidRequest(f"The body is nested more than {DEEPEST} levels deep.") from None
     except ValueError as error:
-        # The error's own text may quote the body, which is somebody's conversation.
+        # The error's own text is not used: it may quote the body, which is a private conversation.
         where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise InvalidRequest(f"The body is not valid JSON{where}.") from None
     if not isinstance(document, dict):
@@ -113,7 +116,7 @@ def _load(body: bytes) -> Any:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        pass  # orjson refuses half of a surrogate pair, which JavaScript clients do send
+        pass  # orjson refuses a lone surrogate, which JavaScript clients can send
     else:
         if not _inspect(document):
             return document
@@ -123,8 +126,8 @@ def _load(body: bytes) -> Any:
 
 
 def _inspect(document: Any) -> bool:
-    """Say whether a number may have lost digits; raise RecursionError beyond the deepest level."""
-    # Looking at the parsed values takes a tenth of the time of looking for digits in the text.
+    """Return whether a number may have lost digits; raise RecursionError if *document* is nested too deeply."""
+    # This looks at the parsed values. To search the text for long numbers would take ten times as long.
     level, depth, found = [document], 0, False
     while level:
         if depth > DEEPEST:
@@ -145,7 +148,7 @@ def _inspect(document: Any) -> bool:
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError("a number is too large for JSON's readers (RFC 8259 section 6)")
+        raise ValueError("a number is too large for a float (RFC 8259 section 6)")
     return value
 
 
@@ -157,7 +160,7 @@ def _dump(document: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(document)
     except TypeError:
-        # An integer beyond 64 bits or half of a surrogate pair, see _load().
+        # An integer beyond 64 bits or a lone surrogate, see _load().
         return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -188,8 +191,8 @@ def _model(document: dict[str, Any], endpoint: Endpoint) -> str:
         raise InvalidRequest("'model' must be a string.", param="model")
     if model:
         if len(model) > LONGEST_MODEL_NAME or not model.isprintable():
-            # The usage record keeps the name: it must not be a text, nor half of a surrogate pair.
-            raise ModelNotFound("The name of the model is none that could exist.", param="model")
+            # The usage record stores the name. A long text or a lone surrogate must not get there.
+            raise ModelNotFound("The name of the model is too long or has unprintable characters.", param="model")
         return model
     if endpoint.deployment is None:
         raise InvalidRequest("'model' is missing: name the model to use.", param="model")

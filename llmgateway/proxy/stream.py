@@ -1,8 +1,8 @@
-"""The body on its way back: read, metered, passed on, ended exactly once.
+"""Relays the body of Azure's answer to the client, and counts its tokens.
 
-What is fast here is that little is done. Everything that has arrived is read at once, looked at by a few
-searches for bytes, and passed on in one write; JSON is read where the bytes say that there is something in it
-for the usage record. And where many streams are under way each waits a moment before it reads again.
+Relaying must cost little CPU time, so each step does little. One read returns everything that has arrived. A few byte
+searches find what matters for the usage record; only those events are parsed as JSON. One write passes everything on.
+If many streams are open, each waits a moment between two reads (:class:`ReadCoalescing`).
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ from .call import UpstreamCall
 EVENT_END = b"\n\n"
 
 LARGEST_EVENT = 64 * 1024
-"""Bytes of an unfinished event that are kept; a longer one is passed on as it comes. A usage
-event has some 500."""
+"""The most bytes of an incomplete event that are held back. A longer one is passed on in parts. A usage event has about
+500 bytes."""
 
 PLENTY = 16 * 1024
-"""Bytes: where so much came at once, waiting would gather more, but would hold it up for too long."""
+"""If a read returned this many bytes, the stream does not wait before the next one. It would gain little, and the text
+would be late."""
 
 LARGEST_PLAIN_ANSWER = 64 * 1024 * 1024
+"""The most bytes of an answer that is not streamed."""
 
 
 class ReadCoalescing:
-    """How long streams let chunks gather before they read again. Thread-safe.
+    """Makes streams wait between two reads, so that one read returns several chunks. Thread-safe.
 
-    Each read and each write takes Python's lock once more, and with hundreds of threads handing it around is
-    most of the work: 300 streams of 50 chunks a second need three times the CPU when every chunk wakes its
-    thread, and a new stream waits for seconds. So the more streams there are, the longer each waits. With a
-    few there is nothing to gain, and beyond a point a reader would see it.
+    Each read and each write acquires the interpreter's lock (GIL) again. With hundreds of threads, passing the lock
+    on is most of the work: 300 streams of 50 chunks a second need three times the CPU time if every chunk wakes its
+    thread, and a new stream waits for seconds. So the wait grows with the number of streams. Few streams do not
+    wait, because it would gain nothing. The wait has a maximum, above which users would notice it.
 
     Args:
-        sleep: Waits for that many seconds, less if the request is cut meanwhile.
+        sleep: Waits for a number of seconds; returns earlier if the request is cancelled.
     """
 
     FEW_STREAMS = 30
@@ -53,7 +55,7 @@ class ReadCoalescing:
         self._sleep = sleep
         self._lock = threading.Lock()
         self.streams = 0
-        """How many are under way."""
+        """The number of open streams."""
 
     def begin(self) -> None:
         with self._lock:
@@ -64,27 +66,27 @@ class ReadCoalescing:
             self.streams -= 1
 
     def wait(self, cancellation: CancellationToken) -> None:
-        """Let the chunks of the request of *cancellation* gather."""
+        """Wait until the next read of the request of *cancellation*."""
         if self.streams > self.FEW_STREAMS:
             self._sleep(cancellation, min(self.streams * self.SECONDS_FOR_EACH, self.MOST_SECONDS))
 
 
 class ReadToEnd:
-    """Reading abandoned answers to their end for an exact count, within limits. Thread-safe.
+    """Reads answers to their end after their clients have disconnected, to get Azure's own token count. Thread-safe.
 
     Args:
-        seconds: The most that one answer gets.
-        at_once: How many answers may be read to their end at the same time; each holds a thread and a place.
+        seconds: The most time for one answer.
+        at_once: The most answers that are read at the same time; each of them keeps a thread and a slot.
     """
 
     def __init__(self, *, seconds: float, at_once: int, timer: Timer) -> None:
         self._seconds = seconds
-        self._places = threading.BoundedSemaphore(at_once) if at_once else None
+        self._slots = threading.BoundedSemaphore(at_once) if at_once else None
         self._timer = timer
 
     def read_on(self, body: EventStream) -> None:
-        """Read *body* until it ends or its time is up; return at once if too many are at it."""
-        if self._places is None or not self._places.acquire(blocking=False):
+        """Read *body* until it ends or its time is over; return at once if too many answers are being read."""
+        if self._slots is None or not self._slots.acquire(blocking=False):
             return
         try:
             deadline = self._timer() + self._seconds
@@ -92,17 +94,21 @@ class ReadToEnd:
                 if self._timer() > deadline:
                     return
         finally:
-            self._places.release()
+            self._slots.release()
 
 
 class EventStream:
-    """A streamed answer on its way to the client, as WSGI wants it: an iterator with ``close``.
+    """A streamed answer as WSGI expects it: an iterator with a ``close`` method (PEP 3333).
 
-    It is a class because a generator that was never started skips its ``finally``: the
-    connection, the place and the bill of a client that left early would be lost.
+    It is a class and not a generator, because a generator that was never started does not run its ``finally`` block.
+    If a client disconnected early, the connection and the slot would not be released, and no usage record written.
 
-    Only whole events leave: an event that the socket has cut waits for its rest. So an event
-    can be withheld, and where Azure breaks off, the error that says so is an event of its own.
+    The iterator yields complete events only. If a chunk ends in the middle of an event, the beginning of that event is
+    held back until its rest arrives. So the usage event can be removed, and an error event can follow if Azure breaks
+    off.
+
+    Args:
+        withhold_usage: Whether to remove the usage event, because the client did not ask for it.
     """
 
     def __init__(
@@ -123,7 +129,7 @@ class EventStream:
         self._meter = StreamMeter()
         self._last_size = 0
         self._held = b""
-        self._left = False
+        self._client_left = False
         self._ended = False
 
     def __iter__(self) -> EventStream:
@@ -143,32 +149,33 @@ class EventStream:
             except UpstreamBroken as error:
                 events = self._break_off(Outcome.BROKEN, error)
             else:
-                events = self._pass(self._whole_events(chunk)) if chunk else self._complete()
-            if events:  # nothing to say is not said: for some servers an empty piece is the end
+                events = self._relay(self._complete_events(chunk)) if chunk else self._complete()
+            if events:  # never yield b"": some servers take it for the end of the body
                 return events
         raise StopIteration
 
     def close(self) -> None:
-        """End whatever has not ended; the server calls this when the client is gone, too."""
+        """End the stream if it has not ended. The server also calls this when the client has disconnected."""
         if self._ended:
             return
-        # What has been asked for may not have been sent: a whole stream can come in one piece.
-        self._left = not self._meter.done or self._call.cancellation.abandoned()
+        # That [DONE] was read does not mean that the client has it: a whole stream can arrive in one chunk.
+        self._client_left = not self._meter.done or self._call.cancellation.abandoned()
         try:
-            if self._left:
+            if self._client_left:
                 self._read_to_end.read_on(self)
         finally:
             self._end(Outcome.OK)
 
     def _read(self) -> bytes:
-        # Nothing is held up before the first text has been passed on, nor the end once it is known to come.
+        # Do not delay the first text, nor the end of the stream after [DONE].
         if self._meter.pieces and not self._meter.done and self._last_size < PLENTY:
             self._coalescing.wait(self._call.cancellation)
         chunk = self._answer.read()
         self._last_size = len(chunk)
         return chunk
 
-    def _whole_events(self, chunk: bytes) -> bytes:
+    def _complete_events(self, chunk: bytes) -> bytes:
+        """Return the events that are complete now, and hold the rest back."""
         arrived = self._held + chunk if self._held else chunk
         end = 0
         for blank_line in BLANK_LINES:
@@ -179,7 +186,8 @@ class EventStream:
         self._held = arrived[end:]
         return arrived[:end]
 
-    def _pass(self, events: bytes) -> bytes:
+    def _relay(self, events: bytes) -> bytes:
+        """Count *events*, and return what goes to the client."""
         if not events:
             return events
         usage_event = self._meter.feed(events)
@@ -192,16 +200,16 @@ class EventStream:
         return events
 
     def _complete(self) -> bytes:
-        rest = self._pass(self._held)
+        rest = self._relay(self._held)
         if not self._meter.done and not self._meter.failed:
-            # Azure ends every stream with [DONE]; without it something between us cut it short.
+            # Azure ends every stream with [DONE]. If it is missing, something on the way cut the stream short.
             return self._break_off(Outcome.BROKEN, UpstreamBroken("The model's provider broke off its answer."))
         self._end(Outcome.UPSTREAM_ERROR if self._meter.failed else Outcome.OK)
         return rest
 
     def _break_off(self, outcome: Outcome, error: GatewayError) -> bytes:
         if self._meter.done or self._meter.failed:
-            return self._complete()  # it broke behind its own end: nothing is missing
+            return self._complete()  # the connection broke after the end of the stream: nothing is missing
         self._end(outcome)
         return b"data: " + orjson.dumps(error.as_json()) + EVENT_END
 
@@ -210,9 +218,8 @@ class EventStream:
             return
         self._ended = True
         self._coalescing.end()
-        if outcome is Outcome.OK and self._left:
-            # Read to its end or not, nobody was there for it any more.
-            outcome = Outcome.CLIENT_CLOSED
+        if outcome is Outcome.OK and self._client_left:
+            outcome = Outcome.CLIENT_CLOSED  # also if the stream was read to its end
         try:
             self._answer.close()
         finally:
@@ -224,7 +231,7 @@ class EventStream:
 
 
 class _Counted(TypedDict):
-    """What the meter has counted, as a call takes it."""
+    """What the meter has counted, as keyword arguments for :meth:`UpstreamCall.finish`."""
 
     usage: Usage | None
     estimated_completion_tokens: int
@@ -232,11 +239,13 @@ class _Counted(TypedDict):
 
 
 def read_plain(answer: Answer) -> bytes:
-    """Read an answer that is not streamed, whole, so that a break in it can still become an error; close it.
+    """Read the whole body of an answer that is not streamed, and close the answer.
+
+    Nothing goes to the client before the body is complete. So if the connection breaks, the client gets an error.
 
     Raises:
-        UpstreamTimeout, UpstreamBroken: as the answer does, or if it is larger than any
-            completion can be.
+        UpstreamTimeout: Azure was silent for too long.
+        UpstreamBroken: the connection broke, or the body has more than :data:`LARGEST_PLAIN_ANSWER` bytes.
     """
     chunks: list[bytes] = []
     size = 0
@@ -245,21 +254,21 @@ def read_plain(answer: Answer) -> bytes:
             chunks.append(chunk)
             size += len(chunk)
             if size > LARGEST_PLAIN_ANSWER:
-                raise UpstreamBroken("The model's provider sent more than an answer can have.")
+                raise UpstreamBroken("The answer of the model's provider is too large.")
     finally:
         answer.close()
     return b"".join(chunks)
 
 
 def finish_plain(call: UpstreamCall, status: int, body: bytes) -> None:
-    """End *call* with what a plain answer says."""
+    """End *call* with the usage, the model and the content filters in *body*, an answer that is not streamed."""
     document = _parsed(body)
     usage = parse_usage(document)
     call.finish(
         Outcome.OK if status < 400 else Outcome.UPSTREAM_ERROR,
         usage=usage,
         model=model_name(document),
-        # A verdict that fired says so with a "true", which most answers have nowhere.
+        # A content filter that found something has the value true. Most answers contain no "true" and need no search.
         content_filter=fired_filters(document) if b"true" in body else (),
     )
 

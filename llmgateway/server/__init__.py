@@ -1,1 +1,1 @@
-"""Hosting: waitress in one process or several."""
+"""Serves the application with waitress, in one process or several."""

@@ -1,11 +1,13 @@
-"""waitress, as we need it: its server, connections ("channels") and tasks, subclassed.
+"""Subclasses of waitress' server, connections ("channels") and tasks.
 
-Four things are different from waitress 3.0 (``tests/server/test_waitress.py`` names all of it that we touch):
+They differ from waitress 3.0 in four points. ``tests/server/test_waitress.py`` checks all names of waitress that are
+used here.
 
-* An answer goes to the socket at once, past waitress' buffer, and its head together with the beginning of its body.
-* The connection of a client that is too slow in sending its request or in reading its answer is closed.
-* What waitress itself refuses is OpenAI's error object.
-* A worker without places leaves new connections to the others (:mod:`~llmgateway.server.capacity`).
+* An answer is written to the socket at once, without waitress' buffer. Its head goes together with the beginning of
+  its body.
+* The connection of a client that sends its request or reads its answer too slowly is closed.
+* If waitress refuses a request, the answer is an error object as OpenAI's.
+* A worker without free slots leaves new connections to the others (:mod:`~llmgateway.server.capacity`).
 """
 
 from __future__ import annotations
@@ -36,21 +38,21 @@ from .loop import Loop
 from .threads import ThreadPool
 
 IDLE_CONNECTIONS = 1000
-"""Open connections without a request that a process bears beside those with one."""
+"""The most open connections of a process besides one for each thread."""
 
 SLOWEST_SENDER = 4096
-"""Bytes of a request in a second, above which it may take longer than the time-out for clients."""
+"""Bytes per second. A client that sends its request at this rate or faster is not cut off by the client time-out."""
 
 _serving = threading.local()
-"""``channel`` is the connection whose request this thread runs."""
+"""Its attribute ``channel`` is the connection whose request this thread runs."""
 
 
 class RefusalTask(ErrorTask):
-    """What waitress answers to a request that it cannot read, as OpenAI's error object."""
+    """Answers a request that waitress cannot parse with an error object as OpenAI's."""
 
     def execute(self) -> None:
         error = cast(Any, self.request).error
-        # error.body says more, and quotes the request, in which a key may stand anywhere.
+        # error.body has more details, but it quotes the request, which may contain a key.
         refusal = GatewayError(_unreadable(error.code, error.reason, self.channel.adj.max_request_body_size - 1))
         refusal.type = "invalid_request_error" if error.code < 500 else "server_error"
         refusal.code = "body_too_large" if error.code == 413 else refusal.type
@@ -78,8 +80,8 @@ class RequestParser(HTTPRequestParser):
         try:
             super().parse_header(header_plus)
         except ValueError as error:
-            # waitress 3.0.2 does not expect it of urlsplit ("GET http://[x/"): it would log a
-            # traceback and cut the connection without an answer.
+            # waitress 3.0.2 does not handle this error of urlsplit ("GET http://[x/"): it would log a
+            # traceback and close the connection without an answer.
             raise ParsingError("Bad URI") from error
 
 
@@ -89,14 +91,14 @@ class RequestTask(WSGITask):
     channel: Channel
 
     def build_response_header(self) -> bytes:
-        # The client tries again, and should come to a worker that has places. In HTTP/1.0 connections are closed
-        # unless somebody asks for the contrary.
+        # The client will retry. Over a new connection it can reach a worker that has free slots. In HTTP/1.0,
+        # connections are closed by default.
         if self.status.startswith("503") and self.version == "1.1" and not self.channel.server.capacity.should_accept():
             self.set_close_on_finish()
         return super().build_response_header()
 
     def write(self, data: bytes) -> None:
-        # The head goes with the beginning of the body: one system call and one packet instead of two.
+        # Send the head together with the beginning of the body: one system call and one packet instead of two.
         if data and not self.wrote_header and self.has_body:
             self.channel.held = self.build_response_header()
             self.wrote_header = True
@@ -111,7 +113,7 @@ class Channel(HTTPChannel):
     error_task_class = RefusalTask
     parser_class = RequestParser
     held = b""
-    """What goes out in front of the next write."""
+    """Bytes that are sent before the data of the next write."""
 
     _begun = 0.0
     _begun_bytes = 0
@@ -123,7 +125,7 @@ class Channel(HTTPChannel):
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002 - waitress' name
         super().del_channel(map)
-        self.server.capacity.settled(self)
+        self.server.capacity.no_longer_new(self)
 
     def received(self, data: bytes) -> bool:
         if self.request is None:
@@ -132,18 +134,18 @@ class Channel(HTTPChannel):
         return super().received(data)
 
     def is_too_slow(self, now: float) -> bool:
-        """Whether the client takes so long that it harms the others.
+        """Return whether the client is so slow that its connection must be closed.
 
-        A request that has not come in full holds no thread, but memory and one of the connections. An answer
-        that nobody takes holds its thread as soon as its buffer is full.
+        A request that is not complete holds memory and one of the connections, but no thread. An answer that the
+        client does not read holds a thread as soon as the buffer is full.
         """
-        patience = self.server.client_timeout
-        silent = self.last_activity < now - patience
+        timeout = self.server.client_timeout
+        silent = self.last_activity < now - timeout
         if self.total_outbufs_len:
-            # A client that takes a byte now and then is not silent, but its thread gets no further.
-            return silent or (self._blocked is not None and self._blocked < now - patience)
+            # A client that reads a byte now and then is not silent, but it still holds the thread.
+            return silent or (self._blocked is not None and self._blocked < now - timeout)
         if self.request is not None and not self.requests:
-            return silent or self._begun + self._begun_bytes / SLOWEST_SENDER < now - patience
+            return silent or self._begun + self._begun_bytes / SLOWEST_SENDER < now - timeout
         return False
 
     def _flush_outbufs_below_high_watermark(self) -> None:
@@ -158,23 +160,26 @@ class Channel(HTTPChannel):
         try:
             super().service()
         finally:
-            self.server.capacity.settled(self)
+            self.server.capacity.no_longer_new(self)
 
     def write_soon(self, data: bytes) -> int:
         if self.held:
             data, self.held = self.held + data, b""
-        if not data or not isinstance(data, bytes):  # a file that an application wants sent
+        if not data or not isinstance(data, bytes):  # an application may also send a file
             return super().write_soon(data)
         sent = self._send_at_once(data)
         return sent if sent == len(data) else sent + super().write_soon(data[sent:])
 
     def send(self, data: bytes, do_close: bool = True) -> int:
-        # The descriptor of a closed connection may belong to another client by now. A request's thread holds the lock
-        # of the buffers here, and nobody closes a connection without it: "connected" stays true until all is sent.
+        # The descriptor of a closed connection may already belong to another client. This thread holds outbuf_lock,
+        # and no thread closes a connection without it. So "connected" stays true until send() returns.
         return super().send(data, do_close=do_close) if self.connected else 0
 
     def _send_at_once(self, data: bytes) -> int:
-        """Send what goes past the buffer, which nearly always is everything; waitress copies it there and back."""
+        """Send as much of *data* as possible without waitress' buffer, and return the number of bytes.
+
+        Nearly always this is all of it. waitress would copy the data to its buffer and back.
+        """
         with self.outbuf_lock:
             if self.total_outbufs_len or not self.connected:
                 return 0
@@ -188,7 +193,7 @@ class Channel(HTTPChannel):
 
 
 class ClientSocket(socket.socket):
-    """A client's connection, which waitress lets never block, and so needs no turn of the interpreter's lock."""
+    """The socket of a client. It is non-blocking, so it can use the faster calls of :mod:`~llmgateway.syscalls`."""
 
     def send(self, data: bytes) -> int:  # type: ignore[override]
         sent = syscalls.send(self.fileno(), data)
@@ -199,7 +204,7 @@ class ClientSocket(socket.socket):
     def recv(self, _size: int) -> bytes:  # type: ignore[override]
         data = syscalls.receive(self.fileno())
         if data is None:
-            raise BlockingIOError(errno.EAGAIN, "nothing has come")
+            raise BlockingIOError(errno.EAGAIN, "nothing has arrived")
         return data
 
 
@@ -207,7 +212,9 @@ class Server(TcpWSGIServer):
     """The listening socket, and the connections accepted from it.
 
     Args:
-        capacity: Says whether to accept; is told of connections, and tells when there are places again.
+        loop: The event loop of the main thread.
+        threads: The threads that run requests.
+        capacity: Decides whether to accept connections.
     """
 
     channel_class = Channel
@@ -227,10 +234,10 @@ class Server(TcpWSGIServer):
     ) -> None:
         self.client_timeout = settings.client_timeout
         self.capacity = capacity
-        capacity.on_places = self.resume_accepting
+        capacity.on_free_slots = self.resume_accepting
         super().__init__(
             app,
-            cast("Any", loop),  # the stubs are mistaken
+            cast("Any", loop),  # the type stubs are wrong
             _sock=listener,
             dispatcher=cast("Any", threads),
             adj=_adjustments(settings, listener),
@@ -239,16 +246,16 @@ class Server(TcpWSGIServer):
         )
 
     def connections(self) -> list[Channel]:
-        return list(cast("dict[int, Channel]", self.active_channels).values())  # the stubs are mistaken
+        return list(cast("dict[int, Channel]", self.active_channels).values())  # the type stubs are wrong
 
     def readable(self) -> bool:
-        # Set first: a place that becomes free while this looks has to be told again.
+        # Set it before asking. If a slot becomes free in between, resume_accepting() must not skip the wake-up.
         self._paused = True
         self._paused = not self.capacity.should_accept()
         return bool(super().readable()) and not self._paused
 
     def handle_accept(self) -> None:
-        # All workers are woken by a connection. The loop asks afterwards whether this one still listens.
+        # A new connection wakes all workers. The loop calls readable() afterwards.
         if self.capacity.should_accept():
             super().handle_accept()
 
@@ -260,38 +267,38 @@ class Server(TcpWSGIServer):
         return ClientSocket(fileno=connection.detach()), address
 
     def resume_accepting(self) -> None:
-        """Have the main thread listen again if it has stopped; from any thread."""
+        """Make the main thread accept connections again if it has stopped. Any thread may call this."""
         if self._paused:
-            # Run by the main thread: to ask a server whether it listens also closes connections that are idle.
+            # The main thread must do this, because readable() of waitress' server also closes idle connections.
             cast(Any, self.trigger).pull_trigger(lambda: self._map.update_interest(self))
 
     def stop_accepting(self) -> None:
-        """Close the listening socket. The server goes on: its trigger still has to wake the main thread."""
+        """Close the listening socket, but not the server: its trigger must still wake the main thread."""
         wasyncore.dispatcher.close(self)
 
-    def places_changed(self) -> None:
-        """Take note that a request has taken a place or given it back, from its thread or any other."""
-        self.capacity.places_changed(getattr(_serving, "channel", None))
+    def slots_changed(self) -> None:
+        """Tell :class:`WorkerCapacity` that a request has taken or freed a slot. Any thread may call this."""
+        self.capacity.slots_changed(getattr(_serving, "channel", None))
 
     def close_idle_connections(self) -> None:
-        """Close the connections without a request and an answer."""
+        """Close the connections that have neither a request nor an answer to send."""
         for channel in self.connections():
             if not channel.requests and not channel.total_outbufs_len:
                 channel.will_close = True
                 self._map.update_interest(channel)
 
     def close_slow_connections(self, now: float) -> None:
-        """Close the connections of clients that are too slow; looks once a second, however often it is called."""
+        """Close the connections of clients that are too slow. It checks at most once a second."""
         if now < self._next_look:
             return
         self._next_look = now + 1
         for channel in self.connections():
             if channel.is_too_slow(now):
-                # Not "will_close": that waits until something can be written, which for them is never.
+                # "will_close" would wait until the socket is writable, which never happens for these clients.
                 channel.handle_close()
 
     def pull_trigger(self) -> None:
-        """Tell the main thread what has changed; a request's thread can do that without waking it."""
+        """Make the main thread notice a change. In the thread of a request this works without waking it."""
         channel = getattr(_serving, "channel", None)
         if channel is None:
             super().pull_trigger()
@@ -307,19 +314,19 @@ def _adjustments(settings: Settings, listener: socket.socket) -> Adjustments:
         ident="llmgateway",
         threads=settings.threads,
         connection_limit=connections,
-        # Keeps reading while a request runs, and so sees that the client has gone.
+        # waitress reads while a request runs, so it notices that the client has disconnected.
         channel_request_lookahead=1,
-        # create_app() decides whose X-Forwarded-* headers are believed, on any host.
+        # create_app() decides which proxy's X-Forwarded-* headers are trusted, for every WSGI server.
         clear_untrusted_proxy_headers=False,
-        # waitress refuses what is as large as its limit, the settings what is larger.
+        # waitress refuses bodies that are as large as its limit. The setting allows them.
         max_request_body_size=settings.max_body_bytes + 1,
-        # Beyond these sizes waitress writes conversations to temporary files; memory is bounded by
-        # the size of a body and of a plain answer.
+        # Above these sizes waitress would write conversations to temporary files. Memory is limited
+        # by the largest body and the largest plain answer.
         inbuf_overflow=settings.max_body_bytes + 1,
         outbuf_overflow=2 * LARGEST_PLAIN_ANSWER,
-        # A reader that is slower than Azure makes its stream wait instead of filling our memory.
+        # If the client reads more slowly than Azure sends, the stream waits, and memory is not filled.
         outbuf_high_watermark=1024 * 1024,
-        # A client that goes is no error of ours.
+        # A client that disconnects is not an error.
         log_socket_errors=False,
     )
 

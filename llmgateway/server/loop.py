@@ -1,8 +1,8 @@
 """The event loop of a worker's main thread: it waits until a connection can be read or written.
 
-waitress asks every connection in every round what it waits for (3.0.2, ``wasyncore.poll2``). With hundreds of streams
-that was a third of the CPU, and delayed the first token of a new one. Here the kernel keeps the list (epoll, kqueue),
-and a connection is asked again only when something has happened to it.
+In each round, waitress asks every connection for which events it waits (3.0.2, ``wasyncore.poll2``). With hundreds of
+streams this took a third of the CPU time, and delayed the first token of new streams. Here the kernel keeps the list of
+events (epoll, kqueue). A connection is asked again only if something has happened to it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from waitress import wasyncore
 from ..clock import Timer
 
 SWEEP_SECONDS = 1.0
-"""How often all connections are asked nevertheless: their answer may depend on the time, or on other processes."""
+"""How often all connections are asked again, because their answers may depend on the time or on other processes."""
 
 
 class Loop(dict[int, wasyncore.dispatcher]):
-    """What waitress calls the map: its dispatchers put themselves in by descriptor, and take themselves out.
+    """The event loop. It is also what waitress calls the *map*, to which dispatchers add themselves by descriptor.
 
-    :meth:`run_once` belongs to one thread; everything else may be called from any.
+    Only one thread may call :meth:`run_once`. Any thread may call the other methods.
     """
 
     def __init__(self, *, timer: Timer = time.monotonic) -> None:
@@ -32,12 +32,12 @@ class Loop(dict[int, wasyncore.dispatcher]):
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._new: deque[wasyncore.dispatcher] = deque()
-        self._awaited: dict[int, int] = {}  # which events of which descriptors the selector knows of
+        self._awaited: dict[int, int] = {}  # by descriptor: the events that are registered with the selector
         self._next_sweep = 0.0
 
     def __setitem__(self, descriptor: int, connection: wasyncore.dispatcher) -> None:
         super().__setitem__(descriptor, connection)
-        # It puts itself in before it is complete, and cannot be asked yet.
+        # A dispatcher adds itself before it is fully initialised, so it cannot be asked yet.
         self._new.append(connection)
 
     def __delitem__(self, descriptor: int) -> None:
@@ -47,7 +47,7 @@ class Loop(dict[int, wasyncore.dispatcher]):
                 self._selector.unregister(descriptor)
 
     def run_once(self, seconds: float) -> None:
-        """Wait until connections can be read or written, no longer than *seconds*, and have them do so."""
+        """Wait at most *seconds* until connections can be read or written, and make them read and write."""
         while self._new:
             self.update_interest(self._new.popleft())
         if self._timer() >= self._next_sweep:
@@ -56,7 +56,7 @@ class Loop(dict[int, wasyncore.dispatcher]):
                 self.update_interest(known)
         for key, events in self._selector.select(min(seconds, SWEEP_SECONDS)):
             connection = self.get(key.fd)
-            if connection is not None:  # unless one before it in this round has closed it
+            if connection is not None:  # None if another connection has closed it in this round
                 self._handle(connection, events)
 
     def _handle(self, connection: wasyncore.dispatcher, events: int) -> None:
@@ -67,7 +67,7 @@ class Loop(dict[int, wasyncore.dispatcher]):
         self.update_interest(connection)
 
     def update_interest(self, connection: wasyncore.dispatcher) -> None:
-        """Ask *connection* what it waits for now; has effect at once, also on a :meth:`run_once` that waits."""
+        """Ask *connection* for which events it waits. This takes effect at once, even while :meth:`run_once` waits."""
         with self._lock:
             descriptor: int = connection._fileno  # type: ignore[attr-defined]
             if self.get(descriptor) is not connection:

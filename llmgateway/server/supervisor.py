@@ -1,8 +1,8 @@
 """The first process: it opens the listening socket, and keeps the worker processes running.
 
-With one process this process serves itself. With several it forks that many workers, which all accept from the same
-socket, and does nothing but replace a worker that has died and pass signals on. A worker makes the application after
-the fork, so nothing is shared but the socket, and the memory in which the workers tell each other who has places
+With one process, the first process is also the worker. With several, it forks the workers, which all accept from the
+same socket. Then it only replaces workers that have died, and passes signals on. Each worker creates the application
+after the fork. So the workers share only the socket, and the memory in which they say whether they have free slots
 (:class:`~llmgateway.server.capacity.SharedCapacity`).
 """
 
@@ -25,7 +25,8 @@ from .worker import BAD_CONFIGURATION, STOP_SIGNALS, run_worker
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
-"""A worker that dies sooner after its start is not replaced at once, or it would be a busy loop."""
+"""A worker that dies earlier than this after its start is replaced after the rest of this time, to avoid a busy
+loop."""
 
 _AWAITED = (*STOP_SIGNALS, signal.SIGCHLD)
 
@@ -34,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Open the listening socket.
 
     Raises:
-        ConfigurationError: the address cannot be had.
+        ConfigurationError: the address is in use, or does not exist.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -50,7 +51,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, listener: socket.socket) -> int:
-    """Serve on *listener* until told to stop; return the exit status."""
+    """Serve on *listener* until a signal stops the process; return the exit status."""
     if settings.processes == 1:
         return run_worker(settings, listener)
     supervisor = os.getpid()
@@ -59,7 +60,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
         settings.processes,
         lambda number: run_worker(settings, listener, capacity=capacity, number=number, parent=supervisor),
         on_end=capacity.forget,
-        # Closed in this process too, or clients could still connect when no worker accepts any more.
+        # Close the socket in this process, too. Otherwise clients could connect although no worker accepts.
         on_stop=listener.close,
     ).run()
 
@@ -73,10 +74,11 @@ class Supervisor:
     """Keeps a number of workers running.
 
     Args:
-        work: What a worker does, told its number; returns its exit status. A worker that is replaced leaves its
-            number to the next one.
-        on_end: Told the number of a worker that has ended, however it ended.
-        on_stop: Called at the first signal, in this process only.
+        processes: The number of workers.
+        work: Runs in each worker, with the worker's number as argument; returns its exit status. A new worker gets
+            the number of the one that it replaces.
+        on_end: Called with the number of a worker that has ended for any reason.
+        on_stop: Called in this process at the first signal.
     """
 
     def __init__(
@@ -96,8 +98,8 @@ class Supervisor:
         self._status = 0
 
     def run(self) -> int:
-        # Signals are waited for and not handled: one that comes just before this process falls
-        # asleep in waitpid() would be handled when it wakes up again, maybe never.
+        # Signals are blocked, and sigwait() receives them. With signal handlers and waitpid(), a signal that
+        # arrives just before the call of waitpid() would wait until a worker ends.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         for number in range(self._processes):
@@ -119,16 +121,16 @@ class Supervisor:
     def _be_worker(self, number: int) -> NoReturn:
         status = 1
         try:
-            # Not in the terminal's foreground group: Ctrl-C would come twice, from the terminal
-            # and from the first process, and twice means: do not wait.
+            # Leave the foreground process group of the terminal. Otherwise Ctrl-C would arrive twice, from the
+            # terminal and from the first process, and the second signal ends a worker without waiting.
             os.setpgid(0, 0)
-            # Until the worker has handlers of its own a signal ends it.
+            # A signal ends the worker until it has set its own handlers.
             for signal_number in STOP_SIGNALS:
                 signal.signal(signal_number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
             status = self._work(number)
         except BaseException:
-            log.exception("A worker failed.")
+            log.exception("The worker failed.")
         finally:
             logging.shutdown()
             os._exit(status)

@@ -1,4 +1,4 @@
-"""The threads that requests run in, and the queue in front of them."""
+"""The thread pool that runs requests."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ log = logging.getLogger(__name__)
 
 
 class Task(Protocol):
-    """What waitress wants done."""
+    """A task of waitress: a connection with a request."""
 
     def service(self) -> None: ...
 
     def cancel(self) -> None:
-        """Called in place of :meth:`service` when the server stops before the task has begun."""
+        """Called instead of :meth:`service` if the server stops before the task has begun."""
         ...
 
 
 class ThreadPool:
-    """A number of threads, for waitress in place of its own. Thread-safe.
+    """A fixed number of threads with a queue of tasks, which replaces the one of waitress. Thread-safe.
 
-    waitress' own threads (3.0.2) wait for a condition. A thread that is woken has to take the condition's lock again,
-    and gets it before the interpreter's lock (GIL); every other thread then waits for both, in a
-    convoy. Here a task is handed to one thread directly.
+    The threads of waitress (3.0.2) wait for a condition variable. A thread that wakes up acquires the lock of the
+    condition before the interpreter's lock (GIL). Until it also has the GIL, all other threads wait for it (a lock
+    convoy). Here a queue hands each task to one thread, and no lock is held.
     """
 
     def __init__(self, number: int) -> None:
@@ -38,11 +38,11 @@ class ThreadPool:
             thread.start()
 
     def add_task(self, task: Task) -> None:
-        """Have *task* done as soon as a thread is free."""
+        """Run *task* as soon as a thread is free."""
         self._tasks.put(task)
 
     def shutdown(self, *, timeout: float) -> None:
-        """Cancel what has not begun, and wait no longer than *timeout* seconds for what has."""
+        """Cancel the tasks that have not begun, and wait at most *timeout* seconds for the others."""
         while True:
             try:
                 task = self._tasks.get_nowait()
@@ -63,6 +63,6 @@ class ThreadPool:
             try:
                 task.service()
             except BaseException:
-                # This is a bug of the server: errors of a request are answered. The thread goes on in any case, also
-                # after a SystemExit from the application, as waitress' own threads do.
+                # This is a bug of the server, because errors of a request are answered. The thread goes on even after
+                # a SystemExit from the application, like the threads of waitress.
                 log.exception("A task failed.")

@@ -1,15 +1,14 @@
-"""One serving process: waitress, our application in it, and how both begin and end.
+"""A worker process: it runs the application with waitress.
 
-waitress' main thread accepts connections, reads requests, and writes what their threads could not; which connections
-have something for it to do it learns from our :class:`~llmgateway.server.loop.Loop`. Each request runs in a thread of
-our :class:`~llmgateway.server.threads.ThreadPool`, which writes its answer itself for as long as the client takes it.
+The main thread accepts connections and reads requests. Its :class:`~llmgateway.server.loop.Loop` says which connections
+are ready. Each request runs in a thread of the :class:`~llmgateway.server.threads.ThreadPool`, which also writes the
+answer. The main thread writes only what the client did not accept at once.
 
-A request keeps its thread until its end. So fewer requests are relayed at once than there are threads, and health and
-admin requests always find one (:data:`~llmgateway.app.RESERVED_THREADS`).
+A request keeps its thread until it ends. The limit on completions in flight is lower than the number of threads, so
+health and admin requests always find a free one (:data:`~llmgateway.app.RESERVED_THREADS`).
 
-At SIGTERM or SIGINT a worker stops accepting, closes the connections that are idle, lets running answers end for as
-long as the settings allow, ships the journal, and exits with status 0. At a second signal it does not wait for the
-answers.
+At SIGTERM or SIGINT a worker stops accepting connections and closes idle ones. It waits for running answers, as long as
+the settings allow. Then it ships the journal, and exits with status 0. At a second signal it does not wait any longer.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from .threads import ThreadPool
 log = logging.getLogger(__name__)
 
 BAD_CONFIGURATION = 2
-"""Exit status of a process that cannot start with these settings."""
+"""The exit status of a process that cannot start with its settings."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -52,7 +51,7 @@ def run_worker(
     """Serve with this process; return its exit status.
 
     Args:
-        capacity: See :class:`Worker`, as for *number* and *parent*.
+        capacity, number, parent: See :class:`Worker`.
     """
     try:
         app = create_app(settings, serves_alone=settings.processes == 1)
@@ -67,12 +66,12 @@ def run_worker(
 
 
 class Worker:
-    """One serving process.
+    """A process that serves the application.
 
     Args:
-        capacity: What the workers of this socket tell each other; without it, there are no others.
-        number: Which of them this one is.
-        parent: The worker stops when it is no longer a child of this process; default: its parent now.
+        capacity: The memory that the workers of this socket share; None if this is the only worker.
+        number: The number of this worker.
+        parent: A process id. The worker stops when its parent is another process. None means the present parent.
     """
 
     def __init__(
@@ -91,10 +90,10 @@ class Worker:
         self._signals = 0
         self._loop = Loop()
         self._threads = ThreadPool(settings.threads)
-        places = self._services.gateway.concurrency
-        self._capacity = WorkerCapacity(capacity or SharedCapacity(1), number, places)
+        limit = self._services.gateway.concurrency
+        self._capacity = WorkerCapacity(capacity or SharedCapacity(1), number, limit)
         self._server = Server(app, settings, listener, loop=self._loop, threads=self._threads, capacity=self._capacity)
-        places.on_change = self._server.places_changed
+        limit.on_change = self._server.slots_changed
 
     def run(self) -> int:
         for number in STOP_SIGNALS:
@@ -102,7 +101,7 @@ class Worker:
         self._services.journal.start()
         while not self._signals and os.getppid() == self._parent:
             self._run_once(1.0)
-        self._drain()
+        self._finish_answers()
         self._threads.shutdown(timeout=1)
         self._services.limiter.close()
         self._services.journal.close()
@@ -116,7 +115,8 @@ class Worker:
         self._loop.run_once(seconds)
         self._server.close_slow_connections(time.time())
 
-    def _drain(self) -> None:
+    def _finish_answers(self) -> None:
+        """Stop accepting, and wait until all answers are sent, the time is over, or a second signal arrives."""
         deadline = time.monotonic() + self._drain_seconds
         self._capacity.close()
         self._server.stop_accepting()
@@ -126,5 +126,5 @@ class Worker:
                 return
             self._run_once(0.1)
         if connections := self._server.connections():
-            log.warning("%d connections were cut at the end of the time to stop.", len(connections))
+            log.warning("%d connections were closed before their answers were complete.", len(connections))
             self._services.gateway.stop()

@@ -1,4 +1,4 @@
-"""The journals of processes that died: whoever finds one ships it, and tells what was left."""
+"""Ships abandoned journals: those of processes that have died."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ log = logging.getLogger(__name__)
 
 
 class AbandonedJournals:
-    """Those below *folder* whose process has died. Several processes may look at once: each journal is shipped by one.
+    """Finds and ships the abandoned journals in a folder.
 
-    What had not ended there becomes a record with outcome ``interrupted``.
+    Several processes may do this at the same time; each journal is shipped by only one of them. A request that had not
+    ended when its process died gets a record with outcome ``interrupted``.
 
     Args:
-        append: Gives shipments to the usage log, one after the other; False if the log did not take them all.
-        price: Completes the record of a request that a dead process left.
-        on_left: Told each of these, once the usage log has it.
-        on_ended: Told what had ended there, one record for each key, group and day, once the log has all of it:
-            the last of it may have got nowhere else.
+        folder: The folder that contains the journals of all processes.
+        append: Appends shipments to the usage log, one after the other; returns False if one was not accepted.
+        price: Returns the record of an interrupted request with its cost.
+        on_left: Called with each of these records when the usage log has it.
+        on_ended: Called when the usage log has the whole journal, with one ended record for each key, group and day.
+            The last records of a dead process may be missing in the counters.
     """
 
     def __init__(
@@ -43,48 +45,49 @@ class AbandonedJournals:
         self._on_ended = on_ended
 
     def ship(self) -> None:
-        """Ship every one that there is."""
+        """Ship all abandoned journals."""
         for path in sorted(self._folder.glob("[!.]*")):
             abandoned = SegmentFolder.adopt(path)
             if abandoned is None:
                 continue
-            log.warning("A process ended without shipping its journal %s; it is shipped now.", path.name)
+            log.warning("A process ended without shipping its journal %s. It is shipped now.", path.name)
             try:
                 self._ship(abandoned)
             finally:
                 abandoned.release()
 
     def _ship(self, abandoned: SegmentFolder) -> None:
-        left = _Left()
-        if self._append(self._shipments(abandoned, left)):
-            self._on_ended(left.ended.values())
+        contents = _Contents()
+        if self._append(self._shipments(abandoned, contents)):
+            self._on_ended(contents.ended.values())
             abandoned.remove()
-            for record in left.running:
+            for record in contents.interrupted:
                 self._on_left(record)
 
-    def _shipments(self, abandoned: SegmentFolder, left: _Left) -> Iterator[Shipment]:
-        """Everything in *abandoned*, of which *left* takes note."""
+    def _shipments(self, abandoned: SegmentFolder, contents: _Contents) -> Iterator[Shipment]:
+        """Yield all records of *abandoned* in shipments, and collect in *contents* what the callbacks need."""
         for segment in abandoned.sealed():
-            yield from shipments(abandoned.name, number_of(segment), left.ending(ended_in(segment)))
-        # A process that dies while it changes segments leaves two open ones.
+            yield from shipments(abandoned.name, number_of(segment), contents.collect(ended_in(segment)))
+        # There are two open segments if the process died while it began a new one.
         running: dict[str, UsageRecord] = {}
         last = 0
         for segment in abandoned.open():
             last = number_of(segment)
-            yield from shipments(abandoned.name, last, left.ending(ended_in(segment, running)))
-        left.running.extend(map(self._price, running.values()))
-        yield from shipments(abandoned.name, last + 1, iter(left.running))
+            yield from shipments(abandoned.name, last, contents.collect(ended_in(segment, running)))
+        contents.interrupted.extend(map(self._price, running.values()))
+        yield from shipments(abandoned.name, last + 1, iter(contents.interrupted))
 
 
-class _Left:
-    """What a dead process left."""
+class _Contents:
+    """The records of an abandoned journal that the callbacks get."""
 
     def __init__(self) -> None:
-        self.running: list[UsageRecord] = []
+        self.interrupted: list[UsageRecord] = []
         self.ended: dict[tuple[str, str | None, date], UsageRecord] = {}
-        """One for each key, group and day: in an outage there may be very many."""
+        """One record for each key, group and day. After an outage there may be too many to keep all of them."""
 
-    def ending(self, records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
+    def collect(self, records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
+        """Yield *records*, and keep one for each key, group and day."""
         for record in records:
             self.ended.setdefault((record.key_id, record.group, record.timestamp.date()), record)
             yield record

@@ -1,4 +1,4 @@
-"""The batches in which usage records go to the log: each has a name, and whoever ships it again gives it the same."""
+"""Divides usage records into batches for the usage log. A batch that is shipped again has the same name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ BATCH_RECORDS = 500
 
 
 class Shipment(NamedTuple):
-    """Records that go to the usage log together."""
+    """Records that are appended to the usage log together."""
 
     batch: Batch
     records: list[UsageRecord]
 
 
 def shipments(source: str, part: int, records: Iterator[UsageRecord]) -> Iterator[Shipment]:
-    """Cut one part of a journal into batches, whose names say where they end: the same at every repetition."""
+    """Divide one part of a journal into batches.
+
+    The name of a batch contains the position of its last record, so it is the same each time.
+
+    Args:
+        source: The name of the journal.
+        part: The number of the part.
+        records: All records of the part.
+    """
     number = part << 32
     while batch := [*itertools.islice(records, BATCH_RECORDS)]:
         number += len(batch)

@@ -1,10 +1,10 @@
-"""The usage record on disk first, then in the usage log: what is written here is never lost.
+"""The journal: usage records are written to disk first, and then shipped to the usage log, so that none is lost.
 
-A process writes to a folder of its own, ``journal/<name>/`` (:mod:`~llmgateway.usage.segments`): one line when a
-request is sent and one when it has ended. A thread seals the open segment, ships the records in it to the usage log,
-and deletes it once the log has acknowledged them. Shipping a segment twice does no harm: a batch is named after the
-folder, the segment and its place there, so it has the same name whoever ships it again, and the log counts it once.
-The folder of a process that died is shipped by whoever finds it (:mod:`~llmgateway.usage.abandoned`).
+Each process writes to its own folder, ``journal/<name>/`` (:mod:`~llmgateway.usage.segments`): one line when a request
+is sent, and one when it has ended. A thread seals the open segment, ships its records to the usage log, and deletes it
+when the log has accepted them. A segment may be shipped twice. The name of a batch consists of the folder, the segment
+and the position in it, so it is the same each time, and the log counts the batch once. Another process ships the folder
+of a process that died (:mod:`~llmgateway.usage.abandoned`).
 """
 
 from __future__ import annotations
@@ -32,54 +32,55 @@ from .segments import Segment, SegmentFolder, ended_in, line_of, number_of
 log = logging.getLogger(__name__)
 
 SHIP_SECONDS = 0.25
-"""How long records gather before they are shipped together."""
+"""The pause before each shipment, in which records collect."""
 
 FLUSH_SOON_SECONDS = 1.0
-"""How long a request waits for a shipment that is under way, before it ships what has ended since."""
+"""How long :meth:`Journal.flush_soon` waits for a running shipment before it gives up."""
 
 SYNC_SECONDS = 1.0
-"""The most that a loss of power can take: segments are synced to disk this often."""
+"""How often segments are synced to disk. A power failure can lose the records of this time."""
 
 STALLED_SECONDS = 1.0
-"""A line takes microseconds; one that takes so long waits for a disk that does not answer."""
+"""The disk counts as stalled if a line takes longer than this. Normally it takes microseconds."""
 
 ABANDONED_SECONDS = 10.0
-"""How often a process looks for the journals of dead ones."""
+"""How often a process looks for abandoned journals."""
 
 PURGE_SECONDS = 3600.0
 """How often a process looks for records that are too old."""
 
 PURGED_AT_ONCE = 5000
-"""Records that one step removes; between two steps others get to the usage log, and new records are shipped."""
+"""The most records that one step removes. Between two steps, other users of the usage log get access, and new records
+are shipped."""
 
 KEPT_IN_MEMORY = 10_000
-"""Records that wait in memory while the disk does not take them; some 10 MB."""
+"""The most records that wait in memory while the disk does not accept them; about 10 MB."""
 
-_DISK, _USAGE_LOG = "journal on disk", "usage log"  # where there can be trouble
-_NO_REQUEST = ""  # whose line is the beginning of a segment
+_DISK, _USAGE_LOG = "journal on disk", "usage log"  # the places of a problem
+_NO_REQUEST = ""  # the id under which the beginning of a segment is written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What has not reached the usage log yet, of this process."""
+    """The ended records of this process that are not in the usage log yet."""
 
     records: int
     oldest_seconds: float
     problem: str | None
-    """Why the last attempt to write or ship failed, if it did."""
+    """The reason why the last attempt to write or ship failed; None if it succeeded."""
 
 
 class Journal:
     """The :class:`~llmgateway.interfaces.UsageRecorder` of one process. Thread-safe.
 
-    The folder and the thread come into being with the first request, so that a program which is
-    loaded before a fork has neither. :meth:`start` makes them earlier.
+    The first request creates the folder and starts the thread. So the application may be created before a fork.
+    :meth:`start` starts the thread earlier.
 
     Args:
-        folder: Shared by all processes of the instance.
-        price, on_left, on_ended: As in :class:`~llmgateway.usage.abandoned.AbandonedJournals`.
-        on_turn: Told what waits, every second or so.
-        log_days: Whole days before today whose records stay in the usage log; None for all.
+        folder: The folder that contains the journals of all processes of the instance.
+        price, on_left, on_ended: See :class:`~llmgateway.usage.abandoned.AbandonedJournals`.
+        on_turn: Called about once a second with the backlog.
+        log_days: How many whole days before today stay in the usage log; None to keep all records.
     """
 
     def __init__(
@@ -100,19 +101,20 @@ class Journal:
         self._on_turn = on_turn
         self._log_days = log_days
         self.abandoned = AbandonedJournals(folder, self._append, price=price, on_left=on_left, on_ended=on_ended)
-        self._lock = ShortLock()  # which requests run, and to which segment their lines go; nobody writes within it
-        self._shipping = threading.Lock()  # one shipment at a time
+        # Protects _running and which segment is the present one. No line of a request is written while it is held.
+        self._lock = ShortLock()
+        self._shipping = threading.Lock()  # held during a shipment
         self._running: dict[str, UsageRecord] = {}
         self._unwritten: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
-        self._under_way: Shipment | None = None  # of the unwritten: the same until the log has it
-        self._last_batch = Batch("", 0)  # of the unwritten
+        self._memory_shipment: Shipment | None = None  # taken from _unwritten; kept until the log has accepted it
+        self._last_batch = Batch("", 0)  # of the records from _unwritten
         self._owner: SegmentFolder | None = None
-        self._sealing: Segment | None = None  # no longer the present segment, but somebody may still write to it
+        self._sealing: Segment | None = None  # the previous segment; threads may still write to it
         self._pid = 0
         self._in_memory = _Count()
         self._ended = _Count()
         self._sealed = _Count()
-        self._problems: dict[str, str] = {}  # by place
+        self._problems: dict[str, str] = {}  # by place, _DISK or _USAGE_LOG
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -121,7 +123,7 @@ class Journal:
         self.start()
         line = line_of("begin", record)
         with self._lock:
-            # Before it is written: a segment that begins meanwhile repeats it.
+            # Add the request before its line is written. A segment that begins meanwhile repeats the line.
             self._running[record.id] = record
             segment = self._enter(record.id)
         self._write(segment, record.id, line)
@@ -131,13 +133,13 @@ class Journal:
         with self._lock:
             self._running.pop(record.id, None)
             segment = self._enter(record.id)
-            count = self._ended  # of this segment, also if it is sealed meanwhile
+            count = self._ended  # the count of this segment, even if the next one begins meanwhile
             count.add(self._clock())
         if not self._write(segment, record.id, line):
             with self._lock:
                 count.number -= 1
                 self._keep_in_memory(record)
-        if not self._due.is_set():  # to set it again would wake nobody, and take a lock
+        if not self._due.is_set():  # set() takes a lock, even if the event is already set
             self._due.set()
 
     def cancel(self, record_id: str) -> None:
@@ -149,7 +151,7 @@ class Journal:
         self._write(segment, record_id, line_of("cancel", record))
 
     def start(self) -> None:
-        """Pick up what dead processes left and begin to ship; harmless if done already."""
+        """Start the thread, which ships this journal and abandoned ones; no effect if it already runs."""
         if self._pid == os.getpid():
             return
         with self._lock:
@@ -163,8 +165,9 @@ class Journal:
             self._thread.start()
 
     def backlog(self) -> Backlog:
-        """Tell what waits. Never waits itself: it is what an operator asks when the disk stands still."""
-        # In the order in which records move on: what moves meanwhile is found twice, as the same object.
+        """Return what waits to be shipped. This never blocks, because operators need it when the disk is stalled."""
+        # The counts are read in the order in which records move through them. If a count moves in between, it is found
+        # twice, as the same object, and counted once.
         counts = {id(count): count for count in (self._ended, self._sealed, self._in_memory) if count.number}
         since = [count.since for count in counts.values() if count.since is not None]
         problems = [f"{place}: {problem}" for place, problem in [*self._problems.items()]]
@@ -177,12 +180,15 @@ class Journal:
         )
 
     def flush(self) -> bool:
-        """Ship everything that has ended so far; False if the usage log did not take it."""
+        """Ship all ended records; return False if the usage log did not accept them."""
         with self._shipping:
             return self._ship_own()
 
     def flush_soon(self) -> None:
-        """Ship what has ended, if nothing is in the way; a request waits."""
+        """Ship the ended records, unless there is a problem or another shipment takes too long.
+
+        A request waits for this call, so it must not take long.
+        """
         if _USAGE_LOG in self._problems or self._stalled() or not self._shipping.acquire(timeout=FLUSH_SOON_SECONDS):
             return
         try:
@@ -191,7 +197,7 @@ class Journal:
             self._shipping.release()
 
     def close(self) -> None:
-        """Stop the thread and ship what has ended; what cannot be shipped is left to whoever comes next."""
+        """Stop the thread and ship the ended records. What cannot be shipped now stays on disk for another process."""
         self._stopping.set()
         self._due.set()
         if self._thread is not None and self._pid == os.getpid():
@@ -200,11 +206,12 @@ class Journal:
         with self._lock:
             if self._in_memory.number:
                 log.error(
-                    "%d usage records are lost: neither the disk nor the usage log took them.", self._in_memory.number
+                    "%d usage records are lost: neither the disk nor the usage log accepted them.",
+                    self._in_memory.number,
                 )
             owner, self._owner = self._owner, None
             self._pid = 0
-        # If somebody still waits for the disk, the folder stays locked until the process has ended.
+        # If a thread still waits for the disk, the folder stays locked until the process ends.
         if owner is not None and self._sealing is None and (owner.segment is None or owner.segment.quiet()):
             owner.close(nothing_left=not self._running and not self._ended.number)
 
@@ -219,7 +226,7 @@ class Journal:
                     next_abandoned = now + ABANDONED_SECONDS
                     self.abandoned.ship()
                 if stalled := self._stalled():
-                    self._report(_DISK, stalled)  # and do not wait for it as well
+                    self._report(_DISK, stalled)  # do not ship: this thread would wait for the disk, too
                 else:
                     self.flush()
                     self._sync()
@@ -227,14 +234,15 @@ class Journal:
                 if now >= next_purge and not self._purge(now):
                     next_purge = now + PURGE_SECONDS
             except Exception:
-                # A bug must not end the shipping for good.
-                log.exception("Shipping usage records failed; it goes on with the next attempt.")
+                # A bug must not end the thread.
+                log.exception("Shipping usage records failed; it is tried again.")
             self._due.wait(SYNC_SECONDS)
             self._stopping.wait(SHIP_SECONDS)
             self._due.clear()
 
     def _ship_own(self) -> bool:
-        # An outage makes one sealed segment and one large open one, not a segment for every attempt.
+        # Seal a segment only if no sealed one is left. So during an outage there are one sealed and one open segment,
+        # and not a new one for each attempt.
         return self._ship_sealed() and (not self._seal() or self._ship_sealed()) and self._ship_unwritten()
 
     def _ship_sealed(self) -> bool:
@@ -248,7 +256,7 @@ class Journal:
         return True
 
     def _seal(self) -> bool:
-        """Begin a new segment if something in the open one can be shipped, and seal that one; False if not."""
+        """Begin a new segment and seal the present one; return False if there is nothing to ship or it failed."""
         try:
             if self._owner is None or (self._sealing is None and not self._begin_segment(self._owner)):
                 return False
@@ -277,11 +285,11 @@ class Journal:
         return True
 
     def _ship_unwritten(self) -> bool:
-        while shipment := self._under_way or self._take_unwritten():
-            self._under_way = shipment
+        while shipment := self._memory_shipment or self._take_unwritten():
+            self._memory_shipment = shipment
             if not self._append(iter([shipment])):
                 return False
-            self._under_way = None
+            self._memory_shipment = None
             with self._lock:
                 self._in_memory.number -= len(shipment.records)
         return True
@@ -306,19 +314,22 @@ class Journal:
         return True
 
     def _purge(self, now: float) -> bool:
-        """Remove some of the records that are too old; True if there may be more."""
+        """Remove some of the records that are too old; return True if there may be more."""
         if self._log_days is None:
             return False
         first_day = moment(now).date() - timedelta(days=self._log_days)
         try:
             return self._log.purge(first_day, limit=PURGED_AT_ONCE) == PURGED_AT_ONCE
         except StoreUnavailable:
-            return False  # shipping says so already
+            return False  # shipping reports the problem
 
     # The disk
 
     def _enter(self, record_id: str) -> Segment | None:
-        """Return the present segment, which stays open until the line of this request is written; None without one."""
+        """Return the present segment, or None if the disk does not accept one.
+
+        The segment is not sealed before :meth:`_write` has written the line of this request.
+        """
         try:
             if self._owner is None:
                 self._owner = SegmentFolder.create(self._folder)
@@ -331,7 +342,7 @@ class Journal:
         return segment
 
     def _write(self, segment: Segment | None, record_id: str, line: bytes) -> bool:
-        # Trouble with the disk is reported, and requests go on: their records wait in memory.
+        # A problem with the disk is reported, but the request does not fail: its record waits in memory.
         if segment is None:
             return False
         try:
@@ -345,7 +356,7 @@ class Journal:
         return True
 
     def _stalled(self) -> str | None:
-        """Say for how long the disk has not taken a line, if that is too long."""
+        """Return how long a line has waited for the disk, as text; None if the disk is not stalled."""
         segments = (self._owner.segment if self._owner else None, self._sealing)
         since = min((began for one in segments if one is not None for began in [*one.writing.values()]), default=None)
         if since is None or (seconds := time.monotonic() - since) < STALLED_SECONDS:
@@ -354,7 +365,7 @@ class Journal:
 
     def _keep_in_memory(self, record: UsageRecord) -> None:
         if len(self._unwritten) == KEPT_IN_MEMORY:
-            log.error("A usage record is lost: neither the disk nor the usage log takes any.")
+            log.error("A usage record is lost: neither the disk nor the usage log accepts records.")
             self._in_memory.number -= 1
         self._unwritten.append(record)
         self._in_memory.add(self._clock())
@@ -376,11 +387,11 @@ class Journal:
 
     def _recovered(self, place: str) -> None:
         if self._problems.pop(place, None) is not None:
-            log.warning("The %s takes usage records again.", place)
+            log.warning("The %s accepts usage records again.", place)
 
 
 class _Count:
-    """How many records wait somewhere, and since when."""
+    """The number of records that wait, and the time since when."""
 
     def __init__(self) -> None:
         self.number = 0

@@ -1,4 +1,4 @@
-"""A lock that suits threads which share an interpreter."""
+"""A lock for short critical sections, which avoids lock convoys."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from collections.abc import Callable
 from types import TracebackType
 
 AGAIN_SECONDS = 0.0005
-"""When to try again where it is taken: longer than what it is made for takes, shorter than anybody notices."""
+"""The first pause before the lock is tried again. It is longer than the critical sections, and too short to notice."""
 
 SELDOM_SECONDS = 0.05
-"""When to try again at most, where the holder waits for a disk that stands still: 20 times a second cost nothing."""
+"""The longest pause. If the thread that holds the lock waits for a disk, 20 attempts a second cost almost nothing."""
 
 
 class ShortLock:
-    """Mutual exclusion for what takes microseconds, without convoys. Neither fair nor reentrant.
+    """A mutual exclusion lock for critical sections of microseconds. It is neither fair nor reentrant.
 
-    A thread that sleeps for a ``threading.Lock`` is given it first and has to wait for the interpreter's lock then,
-    and while it does, everybody else comes too late and sleeps as well. So where threads have met once they go on
-    meeting for as long as there is much to do: with 16 clients each request slept twice for the journal, whose lock
-    is held for a few microseconds (2026-11). Here, a thread that finds it taken holds nothing while it sleeps, and
-    tries again: after half a millisecond, and less and less often where it has waited long.
+    With a ``threading.Lock``, a thread that wakes up first gets the lock, and then waits for the interpreter's lock
+    (GIL). Meanwhile all other threads find the lock taken and sleep, too. This state (a lock convoy) lasts as long as
+    there is much work. With 16 clients each request slept twice for the journal's lock, which is held for a few
+    microseconds (2026-11).
+
+    With this class, a thread that finds the lock taken sleeps without being in its queue, and tries again after half a
+    millisecond. The pauses grow with the time that it has waited.
 
     Args:
-        sleep: For so many seconds.
+        sleep: Sleeps for a number of seconds.
     """
 
     __slots__ = ("_lock", "_sleep")

@@ -1,8 +1,8 @@
-"""Numbers for Prometheus, of all processes of this host together.
+"""Metrics for Prometheus, for all processes of this host together.
 
-With several processes, each keeps its numbers in files of its own, in the folder that
-``PROMETHEUS_MULTIPROC_DIR`` names when this module is imported, and whichever is asked adds them up
-(prometheus-client, "Multiprocess Mode"). ``llmgateway serve`` sets it; another WSGI host has to.
+With several processes, each writes its values to its own files, in the folder ``PROMETHEUS_MULTIPROC_DIR``. The
+process that answers ``GET /metrics`` adds them up (prometheus-client, "Multiprocess Mode"). The variable must be set
+before this module is imported. ``llmgateway serve`` sets it; with another WSGI server the operator must set it.
 """
 
 from __future__ import annotations
@@ -22,64 +22,66 @@ from .journal import Backlog
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 _KINDS = ("prompt", "completion", "cached", "reasoning")  # of tokens
-# A plain answer takes from half a second to minutes, a first token from 0.1 s to as long as a
-# reasoning model thinks.
+# Seconds. An answer takes from half a second to minutes. A first token takes 0.1 s or more; reasoning models
+# can take minutes.
 _DURATIONS = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _FIRST_TEXTS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
 
 def forget_process(pid: int) -> None:
-    """Take a process that has ended out of the sums that speak of now."""
+    """Remove the gauges of a process that has ended."""
     if _FOLDER in os.environ:
         multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """What the gateway counts. Thread-safe; one for a process."""
+    """The metrics of one process. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "llmgateway_requests",
-            "Requests that reached Azure, by how they ended.",
+            "Requests that were sent to Azure, by outcome.",
             ["outcome", "stream"],
             registry=registry,
         )
         self._refused = Counter(
             "llmgateway_refused",
-            "Requests answered with an error of the gateway's own, by its code.",
+            "Requests that the gateway answered with an error of its own, by code.",
             ["code"],
             registry=registry,
         )
         self._tokens = Counter(
             "llmgateway_tokens",
-            "Tokens billed; cached ones are part of the prompt, reasoning ones of the completion.",
+            "Tokens used. Cached tokens are part of the prompt, and reasoning tokens of the completion.",
             ["kind"],
             registry=registry,
         )
-        self._cost = Counter("llmgateway_cost_usd", "What they cost, where a price is known.", registry=registry)
+        self._cost = Counter(
+            "llmgateway_cost_usd", "Cost of the tokens in US dollars, if a price is known.", registry=registry
+        )
         self._duration = Histogram(
             "llmgateway_duration_seconds",
-            "Arrival of a request to the end of its answer.",
+            "Time from the arrival of a request to the end of its answer.",
             ["stream"],
             buckets=_DURATIONS,
             registry=registry,
         )
         self._first_text = Histogram(
             "llmgateway_first_text_seconds",
-            "Arrival of a request to the first text of its stream.",
+            "Time from the arrival of a request to the first text of its stream.",
             buckets=_FIRST_TEXTS,
             registry=registry,
         )
         self._in_flight = Gauge(
             "llmgateway_requests_in_flight",
-            "Requests at Azure now.",
+            "Requests that are at Azure now.",
             multiprocess_mode="livesum",
             registry=registry,
         )
         self._slots = Gauge(
             "llmgateway_slots",
-            "Requests that can be at Azure at once; what comes beyond is refused as overloaded.",
+            "The most requests that can be at Azure at the same time. More are refused as overloaded.",
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -91,18 +93,18 @@ class Metrics:
         )
         self._oldest = Gauge(
             "llmgateway_journal_oldest_seconds",
-            "How long the oldest of them waits.",
+            "How long the oldest of these records has waited.",
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self._troubled = Gauge(
+        self._journal_problem = Gauge(
             "llmgateway_journal_problem",
-            "1 if the disk or the usage log does not take them.",
+            "1 if the disk or the usage log does not accept these records.",
             multiprocess_mode="livemax",
             registry=registry,
         )
 
-        # To look a label up takes as long as to count, and each request has six.
+        # To look a label up takes as long as to count. Each request has six labels, so they are looked up here.
         self._tokens_in = {f"{kind}_tokens": self._tokens.labels(kind) for kind in _KINDS}
         self._duration_of = {stream: self._duration.labels(str(stream).lower()) for stream in (False, True)}
         self._requests_of = {
@@ -112,18 +114,18 @@ class Metrics:
         }
 
     def can_hold(self, requests: int) -> None:
-        """Take note of how many requests this process relays at once."""
+        """Set how many requests this process relays at once."""
         self._slots.set(requests)
 
     def refused(self, code: str | None) -> None:
-        """Count an error that the gateway has answered with."""
+        """Count a request that the gateway has answered with an error of its own."""
         self._refused.labels(code or "none").inc()
 
     def began(self) -> None:
         self._in_flight.inc()
 
     def ended(self, record: UsageRecord | None) -> None:
-        """Count a request that was begun; None for one that did not reach Azure."""
+        """Count the end of a request. *record* is None if the request was not sent to Azure."""
         self._in_flight.dec()
         if record is None:
             return
@@ -138,13 +140,13 @@ class Metrics:
             self._first_text.observe(record.ttft_ms / 1000)
 
     def waiting(self, backlog: Backlog) -> None:
-        """Take note of what the journal has not shipped yet."""
+        """Set how many records the journal has not shipped yet."""
         self._waiting.set(backlog.records)
         self._oldest.set(backlog.oldest_seconds)
-        self._troubled.set(backlog.problem is not None)
+        self._journal_problem.set(backlog.problem is not None)
 
     def exposition(self, stores: StoreHealth, *, azure_key_ok: bool) -> bytes:
-        """Everything in Prometheus' text format, with the state of the stores as it is now."""
+        """Return all metrics in Prometheus' text format, with the present state of the stores."""
         registry = self._registry
         if _FOLDER in os.environ:
             registry = CollectorRegistry()
@@ -155,7 +157,7 @@ class Metrics:
 
 
 class MeteredUsageRecorder:
-    """A :class:`~llmgateway.interfaces.UsageRecorder` in front of another one, that counts what is recorded."""
+    """A :class:`~llmgateway.interfaces.UsageRecorder` that passes records on to another one, and updates metrics."""
 
     def __init__(self, recorder: UsageRecorder, metrics: Metrics) -> None:
         self._recorder = recorder
@@ -191,5 +193,5 @@ class _State(Collector):
             levels.add_metric([level], level is present)
         yield levels
         yield GaugeMetricFamily(
-            "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure takes it.", value=self._azure_key_ok
+            "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure accepts it.", value=self._azure_key_ok
         )

@@ -1,4 +1,4 @@
-"""What tokens cost, in US dollars."""
+"""Computes the cost of tokens in US dollars."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from genai_prices import Usage as PricedUsage
 
 from ..records import Prices, Usage
 
-# Azure's own list first; a model that it lacks costs at Azure what it costs at OpenAI.
+# Azure's price list comes first. A model that it does not contain has OpenAI's price at Azure.
 _PROVIDERS = ("azure", "openai")
 
 
 def cost_usd(usage: Usage, *models: str | None, own: Mapping[str, Prices]) -> float | None:
-    """Return what *usage* costs, or None if nobody knows.
+    """Return the cost of *usage*, or None if no price is known.
 
-    Cached tokens are a part of the prompt and cheaper; reasoning tokens are a part of the completion.
+    Cached tokens are a part of the prompt, and cheaper. Reasoning tokens are a part of the completion.
 
     Args:
-        models: Names the model goes by, the one to trust most first. A price of the organisation's
-            *own* for any of them wins; else it is the list price of the first that has one.
+        models: The names of the model, the most reliable one first. The first name with a price counts.
+        own: The organisation's own prices, by model. They take precedence over list prices.
     """
     names = [name for name in models if name]
     for name in names:
         if name in own:
-            return _at(own[name], usage)
+            return _cost_at(own[name], usage)
     for name in names:
         cost = _list_price(usage, name)
         if cost is not None:
@@ -35,24 +35,25 @@ def cost_usd(usage: Usage, *models: str | None, own: Mapping[str, Prices]) -> fl
     return None
 
 
-def _at(prices: Prices, usage: Usage) -> float:
+def _cost_at(prices: Prices, usage: Usage) -> float:
     cached = min(usage.cached_tokens, usage.prompt_tokens)
-    fresh = usage.prompt_tokens - cached
-    dollars_per_million = fresh * prices.prompt + cached * prices.cached + usage.completion_tokens * prices.completion
-    return dollars_per_million / 1_000_000
+    uncached = usage.prompt_tokens - cached
+    millionths = uncached * prices.prompt + cached * prices.cached + usage.completion_tokens * prices.completion
+    return millionths / 1_000_000
 
 
 def _list_price(usage: Usage, model: str) -> float | None:
     flat = _flat_prices(model)
-    return _calculated(usage, model) if flat is None else _at(flat, usage)
+    return _calculated(usage, model) if flat is None else _cost_at(flat, usage)
 
 
 @lru_cache(maxsize=1000)
 def _flat_prices(model: str) -> Prices | None:
-    """The list prices of *model*, if a token costs the same however many there are; else None.
+    """Return the list prices of *model*, or None if the price of a token depends on their number.
 
-    The data set is asked once for a model instead of for every request (100 us each). Prices with
-    steps for long prompts, which begin at 128,000 tokens or more, show in a larger sum than expected.
+    This computes the prices once for each model. Otherwise genai_prices would compute the cost of each request (100 us
+    each). Some models have higher prices for long prompts, of 128,000 tokens or more. They are recognised by a test: a
+    very large usage must cost as much as its tokens one by one.
     """
     million = 1_000_000
     prompt = _calculated(Usage(prompt_tokens=1), model)
@@ -62,7 +63,7 @@ def _flat_prices(model: str) -> Prices | None:
         return None
     prices = Prices(prompt=prompt * million, cached=cached * million, completion=completion * million)
     large = Usage(prompt_tokens=2 * million, cached_tokens=million, completion_tokens=million)
-    return prices if math.isclose(_at(prices, large), _calculated(large, model) or 0.0, rel_tol=1e-9) else None
+    return prices if math.isclose(_cost_at(prices, large), _calculated(large, model) or 0.0, rel_tol=1e-9) else None
 
 
 def _calculated(usage: Usage, model: str) -> float | None:

@@ -1,15 +1,14 @@
-"""The journal's files: folders that belong to one process each, and the segments in them.
+"""The files of the journal. Each process has a folder, which contains segments.
 
-A folder holds
+The files in a folder are
 
-* ``lock``, locked for as long as its process lives, whatever ends it;
-* ``<number>.open``, the segment being written: one line when a request is sent, with the record
-  it leaves if the process dies, and one when it has ended;
-* ``<number>.sealed``, segments that wait to be shipped.
+* ``lock``: it is locked while the process lives. The system releases the lock when the process ends for any reason.
+* ``<number>.open``: the segment that is being written. It gets one line when a request is sent, with the record that
+  counts if the process dies, and one line when the request has ended.
+* ``<number>.sealed``: segments that wait to be shipped.
 
-Requests that still run when a segment is sealed are written to the next one again before the seal, and a segment is
-sealed when nobody writes to it any more. So only open segments can hold a request without an end. A folder whose
-lock is free belonged to a process that died.
+When a new segment begins, it gets a line for each running request. The old one is sealed when no thread writes to it.
+So only open segments can contain requests without an end. A folder with a free lock belongs to a process that died.
 """
 
 from __future__ import annotations
@@ -35,38 +34,41 @@ _OPEN, _SEALED = ".open", ".sealed"
 _BEGINNING = b'["begin",'
 
 QUIET_SECONDS = 1.0
-"""How long a segment's last lines may take before it is left open for now."""
+"""The longest wait for the last lines of a segment. After it, the segment is not sealed yet."""
 
-_LOOK_AGAIN_SECONDS = 0.001
+_POLL_SECONDS = 0.001
 
 
 def line_of(kind: str, record: UsageRecord) -> bytes:
-    """Return the line that says that a request has begun, has ended or was cancelled: *kind* is the verb.
+    """Return a line of the journal.
 
-    The line break stands in front: a line that a full disk cuts short does not run into the next one.
+    It starts with the line break. So if a full disk cuts a line short, the next one is still complete.
+
+    Args:
+        kind: ``begin``, ``end`` or ``cancel``.
 
     Raises:
-        TypeError: the record is no JSON.
+        TypeError: the record cannot be written as JSON.
     """
     return b"\n" + orjson.dumps((kind, record))
 
 
 class Segment:
-    """A file at whose end any number of threads add lines at once.
+    """A file to which several threads append lines at the same time.
 
-    Whoever adds a line is in :attr:`writing` before it looks at which segment is the present one, and until its line
-    is written. A write may take as long as the disk wants; it stops nobody but its own thread.
+    A thread adds its request to :attr:`writing` while it gets the segment, and removes it when its line is written.
+    A slow disk delays only the thread that writes.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writing: dict[str, float] = {}
-        """The requests whose lines are being written, and since when. Each step with it is atomic."""
-        # One write to a file opened for appending: lines of several threads do not mix.
+        """By request: the time at which the write of its line began. Each operation on the dictionary is atomic."""
+        # With O_APPEND and one write for each line, lines of several threads do not mix.
         self._descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def append(self, lines: bytes) -> None:
-        """Raises OSError where the disk does, and where it took only a part."""
+        """Write *lines*; raise OSError if this fails, or if the disk accepted only a part."""
         if os.write(self._descriptor, lines) != len(lines):
             raise OSError(errno.ENOSPC, "a line was cut short: is the disk full?")
 
@@ -77,19 +79,20 @@ class Segment:
         os.close(self._descriptor)
 
     def quiet(self) -> bool:
-        """Wait until nobody writes to it; False if that takes too long."""
+        """Wait until no thread writes to the segment; return False after :data:`QUIET_SECONDS`."""
         deadline = time.monotonic() + QUIET_SECONDS
         while self.writing:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_AGAIN_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return True
 
 
 class SegmentFolder:
     """The folder of one process, and the segment that it writes.
 
-    One thread at a time may begin segments; the rest may be called meanwhile. Raises OSError where the disk does.
+    One thread at a time may begin segments; other threads may call the other methods meanwhile. All methods raise
+    OSError if an operation on a file fails.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -98,11 +101,11 @@ class SegmentFolder:
         self._lock = lock
         self._number = 0
         self.segment: Segment | None = None
-        """The present one; there is none in a folder that was taken from a dead process."""
+        """The segment that is being written; None in a folder that was adopted from a dead process."""
 
     @classmethod
     def create(cls, folder: Path) -> SegmentFolder:
-        """Make a folder nobody else has, locked before it has a name that others look for."""
+        """Create a new folder. It gets its visible name only when it is locked, so that no other process adopts it."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{os.getpid()}-{secrets.token_hex(8)}"
         hidden = folder / f".{name}"
@@ -110,13 +113,13 @@ class SegmentFolder:
         lock = os.open(hidden / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden.rename(folder / name)
-        made = cls(folder / name, lock)
-        made.next_segment(made.prepare(), ())
-        return made
+        created = cls(folder / name, lock)
+        created.next_segment(created.prepare(), ())
+        return created
 
     @classmethod
     def adopt(cls, path: Path) -> SegmentFolder | None:
-        """Take the folder of a process that has died; None if it lives or somebody else was quicker."""
+        """Lock and return the folder of a dead process; None if the process lives, or another one was faster."""
         try:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -126,29 +129,33 @@ class SegmentFolder:
         except BlockingIOError:
             os.close(lock)
             return None
-        if not os.fstat(lock).st_nlink:  # somebody shipped and removed it while we came
+        if not os.fstat(lock).st_nlink:  # another process has shipped and removed it meanwhile
             os.close(lock)
             return None
         return cls(path, lock)
 
     def prepare(self) -> Segment:
-        """Make the file of the next segment, which the disk may take its time for."""
+        """Create the file of the next segment. This may wait for the disk, so it is done without holding a lock."""
         return Segment(self._path / f"{self._number + 1:08d}{_OPEN}")
 
     def next_segment(self, prepared: Segment, running: Iterable[UsageRecord]) -> Segment | None:
-        """Begin the *prepared* segment with the requests still *running*; return the one before, to be sealed."""
+        """Make *prepared* the present segment, and write the *running* requests to it.
+
+        Returns:
+            The previous segment, which can be sealed now.
+        """
         try:
             prepared.append(b"".join(line_of("begin", record) for record in running))
         except OSError:
             prepared.close()
             prepared.path.unlink()
             raise
-        before, self.segment = self.segment, prepared
+        previous, self.segment = self.segment, prepared
         self._number += 1
-        return before
+        return previous
 
     def seal(self, segment: Segment) -> None:
-        """Say that *segment* is complete, and see to it that it is on the disk."""
+        """Rename *segment* to show that it is complete, sync it to disk, and close it."""
         try:
             segment.path.rename(segment.path.with_suffix(_SEALED))
             segment.sync()
@@ -162,10 +169,10 @@ class SegmentFolder:
         return sorted(self._path.glob(f"*{_OPEN}"), key=number_of)
 
     def close(self, *, nothing_left: bool) -> None:
-        """Let go of the folder; it goes too if nothing is in it that others would have to ship.
+        """Release the folder. Remove it if it contains nothing that another process would have to ship.
 
         Args:
-            nothing_left: Whether all that the open segment says has come to an end, and is in the log.
+            nothing_left: Whether all requests in the open segment have ended and are in the usage log.
         """
         if self.segment is not None:
             self.segment.close()
@@ -183,12 +190,16 @@ class SegmentFolder:
 
 
 def number_of(segment: Path) -> int:
-    """Segments are numbered in the order of their writing."""
+    """Return the number of a segment. Segments are numbered in the order in which they were written."""
     return int(segment.stem)
 
 
 def ended_in(segment: Path, running: dict[str, UsageRecord] | None = None) -> Iterator[UsageRecord]:
-    """Give the records of what has ended in *segment*; keep *running*, those that have not, up to date, if given."""
+    """Yield the records of the requests that have ended in *segment*.
+
+    Args:
+        running: The requests without an end, by id. It is updated with the lines of the segment. None if not needed.
+    """
     for kind, record in _lines(segment, every=running is not None):
         if running is not None:
             if kind == "begin":
@@ -200,7 +211,8 @@ def ended_in(segment: Path, running: dict[str, UsageRecord] | None = None) -> It
 
 
 def _lines(segment: Path, *, every: bool) -> Iterator[tuple[str, UsageRecord]]:
-    """Kind and record of each line, or only of those that are not beginnings: half of the lines, half of the work."""
+    """Yield the kind and the record of each line. Unless *every* is true, skip ``begin`` lines, which saves half of the
+    work."""
     with segment.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line == b"\n" or (line.startswith(_BEGINNING) and not every):
@@ -209,8 +221,8 @@ def _lines(segment: Path, *, every: bool) -> Iterator[tuple[str, UsageRecord]]:
                 kind, fields = orjson.loads(line)
                 record = _record(fields)
             except (ValueError, TypeError, KeyError):
-                # A process that died in the middle of a write leaves one torn line at the end.
-                log.warning("Line %d of journal segment %s is torn and is left out.", number, segment.name)
+                # If a process dies while it writes, the last line is incomplete.
+                log.warning("Line %d of journal segment %s is incomplete and is ignored.", number, segment.name)
                 continue
             yield kind, record
 

@@ -1,4 +1,4 @@
-"""Counting: the tokens Azure reports, and what to believe where it reported nothing."""
+"""Reads the token counts that Azure reports, and estimates them if Azure reports none."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ import orjson
 from ..records import Usage
 
 CHARACTERS_PER_TOKEN = 4
-"""What Azure itself assumes when it estimates a prompt on arrival (Microsoft, quota documentation, 2026)."""
+"""Azure assumes the same when it estimates a prompt (Microsoft, quota documentation, 2026)."""
 
 TOKENS_PER_IMAGE = 765
-"""A 1024 x 1024 image in high detail: 85 + 4 tiles of 170 (OpenAI, vision documentation, 2024)."""
+"""The tokens of a 1024 x 1024 image in high detail: 85 + 4 tiles of 170 (OpenAI, vision documentation, 2024)."""
 
 COMPLETION_TOKENS = 256
-"""Assumed of an answer where the client sets no bound: a chat's answer has some hundred, and what it really
-had is settled at its end."""
+"""The estimate for an answer if the client sets no limit. Answers in a chat have a few hundred tokens. The reported
+count replaces the estimate at the end of the request."""
 
 LARGEST_COUNT = 2**31
-"""Tokens of one request, estimated or reported; no model takes or gives more, and in nanodollars they are whole numbers
-that every counter holds."""
+"""The most tokens of one request, estimated or reported. No model has more, and their cost in nanodollars is an integer
+that every counter can hold."""
 
 _ENCODED = ("image_url", "input_audio", "file")
 
 DONE = b"data: [DONE]"
 
 BLANK_LINES = (b"\r\n\r\n", b"\n\n")
-"""What ends an event: Azure sends the second, something on the way may have made the first of it
-(HTML standard, section 9.2.5)."""
+"""The ends of an event (HTML standard, section 9.2.5). Azure sends the second; a proxy may change it to the first."""
 
 
 class StreamMeter:
-    """Watches the events of a completion pass and remembers what the usage record needs.
+    """Reads the events of a streamed completion, and collects what the usage record needs.
 
-    Feed it whole events, any number at a time. It looks at an event's JSON only where the bytes
-    say that it can carry usage or a content filter's verdict: inside a JSON string a quotation
-    mark and a line's end are always escaped, so text that somebody wrote can never look like these.
+    :meth:`feed` takes complete events, any number at a time. It parses an event's JSON only if a byte search finds
+    the name of a usage or content filter field in it. This is safe: in a JSON string quotation marks and line breaks
+    are always escaped, so the text of a conversation cannot contain what the searches look for.
     """
 
     def __init__(self) -> None:
@@ -46,14 +45,14 @@ class StreamMeter:
         self.model: str | None = None
         self.content_filter: set[str] = set()
         self.pieces = 0
-        """Events with text or tool arguments in them; Azure sends about one token in each."""
+        """The number of events with text or tool arguments. Azure sends about one token in each."""
         self.done = False
-        """The stream said that it is complete."""
+        """Whether the stream has sent ``[DONE]``."""
         self.failed = False
-        """Azure sent an error in the middle of the stream."""
+        """Whether Azure has sent an error event."""
 
     def feed(self, events: bytes) -> bytes | None:
-        """Take note of *events*; return the usage event among them, as it stands there, if there is one."""
+        """Read *events*; return the bytes of the usage event if they contain one."""
         self.pieces += (
             events.count(b'"content":"')
             - events.count(b'"content":""')
@@ -83,7 +82,7 @@ class StreamMeter:
 
 
 def _documents(events: bytes) -> Iterable[tuple[bytes, dict[str, Any]]]:
-    """Give every event that is a JSON object, as its bytes with their end and as what they mean."""
+    """Yield each event that is a JSON object: its bytes with the blank line, and the object."""
     blank_line = BLANK_LINES[0] if BLANK_LINES[0] in events else BLANK_LINES[1]
     for event in events.split(blank_line):
         data = event.strip()
@@ -97,7 +96,7 @@ def _documents(events: bytes) -> Iterable[tuple[bytes, dict[str, Any]]]:
 
 
 def parse_usage(document: Any) -> Usage | None:
-    """Return the ``usage`` of a completion or of a stream's usage event, if it has one."""
+    """Return the ``usage`` of a completion or of a stream's usage event; None if it has none."""
     usage = document.get("usage") if isinstance(document, dict) else None
     if not isinstance(usage, dict):
         return None
@@ -117,36 +116,41 @@ def _count(counts: Any, name: str) -> int:
 
 
 def model_name(document: dict[str, Any]) -> str | None:
-    """Return the name that Azure gave the model, if it gave one."""
+    """Return the name of the model in Azure's answer; None if it has none."""
     name = document.get("model")
     return name if isinstance(name, str) and name else None
 
 
 def fired_filters(document: Any) -> set[str]:
-    """Return the categories of every content filter in *document* that found or blocked something.
+    """Return the categories of all content filters in *document* that found or blocked something.
 
-    Wherever they stand: beside a choice, a prompt or an error, in the singular or the plural.
+    It searches the whole document, because Azure puts the results beside choices, prompts and errors, under names in
+    the singular and in the plural.
     """
     found: set[str] = set()
-    waiting = [document]
-    while waiting:
-        value = waiting.pop()
+    unvisited = [document]
+    while unvisited:
+        value = unvisited.pop()
         if isinstance(value, list):
-            waiting.extend(value)
+            unvisited.extend(value)
         elif isinstance(value, dict):
             for name, child in value.items():
                 if isinstance(child, dict) and (child.get("filtered") is True or child.get("detected") is True):
                     found.add(name)
                 elif isinstance(child, dict | list):
-                    waiting.append(child)
+                    unvisited.append(child)
     return found
 
 
 def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "", *, definitions: Iterable[Any] = ()) -> int:
-    """Estimate what Azure will bill for *messages* with the organisation's *prompt* in front.
+    """Estimate the prompt tokens of a request.
 
-    Text counts by its characters, an image (a recording, a file) by a fixed amount: its base64 says nothing
-    about it. *definitions* of tools and the like count as the JSON that they are.
+    Each image, recording or file counts as a fixed number of tokens, because the length of its base64 says nothing.
+
+    Args:
+        messages: The messages of the client.
+        prompt: The system prompt that is put before them.
+        definitions: Other values that belong to the prompt, such as tools. They count by the length of their JSON.
     """
     characters = len(prompt) + sum(map(_length, definitions))
     images = 0
@@ -168,24 +172,24 @@ def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "", *, definit
 
 
 def estimate_completion_tokens(document: Mapping[str, Any]) -> int:
-    """The most that the answer may have, as Azure counts it on arrival: the client's bound, for each choice.
+    """Return the most tokens that the answer may have: the client's limit, for each choice. Azure counts the same.
 
-    Of two bounds the larger: which of them holds is the model's to say. What is no number is Azure's to refuse
-    and counts as not given.
+    If both limits are given, the larger one counts, because it depends on the model which one applies. A value that is
+    not a positive integer counts as missing; Azure will refuse it.
     """
-    bound = max(_bound(document.get("max_completion_tokens")), _bound(document.get("max_tokens"))) or COMPLETION_TOKENS
-    return min(bound * max(_bound(document.get("n")), 1), LARGEST_COUNT)
+    limits = (_positive(document.get("max_completion_tokens")), _positive(document.get("max_tokens")))
+    return min((max(limits) or COMPLETION_TOKENS) * max(_positive(document.get("n")), 1), LARGEST_COUNT)
 
 
 def _length(value: Any) -> int:
     try:
         return len(orjson.dumps(value))
-    except TypeError:  # an integer beyond 64 bits, half of a surrogate pair
+    except TypeError:  # an integer beyond 64 bits, or a lone surrogate
         return len(json.dumps(value))
 
 
 def _characters_of_calls(calls: Any) -> int:
-    """What an earlier answer called, which is a part of the prompt now."""
+    """Return the characters of the tool calls of an earlier answer, which are a part of the prompt now."""
     characters = 0
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
@@ -195,5 +199,6 @@ def _characters_of_calls(calls: Any) -> int:
     return characters
 
 
-def _bound(value: Any) -> int:
+def _positive(value: Any) -> int:
+    """Return *value* if it is a positive integer, else 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

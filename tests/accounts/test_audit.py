@@ -1,4 +1,4 @@
-"""The audit log: who changed what, and nothing that is secret."""
+"""The audit log: it records changes, and contains no secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def store(tmp_path):
 
 
 def test_says_who_changed_what_when_and_from_where(store, clock):
-    """One entry for one change, as it was before and as it is after."""
+    """Each change has one entry, with the values before and after it."""
     Audit(store, admin_key=ADMIN_KEY, clock=clock).changed("key.change", "key_1", **CHANGE)
 
     (entry,) = store.entries(limit=10)
@@ -32,7 +32,7 @@ def test_says_who_changed_what_when_and_from_where(store, clock):
 
 
 def test_tells_admin_keys_apart_without_saying_them(store, clock):
-    """The same key has the same fingerprint in every process; another key has another."""
+    """The fingerprint of a key is the same in every process, and differs from that of another key."""
     for key in (ADMIN_KEY, ADMIN_KEY, ADMIN_KEY + "!"):
         Audit(store, admin_key=key, clock=clock).changed("limits.set", "", **CHANGE)
         clock.advance(1)
@@ -43,7 +43,7 @@ def test_tells_admin_keys_apart_without_saying_them(store, clock):
 
 
 def test_an_entry_that_cannot_be_stored_goes_to_the_log(clock, caplog):
-    """The change is in force and the admin is not told otherwise; the entry is not lost."""
+    """The change was made, so the admin gets no error; the entry is in the log."""
 
     class Away:
         def append(self, entry):

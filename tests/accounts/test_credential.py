@@ -1,4 +1,4 @@
-"""Azure's key at rest."""
+"""The encryption of Azure's key."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from llmgateway.accounts.credential import CredentialCipher
 
 
 def test_is_readable_with_the_same_secret():
-    """Two hosts with one secret read what either stored."""
+    """Two hosts with the same secret can decrypt each other's credentials."""
     stored = CredentialCipher("secret").encrypt("azure-key")
 
     assert "azure-key" == CredentialCipher("secret").decrypt(stored)
 
 
 def test_is_unreadable_with_another_secret():
-    """Whoever gets the database without the secret has nothing; the gateway is told None, not garbage."""
+    """With another secret the result is None, not garbage."""
     stored = CredentialCipher("secret").encrypt("azure-key")
 
     assert CredentialCipher("Secret").decrypt(stored) is None
@@ -21,7 +21,7 @@ def test_is_unreadable_with_another_secret():
 
 
 def test_a_damaged_one_is_unreadable():
-    """What was changed on disk is refused, not decrypted to something else."""
+    """A token that was changed on disk is refused."""
     cipher = CredentialCipher("secret")
     stored = cipher.encrypt("azure-key")
 

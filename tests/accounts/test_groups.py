@@ -1,4 +1,4 @@
-"""Groups: made, replaced, removed when nobody is in them any more."""
+"""Groups: created, replaced, changed and removed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def keys(database, policy, clock):
 
 
 def test_a_group_is_made_and_found(groups, clock):
-    """What was put is there, by name, with the time it was made."""
+    """A created group is found by name, with the time of its creation."""
     made = groups.put("ml-2026", limits=SMALL, note="Mondays")
 
     assert made == groups.get("ml-2026") == groups.find("ml-2026")
@@ -49,7 +49,7 @@ def test_a_group_is_made_and_found(groups, clock):
 
 
 def test_putting_again_replaces_all_but_what_is_not_put(groups, clock):
-    """The second put says everything anew; the time of making and the prompt are no part of it."""
+    """The second put replaces all fields except the time of creation and the prompt."""
     first = groups.put("ml", limits=SMALL, note="Mondays", models=("gpt",))
     groups.update("ml", {"prompt": Prompt(version=1, text="Be brief.", scope="group:ml")})
     clock.advance(60)
@@ -67,7 +67,7 @@ def test_putting_again_replaces_all_but_what_is_not_put(groups, clock):
 
 
 def test_a_group_with_keys_in_it_stays(groups, keys):
-    """Its keys would be without its limits from one request to the next."""
+    """Its keys would lose their limits."""
     groups.put("ml")
     record, _ = keys.create(user="ada", name="x", group="ml", active=False)
 
@@ -81,7 +81,7 @@ def test_a_group_with_keys_in_it_stays(groups, keys):
 
 @pytest.mark.parametrize("act", [Groups.get, Groups.remove, lambda groups, name: groups.update(name, {})])
 def test_what_is_not_there_is_not_found(groups, act):
-    """Neither looked at nor removed nor changed."""
+    """A group that does not exist cannot be read, removed or changed."""
     with pytest.raises(NotFound):
         act(groups, "nobody")
     assert groups.find("nobody") is None

@@ -1,4 +1,4 @@
-"""Keys: made up, looked up, refused."""
+"""Keys: created, authenticated, refused."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def refusal(keys: Keys, key: str | None) -> str:
     return refused.value.message
 
 
-def test_a_made_up_key_opens(keys, organisation, clock):
-    """A key that nobody chose has 256 bits of chance, can be recognised, and is stored as its digest only."""
+def test_a_generated_key_works(keys, organisation, clock):
+    """A generated key has 256 random bits and a known beginning, and only its digest is stored."""
     organisation.set_group(Group(name="physics", created_at=NEW_YEAR))
     record, key = keys.create(user="ada", name="laptop", group="physics")
 
@@ -54,8 +54,8 @@ def test_a_made_up_key_opens(keys, organisation, clock):
     assert record == keys.authenticate(key).key
 
 
-def test_a_chosen_key_opens(keys):
-    """Keys that people already have go on working."""
+def test_a_chosen_key_works(keys):
+    """An admin may choose a key, for example an existing one."""
     record, key = keys.create(key="k~!1", user="ada", name="laptop")
 
     assert "k~!1" == key
@@ -63,7 +63,7 @@ def test_a_chosen_key_opens(keys):
 
 
 def test_a_key_exists_once(keys):
-    """The second hand-out of a key is refused without repeating it."""
+    """A key cannot be created twice, and the message does not contain it."""
     keys.create(key="my-own-key", user="ada", name="laptop")
 
     with pytest.raises(Conflict) as refused:
@@ -73,8 +73,8 @@ def test_a_key_exists_once(keys):
     assert "my-own-key" not in refused.value.message
 
 
-def test_tells_what_admins_have_set(keys, organisation):
-    """The look-up of a key brings the settings that hold now."""
+def test_returns_the_present_settings(keys, organisation):
+    """The principal of a key has the present settings."""
     _, key = keys.create(user="ada", name="laptop")
     organisation.set_prompt("Be brief.", NEW_YEAR)
 
@@ -83,27 +83,27 @@ def test_tells_what_admins_have_set(keys, organisation):
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_refuses_no_key(keys, nothing):
-    """Who sends nothing is told how to send it."""
+    """The message says how to send a key."""
     assert "Authorization: Bearer KEY" in refusal(keys, nothing)
 
 
 @pytest.mark.parametrize("malformed", ["two words", "k\n", "k\t", "k\x00", "schlüssel", "k\ud800", "k" * 513, " "])
 def test_refuses_malformed_keys(keys, malformed):
-    """What no header can carry is called malformed and is not looked up."""
+    """A key that cannot be sent in a header is refused without a look-up."""
     assert "malformed" in refusal(keys, malformed)
     assert not is_usable_key(malformed)
 
 
-def test_refuses_unknown_keys(keys):
-    """A key that was never handed out is not repeated in the refusal."""
-    message = refusal(keys, "some-unknown-key")
+def test_refuses_keys_that_do_not_exist(keys):
+    """The message does not contain the key."""
+    message = refusal(keys, "some-other-key")
 
     assert "not known" in message
-    assert "some-unknown-key" not in message
+    assert "some-other-key" not in message
 
 
 def test_refuses_revoked_keys(keys):
-    """A key that was taken back for a while says so, and works again when it is given back."""
+    """A revoked key is refused, and works again when it is activated."""
     record, key = keys.create(user="ada", name="laptop")
     keys.update(record.id, {"active": False})
 
@@ -114,7 +114,7 @@ def test_refuses_revoked_keys(keys):
 
 
 def test_refuses_keys_outside_their_validity(keys, clock):
-    """A key works from the first to before the last moment of its time, by the clock, to the millisecond."""
+    """A key is valid from its start until just before its end, to the millisecond."""
     now = moment(clock())
     _, key = keys.create(
         user="ada", name="x", starts_at=now + timedelta(seconds=10), expires_at=now + timedelta(seconds=20)
@@ -132,8 +132,8 @@ def test_refuses_keys_outside_their_validity(keys, clock):
     assert key not in refusal(keys, key)
 
 
-def test_a_removed_key_is_unknown(keys):
-    """Removing a key forgets it at once; removing it again finds nothing."""
+def test_a_removed_key_is_refused(keys):
+    """A removed key is refused at once; removing it again finds nothing."""
     record, key = keys.create(user="ada", name="laptop")
 
     keys.remove(record.id)
@@ -153,7 +153,7 @@ def test_a_removed_key_is_unknown(keys):
     ],
 )
 def test_what_is_not_there_is_not_repeated(keys, act):
-    """Whoever pastes the key where its id belongs does not find it in the answer."""
+    """If somebody sends the key instead of its id, the message does not contain it."""
     with pytest.raises(GatewayError) as refused:
         act(keys, "llmgw-pasted-in-the-wrong-place")
 
@@ -162,7 +162,7 @@ def test_what_is_not_there_is_not_repeated(keys, act):
 
 
 def test_finds_and_lists(keys):
-    """An admin finds a key by itself or by its id, and the keys of a user."""
+    """An admin finds a key by itself or by its id, and lists the keys of a user."""
     ada, key = keys.create(user="ada", name="laptop")
     bob, _ = keys.create(user="bob", name="laptop")
 
@@ -172,14 +172,14 @@ def test_finds_and_lists(keys):
 
 
 def test_finds_keys_that_are_out_of_use(keys):
-    """To take back a key it need not be valid."""
+    """A key that is not valid can be found, for example to revoke it."""
     record, key = keys.create(user="ada", name="laptop", active=False)
 
     assert record == keys.find(key)
 
 
 def test_a_key_is_replaced_at_once(keys):
-    """After a rotation the new key opens what the old one did, and the old one says that it was replaced."""
+    """After a rotation the new key works, and the old one is refused as replaced."""
     record, old = keys.create(user="ada", name="laptop")
 
     rotated, new = keys.rotate(record.id)
@@ -190,7 +190,7 @@ def test_a_key_is_replaced_at_once(keys):
 
 
 def test_an_old_key_works_as_long_as_it_overlaps(keys, clock):
-    """Both keys open the same until the last moment of the overlap; then only the new one does."""
+    """Both keys work until the end of the overlap; then only the new one does."""
     record, old = keys.create(user="ada", name="laptop")
     _, new = keys.rotate(record.id, overlap_seconds=60)
 
@@ -202,7 +202,7 @@ def test_an_old_key_works_as_long_as_it_overlaps(keys, clock):
 
 
 def test_only_the_last_key_overlaps(keys):
-    """A second rotation ends what was left of the first: there are never three keys for one."""
+    """A second rotation ends the first overlap: at most two keys work."""
     record, first = keys.create(user="ada", name="laptop")
     _, second = keys.rotate(record.id, overlap_seconds=60)
     _, third = keys.rotate(record.id, overlap_seconds=60)
@@ -217,13 +217,13 @@ def test_only_the_last_key_overlaps(keys):
 
 
 def test_a_key_that_is_not_there_cannot_be_replaced(keys):
-    """Who rotates by a wrong identifier is told so."""
+    """A key that does not exist cannot be rotated."""
     with pytest.raises(NotFound):
         keys.rotate("key_nobody")
 
 
 def test_a_group_begins_and_ends_by_itself(keys, organisation, clock):
-    """The dates of a group hold for each of its keys, and its name is in the refusal."""
+    """The dates of a group apply to all its keys, and the message names the group."""
     now = moment(clock())
     validity = {"starts_at": now + timedelta(seconds=10), "expires_at": now + timedelta(seconds=20)}
     organisation.set_group(Group(name="ml-2026", created_at=now, **validity))
@@ -237,7 +237,7 @@ def test_a_group_begins_and_ends_by_itself(keys, organisation, clock):
 
 
 def test_a_whole_group_is_revoked(keys, organisation):
-    """Every key of the group is refused, others are not, and those that were blocked before are not counted."""
+    """All keys of the group are refused and no others; keys that were revoked before are not counted."""
     for name in "ab":
         organisation.set_group(Group(name=name, created_at=NEW_YEAR))
     _, first = keys.create(user="ada", name="x", group="a")
@@ -253,8 +253,8 @@ def test_a_whole_group_is_revoked(keys, organisation):
     assert keys.authenticate(other)
 
 
-def test_hands_out_many_at_once(keys):
-    """Every row gets a key, its own or a made-up one."""
+def test_creates_many_at_once(keys):
+    """Each row gets a key, its own or a generated one."""
     made = keys.create_all([{"user": "ada", "name": "x"}, {"user": "bob", "name": "x", "key": "bobs-own-key"}])
 
     assert ["ada", "bob"] == [keys.authenticate(key).key.user for _, key in made]
@@ -262,8 +262,8 @@ def test_hands_out_many_at_once(keys):
 
 
 @pytest.mark.parametrize("before", [[], ["mine"]])
-def test_hands_out_all_or_none(keys, before):
-    """If one of the keys exists, or stands there twice, nobody gets any, and the places are named."""
+def test_creates_all_or_none(keys, before):
+    """If one of the keys exists or is repeated, none is created, and the error has the rows."""
     for key in before:
         keys.create(user="eve", name="x", key=key)
     rows = [{"user": "ada", "name": "x"}] + [{"user": "bob", "name": "x", "key": "mine"}] * (2 - len(before))

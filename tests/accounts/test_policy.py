@@ -1,4 +1,4 @@
-"""What admins set for everybody: in memory, and never out of date."""
+"""The settings of the organisation: kept in memory, and never out of date."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CIPHER = CredentialCipher("secret")
 
 
 class Watched:
-    """A real store whose loads are counted, and that can be taken away."""
+    """A real store that counts loads, and can be made unavailable."""
 
     def __init__(self, store: SQLiteOrganisation) -> None:
         self._store = store
@@ -53,7 +53,7 @@ def store(database):
 
 @pytest.fixture
 def version(database):
-    """The version as a request learns it, with the look-up of its key."""
+    """Return the present version, which a request gets with the look-up of its key."""
     return lambda: SQLiteKeys(database).find("0" * 64).version
 
 
@@ -63,7 +63,7 @@ def policy(store, clock):
 
 
 def test_asks_the_store_once_for_each_version(policy, store, version):
-    """A thousand requests of one version cost one load; a change costs one more."""
+    """Many requests with the same version load the settings once; a change loads them once more."""
     for _ in range(1000):
         policy.at(version())
     assert 1 == store.loads
@@ -75,7 +75,7 @@ def test_asks_the_store_once_for_each_version(policy, store, version):
 
 
 def test_threads_that_find_a_new_version_load_it_once(policy, store, version):
-    """A change does not send every thread to the store."""
+    """If many threads see a new version, one of them loads the settings."""
     now = version()
 
     found = at_once(*[lambda: policy.at(now)] * 16)
@@ -85,7 +85,7 @@ def test_threads_that_find_a_new_version_load_it_once(policy, store, version):
 
 
 def test_a_change_elsewhere_holds_with_the_next_request(policy, store, clock, version):
-    """What another process sets is in force here with the first request that sees the new version."""
+    """A change by another process applies to the first request that sees the new version."""
     policy.at(version())
 
     elsewhere = OrganisationPolicy(store, CIPHER, fallback=None, clock=clock)
@@ -98,7 +98,7 @@ def test_a_change_elsewhere_holds_with_the_next_request(policy, store, clock, ve
 
 
 def test_a_request_that_looked_up_earlier_does_not_bring_the_past_back(policy, store, version):
-    """A slow request with an old version gets the newer settings and leaves them in force."""
+    """A slow request with an old version gets the newer settings, and does not replace them."""
     before = version()
     store.set_prompt("new", NEW_YEAR)
     after = version()
@@ -109,7 +109,7 @@ def test_a_request_that_looked_up_earlier_does_not_bring_the_past_back(policy, s
 
 
 def test_serves_from_memory_while_the_store_is_away(policy, store, clock, version):
-    """Once loaded, the last known settings hold through an outage, and requests catch up within a second of its end.
+    """The last known settings are used during an outage, and loaded again within a second of its end.
 
     In between, requests do not wait for the store one after the other.
     """
@@ -149,7 +149,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_that_was_made_here_is_known_without_the_store(policy, store, version, change):
-    """An outage right after a change does not undo it in the process that made it."""
+    """A change is kept in memory by the process that made it, even if the store fails right after it."""
     store.set_prices("old", Prices(prompt=2, cached=2, completion=2))
     store.set_group(group("old"))
     policy.set_credential("old-key")
@@ -167,7 +167,7 @@ def test_a_change_that_was_made_here_is_known_without_the_store(policy, store, v
 
 
 def test_a_look_at_what_is_stored_leaves_what_requests_use(policy, version):
-    """Health checks ask the store every second: the object that requests have is not another one then."""
+    """Health checks load the settings every second; the object in memory stays the same if nothing has changed."""
     before = policy.at(version())
 
     assert before == policy.stored()
@@ -177,7 +177,7 @@ def test_a_look_at_what_is_stored_leaves_what_requests_use(policy, version):
 
 
 def test_a_change_here_does_not_hide_one_elsewhere(policy, store, version):
-    """What other processes have set before is there with the next request."""
+    """Changes of other processes apply to the next request."""
     policy.at(version())
     store.set_prompt("elsewhere", NEW_YEAR)
 
@@ -188,7 +188,7 @@ def test_a_change_here_does_not_hide_one_elsewhere(policy, store, version):
 
 
 def test_knows_nothing_before_the_first_load(policy, store, version):
-    """A process that never reached the store says so instead of leaving the prompt out."""
+    """A process that never reached the store raises an error, because requests would be without the prompt."""
     store.away = True
 
     with pytest.raises(StoreUnavailable):
@@ -196,7 +196,7 @@ def test_knows_nothing_before_the_first_load(policy, store, version):
 
 
 def test_the_stored_credential_wins(store, clock, version):
-    """Azure's key from the environment serves until an admin stores one."""
+    """Azure's key from the environment is used until an admin stores one."""
     policy = OrganisationPolicy(store, CIPHER, fallback="from-environment", clock=clock)
     assert "from-environment" == policy.credential(policy.at(version()))
     assert policy.has_credential()
@@ -207,7 +207,7 @@ def test_the_stored_credential_wins(store, clock, version):
 
 
 def test_without_a_credential_the_admin_is_named(policy, version):
-    """Users learn that their own key is fine and whom to tell."""
+    """The message says that the user's own key is valid, and whom to ask."""
     with pytest.raises(UpstreamCredentials, match="Your own key is fine"):
         policy.credential(policy.at(version()))
 
@@ -216,7 +216,7 @@ def test_without_a_credential_the_admin_is_named(policy, version):
 
 @pytest.mark.parametrize("fallback", [None, "from-environment"])
 def test_a_credential_stored_under_another_secret_is_unusable(store, clock, version, fallback):
-    """With another SECRET_KEY the stored key is neither read nor silently replaced by another."""
+    """A key that was stored with another SECRET_KEY is not used, and not replaced by the one from the environment."""
     OrganisationPolicy(store, CredentialCipher("other"), fallback=None, clock=clock).set_credential("stored")
     policy = OrganisationPolicy(store, CIPHER, fallback=fallback, clock=clock)
 
@@ -226,14 +226,14 @@ def test_a_credential_stored_under_another_secret_is_unusable(store, clock, vers
 
 
 def test_the_credential_is_stored_encrypted(policy, store):
-    """What is in the store is not the key."""
+    """The stored value does not contain the key."""
     policy.set_credential("azure-key")
 
     assert b"azure-key" not in store.load().credential
 
 
 def test_readers_and_admins_at_once_see_whole_settings(policy, store, version):
-    """While prompts change, every request sees one of them, never older than the one before."""
+    """While the prompt changes, each request gets one of the versions, and never an older one than before."""
     done = threading.Event()
     seen: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Callers: what holds for a key out of what was set for it, its group and everybody."""
+"""Principals: which settings of the key, its group and the organisation apply."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def principal(*, key=None, group=None, member: bool = True, models=None, group_m
     ],
 )
 def test_the_nearest_prompt_holds(key, group, member, expected):
-    """A key's prompt takes the place of its group's, and that of the organisation's; an empty one is one, too."""
+    """A key's prompt replaces its group's, which replaces the organisation's; this also holds for an empty one."""
     assert expected == principal(key=key, group=group, member=member).prompt
 
 
@@ -58,12 +58,12 @@ def test_the_nearest_prompt_holds(key, group, member, expected):
     ],
 )
 def test_models_have_to_be_allowed_twice(own, groups, expected):
-    """A model may be used if neither the key nor its group leaves it out."""
+    """A model may be used if both the key and its group allow it."""
     assert expected == principal(models=own, group_models=groups).models
 
 
 def test_a_group_that_nobody_made_limits_nothing():
-    """Keys keep the name of their group, whether or not anything was set for it."""
+    """A key keeps the name of its group even if the group has no settings."""
     stray = Principal(principal().key, Organisation())
 
     assert stray.group is None
@@ -72,13 +72,13 @@ def test_a_group_that_nobody_made_limits_nothing():
 
 class TestCallers:
     def test_give_the_same_principal_for_the_same_key_and_organisation(self):
-        """What follows from them is worked out once."""
+        """The same key and organisation give the same object."""
         one, principals = principal(), PrincipalCache()
 
         assert principals.of(one.key, one.organisation) is principals.of(one.key, one.organisation)
 
     def test_go_by_what_they_are_given(self):
-        """A key or an organisation that has changed makes another caller, at once, and back again."""
+        """After a change of the key or the organisation there is a new principal."""
         one, principals = principal(), PrincipalCache()
         key, organisation = replace(one.key, models=("a",)), replace(one.organisation, prompt=OWN)
 
@@ -88,7 +88,7 @@ class TestCallers:
         assert (None, EVERYBODYS) == seen(principals.of(one.key, one.organisation))
 
     def test_keep_no_organisation_that_has_changed(self):
-        """Of the hundreds of groups of a large organisation only the latest are in memory."""
+        """Only principals of the latest organisation are in memory."""
         one, principals = principal(), PrincipalCache()
         organisation = Organisation()
         principals.of(replace(one.key, id="key_2"), organisation)
@@ -100,7 +100,7 @@ class TestCallers:
         assert before() is None
 
     def test_are_so_many_at_most(self):
-        """However many keys are used, the memory is bounded."""
+        """The memory is bounded, however many keys are used."""
         one, principals = principal(), PrincipalCache(limit=10)
         made = [weakref.ref(principals.of(replace(one.key, id=f"key_{n}"), one.organisation)) for n in range(50)]
 

@@ -1,4 +1,4 @@
-"""Prompts: of the organisation, of groups and of keys; each version kept."""
+"""Prompts of the organisation, of groups and of keys, with all their versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ML = Scope(group="ml")
 
 
 class Desk:
-    """Prompts with everything that has one."""
+    """Prompts with the stores that they need."""
 
     def __init__(self, database: SQLiteDatabase, clock) -> None:
         policy = OrganisationPolicy(SQLiteOrganisation(database), CredentialCipher("x"), fallback=None, clock=clock)
@@ -32,7 +32,7 @@ class Desk:
         self.own = Scope(key_id=record.id)
 
     def sent(self) -> str:
-        """What goes in front of the key's conversations."""
+        """Return the text of the prompt that the key's requests get."""
         return self.keys.authenticate(self.key).prompt.text
 
 
@@ -43,7 +43,7 @@ def desk(tmp_path, clock):
 
 
 def test_the_organisations_prompt_has_versions_and_times(desk, clock):
-    """Every prompt is kept with its number and the moment it was set."""
+    """Each version is kept with its number and the time at which it was set."""
     assert Prompt() == desk.prompts.in_force(EVERYBODY)
     first = desk.prompts.set(EVERYBODY, "one")
     clock.advance(60)
@@ -56,7 +56,7 @@ def test_the_organisations_prompt_has_versions_and_times(desk, clock):
 
 
 def test_the_nearest_prompt_is_in_force_with_the_next_request(desk):
-    """What is set for a key takes the place of the group's, and that of everybody's, until it is cleared."""
+    """A key's prompt replaces the group's, which replaces the organisation's, until it is cleared."""
     for scope, text in ((EVERYBODY, "all"), (ML, "group"), (desk.own, "key")):
         prompt = desk.prompts.set(scope, text)
         assert (text, prompt) == (desk.sent(), desk.prompts.in_force(scope))
@@ -71,7 +71,7 @@ def test_the_nearest_prompt_is_in_force_with_the_next_request(desk):
 
 
 def test_a_group_or_key_can_have_no_prompt_although_everybody_has(desk):
-    """An empty prompt is one that says nothing; what has none of its own is another matter."""
+    """An empty prompt means no prompt; without a prompt of its own, a key has that of its group."""
     desk.prompts.set(EVERYBODY, "all")
     assert desk.prompts.own(ML) is None
 
@@ -82,7 +82,7 @@ def test_a_group_or_key_can_have_no_prompt_although_everybody_has(desk):
 
 
 def test_a_version_names_one_text(desk):
-    """Versions are counted over everybody, groups and keys, so that a usage record's number says which it was."""
+    """Versions are numbered across all scopes, so the number in a usage record identifies the prompt."""
     made = [desk.prompts.set(scope, "x") for scope in (EVERYBODY, ML, desk.own, EVERYBODY, ML)]
 
     assert [1, 2, 3, 4, 5] == [prompt.version for prompt in made]
@@ -96,7 +96,7 @@ def test_a_version_names_one_text(desk):
     "act", [Prompts.own, Prompts.in_force, Prompts.clear, lambda prompts, of: prompts.set(of, "x")]
 )
 def test_nobodys_prompt_is_not_found(desk, scope, act):
-    """A prompt for what does not exist is refused, and no version of it is kept."""
+    """A prompt for a missing group or key is refused, and no version is stored."""
     with pytest.raises(NotFound):
         act(desk.prompts, scope)
 

@@ -1,4 +1,4 @@
-"""The transport adapter as a part of requests: what a session, its hooks and its responses may expect of it."""
+"""The transport adapter works with sessions, hooks and responses of requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepared(port: int, **headers: str) -> CancellableRequest:
 
 
 def test_sends_the_headers_as_they_are_at_that_moment(session):
-    """Instrumentation adds its own to a request that is prepared, and each copy has its own."""
+    """The headers are read at the time of sending: instrumentation may have added some."""
     with raw_server(OK, OK) as (port, got):
         request = prepared(port, **{"X-Copy": "2"})
         request.headers["traceparent"] = "00-abc-def-01"
@@ -52,7 +52,7 @@ def test_sends_the_headers_as_they_are_at_that_moment(session):
 
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\nX: y", "a\rX: y"])
 def test_sends_no_header_with_a_line_break_in_it(session, value):
-    """It would be another header field, of somebody else's choice."""
+    """A line break in a value would begin another header field."""
     with raw_server() as (port, got), pytest.raises(requests.exceptions.InvalidHeader):
         session.send(prepared(port, tracestate=value), stream=True, timeout=TIMEOUT)
 
@@ -60,7 +60,7 @@ def test_sends_no_header_with_a_line_break_in_it(session, value):
 
 
 def test_gives_responses_that_requests_can_use(session):
-    """Their hooks are called; content, text and lines are there, whatever the type of it is called."""
+    """Hooks are called; content, text and lines can be read, whatever the content type is."""
     seen = []
     session.hooks["response"].append(lambda response, **_: seen.append(response.status_code))
     answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset\r\nContent-Length: 4\r\n\r\na\nb\n"
@@ -76,7 +76,7 @@ def test_gives_responses_that_requests_can_use(session):
 
 
 def test_fails_as_requests_does(session):
-    """By the exceptions that its users catch."""
+    """It raises the exceptions of requests."""
     with pytest.raises(requests.ConnectionError):
         session.send(prepared(free_port()), stream=True, timeout=TIMEOUT)
     with raw_server(lambda peer: peer.recv(1)) as (port, _), pytest.raises(requests.Timeout):
@@ -84,7 +84,7 @@ def test_fails_as_requests_does(session):
 
 
 def test_takes_no_request_that_cannot_be_cancelled(session):
-    """Somebody has to know whether it was sent."""
+    """Other requests have no cancellation token, which records whether they were sent."""
     request = requests.Request("GET", "http://127.0.0.1/").prepare()
 
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""A request on its way, which another thread can cut."""
+"""A request that another thread cancels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmgateway.azure.cancellation import CancellationToken
 
 
 class Ours(socket.socket):
-    """Our end of a connection."""
+    """The gateway's end of a connection."""
 
     def shutdown(self) -> None:
         super().shutdown(socket.SHUT_RDWR)
@@ -25,8 +25,8 @@ def ends():
         yield mine, theirs
 
 
-def test_knows_whether_anything_was_sent(ends):
-    """What was carried once may be billed, also when it has been cut."""
+def test_knows_whether_the_request_was_sent(ends):
+    """A request that was sent may be billed, even after it was cancelled."""
     cancellation = CancellationToken()
     assert not cancellation.sent
 
@@ -37,8 +37,8 @@ def test_knows_whether_anything_was_sent(ends):
     assert (True, True) == (cancellation.sent, cancellation.was_cut)
 
 
-def test_a_part_is_not_sent(ends):
-    """What Azure cannot have in full is billed to nobody, also when the rest was cut off."""
+def test_a_part_of_a_request_does_not_count_as_sent(ends):
+    """A request of which Azure has only a part is not billed, even if the rest was cut off."""
     cancellation = CancellationToken()
     cancellation.attach(ends[0])
     cancellation.cut()
@@ -48,8 +48,8 @@ def test_a_part_is_not_sent(ends):
     assert not cancellation.sent
 
 
-def test_cutting_wakes_who_waits(ends):
-    """A thread in the middle of a read comes back, and the other side sees the end."""
+def test_cancelling_wakes_the_waiting_thread(ends):
+    """A thread that reads wakes up, and the other side sees the end of the connection."""
     ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
@@ -64,8 +64,8 @@ def test_cutting_wakes_who_waits(ends):
     assert b"" == theirs.recv(1)
 
 
-def test_what_was_cut_is_not_sent(ends):
-    """Who is told to go before anything was sent sends nothing."""
+def test_a_cancelled_request_is_not_sent(ends):
+    """A request that was cancelled before it was sent is not sent."""
     cancellation = CancellationToken()
     cancellation.cut()
 
@@ -75,8 +75,8 @@ def test_what_was_cut_is_not_sent(ends):
     assert not cancellation.sent
 
 
-def test_what_has_arrived_cannot_be_cut(ends):
-    """The connection may carry another request by then."""
+def test_a_detached_connection_is_not_shut_down(ends):
+    """After the answer has arrived the connection may carry another request."""
     ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
@@ -89,7 +89,7 @@ def test_what_has_arrived_cannot_be_cut(ends):
 
 
 def test_cutting_a_closed_connection_is_harmless(ends):
-    """Whoever comes late finds nothing to do."""
+    """Cancelling a request with a closed connection has no effect."""
     cancellation = CancellationToken()
     cancellation.attach(ends[0])
     ends[0].close()
@@ -100,8 +100,8 @@ def test_cutting_a_closed_connection_is_harmless(ends):
     assert cancellation.was_cut
 
 
-def test_a_rest_ends_when_it_is_cut():
-    """Whoever waits for nothing in particular is woken, too; what was cut does not rest at all."""
+def test_cancelling_ends_a_sleep():
+    """A thread that sleeps is woken; a cancelled request does not sleep at all."""
     cancellation = CancellationToken()
     cancellation.rest(0.001)
     threading.Timer(0.05, cancellation.cut).start()
@@ -114,8 +114,8 @@ def test_a_rest_ends_when_it_is_cut():
     assert time.monotonic() - began < 30
 
 
-def test_what_was_recalled_was_not_sent(ends):
-    """It can be sent again, and cut then."""
+def test_a_recalled_request_was_not_sent(ends):
+    """A recalled request can be sent again, and cancelled then."""
     ours, theirs = ends
     cancellation = CancellationToken()
     cancellation.attach(ours)
@@ -125,7 +125,7 @@ def test_what_was_recalled_was_not_sent(ends):
     assert not cancellation.sent
 
     cancellation.cut()
-    ours.sendall(b"x")  # another's by now
+    ours.sendall(b"x")  # of another request now
     assert b"x" == theirs.recv(1)
     with pytest.raises(ConnectionAbortedError):
         cancellation.attach(ours)

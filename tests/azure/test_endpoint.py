@@ -1,4 +1,4 @@
-"""Where Azure is: every form that operators paste, and the URL that comes of it."""
+"""The URLs that operators set, and the URLs of requests that are built from them."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ CLASSIC = "https://n.openai.azure.com/openai/deployments/gpt/chat/completions?ap
         ("http://[::1]:8081/openai/v1", None, "http://[::1]:8081/openai/v1/chat/completions"),
     ],
 )
-def test_understands_what_people_paste(pasted, api_version, url):
-    """Whatever part of the URL was copied, with or without its query, leads to one address."""
+def test_parses_urls_that_operators_set(pasted, api_version, url):
+    """Any part of the URL may be set, with or without its query; the result is the same."""
     assert url == Endpoint.parse(pasted, api_version).url("gpt")
 
 
 @pytest.mark.parametrize("pasted", ["https://n.openai.azure.com", "https://n.services.ai.azure.com/openai/v1/"])
 def test_a_dated_version_stays_out_of_v1(pasted):
-    """LLM_API_VERSION is for URLs that name a deployment; v1 answers 404 to a date."""
+    """LLM_API_VERSION is for URLs that name a deployment; the v1 form answers 404 to a date."""
     assert "api-version" not in Endpoint.parse(pasted, "2024-10-21").url("gpt")
 
 
@@ -74,14 +74,14 @@ def test_a_dated_version_stays_out_of_v1(pasted):
     ],
 )
 def test_knows_whether_the_path_names_a_deployment(pasted, deployment, in_path):
-    """A fixed name is the deployment of every request; a placeholder is filled in for each."""
+    """A fixed name is the deployment of all requests; a placeholder is replaced for each request."""
     endpoint = Endpoint.parse(pasted)
 
     assert (deployment, in_path) == (endpoint.deployment, endpoint.names_model_in_path)
 
 
 def test_puts_the_model_into_the_path():
-    """A placeholder takes the model that a request asks for."""
+    """The placeholder is replaced by the model of the request."""
     endpoint = Endpoint.parse("https://n.openai.azure.com/openai/deployments/{model}", "2024-10-21")
 
     assert CLASSIC == endpoint.url("gpt")
@@ -99,8 +99,8 @@ def test_puts_the_model_into_the_path():
         ("https://n.openai.azure.com:port", "must be a URL such as https://"),
         ("https://n.openai.azure.com:99999", "must be a URL such as https://"),
         ("https://n.openai.azure.com:0", "must be a URL such as https://"),
-        ("https://me:hunter2@n.openai.azure.com", "goes into LLM_API_KEY"),
-        ("https://hunter2@n.openai.azure.com", "goes into LLM_API_KEY"),
+        ("https://me:hunter2@n.openai.azure.com", "set the key with LLM_API_KEY"),
+        ("https://hunter2@n.openai.azure.com", "set the key with LLM_API_KEY"),
         ("https://n.openai.azure.com/openai/deployments/gpt", "set LLM_API_VERSION"),
         ("https://n.openai.azure.com/openai/deployments/{model}", "set LLM_API_VERSION"),
         ("https://n.openai.azure.com/openai/deployments/..?api-version=2024-10-21", "no usable deployment name"),
@@ -109,7 +109,7 @@ def test_puts_the_model_into_the_path():
     ],
 )
 def test_refuses_with_a_remedy(pasted, remedy):
-    """What cannot be used is refused with what to do; a password in it is not repeated."""
+    """An unusable URL is refused with advice; the message does not contain a password."""
     with pytest.raises(ValueError, match=remedy) as refused:
         Endpoint.parse(pasted)
 
@@ -118,7 +118,7 @@ def test_refuses_with_a_remedy(pasted, remedy):
 
 @pytest.mark.parametrize("name", ["gpt-4o", "gpt-4o_mini.2024-07-18", "A", ".hidden", "a" * 128])
 def test_takes_deployment_names(name):
-    """Letters, digits, '-', '_' and '.' make a name."""
+    """Letters, digits, '-', '_' and '.' are allowed."""
     assert is_deployment_name(name)
 
 
@@ -144,13 +144,13 @@ def test_takes_deployment_names(name):
     ],
 )
 def test_refuses_names_that_would_change_the_path(name):
-    """Nothing that a URL gives a meaning to can be a deployment."""
+    """Characters with a meaning in URLs are refused."""
     assert not is_deployment_name(name)
 
 
 @given(st.text(max_size=20))
-def test_no_name_leaves_its_place_in_the_path(name):
-    """A name that is let pass stands in the URL as it is, and the rest of the URL does not change."""
+def test_no_name_changes_the_rest_of_the_url(name):
+    """A valid name is a part of the URL unchanged, and the rest of the URL does not change."""
     if is_deployment_name(name):
         endpoint = Endpoint.parse("https://g.azure-api.net/deployments/{model}")
 

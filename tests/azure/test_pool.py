@@ -1,4 +1,4 @@
-"""Connections over real sockets: plain, with TLS, TLS in TLS, and of somebody else's class; and their pool."""
+"""Connections over real sockets (plain, TLS, TLS in TLS, a foreign socket class), and their pool."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PATIENCE = 10.0
 
 
 class Foreign(socket.socket):
-    """What a library for another kind of proxy would make."""
+    """A socket class of another library, for example for another kind of proxy."""
 
 
 class Inner:
-    """The server's end of TLS whose records go through *below*."""
+    """The server's end of a TLS connection inside another one, *below*."""
 
     def __init__(self, below: ssl.SSLSocket, context: ssl.SSLContext) -> None:
         self._below = below
@@ -107,7 +107,7 @@ def kind(request) -> str:
 
 @pytest.fixture
 def ends(kind, certificate) -> Iterator[tuple[Connection, socket.socket]]:  # noqa: F811
-    """A connection of ours and the other side's end."""
+    """The gateway's connection and the other side's socket."""
     ours, theirs = _ends(kind, *certificate)
     opened = HTTPConnection("localhost")
     opened.sock = ours
@@ -120,7 +120,7 @@ def ends(kind, certificate) -> Iterator[tuple[Connection, socket.socket]]:  # no
 
 
 def test_what_is_sent_arrives(ends):
-    """In both directions, and the end."""
+    """Data arrives in both directions, and so does the end."""
     connection, theirs = ends
     connection.send(b"question", timeout=PATIENCE)
     assert b"question" == theirs.recv(100)
@@ -131,14 +131,14 @@ def test_what_is_sent_arrives(ends):
 
 
 def test_waits_for_what_has_not_arrived(ends):
-    """As long as it takes, within the time-out."""
+    """A read waits for data within the time-out."""
     connection, theirs = ends
     threading.Timer(0.05, theirs.sendall, [b"later"]).start()
     assert b"later" == connection.receive(timeout=PATIENCE)
 
 
-def test_silence_has_an_end(ends):
-    """A time-out as Python's sockets have it, and the wire can be read again."""
+def test_a_read_times_out(ends):
+    """A read times out like a Python socket, and can be repeated."""
     connection, theirs = ends
     with pytest.raises(TimeoutError):
         connection.receive(timeout=0.05)
@@ -147,7 +147,7 @@ def test_silence_has_an_end(ends):
 
 
 def test_a_large_body_arrives_whole_at_a_slow_reader(ends):
-    """More than the buffers on the way hold, and the last byte too."""
+    """A body that is larger than all buffers arrives completely."""
     connection, theirs = ends
     body = os.urandom(5_000_000)
     got = []
@@ -164,8 +164,8 @@ def test_a_large_body_arrives_whole_at_a_slow_reader(ends):
 
 
 @pytest.mark.parametrize("kind", ["TLS"])
-def test_what_a_socket_did_not_take_is_sent_again(ends, monkeypatch):
-    """gevent's, which takes the place of Python's where an operator wants that, does not raise then."""
+def test_what_a_socket_did_not_accept_is_sent_again(ends, monkeypatch):
+    """gevent's socket, which may replace Python's, returns 0 instead of raising."""
     connection, theirs = ends
     send, refused = connection.socket.send, [0, 0]
     monkeypatch.setattr(connection.socket, "send", lambda data: refused.pop() if refused else send(data), raising=False)
@@ -177,7 +177,7 @@ def test_what_a_socket_did_not_take_is_sent_again(ends, monkeypatch):
 
 
 def test_a_reader_that_does_not_read_is_not_waited_for_for_ever(ends):
-    """The time-out is for all of what is sent."""
+    """The time-out applies to the whole data."""
     connection, _ = ends
     began = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -185,8 +185,8 @@ def test_a_reader_that_does_not_read_is_not_waited_for_for_ever(ends):
     assert time.monotonic() - began < PATIENCE
 
 
-def test_a_reader_that_reads_for_ever_is_not_either(ends):
-    """Whatever it takes now and then."""
+def test_the_time_out_covers_a_slow_reader(ends):
+    """The time-out applies even if the reader takes some data now and then."""
     connection, theirs = ends
     enough = threading.Event()
 
@@ -205,7 +205,7 @@ def test_a_reader_that_reads_for_ever_is_not_either(ends):
 
 
 def test_a_broken_connection_is_an_error(ends):
-    """Sooner or later; what is sent first may still be taken."""
+    """The error may come with a later write, because the first one only fills a buffer."""
     connection, theirs = ends
     theirs.close()
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the layer that finds out
@@ -213,8 +213,8 @@ def test_a_broken_connection_is_an_error(ends):
 
 
 @pytest.mark.parametrize("doing", ["receiving", "sending"])
-def test_shutdown_wakes_who_waits(ends, doing):
-    """From another thread; what was to come has not come."""
+def test_shutdown_wakes_the_waiting_thread(ends, doing):
+    """Another thread can end a read or a write, and no data is invented."""
     connection, theirs = ends
     came: list[object] = []
 
@@ -240,7 +240,7 @@ def test_shutdown_wakes_who_waits(ends, doing):
 
 
 def test_what_is_closed_cannot_be_shut_down(ends):
-    """Whoever cuts it late is told in the way he expects."""
+    """Shutting down a closed connection raises OSError."""
     connection, _ = ends
     connection.close()
     assert connection.is_closed
@@ -249,10 +249,10 @@ def test_what_is_closed_cannot_be_shut_down(ends):
 
 
 def test_is_quiet_until_something_comes(ends):
-    """Bytes, or the end; to look takes nothing away."""
+    """Data or the end of the connection are noticed, and not consumed."""
     connection, theirs = ends
     with suppress(TimeoutError):
-        connection.receive(timeout=0.05)  # the TLS sessions that can be resumed come first
+        connection.receive(timeout=0.05)  # TLS session tickets arrive first
     assert connection.is_quiet()
     theirs.sendall(b"x")
     select.select([connection.socket], [], [], PATIENCE)
@@ -267,7 +267,7 @@ def test_is_quiet_until_something_comes(ends):
 @pytest.mark.parametrize("kind", ["plain"])
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux says it")
 def test_knows_what_has_been_acknowledged(ends):
-    """What the other side's system has, it has acknowledged; what was sent behind its end, not."""
+    """Data that the other side received is acknowledged; data after its end is not."""
     connection, theirs = ends
     before = connection.acknowledged()
     connection.send(b"x" * 100, timeout=PATIENCE)
@@ -284,17 +284,17 @@ def test_knows_what_has_been_acknowledged(ends):
 
 @pytest.mark.parametrize("kind", ["plain", "TLS"])
 def test_everything_that_has_arrived_is_read_at_once(ends):
-    """However many writes, or records of TLS, it came in."""
+    """One read returns everything, however many writes or TLS records it was sent in."""
     connection, theirs = ends
-    for number in range(8):  # of more, TCP holds the last ones up until it knows of the first
+    for number in range(8):  # with more, TCP delays the last ones until the first are acknowledged
         theirs.sendall(b"%d " % number)
 
     assert b"0 1 2 3 4 5 6 7 " == connection.receive(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("kind", ["plain", "TLS"])
-def test_a_read_has_an_end(ends):
-    """What comes faster than it is read does not fill the memory, and nothing is lost."""
+def test_a_read_has_a_largest_size(ends):
+    """One read returns a limited amount of data, and nothing is lost."""
     connection, theirs = ends
     sent = os.urandom(16_000 * 20)
     writer = threading.Thread(target=theirs.sendall, args=[sent])
@@ -308,8 +308,8 @@ def test_a_read_has_an_end(ends):
     assert max(map(len, pieces)) < READ_BYTES + 16_384
 
 
-def test_the_end_behind_the_last_bytes_is_not_lost(ends):
-    """What came before it is read first."""
+def test_the_end_after_the_last_bytes_is_not_lost(ends):
+    """The data before the end is returned first."""
     connection, theirs = ends
     theirs.sendall(b"last words")
     theirs.close()
@@ -320,7 +320,7 @@ def test_the_end_behind_the_last_bytes_is_not_lost(ends):
 
 @pytest.mark.parametrize("kind", ["TLS"])
 def test_its_session_can_be_resumed(ends):
-    """Once something has come over it; one without TLS has none."""
+    """A TLS session can be resumed after data was received; a plain connection has none."""
     connection, theirs = ends
     theirs.sendall(b"x")
     connection.receive(timeout=PATIENCE)
@@ -328,7 +328,7 @@ def test_its_session_can_be_resumed(ends):
 
 
 def test_a_child_of_a_process_that_decrypts_can_decrypt():
-    """What one thread has at the moment of a fork nobody in the child would ever give back."""
+    """A lock that a thread holds during a fork would never be released in the child."""
     pool.decrypting.acquire()
     end = threading.Timer(0.2, pool.decrypting.release)
     end.start()
@@ -353,7 +353,7 @@ def timer() -> Stopwatch:
 
 
 def pool_to(url: str, *, proxies: dict[str, str] | None = None, most: int = 2, timer: Stopwatch | None = None) -> Pool:
-    """As the adapter makes it."""
+    """Return a pool as the adapter creates it."""
     adapter = StreamingAdapter(between_bytes_timeout=1, connections=1)
     request = requests.Request("POST", url).prepare()
     of_host = adapter.get_connection_with_tls_context(request, True, proxies or {})
@@ -373,7 +373,7 @@ def opened(pool: Pool) -> Connection:
 
 class TestThePool:
     def test_opens_connections_that_send_at_once_and_show_signs_of_life(self, server, connections):
-        """Small requests do not wait for an acknowledgement, through a proxy neither, and silence is no secret."""
+        """TCP_NODELAY and keep-alive are set, also through a proxy."""
         proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
 
         for one in (connections, pool_to("http://azure.invalid/", proxies={"http": proxy})):
@@ -383,7 +383,7 @@ class TestThePool:
             connection.close()
 
     def test_gives_the_connection_that_was_used_last(self, connections):
-        """The others age, and are closed one day."""
+        """The others become old, and are closed."""
         assert connections.take() is None
         first, second = opened(connections), opened(connections)
         connections.keep(first)
@@ -396,7 +396,7 @@ class TestThePool:
         second.close()
 
     def test_keeps_no_more_than_wanted(self, connections):
-        """One too many is closed."""
+        """A connection above the limit is closed."""
         made = [opened(connections) for _ in range(3)]
         for one in made:
             connections.keep(one)
@@ -404,7 +404,7 @@ class TestThePool:
         assert [False, False, True] == [one.is_closed for one in made]
 
     def test_gives_none_that_was_idle_for_long(self, connections, timer):
-        """Whatever is in between may have forgotten it."""
+        """A load balancer may have dropped a connection that was idle for long."""
         connection = opened(connections)
         connections.keep(connection)
         timer.advance(IDLE_SECONDS)
@@ -413,7 +413,7 @@ class TestThePool:
         assert connection.is_closed
 
     def test_gives_none_that_is_old(self, connections, timer):
-        """However busy it was: its name may belong to another address by now."""
+        """An old connection is not used even if it is busy: DNS may name another address by now."""
         connection = opened(connections)
         for _ in range(int(AGE_SECONDS / 30) - 1):
             timer.advance(30)
@@ -427,7 +427,7 @@ class TestThePool:
         assert connection.is_closed
 
     def test_keeps_none_that_is_old(self, connections, timer):
-        """One that has grown old while it was used is closed when it comes back."""
+        """A connection that became too old during its use is closed."""
         connection = opened(connections)
         timer.advance(AGE_SECONDS)
         connections.keep(connection)
@@ -435,7 +435,7 @@ class TestThePool:
         assert connection.is_closed
 
     def test_gives_none_that_the_other_side_has_closed(self, server, connections):
-        """Nor one on which something has come that was not asked for."""
+        """The same holds for a connection with data that no request has asked for."""
         closed, speaking = opened(connections), opened(connections)
         server.accept()[0].close()
         peer, _ = server.accept()
@@ -450,7 +450,7 @@ class TestThePool:
         assert speaking.is_closed
 
     def test_that_is_closed_keeps_nothing(self, connections):
-        """What comes back late is closed too."""
+        """A connection that is returned later is closed."""
         connection = opened(connections)
         connections.close()
         connections.keep(connection)
@@ -459,7 +459,7 @@ class TestThePool:
 
 
 def test_a_proxy_may_be_reached_by_tls_and_tunnel_tls(certificate, monkeypatch):  # noqa: F811
-    """The bundle that vouches for Azure vouches for the proxy, too, as in requests; each gets what is for it."""
+    """A proxy with TLS is verified with the same certificates as Azure; each gets only its own headers."""
     pem, tls = certificate
     seen = []
 

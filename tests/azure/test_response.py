@@ -1,4 +1,4 @@
-"""Answers over HTTP/1.1, whatever way the connection cuts them."""
+"""Answers over HTTP/1.1, split anywhere by the connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Arrivals:
-    """A connection, and the pool that it belongs to: each read gives the next of *pieces*, then the end."""
+    """A connection and its pool: each read returns the next of *pieces*, then the end."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = [piece for piece in pieces if piece]
@@ -43,7 +43,7 @@ class Arrivals:
 
 
 class Answer:
-    """What is made of the bytes that arrive."""
+    """The answer that is parsed from the bytes."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.arrivals = Arrivals(*pieces)
@@ -72,7 +72,7 @@ class TestAChunkedBody:
         st.sampled_from([b"", b"A: b\r\n", b"A: b\r\nC: d\r\n"]),
     )
     def test_is_the_same_in_any_split(self, pieces, cuts, extension, trailer):
-        """Sizes, extensions and trailers are taken out, wherever the connection cuts them, and it can be used again."""
+        """Sizes, extensions and trailers are removed however the body is split; the connection can be used again."""
         data = CHUNKED + chunked(pieces, extension=extension, trailer=trailer)
         answer = Answer(*split(data, cuts))
 
@@ -82,7 +82,7 @@ class TestAChunkedBody:
 
     @given(PIECES, CUTS)
     def test_agrees_with_the_standard_library(self, pieces, cuts):
-        """What http.client makes of the same bytes, this makes of them, too."""
+        """The body is the same as that of http.client."""
         data = CHUNKED + chunked(pieces)
 
         class Connection:
@@ -95,14 +95,14 @@ class TestAChunkedBody:
         assert response.read() == Answer(*split(data, cuts)).body
 
     def test_is_passed_on_as_it_arrives(self):
-        """Nothing of it is held back until its chunk is complete, and what has arrived together is one piece."""
+        """Data is passed on before its chunk is complete, and data that arrived together is one piece."""
         answer = Answer(CHUNKED + b"2\r\nab\r\n3\r\ncd", b"e\r\n1\r\nf\r\n", b"0\r\n\r\n")
 
         assert [b"abcd", b"ef"] == list(iter(answer.raw.read1, b""))
 
     @given(PIECES, CUTS)
-    def test_that_is_cut_is_not_whole(self, pieces, cuts):
-        """One byte less, and something is missing."""
+    def test_that_is_cut_is_incomplete(self, pieces, cuts):
+        """If one byte is missing, the answer is incomplete."""
         answer = Answer(*split(CHUNKED + chunked(pieces)[:-1], cuts))
 
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
@@ -131,7 +131,7 @@ class TestAChunkedBody:
         ],
     )
     def test_that_is_none(self, data):
-        """Signs, blanks and half line breaks are no sizes, in one piece or byte by byte, and no line is endless."""
+        """Invalid sizes and line ends are refused, in one piece or byte by byte; a size line has a maximum length."""
         pieces = (
             [data[at : at + 1] for at in range(len(data))] if len(data) < 100 else split(data, range(0, 10**6, 9999))
         )
@@ -140,7 +140,7 @@ class TestAChunkedBody:
                 answer.body  # noqa: B018 - it is read
 
     def test_is_passed_on_up_to_where_it_breaks(self):
-        """What was whole in front of the break is the client's."""
+        """The data before an error is passed on."""
         answer = Answer(CHUNKED + b"2\r\nab\r\nxyz\r\n")
 
         assert b"ab" == answer.raw.read1()
@@ -151,7 +151,7 @@ class TestAChunkedBody:
 class TestOtherBodies:
     @given(st.binary(max_size=100), CUTS)
     def test_with_a_length_end_there(self, data, cuts):
-        """No byte less, no byte more."""
+        """The body has exactly the given length."""
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
         answer = Answer(*split(head % len(data) + data, cuts))
         assert (data, True) == (answer.body, answer.arrivals.kept)
@@ -162,14 +162,14 @@ class TestOtherBodies:
 
     @pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
     def test_without_a_length_end_with_the_connection(self, fields):
-        """Only its end tells, and the connection is gone with it."""
+        """The body ends with the connection, which is not used again."""
         answer = Answer(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\na", b"bc")
 
         assert (b"abc", False, True) == (answer.body, answer.arrivals.kept, answer.arrivals.closed)
 
     @pytest.mark.parametrize("status", [204, 304])
     def test_that_never_exist(self, status):
-        """Some answers have none, whatever they say of its length."""
+        """Some answers have no body, even with a Content-Length."""
         answer = Answer(b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status)
 
         assert (b"", True) == (answer.body, answer.arrivals.kept)
@@ -179,8 +179,8 @@ class TestOtherBodies:
     )
     @pytest.mark.parametrize("surplus", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ncd"])
     @pytest.mark.parametrize("together", [True, False])
-    def test_with_something_behind_them(self, framing, surplus, together):
-        """What was not asked for is nobody's answer, and its connection is not used again."""
+    def test_with_extra_data(self, framing, surplus, together):
+        """Extra data is dropped, and the connection is not used again."""
         whole = b"HTTP/1.1 200 OK\r\n" + framing
         answer = Answer(whole + surplus) if together else Answer(whole[:-1], whole[-1:] + surplus)
 
@@ -188,7 +188,7 @@ class TestOtherBodies:
         assert (False, True) == (answer.arrivals.kept, answer.arrivals.closed)
 
     def test_that_were_not_read_to_their_end(self):
-        """What is still to come would be taken for the next answer."""
+        """The rest of the body would be taken for the next answer."""
         answer = Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
         answer.raw.close()
         answer.raw.close()
@@ -198,14 +198,14 @@ class TestOtherBodies:
 
 class TestTheHead:
     def test_may_come_byte_by_byte(self):
-        """Wherever it is cut."""
+        """The head may be split anywhere."""
         data = b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 2\r\n\r\n{}"
         answer = Answer(*[data[at : at + 1] for at in range(len(data))])
 
         assert (200, {"x": "y", "content-length": "2"}, b"{}") == (answer.raw.status, answer.headers, answer.body)
 
     def test_gives_status_and_fields(self):
-        """Names in lower case, values without the blanks around them, bytes beyond ASCII as they are."""
+        """Names are in lower case, values have no blanks around them, and bytes beyond ASCII are kept."""
         head = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After:  3 \r\nX: a:b\r\nx: \xe4\r\nEmpty:\r\n\r\n"
 
         assert {"retry-after": "3", "x": "a:b, \xe4", "empty": ""} == Answer(head).headers
@@ -221,13 +221,13 @@ class TestTheHead:
         ],
     )
     def test_says_whether_the_connection_stays(self, first, field, keeps_alive):
-        """By its version, unless it says something else."""
+        """The HTTP version decides, unless there is a Connection header."""
         answer = Answer(first + b"\r\n" + field + b"Content-Length: 2\r\n\r\n{}")
 
         assert (b"{}", keeps_alive) == (answer.body, answer.arrivals.kept)
 
-    def test_comes_behind_those_that_are_none_yet(self):
-        """ "100 Continue" and its like are not the answer, and leave nothing in it."""
+    def test_follows_interim_answers(self):
+        """Answers such as "100 Continue" are skipped, with their header fields."""
         early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
         answer = Answer(early[:40], early[40:] + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
@@ -271,7 +271,7 @@ class TestTheHead:
         ],
     )
     def test_that_is_none(self, data):
-        """Half line breaks, folded lines and ends that two readers see in different places are refused."""
+        """Invalid line ends, folded lines and ambiguous lengths are refused."""
         with pytest.raises(HttpParserError):
             Answer(*split(data, [60_000, 120_000]))
 
@@ -279,11 +279,11 @@ class TestTheHead:
         ("data", "reason"),
         [
             (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MOST_FIELDS + 1) + b"\r\n", "too many header fields"),
-            (b"HTTP/1.1 600 X\r\n\r\n", "no status of HTTP/1.1"),
+            (b"HTTP/1.1 600 X\r\n\r\n", "invalid status or HTTP version"),
             (b"HTTP/1.1 200 OK\r\nX: y\nZ: a\r\n\r\n", "Missing expected CR after header value"),
         ],
     )
     def test_says_what_is_wrong_with_it(self, data, reason):
-        """The operator reads it in the log."""
+        """The log contains the reason for the operator."""
         with pytest.raises(HttpParserError, match=reason):
             Answer(data)

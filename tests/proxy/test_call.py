@@ -1,4 +1,4 @@
-"""One request, one record, one ending."""
+"""The lifecycle of one request: it leaves one record, and ends once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def entries():
 
 
 def test_is_recorded_before_it_is_sent(entries):
-    """What a dying process leaves is written when the call begins."""
+    """The record that counts if the process dies is written when the call begins."""
     call(entries)
 
     assert [draft()] == entries.begun
@@ -30,7 +30,7 @@ def test_is_recorded_before_it_is_sent(entries):
 
 
 def test_the_record_has_what_became_known(entries):
-    """Azure's head, its count, the times and the price make the record."""
+    """The record contains the head of Azure's answer, its count, the times and the cost."""
     timer = Stopwatch()
     made = call(entries, timer, group="physics", prompt_version=3, client_address="10.0.0.1")
     timer.advance(0.25)
@@ -62,7 +62,7 @@ def test_the_record_has_what_became_known(entries):
 
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.BROKEN, Outcome.TIMEOUT, Outcome.CLIENT_CLOSED])
 def test_estimates_where_azure_did_not_count(entries, outcome):
-    """An answer without usage costs the prompt's estimate and a token for each piece that came."""
+    """Without Azure's count, the record has the estimate of the prompt and one token for each piece of the answer."""
     call(entries).finish(outcome, estimated_completion_tokens=4)
 
     record = entries.only
@@ -72,7 +72,7 @@ def test_estimates_where_azure_did_not_count(entries, outcome):
 
 
 def test_an_error_costs_nothing(entries):
-    """What Azure refused has no tokens and no price."""
+    """A request that Azure refused has no tokens and costs nothing."""
     call(entries).finish(Outcome.UPSTREAM_ERROR)
 
     record = entries.only
@@ -81,22 +81,22 @@ def test_an_error_costs_nothing(entries):
 
 
 def test_one_that_was_not_sent_leaves_no_record(entries):
-    """What was never sent is taken out of the records."""
-    places = ConcurrencyLimit(1)
+    """The record of a request that was not sent is cancelled."""
+    slots = ConcurrencyLimit(1)
 
-    made = call(entries, concurrency=places)
+    made = call(entries, concurrency=slots)
     made.close()
     made.finish(Outcome.OK)
     made.close()
 
-    assert (["req-1"], [], 0) == (entries.cancelled, entries.ended, places.taken)
+    assert (["req-1"], [], 0) == (entries.cancelled, entries.ended, slots.taken)
 
 
 def test_ends_once_however_many_end_it(entries):
-    """Of many endings at once one counts: one record, one place given back, one commit or refund."""
-    places, admission = ConcurrencyLimit(2), Claimed()
-    places.take()
-    made = call(entries, admission=admission, concurrency=places)
+    """If many threads end a call, one of them has an effect: one record, one slot freed, one commit or refund."""
+    slots, admission = ConcurrencyLimit(2), Claimed()
+    slots.take()
+    made = call(entries, admission=admission, concurrency=slots)
 
     at_once(
         *[lambda: made.finish(Outcome.OK, usage=USAGE)] * 8,
@@ -107,12 +107,12 @@ def test_ends_once_however_many_end_it(entries):
 
     assert 1 == len(entries.ended) + len(entries.cancelled)
     assert 1 == len(admission.committed) + admission.refunds
-    assert 1 == places.taken
+    assert 1 == slots.taken
 
 
 @pytest.mark.parametrize("end", [lambda made: made.finish(Outcome.OK), lambda made: made.close()])
-def test_gives_its_place_back_even_if_the_recorder_fails(end):
-    """A trouble with writing does not eat the gateway's capacity."""
+def test_gives_its_slot_back_even_if_the_recorder_fails(end):
+    """A slot is freed even if the record cannot be written."""
 
     class Failing(Entries):
         def end(self, record: object) -> None:
@@ -121,17 +121,17 @@ def test_gives_its_place_back_even_if_the_recorder_fails(end):
         def cancel(self, record_id: str) -> None:
             raise OSError("disk")
 
-    places = ConcurrencyLimit(1)
-    made = call(Failing(), concurrency=places)
+    slots = ConcurrencyLimit(1)
+    made = call(Failing(), concurrency=slots)
 
     with pytest.raises(OSError, match="disk"):
         end(made)
 
-    assert 0 == places.taken
+    assert 0 == slots.taken
 
 
 def test_the_organisations_price_counts(entries):
-    """A price that an admin set for the model that was asked for is the one that is booked."""
+    """The price that an admin has set for the requested model takes precedence."""
     own = {"house-model": Prices(prompt=1.0, cached=1.0, completion=1.0)}
 
     call(entries, prices=own, model="house-model").finish(Outcome.OK, usage=USAGE, model="gpt-4o-mini")
@@ -140,14 +140,14 @@ def test_the_organisations_price_counts(entries):
 
 
 def test_an_unknown_model_has_no_price(entries):
-    """Where nobody knows the price the tokens are booked without one."""
+    """If no price is known, the record has tokens but no cost."""
     call(entries, model="x", deployment="y").finish(Outcome.OK, usage=USAGE, model="z")
 
     assert (None, 120) == (entries.only.cost_usd, entries.only.total_tokens)
 
 
-def test_says_once_that_no_price_is_known(entries, caplog):
-    """A budget in dollars does not see such a model: the admin is told, and not by every request."""
+def test_warns_once_about_a_missing_price(entries, caplog):
+    """A budget in dollars does not count such a model, so the admin gets one warning, and not one for each request."""
     for _ in range(3):
         made = call(entries, model="house", deployment="our-own-model")
         made.commit(usage=USAGE)
@@ -155,13 +155,13 @@ def test_says_once_that_no_price_is_known(entries, caplog):
     call(entries, deployment="cheap").finish(Outcome.UPSTREAM_ERROR)
     call(entries, deployment="ours").finish(Outcome.OK, usage=USAGE, model="gpt-4o-mini")
 
-    (told,) = caplog.messages
-    assert "'our-own-model'" in told
-    assert "PUT /admin/models" in told
+    (warning,) = caplog.messages
+    assert "'our-own-model'" in warning
+    assert "PUT /admin/models" in warning
 
 
-def test_is_committed_before_it_is_written_down():
-    """A budget that is counted anew from the usage log, which may have the record by then, counts it once."""
+def test_is_committed_before_it_is_recorded():
+    """A budget that is counted again from the usage log, which may have the record by then, counts it once."""
     entries, admission = Entries(), Claimed()
     order = []
     admission.commit = lambda record: order.append(("committed", record.total_tokens))
@@ -175,7 +175,7 @@ def test_is_committed_before_it_is_written_down():
 
 
 def test_what_was_not_sent_is_refunded():
-    """A request that Azure never saw gets back what was reserved for it, once."""
+    """The reservation of a request that was not sent is refunded once."""
     entries, admission = Entries(), Claimed()
     going = call(entries, admission=admission)
 
@@ -186,19 +186,19 @@ def test_what_was_not_sent_is_refunded():
 
 
 def test_a_failing_counter_loses_no_record():
-    """Whatever happens to the counters, the record is written and the place is free."""
-    entries, admission, places = Entries(), Claimed(), ConcurrencyLimit(1)
+    """If the counters fail, the record is written and the slot is freed."""
+    entries, admission, slots = Entries(), Claimed(), ConcurrencyLimit(1)
     admission.commit = lambda record: 1 / 0
-    going = call(entries, admission=admission, concurrency=places)
+    going = call(entries, admission=admission, concurrency=slots)
 
     with pytest.raises(ZeroDivisionError):
         going.finish(Outcome.OK)
 
-    assert (1, 0) == (len(entries.ended), places.taken)
+    assert (1, 0) == (len(entries.ended), slots.taken)
 
 
 def test_can_be_committed_before_it_ends():
-    """What is known to have been used is committed once, however much later the end comes."""
+    """A reservation is committed once, however much later the call ends."""
     entries, admission = Entries(), Claimed()
     going = call(entries, admission=admission)
 
@@ -212,40 +212,40 @@ def test_can_be_committed_before_it_ends():
 
 
 def test_gives_everything_back_if_its_client_cannot_be_watched(entries):
-    """Nothing that it took is lost when the thread that watches clients cannot start."""
+    """If the thread that watches clients cannot start, everything is released."""
 
     class Exhausted(DisconnectWatcher):
         def add(self, cancellation: object, gone: object) -> None:
             super().add(cancellation, gone)
             raise RuntimeError("can't start new thread")
 
-    places, admission, disconnects = ConcurrencyLimit(1), Claimed(), Exhausted()
-    made = new_call(entries, places, disconnects=disconnects)
+    slots, admission, disconnects = ConcurrencyLimit(1), Claimed(), Exhausted()
+    made = new_call(entries, slots, disconnects=disconnects)
     with pytest.raises(RuntimeError, match="thread") as failed:
         made.begin(draft(), admission, prices={}, client_gone=lambda: False)
 
     made.fail(failed.value)
 
-    assert (0, 1, 0) == (places.taken, admission.refunds, disconnects.watched)
+    assert (0, 1, 0) == (slots.taken, admission.refunds, disconnects.watched)
     assert (["req-1"], []) == (entries.cancelled, entries.ended)
 
 
 def test_gives_everything_back_from_the_moment_it_exists():
-    """Its place before it has begun, and what was reserved for it if it cannot even be written down."""
+    """The slot is freed if the call never began, and the reservation is refunded if its record cannot be written."""
 
     class Failing(Entries):
         def begin(self, record: object) -> None:
             raise OSError("disk")
 
-    places, admission, entries = ConcurrencyLimit(1), Claimed(), Failing()
-    new_call(entries, places).close()
-    assert 0 == places.taken
+    slots, admission, entries = ConcurrencyLimit(1), Claimed(), Failing()
+    new_call(entries, slots).close()
+    assert 0 == slots.taken
 
-    made = new_call(entries, places)
+    made = new_call(entries, slots)
     with pytest.raises(OSError, match="disk") as failed:
         made.begin(draft(), admission, prices={})
     made.fail(failed.value)
-    assert (0, 1, []) == (places.taken, admission.refunds, entries.cancelled)
+    assert (0, 1, []) == (slots.taken, admission.refunds, entries.cancelled)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_gives_everything_back_from_the_moment_it_exists():
     ],
 )
 def test_what_fails_leaves_a_record_if_it_was_sent(entries, error, outcome):
-    """An error says how it ended; what Azure cannot have had leaves nothing."""
+    """The outcome depends on the error. A request that was not sent leaves no record."""
     made = call(entries)
     made.cancellation.mark_sent()
     made.fail(error)

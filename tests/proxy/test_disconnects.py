@@ -1,4 +1,4 @@
-"""Clients that have gone, noticed by one thread."""
+"""One thread notices clients that have disconnected."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ def watchers() -> int:
     return sum(thread.name == "watch" for thread in threading.enumerate())
 
 
-def test_cuts_those_whose_clients_have_gone_and_no_others():
-    """Each transmission has a client of its own."""
+def test_cancels_only_requests_whose_clients_have_gone():
+    """Only the requests whose clients have disconnected are cancelled."""
     watch = DisconnectWatcher()
-    gone, there = CancellationToken(), CancellationToken()
-    watch.add(there, lambda: False)
+    gone, connected = CancellationToken(), CancellationToken()
+    watch.add(connected, lambda: False)
     watch.add(gone, lambda: True)
 
     wait_until(lambda: gone.was_cut)
 
-    assert not there.was_cut
-    watch.remove(there)
+    assert not connected.was_cut
+    watch.remove(connected)
 
 
-def test_lets_others_ask_too():
-    """Whoever has the transmission can find out whether its client is still there."""
+def test_the_token_knows_whether_the_client_has_gone():
+    """The owner of a cancellation token can ask whether the client has disconnected."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
     assert not cancellation.abandoned()
@@ -39,8 +39,8 @@ def test_lets_others_ask_too():
     watch.remove(cancellation)
 
 
-def test_asks_no_more_for_what_has_ended():
-    """What is removed is forgotten, and removing it again is harmless."""
+def test_a_removed_request_is_not_checked():
+    """A removed request is not checked again, and it can be removed twice."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
     watch.add(cancellation, lambda: True)
@@ -55,7 +55,7 @@ def test_asks_no_more_for_what_has_ended():
 
 
 def test_has_no_thread_before_the_first_request_and_one_from_then_on():
-    """A watch that is made before a fork starts nothing; many requests share one thread."""
+    """A watcher that is created before a fork starts no thread; many requests share one thread."""
     before = watchers()
     watch = DisconnectWatcher()
     assert before == watchers()
@@ -73,7 +73,7 @@ def test_has_no_thread_before_the_first_request_and_one_from_then_on():
 
 
 def test_works_in_a_child_too():
-    """A process that was forked has a thread of its own."""
+    """A forked process has its own thread."""
     watch = DisconnectWatcher()
     cancellation = CancellationToken()
     watch.add(cancellation, lambda: True)

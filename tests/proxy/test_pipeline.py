@@ -1,4 +1,4 @@
-"""The pipeline from end to end, with a real store and a simulated Azure; no web."""
+"""The pipeline with a real store and a simulated Azure, without the web layer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def database(tmp_path):
 
 
 class House:
-    """A gateway with everything around it."""
+    """A gateway with everything that it needs."""
 
     def __init__(self, database: SQLiteDatabase, azure: Simulator, clock: object) -> None:
         self.azure = azure
@@ -161,7 +161,7 @@ def read(reply: Reply) -> bytes:
 
 
 def test_a_plain_answer(house, azure):
-    """Azure's bytes come back, the place is free again, and the record says what Azure billed."""
+    """The client gets Azure's bytes, the slot is freed, and the record has Azure's count."""
     reply = house.gateway().complete(house.request())
 
     (served,) = azure.served
@@ -185,7 +185,7 @@ def test_a_plain_answer(house, azure):
 
 
 def test_a_stream(house, azure):
-    """A stream holds its place until it is closed; the usage that was asked for in secret is counted and withheld."""
+    """A stream keeps its slot until it is closed; the usage event is counted and withheld."""
     reply = house.gateway().complete(house.request(stream=True))
     assert 1 == house.concurrency.taken
     data = read(reply)
@@ -199,7 +199,7 @@ def test_a_stream(house, azure):
 
 
 def test_the_prompt_in_front(house, azure):
-    """What an admin sets is in the next request, and the record says which version it was."""
+    """The next request has the prompt that an admin has set, and its record has the prompt's version."""
     house.set_prompt("Be brief.")
 
     house.gateway().complete(house.request())
@@ -210,7 +210,7 @@ def test_the_prompt_in_front(house, azure):
 
 
 def test_the_organisations_price(house):
-    """A price that an admin set holds for the next request."""
+    """The next request has the price that an admin has set."""
     house.policy.set_prices("gpt-4o-mini", Prices(prompt=1e6, cached=0, completion=0))
 
     house.gateway().complete(house.request())
@@ -227,7 +227,7 @@ def test_the_organisations_price(house):
     ],
 )
 def test_what_is_refused_leaves_nothing(house, azure, change, error):
-    """A refusal before sending takes no place, leaves no record and asks Azure nothing."""
+    """A request that is refused takes no slot, leaves no record and is not sent to Azure."""
     with pytest.raises(error):
         house.gateway().complete(house.request(**change))
 
@@ -235,7 +235,7 @@ def test_what_is_refused_leaves_nothing(house, azure, change, error):
 
 
 def test_a_model_that_is_not_allowed(house, azure):
-    """What a key may not use never reaches Azure."""
+    """A request for a model that the key may not use is not sent to Azure."""
     house.keys.update(house.key_id, {"models": ("o3",)})
 
     with pytest.raises(ModelNotAllowed):
@@ -245,7 +245,7 @@ def test_a_model_that_is_not_allowed(house, azure):
 
 
 def test_a_limit_refuses_before_azure_is_asked(house, azure):
-    """Who is over a limit costs nothing, leaves no record, and gets the headers that say when to come back."""
+    """A request over a limit costs nothing, leaves no record, and is answered with the headers of its limits."""
     house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1)})
     gateway = house.gateway()
     headers = dict(gateway.complete(house.request()).headers)
@@ -259,8 +259,8 @@ def test_a_limit_refuses_before_azure_is_asked(house, azure):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_a_request_used_takes_the_place_of_its_estimate(house, azure, stream):
-    """While it runs the prompt and the longest answer are reserved; afterwards Azure's own count stands."""
+def test_the_reported_usage_replaces_the_estimate(house, azure, stream):
+    """While a request runs, its prompt and longest answer are reserved; at its end, Azure's count replaces them."""
     house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=1000)})
     reply = house.gateway().complete(house.request(stream=stream, max_tokens=300, n=2))
     assert str(1000 - 602) == dict(reply.headers)["x-ratelimit-remaining-tokens"]
@@ -272,7 +272,7 @@ def test_what_a_request_used_takes_the_place_of_its_estimate(house, azure, strea
 
 
 def test_money_is_reserved_at_the_organisations_price(house):
-    """The estimate of a request's cost knows the price that an admin set."""
+    """The reserved cost uses the price that an admin has set."""
     house.policy.set_prices("gpt-4o-mini", Prices(prompt=0, cached=0, completion=10_000))
     house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
 
@@ -283,16 +283,16 @@ def test_money_is_reserved_at_the_organisations_price(house):
 
 
 def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, azure):
-    """Azure's answer says which model a deployment with a name of its own is; the next estimate knows."""
+    """Azure's answer names the model of a deployment; the next estimate uses its price."""
     house.policy.set_prices("gpt-4o-mini-2024-07-18", Prices(prompt=0, cached=0, completion=10_000))
     house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
     principal = house.keys.authenticate(house.key)
     gateway = house.gateway()
-    claimed = []
+    reserved = []
     admit = house.limiter.admit
 
     def admit_and_note(name, who, estimate, **proof):
-        claimed.append(estimate.cost_usd)
+        reserved.append(estimate.cost_usd)
         return admit(name, who, estimate, **proof)
 
     house.limiter.admit = admit_and_note
@@ -301,13 +301,13 @@ def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, 
     gateway.complete(house.request(name="req-2", max_tokens=10))
 
     assert json.loads(reply.body)["model"].startswith("gpt-4o-mini-")
-    assert claimed[0] < 0.01
-    assert 0.1 == pytest.approx(claimed[1])
+    assert reserved[0] < 0.01
+    assert 0.1 == pytest.approx(reserved[1])
     assert house.limiter.allowances(principal)["key"].remaining["budget"] < 1
 
 
 def test_definitions_of_tools_are_a_part_of_the_prompt(house):
-    """What the model reads beside the messages is claimed as well."""
+    """Tools and other definitions are reserved as a part of the prompt."""
     tools = [{"type": "function", "function": {"name": "f", "description": "x" * 4000, "parameters": {}}}]
     house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=100_000)})
 
@@ -317,7 +317,7 @@ def test_definitions_of_tools_are_a_part_of_the_prompt(house):
 
 
 def test_an_error_after_admission_has_the_headers_too(house):
-    """A client that meets trouble with Azure still reads how much is left."""
+    """An error from Azure is answered with the headers of the limits."""
     house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5)})
 
     with pytest.raises(UpstreamUnreachable) as refused:
@@ -330,7 +330,7 @@ def test_an_error_after_admission_has_the_headers_too(house):
 
 @pytest.mark.parametrize("change", [{"body": b"{"}, {"model": "o3"}])
 def test_an_error_before_admission_has_the_headers_too(house, azure, change):
-    """What is refused for its body or its model takes nothing, and still says what is left."""
+    """A request that is refused for its body or its model reserves nothing, and is answered with the same headers."""
     house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5), "models": ("gpt-4o-mini",)})
     gateway = house.gateway()
     read(gateway.complete(house.request()))
@@ -345,7 +345,7 @@ def test_an_error_before_admission_has_the_headers_too(house, azure, change):
 
 
 def test_the_groups_prompt_and_models_hold(house, azure):
-    """A group's prompt takes the place of the organisation's, and what it leaves out nobody in it may use."""
+    """A group's prompt replaces the organisation's, and its keys may use only its models."""
     house.set_prompt("Be brief.")
     prompt = house.organisation.add_prompt("Be kind.", moment(house.clock()), scope="group:physics")
     house.organisation.update_group("physics", {"models": ("gpt-4o-mini",), "prompt": prompt})
@@ -359,7 +359,7 @@ def test_the_groups_prompt_and_models_hold(house, azure):
 
 
 def test_a_preview_is_what_would_be_sent(house, azure):
-    """It goes the way of a request as far as Azure's door, and is refused for the same reasons."""
+    """A preview makes the same checks as a request, and is not sent to Azure."""
     house.set_prompt("Be brief.")
     principal = house.keys.authenticate(house.key)
     body = house.request(stream=True).body
@@ -373,7 +373,7 @@ def test_a_preview_is_what_would_be_sent(house, azure):
 
 
 def test_one_request_too_many(house, azure):
-    """With every place taken the answer is at once that there is none, before anything is looked up."""
+    """If all slots are taken, the request is refused before anything is looked up."""
     gateway = house.gateway()
     replies = [gateway.complete(house.request(stream=True)) for _ in range(2)]
 
@@ -385,8 +385,8 @@ def test_one_request_too_many(house, azure):
     assert 200 == gateway.complete(house.request()).status
 
 
-def test_books_that_fail_take_no_place(house, monkeypatch):
-    """A request that cannot be written down is not sent."""
+def test_a_failing_recorder_takes_no_slot(house, monkeypatch):
+    """A request whose record cannot be written is not sent."""
 
     def fail(record: object) -> None:
         raise StoreUnavailable("no")
@@ -399,8 +399,8 @@ def test_books_that_fail_take_no_place(house, monkeypatch):
     assert (0, []) == (house.concurrency.taken, house.azure.served)
 
 
-def test_books_that_fail_leave_no_counter_request(house, monkeypatch):
-    """What was claimed for a request that is not sent goes back."""
+def test_a_failing_recorder_leaves_no_reservation(house, monkeypatch):
+    """The reservation of a request that is not sent is refunded."""
     house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1, parallel_requests=1)})
     monkeypatch.setattr(house.entries, "begin", lambda record: 1 / 0)
 
@@ -410,7 +410,7 @@ def test_books_that_fail_leave_no_counter_request(house, monkeypatch):
 
 
 def test_a_client_that_cannot_be_watched_takes_nothing(house, monkeypatch):
-    """Where no thread can be started any more a request fails, and its place and its limits are free again."""
+    """If no thread can be started, the request fails, and its slot and its reservation are released."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -434,8 +434,8 @@ def test_a_client_that_cannot_be_watched_takes_nothing(house, monkeypatch):
         (Script(delay=30), UpstreamTimeout, Outcome.TIMEOUT),
     ],
 )
-def test_trouble_after_sending_is_booked(house, azure, script, error, outcome):
-    """What may have been billed leaves an estimated record, and gives its place back."""
+def test_an_error_after_sending_is_recorded(house, azure, script, error, outcome):
+    """A request that Azure may bill leaves an estimated record, and its slot is freed."""
     azure.script(script)
 
     with pytest.raises(error):
@@ -447,8 +447,8 @@ def test_trouble_after_sending_is_booked(house, azure, script, error, outcome):
     assert 0 == house.concurrency.taken
 
 
-def test_an_azure_that_cannot_be_reached_is_not_booked(house):
-    """What was never sent leaves no record."""
+def test_an_unreachable_azure_is_not_recorded(house):
+    """A request that was not sent leaves no record."""
     with pytest.raises(UpstreamUnreachable):
         house.gateway(url="http://azure.invalid").complete(house.request())
 
@@ -456,8 +456,8 @@ def test_an_azure_that_cannot_be_reached_is_not_booked(house):
     assert 0 == house.concurrency.taken
 
 
-def test_what_fails_before_it_is_sent_is_not_booked(house, azure):
-    """A bug of ours costs nobody anything as long as Azure has seen nothing."""
+def test_what_fails_before_it_is_sent_is_not_recorded(house, azure):
+    """After a bug of the gateway, a request that was not sent costs nothing."""
     house.policy.set_credential("no header can carry \u2026")
 
     with pytest.raises(UnicodeEncodeError):
@@ -469,7 +469,7 @@ def test_what_fails_before_it_is_sent_is_not_booked(house, azure):
 
 @pytest.mark.parametrize("fault", ["token_rate_limit", "content_filter", "server_error", "deployment_not_found"])
 def test_azures_errors_are_the_clients(house, azure, fault):
-    """Azure's refusal goes to the client as it is, costs nothing and is booked as an error."""
+    """Azure's error is passed on unchanged, costs nothing and is recorded as an error."""
     azure.script(Script(fault=fault))
 
     reply = house.gateway().complete(house.request(stream=True))
@@ -487,7 +487,7 @@ def test_azures_errors_are_the_clients(house, azure, fault):
 
 @pytest.mark.parametrize("fault", ["unauthorized", "permission_denied", "network_denied", "blocked"])
 def test_a_refused_credential_is_not_the_users_fault(house, azure, fault, caplog):
-    """Azure's 401 and 403 are ours: the user hears that the key is fine, the admin reads what to do, until it works."""
+    """After Azure's 401 or 403 the client learns that its key is valid, and the admin learns what to do."""
     gateway = house.gateway()
     azure.script(Script(fault=fault))
     with pytest.raises(UpstreamCredentials, match="Your key is fine"):
@@ -516,7 +516,7 @@ def test_no_credential_at_all(house, azure):
 class TestADeploymentWithoutStreamOptions:
     @pytest.mark.parametrize("fault", ["unknown_parameter", "unrecognized_argument"])
     def test_is_asked_again_and_remembered(self, house, azure, fault):
-        """A stream works all the same: once asked twice, from then on asked right; one record each."""
+        """The request is sent again without stream_options; later ones are sent without them at once."""
         gateway = house.gateway()
         azure.script(Script(fault=fault))
 
@@ -530,7 +530,7 @@ class TestADeploymentWithoutStreamOptions:
         assert 0 == house.concurrency.taken
 
     def test_is_only_that_one(self, house, azure):
-        """Other deployments go on reporting their usage."""
+        """Other deployments still report their usage."""
         gateway = house.gateway()
         azure.script(Script(fault="unknown_parameter"))
         read(gateway.complete(house.request(stream=True)))
@@ -539,8 +539,8 @@ class TestADeploymentWithoutStreamOptions:
 
         assert UsageSource.UPSTREAM == house.entries.ended[-1].usage_source
 
-    def test_is_told_apart_from_a_client_that_asked(self, house, azure):
-        """Who sent stream_options gets Azure's objection."""
+    def test_differs_from_a_client_that_asked(self, house, azure):
+        """A client that sent stream_options gets Azure's error."""
         azure.script(Script(fault="unknown_parameter"))
 
         reply = house.gateway().complete(house.request(stream=True, stream_options={"include_obfuscation": False}))
@@ -548,19 +548,19 @@ class TestADeploymentWithoutStreamOptions:
         assert (400, 1) == (reply.status, len(azure.served))
 
     def test_that_fails_again_is_not_asked_a_third_time(self, house, azure):
-        """Whatever goes wrong, one request is at most two."""
+        """A request is sent at most twice."""
         azure.script(Script(fault="unknown_parameter"), times=2)
 
         gateway = house.gateway()
         assert 400 == gateway.complete(house.request(stream=True)).status
         assert (2, 1) == (len(azure.served), len(house.entries.ended))
 
-        # The objection was to something of the client's that names it: nobody else's count suffers from that.
+        # Azure refused something else of this client, so other clients' usage is still asked for.
         read(gateway.complete(house.request(name="req-2", stream=True)))
         assert UsageSource.UPSTREAM == house.entries.ended[-1].usage_source
 
-    def test_that_is_gone_at_the_second_try_is_booked(self, house, azure):
-        """The first try has reached Azure: one record stays, whatever becomes of the second."""
+    def test_that_fails_at_the_second_attempt_is_recorded(self, house, azure):
+        """The first attempt has reached Azure, so there is one record, even if the second attempt fails."""
         azure.script(Script(fault="unknown_parameter"))
         azure.script(Script(refuse=True))
 
@@ -573,7 +573,7 @@ class TestADeploymentWithoutStreamOptions:
 
 class TestAClientThatLeaves:
     def test_before_azure_answers(self, house, azure):
-        """It stops Azure, and costs an estimate."""
+        """The request to Azure is cancelled, and its usage is estimated."""
         azure.script(Script(delay=30))
         gone = threading.Event()
         threading.Thread(target=lambda: (azure.wait_for(lambda served: served), gone.set())).start()
@@ -585,7 +585,7 @@ class TestAClientThatLeaves:
         assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.concurrency.taken)
 
     def test_in_the_middle_of_a_stream(self, house, azure):
-        """A stream that is closed early stops Azure at once, and is billed as far as it came."""
+        """A stream that is closed early is cancelled at Azure, and its usage so far is recorded."""
         azure.script(Script(stall_after_events=4))
         reply = house.gateway().complete(house.request(stream=True))
         next(reply.body)
@@ -596,7 +596,7 @@ class TestAClientThatLeaves:
         assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.concurrency.taken)
 
     def test_is_not_watched_any_longer(self, house, azure):
-        """When a request has ended nobody asks for its client any more."""
+        """A request that has ended is not checked again."""
         asked = threading.Event()
         gateway = house.gateway()
 
@@ -617,14 +617,14 @@ class TestAClientThatLeaves:
     ],
 )
 def test_lists_models(house, path, offered, models, listed):
-    """A key sees what is on offer and open to it."""
+    """A key sees the models that are offered and allowed."""
     record = house.keys.update(house.key_id, {"models": models})
 
     assert listed == house.gateway(path, offered=offered).models(record)
 
 
-def test_reprs_tell_no_secret(house):
-    """A request in a traceback shows neither the key nor the conversation."""
+def test_reprs_contain_no_secret(house):
+    """The repr of a request contains neither the key nor the conversation."""
     shown = repr(house.request())
 
     assert house.key not in shown
@@ -632,7 +632,7 @@ def test_reprs_tell_no_secret(house):
 
 
 def test_threads_leave_nothing_behind(house, azure):
-    """Many requests at once, good and bad, end with every place free and one record each."""
+    """After many concurrent requests, good and bad, all slots are free, and each request has one record."""
     house.concurrency.capacity = 32
     gateway = house.gateway()
     azure.script(Script(cut_after_events=2), times=4)

@@ -1,4 +1,4 @@
-"""From the client's bytes to Azure's: nothing changes but what has to."""
+"""Turning the client's body into the body for Azure changes only what it must."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chat(**fields: object) -> bytes:
     return json.dumps({"model": "gpt", "messages": [HELLO]} | fields).encode()
 
 
-# JSON as any client may write it: integers beyond 64 bits, halves of surrogate pairs, every finite float.
+# JSON as any client may write it: integers beyond 64 bits, lone surrogates, every finite float.
 TEXT = st.text(st.characters(), max_size=20)
 SCALARS = st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**70) | st.floats(allow_nan=False) | TEXT
 SCALARS = SCALARS.filter(lambda value: value not in (float("inf"), float("-inf")))
@@ -47,7 +47,7 @@ FIELDS = st.dictionaries(TEXT.filter(lambda name: name not in OWN_NAMES), VALUES
 
 
 def same(left: object, right: object) -> bool:
-    """Equal, and of the same types: 1, 1.0 and true are three values."""
+    """Return whether both are equal and have the same types: 1, 1.0 and true are different values."""
     if type(left) is not type(right):
         return False
     if isinstance(left, dict):
@@ -63,10 +63,10 @@ def same(left: object, right: object) -> bool:
 @example({"x": [1e300, 5e-324, -0.0, 1e22, 123456789012345678901234567890]}, [], True, True)
 @example({"\ud800": "\udfff"}, [{"content": "half \ud83d"}], True, False)
 def test_values_survive_whatever_they_are(fields, messages, escaped, stream):
-    """With the prompt in front and usage asked for, everything the client sent arrives with the same value."""
+    """With a prompt and with usage asked for, all values of the client arrive unchanged."""
     document = fields | {"model": "gpt", "messages": messages, "stream": stream}
     if "\\ud" in json.dumps(document):
-        escaped = True  # half of a pair can only travel escaped; whole ones may
+        escaped = True  # a lone surrogate must be escaped
     body = json.dumps(document, ensure_ascii=escaped).encode()
 
     sent = json.loads(prepared(body, prompt=PROMPT).body())
@@ -78,7 +78,7 @@ def test_values_survive_whatever_they_are(fields, messages, escaped, stream):
 
 @given(FIELDS, MESSAGES, st.sampled_from([None, 1, "\t"]))
 def test_bytes_stay_where_nothing_has_to_change(fields, messages, indent):
-    """Without a prompt, and with usage asked for or no stream, Azure gets the client's own bytes."""
+    """Without a prompt, and if nothing has to be added, Azure gets the client's own bytes."""
     for own in ({}, {"stream": False}, {"stream": True, "stream_options": {"include_usage": True}}):
         body = json.dumps(fields | {"messages": messages, "model": "gpt"} | own, indent=indent).encode()
 
@@ -87,7 +87,7 @@ def test_bytes_stay_where_nothing_has_to_change(fields, messages, indent):
 
 @given(st.binary(max_size=60) | TEXT.map(lambda text: text.encode("utf-8", "replace")) | VALUES.map(json.dumps))
 def test_takes_or_refuses_and_never_fails(body):
-    """Whatever comes, the answer is a chat or a refusal that the client is told of."""
+    """For any body, the result is a chat or an error for the client."""
     body = body.encode() if isinstance(body, str) else body
     with suppress(InvalidRequest, ModelNotFound):
         prepared(body, prompt=PROMPT).body()
@@ -95,14 +95,14 @@ def test_takes_or_refuses_and_never_fails(body):
 
 @pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1" * 400])
 def test_integers_beyond_64_bits_stay_integers(number):
-    """A seed that no machine word holds is not rounded to a float."""
+    """An integer beyond 64 bits, such as a seed, is not rounded to a float."""
     body = b'{"model":"gpt","messages":[],"seed":%s}' % number.encode()
 
     assert b'"seed":%s' % number.encode() in prepared(body, prompt="p").body()
 
 
 def test_the_last_of_a_repeated_name_counts():
-    """A name that stands twice has its last value, as Azure's own reader has it."""
+    """If a name is repeated, the last value counts, as at Azure."""
     body = b'{"model":"gpt","temperature":1,"messages":[],"temperature":0.5}'
 
     assert 0.5 == json.loads(prepared(body, prompt="p").body())["temperature"]
@@ -110,7 +110,7 @@ def test_the_last_of_a_repeated_name_counts():
 
 @pytest.mark.parametrize("depth", [10, 255, DEEPEST])
 def test_takes_deep_nesting(depth):
-    """A deeply nested schema of a tool arrives as it was."""
+    """A deeply nested schema of a tool arrives unchanged."""
     deep = b"[" * depth + b"]" * depth
     body = b'{"model":"gpt","messages":[],"x":%s}' % deep
 
@@ -120,7 +120,7 @@ def test_takes_deep_nesting(depth):
 @pytest.mark.parametrize("depth", [DEEPEST + 1, 1000, 1020, 1100, 100_000])
 @pytest.mark.parametrize("extra", [b"", b',"seed":18446744073709551616', b',"half":"\\ud800"'])
 def test_refuses_nesting_that_could_not_be_written_again(depth, extra):
-    """What is too deep for a JSON writer is the client's to change, before anything is sent."""
+    """A body that could not be written again is refused before anything is sent."""
     body = b'{"model":"gpt","messages":[],"x":%s%s}' % (b"[" * depth + b"]" * depth, extra)
 
     with pytest.raises(InvalidRequest, match="levels deep"):
@@ -128,7 +128,7 @@ def test_refuses_nesting_that_could_not_be_written_again(depth, extra):
 
 
 def test_puts_the_prompt_in_front():
-    """The organisation's prompt comes first, the client's own system message after it."""
+    """The organisation's prompt comes first, then the client's own system message."""
     own = {"role": "system", "content": "You are a pirate."}
 
     sent = json.loads(prepared(chat(messages=[own, HELLO]), prompt=PROMPT).body())
@@ -137,14 +137,14 @@ def test_puts_the_prompt_in_front():
 
 
 def test_keeps_the_order_of_fields():
-    """Nothing moves but what is put in."""
+    """The fields keep their order."""
     body = b'{"z":1,"messages":[],"a":2,"model":"gpt"}'
 
     assert ["z", "messages", "a", "model"] == list(json.loads(prepared(body, prompt="p").body()))
 
 
 def test_leaves_the_document_alone():
-    """Writing the body twice gives the same bytes: a retry sends the prompt once."""
+    """Writing the body twice gives the same bytes: a repeated request has the prompt once."""
     made = prepared(chat(stream=True), prompt=PROMPT)
 
     assert made.body() == made.body()
@@ -163,7 +163,7 @@ def test_leaves_the_document_alone():
     ],
 )
 def test_asks_for_usage_on_streams(options, sent, withheld):
-    """A stream reports its usage; the client's other options stay, and who did not ask does not see it."""
+    """A stream asks for usage and keeps the client's options; the client gets the event only if it asked for it."""
     made = prepared(chat(stream=True, stream_options=options))
 
     assert withheld == made.withhold_usage
@@ -171,7 +171,7 @@ def test_asks_for_usage_on_streams(options, sent, withheld):
 
 
 def test_asks_for_usage_only_where_it_is_taken():
-    """A deployment that refuses stream_options gets what the client sent."""
+    """A deployment that does not accept stream_options gets the client's own body."""
     body = chat(stream=True, stream_options={"include_obfuscation": False})
 
     assert body is prepared(body).body(include_usage=False)
@@ -180,7 +180,7 @@ def test_asks_for_usage_only_where_it_is_taken():
 
 @pytest.mark.parametrize("stream", [{}, {"stream": False}, {"stream": None}])
 def test_never_asks_for_usage_without_a_stream(stream):
-    """Azure refuses stream_options on a call that is not streamed."""
+    """Azure refuses stream_options if the answer is not streamed."""
     made = prepared(chat(**stream), prompt=PROMPT)
 
     assert (False, False) == (made.stream, made.withhold_usage)
@@ -217,7 +217,7 @@ def test_never_asks_for_usage_without_a_stream(stream):
     ],
 )
 def test_refuses_what_it_cannot_understand(body, param, message):
-    """The refusal says what is wrong and where, and repeats nothing of a conversation."""
+    """The message says what is wrong and where, and quotes nothing of the conversation."""
     with pytest.raises(InvalidRequest, match=message) as refused:
         prepared(body)
 
@@ -228,7 +228,7 @@ def test_refuses_what_it_cannot_understand(body, param, message):
 
 
 def test_says_where_json_breaks():
-    """A client's author finds the place."""
+    """The message names the byte at which the JSON is invalid."""
     with pytest.raises(InvalidRequest, match="at byte 17"):
         prepared(b'{"messages": [], x}')
 
@@ -245,7 +245,7 @@ def test_says_where_json_breaks():
     ],
 )
 def test_finds_the_deployment(endpoint, asked, model, deployment):
-    """The record keeps the name that was asked for; the URL decides what serves it."""
+    """The record has the name that the client sent; the URL decides which deployment is used."""
     made = prepared(chat(model=asked), endpoint=endpoint)
 
     assert (model, deployment, 7) == (made.model, made.deployment, made.prompt.version)
@@ -253,15 +253,15 @@ def test_finds_the_deployment(endpoint, asked, model, deployment):
 
 @pytest.mark.parametrize("model", ["../gpt", "a/b", "a?b", "..", "a#b", "a b", "%2e%2e"])
 def test_no_model_changes_the_path(model):
-    """Where the URL carries the model, a name that would change it does not exist."""
+    """If the URL contains the model, a name that would change the path does not exist."""
     with pytest.raises(ModelNotFound):
         prepared(chat(model=model), endpoint=IN_PATH)
 
 
 @pytest.mark.parametrize("model", ["half \ud800", "two\nlines", "\x00", "m" * (LONGEST_MODEL_NAME + 1)])
 @pytest.mark.parametrize("endpoint", [V1, FIXED, IN_PATH])
-def test_no_model_spoils_the_books(model, endpoint):
-    """The name goes into records: one that cannot be written, or is a text, is refused before."""
+def test_refuses_names_that_cannot_be_recorded(model, endpoint):
+    """A name that is too long or has unprintable characters is refused, because the record stores it."""
     with pytest.raises(ModelNotFound) as refused:
         prepared(chat(model=model), endpoint=endpoint)
 
@@ -284,7 +284,7 @@ def test_no_model_spoils_the_books(model, endpoint):
     ],
 )
 def test_checks_the_model(allowed, offered, error):
-    """A model that is not on offer does not exist; one that is may be closed to a key."""
+    """A model that is not offered does not exist; a model that is offered may be forbidden for a key."""
     if error is None:
         assert "gpt" == prepared(chat(), allowed=allowed, offered=offered).model
     else:

@@ -1,4 +1,4 @@
-"""The body on its way back: whole events, one ending."""
+"""How the body of an answer is relayed: complete events only, and each stream ends once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
 
 
 class Relay:
-    """An event stream with a scripted answer, and books to look into."""
+    """An event stream with a scripted answer, whose slots and records can be checked."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class Relay:
         coalescing: ReadCoalescing | None = None,
     ) -> None:
         self.timer = Stopwatch()
-        self.places = ConcurrencyLimit(2)
-        self.places.take()
+        self.slots = ConcurrencyLimit(2)
+        self.slots.take()
         self.entries = Entries()
         self.answer = ScriptedAnswer(*script)
-        made = call(self.entries, self.timer, concurrency=self.places)
+        made = call(self.entries, self.timer, concurrency=self.slots)
         self.cancellation = made.cancellation
         self.body = EventStream(
             self.answer,
@@ -73,8 +73,8 @@ class Relay:
         )
 
     def ended_once(self) -> bool:
-        """Whether there is one record, one place given back and no connection left."""
-        return (1, 1) == (len(self.entries.ended), self.places.taken) and self.answer.closed >= 1
+        """Return whether there is one record, one slot was freed, and the answer is closed."""
+        return (1, 1) == (len(self.entries.ended), self.slots.taken) and self.answer.closed >= 1
 
 
 def passed(relay: Relay) -> bytes:
@@ -89,7 +89,7 @@ def error_of(data: bytes) -> dict[str, object]:
 
 @given(TEXTS, CUTS)
 def test_any_split_gives_the_same_bytes_and_the_same_record(texts, cuts):
-    """However the network cuts a stream, even within a character, the client and the books get the same."""
+    """However the network splits a stream, even within a character, the bytes and the usage record are the same."""
     events = stream(*texts)
     relay = Relay(*split(b"".join(events), cuts))
 
@@ -108,7 +108,7 @@ def test_any_split_gives_the_same_bytes_and_the_same_record(texts, cuts):
 
 @given(TEXTS, CUTS)
 def test_the_usage_event_is_withheld_in_any_split(texts, cuts):
-    """The event that the client did not ask for is taken out, and nothing else, however the stream is cut."""
+    """Only the usage event is removed, however the stream is split."""
     events = stream(*texts)
     relay = Relay(*split(b"".join(events), cuts), withhold=True)
 
@@ -118,8 +118,8 @@ def test_the_usage_event_is_withheld_in_any_split(texts, cuts):
 
 
 @given(TEXTS, CUTS)
-def test_lines_may_end_as_something_on_the_way_likes_it(texts, cuts):
-    """A stream whose lines end with CR and LF leaves as it came, event by event, and counts the same."""
+def test_lines_may_end_with_cr_lf(texts, cuts):
+    """A stream with CR LF line ends is relayed unchanged, event by event, and counted in the same way."""
     events = [one.replace(b"\n", b"\r\n") for one in stream(*texts)]
     relay = Relay(*split(b"".join(events), cuts), withhold=True)
     pieces = list(relay.body)
@@ -131,14 +131,14 @@ def test_lines_may_end_as_something_on_the_way_likes_it(texts, cuts):
 
 @given(TEXTS, CUTS)
 def test_only_whole_events_leave(texts, cuts):
-    """Every piece that is passed on ends where an event ends."""
+    """Every piece that is passed on ends at the end of an event."""
     relay = Relay(*split(b"".join(stream(*texts)), cuts), withhold=True)
 
     assert all(piece.endswith(b"\n\n") for piece in relay.body)
 
 
 def test_passes_on_what_has_come_without_waiting_for_more():
-    """An event that is complete leaves before the next one arrives."""
+    """A complete event is passed on before the next one arrives."""
     relay = Relay(FIRST, chunk("a"), chunk("b") + DONE)
 
     assert FIRST == next(relay.body)
@@ -148,7 +148,7 @@ def test_passes_on_what_has_come_without_waiting_for_more():
 
 
 def test_measures_the_first_text_not_the_first_event():
-    """Azure's first events are verdicts and a role; the user waits for words."""
+    """Azure's first events contain filter results and a role; the time is measured until the first text."""
     relay = Relay(FIRST, chunk(""), chunk("a"), chunk("b"), DONE)
     for _ in relay.body:
         relay.timer.advance(1)
@@ -165,7 +165,7 @@ def test_measures_the_first_text_not_the_first_event():
 )
 @pytest.mark.parametrize("rest", [b"", b'data: {"choices":[{"del'])
 def test_a_stream_that_breaks_says_so(error, outcome, code, rest):
-    """The client gets what was whole, then an error event, and no [DONE]; the books get an estimate."""
+    """The client gets the complete events, then an error event and no [DONE]; the usage is estimated."""
     relay = Relay(FIRST + chunk("a") + chunk("b") + rest, error)
 
     *pieces, last = relay.body
@@ -179,8 +179,8 @@ def test_a_stream_that_breaks_says_so(error, outcome, code, rest):
 
 
 @pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
-def test_a_break_behind_the_end_is_none(error):
-    """Once [DONE], or an error event of Azure's, has come nothing is missing: no other error is put behind it."""
+def test_a_break_after_the_end_is_ignored(error):
+    """If the connection breaks after [DONE] or after Azure's error event, nothing is missing, and no error is added."""
     whole = stream("a", "b")
     relay = Relay(*whole, error)
     assert b"".join(whole) == passed(relay)
@@ -194,7 +194,7 @@ def test_a_break_behind_the_end_is_none(error):
 
 @pytest.mark.parametrize("last", [b"", b'data: {"choices":[]', chunk("a"), usage_event()])
 def test_an_end_without_done_is_a_break(last):
-    """A connection that closes in good order before [DONE] has cut the answer short all the same."""
+    """If the connection closes normally before [DONE], the answer is incomplete."""
     relay = Relay(FIRST + last)
 
     *_, error = relay.body
@@ -206,7 +206,7 @@ def test_an_end_without_done_is_a_break(last):
 
 @pytest.mark.parametrize("end", [b"data: [DONE]", b"data: [DONE]\n"])
 def test_the_last_blank_line_may_be_missing(end):
-    """A stream that says [DONE] is complete, and its last bytes are passed on as well."""
+    """A stream with [DONE] is complete, and its last bytes are passed on."""
     relay = Relay(chunk("a"), end)
 
     assert chunk("a") + end == passed(relay)
@@ -214,17 +214,17 @@ def test_the_last_blank_line_may_be_missing(end):
 
 
 def test_an_error_event_of_azures_is_passed_on():
-    """Azure's own error in a stream reaches the client as it is, without one of ours behind it."""
-    trouble = event({"error": {"message": "boom", "code": "500"}})
-    relay = Relay(FIRST, chunk("a"), trouble)
+    """Azure's own error event is passed on unchanged, and the gateway adds none."""
+    error = event({"error": {"message": "boom", "code": "500"}})
+    relay = Relay(FIRST, chunk("a"), error)
 
-    assert FIRST + chunk("a") + trouble == passed(relay)
+    assert FIRST + chunk("a") + error == passed(relay)
     assert relay.ended_once()
     assert Outcome.UPSTREAM_ERROR == relay.entries.only.outcome
 
 
 def test_an_oversized_event_is_passed_on_as_it_comes():
-    """Memory is bounded: an event beyond any size leaves in pieces, unchanged, and counting goes on behind it."""
+    """Memory is bounded: an event that is too large is passed on in pieces, and counting goes on after it."""
     giant = chunk("x" * (3 * LARGEST_EVENT))
     data = FIRST + giant + usage_event() + DONE
     relay = Relay(*[data[start : start + 50_000] for start in range(0, len(data), 50_000)], withhold=True)
@@ -237,7 +237,7 @@ def test_an_oversized_event_is_passed_on_as_it_comes():
 
 
 def test_a_stream_that_was_never_read_ends():
-    """A client that left before the first byte leaves no connection, no place and no missing record behind."""
+    """If the client disconnects before the first byte, everything is released, and a record is written."""
     relay = Relay(*stream("a"))
 
     relay.body.close()
@@ -248,7 +248,7 @@ def test_a_stream_that_was_never_read_ends():
 
 
 def test_a_stream_left_in_the_middle_ends():
-    """A client that leaves early is billed for what came until then."""
+    """If the client disconnects early, the events that were relayed are counted."""
     relay = Relay(FIRST, chunk("a"), chunk("b"), chunk("c"), usage_event(), DONE)
     for _ in range(3):
         next(relay.body)
@@ -263,7 +263,7 @@ def test_a_stream_left_in_the_middle_ends():
 
 
 def test_a_client_that_has_everything_may_leave():
-    """Official clients close as soon as they have read [DONE]: that is a good end."""
+    """OpenAI's clients close as soon as they have read [DONE]; this counts as success."""
     relay = Relay(*stream("a"))
     while not next(relay.body).endswith(DONE):
         pass
@@ -276,7 +276,7 @@ def test_a_client_that_has_everything_may_leave():
 
 
 def test_a_client_that_was_gone_before_the_end_was_sent_has_left():
-    """A whole stream may come in one piece; that it was read does not mean that anybody got it."""
+    """A whole stream may arrive in one piece. That it was read does not mean that the client has it."""
     relay = Relay(b"".join(stream("a")))
     relay.cancellation.abandoned = lambda: True
     assert next(relay.body).endswith(DONE)
@@ -292,7 +292,7 @@ def test_a_client_that_was_gone_before_the_end_was_sent_has_left():
 
 
 def test_a_client_found_gone_ends_the_stream():
-    """A transmission that was cut under the reader leaves no error event: nobody would read it."""
+    """If the request is cancelled during a read, the stream ends without an error event."""
     relay = Relay(chunk("a"), ClientGone("gone"))
 
     assert [chunk("a")] == list(relay.body)
@@ -302,7 +302,7 @@ def test_a_client_found_gone_ends_the_stream():
 
 @pytest.mark.parametrize("script", [stream("a"), [UpstreamBroken("x")], [UpstreamTimeout("x")], [ClientGone("x")]])
 def test_closing_again_changes_nothing(script):
-    """The server closes what has ended by itself, maybe twice."""
+    """The server may close a stream that has ended, even twice."""
     relay = Relay(*script)
     passed(relay)
     before = relay.entries.only
@@ -315,15 +315,15 @@ def test_closing_again_changes_nothing(script):
 
 
 def test_ends_once_when_closed_from_several_threads():
-    """A server that closes while it also gives up leaves one record."""
+    """A stream that several threads close leaves one record."""
     for _ in range(20):
         relay = Relay(*stream("a"))
         at_once(*[relay.body.close] * 4)
         assert relay.ended_once()
 
 
-def test_gives_its_place_back_if_closing_the_answer_fails():
-    """Trouble with a socket does not lose the record."""
+def test_gives_its_slot_back_if_closing_the_answer_fails():
+    """If closing the socket fails, the record is not lost."""
     relay = Relay(*stream("a"))
 
     def close() -> None:
@@ -338,7 +338,7 @@ def test_gives_its_place_back_if_closing_the_answer_fails():
 
 
 class Sleeps(ReadCoalescing):
-    """A pace that writes down where streams would have waited, and for how long."""
+    """Records for how long streams would have waited."""
 
     def __init__(self, streams: int) -> None:
         super().__init__(sleep=lambda _, seconds: self.slept.append(seconds))
@@ -351,7 +351,7 @@ class Sleeps(ReadCoalescing):
     ("others", "seconds"), [(0, 0), (29, 0), (30, 0.01085), (99, 0.035), (299, 0.105), (599, 0.15), (5000, 0.15)]
 )
 def test_the_more_streams_the_longer_each_waits(others, seconds):
-    """A third of a millisecond for each, nothing where there are few, and never so long that a reader sees it."""
+    """Each stream adds a third of a millisecond. With few streams there is no wait, and the wait has a maximum."""
     coalescing = Sleeps(others)
     relay = Relay(chunk("a"), chunk("b") + usage_event() + DONE, coalescing=coalescing)
 
@@ -361,7 +361,7 @@ def test_the_more_streams_the_longer_each_waits(others, seconds):
 
 
 def test_a_new_stream_does_not_wait():
-    """Whatever comes before the first text, and this itself, is passed on as soon as it is there."""
+    """Everything up to and including the first text is passed on without a wait."""
     coalescing = Sleeps(100)
     relay = Relay(FIRST, chunk(""), chunk("a"), chunk("b"), DONE, coalescing=coalescing)
 
@@ -372,17 +372,17 @@ def test_a_new_stream_does_not_wait():
 
 
 def test_nothing_waits_for_the_end_of_a_stream():
-    """Once [DONE] has come, what remains is the end of the answer."""
+    """After [DONE] there is no wait for the end of the answer."""
     coalescing = Sleeps(100)
     relay = Relay(chunk("a"), DONE, coalescing=coalescing)
 
     passed(relay)
 
-    assert 1 == len(coalescing.slept)  # before [DONE], not behind it
+    assert 1 == len(coalescing.slept)  # before [DONE], not after it
 
 
 def test_a_stream_that_comes_in_large_pieces_does_not_wait():
-    """A read that brings plenty needs no gathering."""
+    """If a read returned many bytes, the next one does not wait."""
     coalescing = Sleeps(100)
     relay = Relay(chunk("a"), *[chunk("x" * PLENTY)] * 5, DONE, coalescing=coalescing)
 
@@ -392,7 +392,7 @@ def test_a_stream_that_comes_in_large_pieces_does_not_wait():
 
 
 def test_only_streams_under_way_count():
-    """One that has ended, however it did, makes nobody wait."""
+    """A stream that has ended in any way is not counted."""
     coalescing = ReadCoalescing()
     relays = [
         Relay(*stream("a"), coalescing=coalescing),
@@ -411,7 +411,7 @@ def test_only_streams_under_way_count():
 
 
 def test_a_cut_ends_the_wait():
-    """A client that leaves is not waited for."""
+    """If the request is cancelled, the wait ends."""
     coalescing = ReadCoalescing()
     coalescing.SECONDS_FOR_EACH, coalescing.MOST_SECONDS, coalescing.FEW_STREAMS = 60.0, 60.0, 0
     relay = Relay(chunk("a"), ClientGone("gone"), coalescing=coalescing)
@@ -438,7 +438,7 @@ def read_on(*script: bytes | Exception, seconds: float = 60, at_once: int = 1, t
 
 
 def test_a_stream_read_to_its_end_has_an_exact_count():
-    """Read to its end for the books, an abandoned answer is billed as Azure counts, and still was abandoned."""
+    """An abandoned answer that was read to its end has Azure's count, and the outcome says that the client left."""
     relay = read_on(*stream("a", "b"))
 
     assert relay.ended_once()
@@ -450,17 +450,17 @@ def test_a_stream_read_to_its_end_has_an_exact_count():
     )
 
 
-@pytest.mark.parametrize("trouble", [UpstreamBroken("x"), UpstreamTimeout("x")])
-def test_trouble_while_reading_to_the_end_ends_it(trouble):
-    """An answer that breaks while it is read to its end is estimated."""
-    relay = read_on(FIRST, chunk("a"), trouble)
+@pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
+def test_an_error_while_reading_to_the_end_ends_it(error):
+    """If an answer breaks while it is read to its end, its usage is estimated."""
+    relay = read_on(FIRST, chunk("a"), error)
 
     assert relay.ended_once()
     assert UsageSource.ESTIMATED == relay.entries.only.usage_source
 
 
 def test_reading_to_the_end_stops_when_its_time_is_up():
-    """One abandoned answer holds its thread for no longer than it may."""
+    """One abandoned answer keeps its thread no longer than the limit."""
     relay = read_on(FIRST, *[chunk("a")] * 1000, seconds=10, tick=1)
 
     assert relay.ended_once()
@@ -472,7 +472,7 @@ def test_reading_to_the_end_stops_when_its_time_is_up():
 
 
 def test_only_so_many_are_read_to_their_end_at_once():
-    """While the places for this are taken, another answer is closed at once; later ones are read to their end."""
+    """If all slots for this are taken, another answer is closed at once; later ones are read to their end."""
     read_to_end = ReadToEnd(seconds=60, at_once=1, timer=Stopwatch())
     second = Relay(*stream("a"), read_to_end=read_to_end)
     first = Relay(FIRST, read_to_end=read_to_end)
@@ -495,23 +495,23 @@ def test_only_so_many_are_read_to_their_end_at_once():
 
 
 def test_reads_a_plain_answer_whole():
-    """An answer that is no stream is put together, so that a break in it can still become an error."""
+    """A plain answer is read completely, so that a break in it can still become an error."""
     assert b"abc" == read_plain(ScriptedAnswer(b"a", b"bc"))
 
 
 @pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
 def test_a_plain_answer_that_breaks_is_no_answer(error):
-    """Half a JSON document goes to nobody."""
+    """The client never gets half a JSON document."""
     with pytest.raises(type(error)):
         read_plain(ScriptedAnswer(b"{", error))
 
 
 def test_a_plain_answer_has_a_largest_size():
-    """What no completion can be is not collected until the memory is full."""
+    """An answer that is too large for a completion is not collected in memory."""
     megabyte = b"x" * 1024 * 1024
     answer = ScriptedAnswer(*[megabyte] * (LARGEST_PLAIN_ANSWER // len(megabyte) + 100))
 
-    with pytest.raises(UpstreamBroken, match="more than an answer can have"):
+    with pytest.raises(UpstreamBroken, match="too large"):
         read_plain(answer)
 
     assert answer.reads == LARGEST_PLAIN_ANSWER // len(megabyte) + 1
@@ -543,8 +543,8 @@ def test_a_plain_answer_has_a_largest_size():
         ),
     ],
 )
-def test_books_a_plain_answer(status, body, outcome, source, total, fired):
-    """Azure's count is booked, its errors cost nothing, and what says nothing is estimated."""
+def test_records_a_plain_answer(status, body, outcome, source, total, fired):
+    """Azure's count is used, its errors cost nothing, and without a count the usage is estimated."""
     entries = Entries()
 
     finish_plain(call(entries), status, body)
@@ -559,7 +559,7 @@ def test_books_a_plain_answer(status, body, outcome, source, total, fired):
 
 
 def test_agrees_with_the_meter():
-    """The record of a stream is what a meter that saw all of it at once would say."""
+    """The record of a stream agrees with a meter that got all events at once."""
     events = stream("a", "b", usage=usage_event(70, 30, cached=5, reasoning=20))
     meter = StreamMeter()
     meter.feed(b"".join(events))
@@ -578,7 +578,7 @@ def test_agrees_with_the_meter():
 
 
 def test_is_committed_before_its_end_leaves():
-    """Who has read [DONE] and asks again at once finds that the request before is no longer in the way."""
+    """The reservation is committed before [DONE] is passed on: the client may then send its next request at once."""
     entries, admission = Entries(), Claimed()
     going = call(entries, admission=admission)
     read_to_end = ReadToEnd(seconds=0, at_once=0, timer=Stopwatch())

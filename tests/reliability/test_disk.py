@@ -79,7 +79,7 @@ def test_a_disk_that_stands_still_stops_only_those_who_wait_for_it(site, start_g
         assert 200 == gateway.request("GET", "/livez").status
         assert time.monotonic() - began < 1
 
-    disk.drain()
+    disk.resume()
     for client in clients:
         client.join(20)
     assert [503] * 4 + [200] * 4 == statuses

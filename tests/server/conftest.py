@@ -1,4 +1,4 @@
-"""Processes for tests of servers."""
+"""Fixtures for tests of servers: processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Process:
-    """A process for the test, that no failure leaves behind."""
+    """A function that runs in another process, which is ended after the test."""
 
     def __init__(self, target: Callable[[], int]) -> None:
         self._process = FORK.Process(target=lambda: sys.exit(target()))

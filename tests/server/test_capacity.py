@@ -1,4 +1,4 @@
-"""Which worker accepts a connection: two of them, on one listening socket, in one process."""
+"""Which worker accepts a connection: two workers on one listening socket, in one process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.parts import Stopwatch
 
 from .test_worker import settings
 
-PLACES = 2
+SLOTS = 2
 
 
 def application(_environ, start_response):
@@ -29,28 +29,28 @@ def application(_environ, start_response):
 
 
 class OneOfTwo:
-    """A worker's server, whose loop the test runs."""
+    """The server of a worker, whose loop the test runs."""
 
     def __init__(self, number, shared, listener, folder) -> None:
         self.timer = Stopwatch()
-        self.limit = ConcurrencyLimit(PLACES)
+        self.limit = ConcurrencyLimit(SLOTS)
         self.loop = Loop(timer=self.timer)
         self.threads = ThreadPool(1)
         capacity = WorkerCapacity(shared, number, self.limit)
         self.server = Server(
             application, settings(folder), listener, loop=self.loop, threads=self.threads, capacity=capacity
         )
-        self.limit.on_change = self.server.places_changed
+        self.limit.on_change = self.server.slots_changed
         self.run()
 
     def run(self) -> int:
-        """Do all that there is to do; return how many connections there are."""
+        """Run the loop until nothing is left to do; return the number of connections."""
         for _ in range(10):
             self.loop.run_once(0)
         return len(self.server.connections())
 
     def fill(self) -> None:
-        for _ in range(PLACES):
+        for _ in range(SLOTS):
             self.limit.take()
 
     def sweep(self) -> None:
@@ -90,12 +90,12 @@ def pair(shared, listener, tmp_path, opened):
 
 @pytest.fixture
 def connect(listener, opened):
-    """Connect as a client."""
+    """Return a function that connects as a client."""
     return lambda: opened.enter_context(socket.create_connection(listener.getsockname(), 5))
 
 
-def test_a_full_worker_leaves_a_connection_to_one_with_places(pair, connect):
-    """However often it is woken for it."""
+def test_a_full_worker_leaves_a_connection_to_one_with_free_slots(pair, connect):
+    """The full worker does not accept, however often it is woken."""
     one, other = pair
     one.fill()
     connect()
@@ -105,7 +105,7 @@ def test_a_full_worker_leaves_a_connection_to_one_with_places(pair, connect):
 
 
 def test_a_full_worker_that_accepts_nothing_is_not_woken(pair, connect):
-    """Or it would be a busy loop until somebody else accepts."""
+    """Otherwise its loop would be busy until another worker accepts."""
     one, _ = pair
     one.fill()
     connect()
@@ -118,7 +118,7 @@ def test_a_full_worker_that_accepts_nothing_is_not_woken(pair, connect):
 
 
 def test_if_all_are_full_all_accept(pair, connect):
-    """Or nobody could say so: the last one goes on, the first one comes back within a second."""
+    """The last full worker goes on, and the other one starts again within a second: a client must get the 503."""
     one, other = pair
     one.fill()
     connect()
@@ -132,8 +132,8 @@ def test_if_all_are_full_all_accept(pair, connect):
     assert (1, 2) == (one.run(), other.run())
 
 
-def test_who_still_listens_when_another_one_has_places_again_does_not_accept(pair, connect):
-    """It asks before each connection."""
+def test_a_full_worker_that_still_listens_does_not_accept(pair, connect):
+    """A full worker asks before each connection whether another one has free slots."""
     one, other = pair
     one.fill()
     other.fill()
@@ -145,54 +145,54 @@ def test_who_still_listens_when_another_one_has_places_again_does_not_accept(pai
     assert (0, 1) == (one.run(), other.run())
 
 
-def test_a_place_that_becomes_free_is_told_to_a_loop_that_waits(pair, connect):
-    """A connection that nobody has accepted meanwhile is accepted at once."""
+def test_a_slot_that_becomes_free_wakes_the_loop(pair, connect):
+    """A connection that no worker has accepted yet is accepted at once."""
     one, _ = pair
     one.fill()
     connect()
     assert 0 == one.run()
 
     threading.Timer(0.05, one.limit.free).start()
-    one.loop.run_once(30)  # woken by the place
-    one.loop.run_once(30)  # and by the connection
+    one.loop.run_once(30)  # the free slot wakes it
+    one.loop.run_once(30)  # the connection wakes it
 
     assert 1 == len(one.server.connections())
 
 
-def test_connections_count_before_their_requests_have_places(pair, connect, shared):
-    """A worker that is woken first does not accept more than it can serve."""
+def test_connections_count_before_their_requests_have_slots(pair, connect, shared):
+    """A worker does not accept more connections than it can serve."""
     one, other = pair
-    clients = [connect() for _ in range(2 * PLACES)]
-    assert (PLACES, PLACES) == (one.run(), other.run())
+    clients = [connect() for _ in range(2 * SLOTS)]
+    assert (SLOTS, SLOTS) == (one.run(), other.run())
 
     for client in clients:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    while not all(shared.others_have_places(number) for number in range(2)):
+    while not all(shared.others_have_free_slots(number) for number in range(2)):
         one.run()
         other.run()
     connect()
 
-    assert PLACES + 1 == one.run()
+    assert SLOTS + 1 == one.run()
 
 
-def test_a_connection_that_closes_unused_counts_no_more(pair, connect):
-    """As those of a port scanner."""
+def test_a_connection_that_closes_unused_is_no_longer_counted(pair, connect):
+    """For example the connection of a port scanner."""
     one, _ = pair
-    unused = [connect() for _ in range(PLACES)]
+    unused = [connect() for _ in range(SLOTS)]
     one.run()
     connect()
-    assert PLACES == one.run()
+    assert SLOTS == one.run()
 
     unused.pop().close()
     one.run()
 
-    assert PLACES == len(one.server.connections())
+    assert SLOTS == len(one.server.connections())
     assert {unused[0].getsockname()} < {channel.addr for channel in one.server.connections()}
 
 
 @pytest.mark.parametrize("how", ["it dies", "it stops"])
-def test_a_worker_that_is_gone_has_no_places(pair, connect, shared, how):
-    """Who is full takes its connections, and says that it is full."""
+def test_a_worker_that_has_ended_has_no_free_slots(pair, connect, shared, how):
+    """A full worker accepts its connections, and answers 503."""
     one, other = pair
     one.fill()
     connect()
@@ -210,35 +210,35 @@ def test_a_worker_that_is_gone_has_no_places(pair, connect, shared, how):
 
 
 def test_another_process_sees_who_is_full(shared):
-    """The memory is made before the fork."""
+    """The memory is created before the fork."""
     pid = os.fork()
     if pid == 0:
         shared.tell(1, full=False)
         os._exit(0)
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    assert [True, False] == [shared.others_have_places(number) for number in range(2)]
+    assert [True, False] == [shared.others_have_free_slots(number) for number in range(2)]
 
 
-def test_what_is_told_is_true_after_many_changes_at_once(shared, monkeypatch):
-    """Of two threads that change something in the same moment, the last one tells how it is."""
+def test_concurrent_changes_leave_the_last_state(shared, monkeypatch):
+    """If two threads change something at the same time, the last state is stored."""
     capacity = WorkerCapacity(shared, 0, ConcurrencyLimit(1))
     tell = shared.tell
 
     def tell_slowly(worker: int, *, full: bool) -> None:
         if full:
-            telling.set()
-            settled.wait(0.1)  # nobody may settle it meanwhile
+            storing.set()
+            changed.wait(0.1)  # the other thread must wait for the lock
         tell(worker, full=full)
 
     monkeypatch.setattr(shared, "tell", tell_slowly)
-    telling, settled = threading.Event(), threading.Event()
+    storing, changed = threading.Event(), threading.Event()
 
     accepting = threading.Thread(target=capacity.accepted, args=("a connection",))
     accepting.start()
-    assert telling.wait(5)
-    capacity.settled("a connection")
-    settled.set()
+    assert storing.wait(5)
+    capacity.no_longer_new("a connection")
+    changed.set()
     accepting.join()
 
-    assert shared.others_have_places(1)
+    assert shared.others_have_free_slots(1)

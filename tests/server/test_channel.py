@@ -1,4 +1,4 @@
-"""A connection to a client, with a real socket."""
+"""The connection to one client, over a real socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 10.0
 
 @pytest.fixture
 def channel():
-    """A connection to a client, as a worker has it, without the worker; ``client`` is the other end."""
+    """The connection of a worker, without the worker; ``client`` is the other end."""
     ours, theirs = socket.socketpair()
     server = SimpleNamespace(
         active_channels={},
@@ -38,15 +38,15 @@ def channel():
 @pytest.mark.parametrize(
     ("waiting", "silent", "blocked", "too_slow"),
     [
-        (0, 1000, None, False),  # an idle connection is waitress' business
+        (0, 1000, None, False),  # waitress closes idle connections
         (1, 9, None, False),
         (1, 11, None, True),
         (1, 0, 9, False),
-        (1, 0, 11, True),  # it takes a little now and then
+        (1, 0, 11, True),  # the client reads a little now and then
     ],
 )
 def test_who_takes_too_long_for_an_answer(channel, waiting, silent, blocked, too_slow):
-    """A client has to take something, and enough of it for its thread to go on."""
+    """A client has to read enough, so that its thread can go on."""
     now = time.time()
     channel.total_outbufs_len = waiting
     channel.last_activity = now - silent
@@ -60,13 +60,13 @@ def test_who_takes_too_long_for_an_answer(channel, waiting, silent, blocked, too
     [
         (0, 0, 9, False),
         (0, 0, 11, True),
-        (100 * SLOWEST_SENDER, 0, 109, False),  # a picture on a slow line
+        (100 * SLOWEST_SENDER, 0, 109, False),  # an image on a slow line
         (100 * SLOWEST_SENDER, 0, 111, True),
         (100 * SLOWEST_SENDER, 11, 50, True),
     ],
 )
 def test_who_takes_too_long_for_a_request(channel, body_bytes, silent, after, too_slow):
-    """What is large may take longer, as long as it goes on."""
+    """A large request may take longer, if it is sent fast enough."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
     channel.received(head)
     channel.received(b"x" * body_bytes)
@@ -76,14 +76,14 @@ def test_who_takes_too_long_for_a_request(channel, body_bytes, silent, after, to
     assert too_slow is channel.is_too_slow(now)
 
 
-def test_what_a_client_does_not_take_at_once_waits_its_turn(channel):
-    """The first bytes go past the buffer, those behind what waits in it do not."""
+def test_data_that_the_socket_does_not_accept_is_buffered(channel):
+    """What the socket accepts is sent at once; later data waits behind what is in the buffer."""
     pieces = [b"%d," % number * 30_000 for number in range(40)]
     for piece in pieces:
         assert len(piece) == channel.write_soon(piece)
     assert channel.total_outbufs_len
 
-    got = channel.client.recv(1 << 20)  # now there is room
+    got = channel.client.recv(1 << 20)  # makes room
     pieces.append(b"last")
     channel.write_soon(b"last")
     while channel.total_outbufs_len:
@@ -96,8 +96,8 @@ def test_what_a_client_does_not_take_at_once_waits_its_turn(channel):
     assert b"".join(pieces) + b"the end" == got
 
 
-def test_the_held_head_goes_in_front(channel):
-    """Together with the beginning of the body."""
+def test_the_held_head_is_sent_first(channel):
+    """The head is sent together with the beginning of the body."""
     channel.held = b"head "
     channel.write_soon(b"body")
     assert b"head body" == channel.client.recv(100)
@@ -105,14 +105,14 @@ def test_the_held_head_goes_in_front(channel):
 
 @pytest.mark.parametrize("data", [b"", b"x"])
 def test_nothing_is_written_to_a_client_that_has_gone(channel, data):
-    """The request's thread is told, with nothing to write, too."""
+    """The thread of the request gets an error, even if it has nothing to write."""
     channel.connected = False
     with pytest.raises(ClientDisconnected):
         channel.write_soon(data)
 
 
-def test_nothing_that_waits_is_sent_where_a_client_has_gone(channel):
-    """Its descriptor may be another client's by then."""
+def test_buffered_data_is_not_sent_on_a_closed_connection(channel):
+    """The descriptor may already belong to another client."""
     channel.outbufs[-1].append(b"late")
     channel.total_outbufs_len = 4
     channel.connected = False
@@ -125,14 +125,14 @@ def test_nothing_that_waits_is_sent_where_a_client_has_gone(channel):
 
 
 def test_a_broken_connection_is_closed(channel):
-    """By the main thread, which is told so by what waits."""
+    """The main thread closes it, when it sends what is in the buffer."""
     channel.client.close()
     channel.write_soon(b"x")
     assert channel.will_close or channel.total_outbufs_len
 
 
 def test_a_file_is_written(channel, tmp_path):
-    """As an application may answer with one (PEP 3333, "Optional Platform-Specific File Handling")."""
+    """An application may answer with a file (PEP 3333, "Optional Platform-Specific File Handling")."""
     (tmp_path / "file").write_bytes(b"content")
     buffer = ReadOnlyFileBasedBuffer((tmp_path / "file").open("rb"))
     buffer.prepare(7)
@@ -141,8 +141,8 @@ def test_a_file_is_written(channel, tmp_path):
     assert b"content" == channel.client.recv(100)
 
 
-def test_a_connection_that_has_nothing_to_read_is_none_that_has_ended(channel):
-    """waitress must not take the one for the other."""
+def test_no_data_is_not_the_end_of_the_connection(channel):
+    """waitress must not confuse the two."""
     with pytest.raises(BlockingIOError):
         channel.recv(100)
     channel.client.sendall(b"x")

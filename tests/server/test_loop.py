@@ -1,4 +1,4 @@
-"""The event loop of a worker's main thread, with real sockets."""
+"""The event loop of a worker's main thread, over real sockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.parts import Stopwatch
 
 
 class Connection(wasyncore.dispatcher):
-    """One that counts how often it is asked and what happens to it."""
+    """A connection that counts how often it is asked and what it does."""
 
     def __init__(self, wire: socket.socket, loop: Loop) -> None:
         super().__init__(wire, loop)
@@ -54,7 +54,7 @@ def loop(timer):
 
 @pytest.fixture
 def pairs(loop):
-    """Three connections, and their other ends."""
+    """Three connections and their other ends."""
     made = [socket.socketpair() for _ in range(3)]
     connections = [Connection(ours, loop) for ours, _ in made]
     yield list(zip(connections, [theirs for _, theirs in made], strict=True))
@@ -65,7 +65,7 @@ def pairs(loop):
 
 
 def test_only_those_to_which_something_happened_are_asked(loop, pairs):
-    """The others cost nothing, however many they are."""
+    """Other connections cost nothing, however many there are."""
     loop.run_once(0)
     asked = [connection.asked for connection, _ in pairs]
     connection, theirs = pairs[1]
@@ -80,7 +80,7 @@ def test_only_those_to_which_something_happened_are_asked(loop, pairs):
 
 
 def test_a_change_that_is_reported_counts_at_once(loop, pairs):
-    """Also from another thread, while a turn waits."""
+    """This works from another thread, too, while the loop waits."""
     connection, _ = pairs[0]
     loop.run_once(0)
 
@@ -100,8 +100,8 @@ def test_a_change_that_is_reported_counts_at_once(loop, pairs):
     assert 1 == connection.writes
 
 
-def test_a_change_that_nobody_reports_is_found_out(loop, pairs, timer):
-    """All are asked from time to time."""
+def test_a_change_that_is_not_reported_is_noticed(loop, pairs, timer):
+    """All connections are asked again from time to time."""
     connection, theirs = pairs[0]
     connection.wants_to_read = False
     loop.run_once(0)
@@ -117,21 +117,21 @@ def test_a_change_that_nobody_reports_is_found_out(loop, pairs, timer):
     assert [b"a"] == connection.got
 
 
-def test_who_wants_nothing_is_not_waited_for(loop, pairs):
-    """Neither read nor write: the kernel does not watch it."""
+def test_a_connection_that_waits_for_nothing_is_not_registered(loop, pairs):
+    """A connection that waits for no event is not registered with the kernel."""
     connection, theirs = pairs[0]
     loop.run_once(0)
     connection.wants_to_read = False
     theirs.sendall(b"a")
-    loop.run_once(5)  # asked after this
+    loop.run_once(5)  # the connection is asked after this
     theirs.sendall(b"b")
     loop.run_once(0)
 
     assert [b"a"] == connection.got
 
 
-def test_who_closes_in_its_turn_is_forgotten(loop, pairs):
-    """One that has gone is not asked, nor one whose turn was still to come; its number may be another's."""
+def test_a_closed_connection_is_forgotten(loop, pairs):
+    """A closed connection is not asked again, even if its event was pending: its descriptor may be used again."""
     (first, one), (second, other), _ = pairs
     loop.run_once(0)
     first.handle_read = second.close
@@ -149,7 +149,7 @@ def test_who_closes_in_its_turn_is_forgotten(loop, pairs):
 
 
 def test_one_that_closes_while_it_reads_is_not_written_to(loop, pairs):
-    """Both may be due in the same turn."""
+    """A connection may be readable and writable in the same round."""
     connection, theirs = pairs[0]
     connection.wants_to_write = True
     theirs.close()

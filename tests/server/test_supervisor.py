@@ -1,4 +1,4 @@
-"""The first process: its socket, and its workers."""
+"""The first process, with its socket and its workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers import wait_until
 
 
 class Workers:
-    """What a supervisor started: each worker leaves a file with its pid, and another when it was told to end."""
+    """The workers of a supervisor: each writes a file with its process id, and another one when a signal stops it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,27 +48,27 @@ def workers(tmp_path):
     return Workers(tmp_path)
 
 
-def supervise(processes: int, work: Callable[[], int], told: Callable[[], None] = lambda: None) -> Callable[[], int]:
+def supervise(processes: int, work: Callable[[], int], on_stop: Callable[[], None] = lambda: None) -> Callable[[], int]:
     def run() -> int:
-        return Supervisor(processes, lambda _: work(), on_end=lambda _: None, on_stop=told).run()
+        return Supervisor(processes, lambda _: work(), on_end=lambda _: None, on_stop=on_stop).run()
 
     return run
 
 
 class TestSupervisor:
     def test_stops_every_worker(self, start, workers, tmp_path):
-        """A signal to the first process reaches all, and it ends after them, with status 0."""
-        supervisor = start(supervise(3, workers.live, (tmp_path / "told").touch))
+        """A signal to the first process is passed on to all workers; it ends after them, with status 0."""
+        supervisor = start(supervise(3, workers.live, (tmp_path / "stopped").touch))
         wait_until(lambda: 3 == len(workers.started()))
 
         supervisor.signal(signal.SIGTERM)
 
         assert 0 == supervisor.status()
         assert workers.started() == workers.stopped()
-        assert (tmp_path / "told").exists()
+        assert (tmp_path / "stopped").exists()
 
     def test_replaces_a_dead_worker(self, start, workers):
-        """A worker that was killed is replaced; the others are not disturbed."""
+        """A worker that was killed is replaced; the others go on."""
         supervisor = start(supervise(2, workers.live))
         wait_until(lambda: 2 == len(workers.started()))
         first, second = workers.started()
@@ -81,8 +81,8 @@ class TestSupervisor:
         assert second in workers.stopped()
         assert first not in workers.stopped()
 
-    def test_replaces_a_worker_that_fails_without_hurry(self, start, tmp_path, capfd):
-        """A worker that cannot live is not started a thousand times a second."""
+    def test_replaces_a_worker_that_fails_after_a_pause(self, start, tmp_path, capfd):
+        """A worker that fails at its start is not restarted in a busy loop."""
 
         def fail() -> int:
             (tmp_path / str(os.getpid())).touch()
@@ -95,8 +95,8 @@ class TestSupervisor:
         assert 0 == supervisor.status()
         assert len(list(tmp_path.iterdir())) <= 3
 
-    def test_a_replacement_gets_the_number_of_the_dead(self, start, workers, tmp_path):
-        """The supervisor's own process is told which number that was, before."""
+    def test_a_replacement_gets_the_number_of_the_old_one(self, start, workers, tmp_path):
+        """The callback gets the number of the worker that ended, before the new worker starts."""
 
         def work(number: int) -> int:
             (tmp_path / f"{number}.{os.getpid()}").touch()
@@ -124,7 +124,7 @@ class TestSupervisor:
         assert 0 == supervisor.status()
 
     def test_gives_up_with_settings_that_cannot_work(self, start, tmp_path):
-        """A worker that refuses its settings ends everything with the status that says so."""
+        """If a worker refuses its settings, all processes end with that status."""
 
         def refuse() -> int:
             (tmp_path / str(os.getpid())).touch()
@@ -134,7 +134,7 @@ class TestSupervisor:
         assert len(list(tmp_path.iterdir())) <= 3
 
     def test_stops_while_workers_are_starting(self, start, workers):
-        """A signal that comes before a worker has handlers of its own ends it too."""
+        """A signal stops a worker that has not set its handlers yet."""
 
         def start_slowly() -> int:
             time.sleep(0.2)
@@ -144,29 +144,29 @@ class TestSupervisor:
         time.sleep(0.1)
         supervisor.signal(signal.SIGTERM)
 
-        assert supervisor.status() in (0, -signal.SIGTERM)  # the latter before it had handlers itself
+        assert supervisor.status() in (0, -signal.SIGTERM)  # the latter if it had no handlers yet
         assert workers.started() == workers.stopped()
 
 
 class TestListening:
     def test_on_a_free_port(self):
-        """Port 0 takes one that is free, and connections are accepted at once."""
+        """With port 0 the system chooses a free port, and connections are accepted at once."""
         with listen("127.0.0.1", 0) as listener:
             socket.create_connection(listener.getsockname(), 5).close()
 
     def test_on_ipv6(self):
-        """An address with colons is one of IPv6."""
+        """An address with colons is an IPv6 address."""
         with listen("::1", 0) as listener:
             assert socket.AF_INET6 == listener.family
 
     def test_on_a_port_that_is_taken(self):
-        """The operator learns which setting to change."""
+        """The message names the setting to change."""
         with listen("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*LLMGATEWAY_HOST and _PORT"):
                 listen("127.0.0.1", port)
 
-    def test_on_an_address_of_somebody_else(self):
-        """So does one that this machine does not have."""
+    def test_on_an_address_of_another_machine(self):
+        """The message is the same if this machine does not have the address."""
         with pytest.raises(ConfigurationError, match=r"Cannot listen on 192\.0\.2\.1:0"):
             listen("192.0.2.1", 0)

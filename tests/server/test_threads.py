@@ -1,4 +1,4 @@
-"""The threads of requests."""
+"""The thread pool for requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmgateway.server.threads import ThreadPool
 
 
 class Waiting:
-    """A task that ends when it is told to."""
+    """A task that waits for an event."""
 
     def __init__(self) -> None:
         self.begun, self.may_end = threading.Event(), threading.Event()
@@ -26,7 +26,7 @@ class Waiting:
 
 
 class Failing(Waiting):
-    """A task with a bug."""
+    """A task that raises an error."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Failing(Waiting):
 
 
 def test_as_many_tasks_run_at_once_as_there_are_threads():
-    """One more waits for one of them to end."""
+    """The next task waits until one of them has ended."""
     threads = ThreadPool(2)
     tasks = [Waiting() for _ in range(3)]
     for task in tasks:
@@ -55,7 +55,7 @@ def test_as_many_tasks_run_at_once_as_there_are_threads():
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(1)])
 def test_a_task_that_fails_costs_no_thread(caplog, error):
-    """The bug is in the log, and the thread takes the next."""
+    """The error is logged, and the thread runs the next task."""
     threads = ThreadPool(1)
     task = Waiting()
     threads.add_task(Failing(error))
@@ -67,7 +67,7 @@ def test_a_task_that_fails_costs_no_thread(caplog, error):
 
 
 def test_at_the_end_what_runs_is_waited_for_and_what_waits_is_cancelled():
-    """Nothing begins any more, and the threads are gone."""
+    """Tasks that wait are cancelled, running ones are completed, and the threads end."""
     threads = ThreadPool(1)
     running, waiting = Waiting(), Waiting()
     threads.add_task(running)
@@ -82,7 +82,7 @@ def test_at_the_end_what_runs_is_waited_for_and_what_waits_is_cancelled():
 
 
 def test_what_takes_too_long_is_left(caplog):
-    """The process ends all the same, and says so."""
+    """After the time-out the shutdown continues, and logs how many requests were running."""
     threads = ThreadPool(2)
     task = Waiting()
     threads.add_task(task)

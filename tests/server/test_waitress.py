@@ -1,4 +1,4 @@
-"""Everything of waitress that we touch, so that an upgrade is read with this list beside it."""
+"""All names of waitress that the gateway uses, as a list to read before an upgrade."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests import ROOT
 
 PACKAGE = ROOT / "llmgateway"
 KNOW_IT = {"app.py", "server/channel.py", "server/loop.py"}
-"""Our modules that import it; ``server/threads.py`` takes the place of its threads."""
+"""The modules that import it; ``server/threads.py`` replaces its threads."""
 
 TOUCHED: dict[object, set[str]] = {
     adjustments.Adjustments: {
@@ -94,11 +94,11 @@ ALSO_OTHERS = {
     "recv",  # a socket's
     "start",  # a thread's
 }
-"""Names that waitress has, too, and that are somebody else's where we use them."""
+"""Names that waitress has, too, but that belong to something else in these modules."""
 
 
 def names_of(node: ast.AST) -> Iterator[str]:
-    """The attributes that are read, set or passed by name within *node*, and what its classes define."""
+    """Return the attributes that *node* reads, sets or passes by name, and the names that its classes define."""
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute):
             yield part.attr
@@ -115,7 +115,7 @@ def names_of(node: ast.AST) -> Iterator[str]:
 
 
 def attributes_of(thing: object) -> set[str]:
-    """What a module or a class of waitress has, and what its methods set."""
+    """Return the names that a module or a class of waitress defines, and those that its methods set."""
     found = set(dir(thing))
     for base in inspect.getmro(thing) if inspect.isclass(thing) else ():
         if base is not object:
@@ -130,7 +130,7 @@ def names_set_in(tree: ast.AST) -> Iterator[str]:
 
 
 def waitress_names() -> set[str]:
-    """The names of methods and attributes of all its classes that serve."""
+    """Return the names of the methods and attributes of all serving classes of waitress."""
     modules = (adjustments, channel, parser, server, task, trigger, wasyncore)
     defined = {
         name
@@ -142,8 +142,8 @@ def waitress_names() -> set[str]:
     return defined.union(*(names_set_in(ast.parse(inspect.getsource(module))) for module in modules))
 
 
-def test_nothing_else_of_waitress_is_touched():
-    """Whoever needs one more name of it writes it down here."""
+def test_no_other_name_of_waitress_is_used():
+    """A name that is newly used must be added to the list."""
     ours = {
         name
         for path in ("server/channel.py", "server/loop.py", "server/threads.py")
@@ -156,13 +156,13 @@ def test_nothing_else_of_waitress_is_touched():
 
 
 @pytest.mark.parametrize("thing", TOUCHED, ids=lambda thing: thing.__name__)
-def test_waitress_has_what_we_touch(thing):
-    """An upgrade that renames it fails here first."""
+def test_waitress_has_all_names_in_the_list(thing):
+    """If an upgrade renames something, this test fails."""
     assert set() == TOUCHED[thing] - attributes_of(thing)
 
 
-def test_who_knows_waitress():
-    """Its names are in two modules of ours, and in the application that uses it as documented."""
+def test_which_modules_import_waitress():
+    """Two modules of the server package import waitress, and so does the application, for documented names only."""
     importing = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
@@ -175,7 +175,7 @@ def test_who_knows_waitress():
 
 
 def test_its_version_is_pinned():
-    """To a minor version: names that are not documented change without notice."""
+    """The minor version is pinned, because undocumented names may change without notice."""
     (requirement,) = [one for one in requires("llmgateway") or () if one.startswith("waitress")]
 
     assert "<3.1" in requirement

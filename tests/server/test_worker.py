@@ -1,4 +1,4 @@
-"""A serving process: how it begins and ends, and what it says to what cannot be read."""
+"""A worker process: how it starts and stops, and how it answers invalid requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(folder: Path, **variables: str) -> Settings:
 
 
 def test_a_worker_that_cannot_have_its_folder_says_so(tmp_path, caplog):
-    """It ends with the status for settings, and names the one that is wrong."""
+    """It ends with the status for bad settings, and names the setting."""
     (tmp_path / "instance").write_text("a file")
 
     with caplog.at_level(logging.CRITICAL), listen("127.0.0.1", 0) as listener:
@@ -40,7 +40,7 @@ def test_a_worker_that_cannot_have_its_folder_says_so(tmp_path, caplog):
 
 
 def test_a_worker_that_cannot_open_its_database_says_so(tmp_path, caplog):
-    """A file that is no database is left as it is, and ends the start."""
+    """A file that is not a database is not changed, and the worker does not start."""
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "gateway.sqlite").write_bytes(b"not a database, but somebody's text" * 100)
 
@@ -52,7 +52,7 @@ def test_a_worker_that_cannot_open_its_database_says_so(tmp_path, caplog):
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory):
-    """The port of a worker in a process of its own."""
+    """Return the port of a worker that runs in another process."""
     listener = listen("127.0.0.1", 0)
     folder = tmp_path_factory.mktemp("worker")
     process = Process(lambda: run_worker(settings(folder), listener))
@@ -67,7 +67,7 @@ def worker(tmp_path_factory):
 
 
 def said(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the answer to *request*, to the end of the connection."""
+    """Return status, headers and body of the answer to *request*."""
     with socket.create_connection(("127.0.0.1", port), 10) as wire:
         wire.sendall(request)
         answer = b""
@@ -96,8 +96,8 @@ def said(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
         ),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_openais_shape(worker, request_, status, code):
-    """Official clients show the message of any error; nothing of the request is repeated in it."""
+def test_invalid_requests_get_openais_error_object(worker, request_, status, code):
+    """The answer is an error object as OpenAI's, and quotes nothing of the request."""
     answered, headers, body = said(worker, request_)
 
     error = json.loads(body)["error"]
@@ -108,8 +108,8 @@ def test_what_cannot_be_read_is_refused_in_openais_shape(worker, request_, statu
     assert b"hunter2" not in body
 
 
-def test_a_body_that_is_too_large_is_told_how_large_it_may_be(worker):
-    """The user reads the limit, and whom to ask for more."""
+def test_a_body_that_is_too_large_is_refused_with_the_limit(worker):
+    """The message has the limit, and says who can raise it."""
     _, _, body = said(worker, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2001\r\n\r\n")
 
     message = json.loads(body)["error"]["message"]

@@ -1,4 +1,4 @@
-"""The journal: what was written is never lost, never doubled, whatever ends the process."""
+"""The journal: no record is lost or counted twice, however a process ends."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def priced(record: UsageRecord) -> UsageRecord:
 
 
 class Log:
-    """A real usage log that can be taken away, and that remembers what it was given."""
+    """A real usage log that can be made unavailable, and that remembers which batches it got."""
 
     def __init__(self, path: Path) -> None:
         self._database = SQLiteDatabase(path)
@@ -100,7 +100,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def make(folder, log, clock):
-    """Make a journal as every process of the instance has one; all are closed at the end."""
+    """Create journals that share a folder, and close them at the end."""
     made: list[Journal] = []
 
     def make(usage_log: object = log, **options: object) -> Journal:
@@ -115,7 +115,7 @@ def make(folder, log, clock):
 
 @pytest.fixture
 def crash(folder, log, clock):
-    """Do something with a journal in a process of its own, which is then killed; its log is away."""
+    """Run a function with a journal in another process, and kill that process; the usage log is unavailable."""
 
     def crash(action: Callable[[Journal], object], usage_log: object = None, *, thread: bool = True) -> None:
         def live_and_die() -> None:
@@ -141,8 +141,8 @@ def run(target: Callable[..., object], *arguments: object, status: int = 0) -> N
 
 
 def without_its_thread(make: Callable[..., Journal]) -> Journal:
-    """A journal whose thread has had its first turn, and has the next in an hour: the test ships."""
-    journal_module.SHIP_SECONDS = 3600.0  # in a process of the test's own
+    """Return a journal whose thread has run once, and runs again in an hour: the test ships."""
+    journal_module.SHIP_SECONDS = 3600.0  # the test runs in its own process
     turned = threading.Event()
     journal = make(on_turn=lambda _: turned.set())
     journal.start()
@@ -151,7 +151,7 @@ def without_its_thread(make: Callable[..., Journal]) -> Journal:
 
 
 def files(folder: Path) -> list[str]:
-    """What is in the folders of all processes, by the kind of file."""
+    """Return the names of all files in the folders of all processes, by kind."""
     return sorted(path.suffix or path.name for path in folder.glob("*/*"))
 
 
@@ -162,7 +162,7 @@ def serve(journal: Journal, *numbers: int) -> None:
 
 
 def test_ships_every_field(make, log, tmp_path):
-    """A record is in the usage log as it was when it ended."""
+    """The usage log has each record as it ended."""
     journal = make()
     record = replace(
         ended(1),
@@ -190,14 +190,14 @@ def test_ships_every_field(make, log, tmp_path):
 
 
 def test_ships_by_itself(make, log):
-    """Nobody has to ask: a thread ships what has ended within a second or so."""
+    """A thread ships ended records within about a second."""
     serve(make(), 1, 2, 3)
 
     wait_until(lambda: ["req-00001", "req-00002", "req-00003"] == log.ids())
 
 
 def test_ships_what_ended_and_keeps_what_runs(make, log, folder):
-    """A long request does not hold up the others, and its own record comes when it has ended."""
+    """A long request does not delay the records of others, and has its own record when it has ended."""
     journal = make()
     journal.begin(begun(1))
     serve(journal, 2)
@@ -210,7 +210,7 @@ def test_ships_what_ended_and_keeps_what_runs(make, log, folder):
 
 
 def test_a_cancelled_request_leaves_no_record(make, log, folder):
-    """What was not sent is not booked, and leaves nothing for others to clear away."""
+    """A cancelled request leaves no record and no file."""
     journal = make()
     journal.begin(begun(1))
     journal.cancel("req-00001")
@@ -223,7 +223,7 @@ def test_a_cancelled_request_leaves_no_record(make, log, folder):
 
 
 def test_closing_leaves_an_empty_folder(make, log, folder):
-    """A process that ends in good order has shipped everything and leaves no file."""
+    """A process that stops normally ships everything and leaves no file."""
     journal = make()
     serve(journal, *range(50))
 
@@ -231,11 +231,11 @@ def test_closing_leaves_an_empty_folder(make, log, folder):
 
     assert 50 == len(log.ids())
     assert [] == list(folder.iterdir())
-    journal.close()  # again, for nothing
+    journal.close()  # the second call has no effect
 
 
 def test_closing_while_a_request_runs_leaves_it_to_the_next(make, log, folder):
-    """What has not ended when the process stops becomes an interrupted record at the next start."""
+    """A request that has not ended when the process stops becomes an interrupted record at the next start."""
     journal = make()
     journal.begin(begun(1))
     serve(journal, 2)
@@ -249,7 +249,7 @@ def test_closing_while_a_request_runs_leaves_it_to_the_next(make, log, folder):
 
 
 def test_goes_on_after_closing(make, log):
-    """A request that ends after the drain is over is not lost."""
+    """A request that ends after the journal was closed is not lost."""
     journal = make()
     serve(journal, 1)
     journal.close()
@@ -261,7 +261,7 @@ def test_goes_on_after_closing(make, log):
 
 
 def test_is_synced_to_disk_while_requests_run(make, monkeypatch):
-    """A loss of power takes a second's lines at most, not those of every request that lasts."""
+    """A power failure loses the lines of a second at most, even if requests run for long."""
     monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
     monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
     turns = Turns()
@@ -274,7 +274,7 @@ def test_is_synced_to_disk_while_requests_run(make, monkeypatch):
 
 
 def test_threads_do_not_mix_their_lines(make, log):
-    """Many requests at once leave one record each."""
+    """Many concurrent requests leave one record each."""
     journal = make()
 
     at_once(*[lambda start=start: serve(journal, *range(start, start + 100)) for start in range(0, 800, 100)])
@@ -285,14 +285,14 @@ def test_threads_do_not_mix_their_lines(make, log):
 
 
 def test_starts_nothing_before_the_first_request(make, folder):
-    """A program that is loaded before a fork has no folder and no thread of the journal."""
+    """An application that is created before a fork has no folder and no thread of the journal."""
     make()
 
     assert not folder.exists()
 
 
 def test_serves_on_both_sides_of_a_fork(make, log, folder):
-    """A journal that was made before a fork works in every process, each in a folder of its own."""
+    """A journal that is created before a fork works in every process, with a folder for each."""
     journal = make()
 
     def child(start: int) -> None:
@@ -309,7 +309,7 @@ def test_serves_on_both_sides_of_a_fork(make, log, folder):
 
 
 def test_several_processes_write_at_once(make, log, folder, tmp_path):
-    """Processes do not disturb each other: every record arrives once."""
+    """Several processes ship each record once."""
     seen = tmp_path / "seen"
 
     class Told:
@@ -335,7 +335,7 @@ def test_several_processes_write_at_once(make, log, folder, tmp_path):
 
 class TestTheLogIsAway:
     def test_says_what_waits_and_why(self, make, log, clock):
-        """The backlog counts what has ended, tells the age of the oldest and names the trouble."""
+        """The backlog has the number of ended records, the age of the oldest one and the problem."""
         journal = make()
         assert Backlog(records=0, oldest_seconds=0.0, problem=None) == journal.backlog()
         log.away = True
@@ -352,7 +352,7 @@ class TestTheLogIsAway:
         assert Backlog(records=0, oldest_seconds=0.0, problem=None) == journal.backlog()
 
     def test_waits_in_few_files(self, make, log, folder):
-        """However long it lasts and however often shipping is tried, there are two segments; later all arrives once."""
+        """During an outage there are two segments, whatever its length; afterwards each record arrives once."""
         journal = make()
         log.away = True
         journal.begin(begun(9999))
@@ -372,7 +372,7 @@ class TestTheLogIsAway:
 
     @pytest.mark.parametrize("dead", [False, True], ids=["of a living process", "of a dead one"])
     def test_any_number_takes_the_memory_of_a_few(self, make, crash, folder, clock, dead):
-        """However long the outage was, only one batch of what waits is in memory at a time."""
+        """After a long outage, only one batch at a time is in memory."""
         sizes: list[int] = []
 
         class Counting:
@@ -407,7 +407,7 @@ class TestTheLogIsAway:
         assert most < waiting / 2
 
     def test_says_so_once_in_the_log(self, make, log, caplog):
-        """The operator reads one line when it begins and one when it is over."""
+        """The log has one message when a problem begins, and one when it is over."""
         journal = make()
         with caplog.at_level(logging.WARNING):
             log.away = True
@@ -419,11 +419,11 @@ class TestTheLogIsAway:
 
         assert [
             "Usage records wait: usage log: gone fishing",
-            "The usage log takes usage records again.",
+            "The usage log accepts usage records again.",
         ] == caplog.messages
 
     def test_a_stop_leaves_the_records_to_the_next_start(self, make, log, folder):
-        """Nothing is lost when the process ends while the log is still away."""
+        """If the process ends while the usage log is unavailable, nothing is lost."""
         journal = make()
         log.away = True
         journal.begin(begun(3))
@@ -437,7 +437,7 @@ class TestTheLogIsAway:
         assert ["ok", "ok", "interrupted"] == [outcome for (outcome,) in log.rows("outcome")]
 
     def test_an_abandoned_journal_waits_too(self, make, log, folder, crash, clock):
-        """The journal of a dead process is kept until the log has taken it."""
+        """An abandoned journal is kept until the usage log has accepted it."""
         crash(lambda journal: serve(journal, 1, 2))
         log.away = True
         make().start()
@@ -453,7 +453,7 @@ class TestTheLogIsAway:
 
 class TestTheProcessDies:
     def test_after_its_requests_ended(self, make, log, crash, folder):
-        """What had ended is shipped by the next process as it was."""
+        """The next process ships the records that had ended, unchanged."""
         crash(lambda journal: serve(journal, 1, 2))
 
         make().start()
@@ -464,7 +464,7 @@ class TestTheProcessDies:
         wait_until(lambda: [] == list(folder.iterdir()))
 
     def test_in_the_middle_of_a_request(self, make, log, crash):
-        """What had begun and not ended was maybe billed: it becomes an estimated, priced, interrupted record."""
+        """A request that had not ended may have been billed; it becomes an estimated, priced, interrupted record."""
 
         def some(journal: Journal) -> None:
             journal.begin(begun(1))
@@ -481,44 +481,44 @@ class TestTheProcessDies:
             ("req-00002", "ok", "upstream", 2, 0.25),
         ] == log.rows("id", "outcome", "usage_source", "total_tokens", "cost_usd")
 
-    def test_tells_what_it_left(self, folder, log, crash, clock):
-        """Once the usage log has what had not ended, whoever wants to give back what it held hears of it."""
+    def test_calls_back_with_interrupted_records(self, folder, log, crash, clock):
+        """on_left is called with the interrupted records when the usage log has them."""
 
         def some(journal: Journal) -> None:
             serve(journal, 1)
             journal.begin(begun(2))
 
         crash(some)
-        told = []
+        received = []
 
         def tell(record: UsageRecord) -> None:
-            told.append((record.id, record.cost_usd, log.ids()))
+            received.append((record.id, record.cost_usd, log.ids()))
 
         with closing(Journal(folder, log, clock=clock, price=priced, on_left=tell)) as journal:
             journal.start()
-            wait_until(lambda: told)
+            wait_until(lambda: received)
 
-        assert [("req-00002", 0.5, ["req-00001", "req-00002"])] == told
+        assert [("req-00002", 0.5, ["req-00001", "req-00002"])] == received
 
-    def test_tells_what_had_ended_there(self, folder, log, crash, clock):
-        """It may not have been settled. One record for each key, group and day, once the usage log has them all."""
+    def test_calls_back_with_ended_records(self, folder, log, crash, clock):
+        """on_ended is called with one record for each key, group and day, when the usage log has all of them."""
         crash(lambda journal: serve(journal, 1, 2, 3))
-        told = []
+        received = []
 
         def tell(records: Iterable[UsageRecord]) -> None:
-            told.append(([record.id for record in records], log.ids()))
+            received.append(([record.id for record in records], log.ids()))
 
         with closing(Journal(folder, log, clock=clock, price=priced, on_ended=tell)) as journal:
             journal.start()
-            wait_until(lambda: told)
+            wait_until(lambda: received)
 
-        assert [(["req-00001"], ["req-00001", "req-00002", "req-00003"])] == told
+        assert [(["req-00001"], ["req-00001", "req-00002", "req-00003"])] == received
 
     @pytest.mark.parametrize(
         "torn", [b'["end",{"id":"req-000', b"[", b'["end",{"id":"req-00009"}]\n', b"\x00\xff\n", b"\n"]
     )
     def test_in_the_middle_of_a_line(self, make, log, crash, folder, torn):
-        """Half a line at the end of a segment is left out; everything before it is shipped."""
+        """An incomplete line at the end of a segment is ignored; everything before it is shipped."""
 
         def tear(journal: Journal) -> None:
             serve(journal, 1, 2)
@@ -534,7 +534,7 @@ class TestTheProcessDies:
         assert ["ok", "ok", "interrupted"] == [outcome for (outcome,) in log.rows("outcome")]
 
     def test_while_it_changes_segments(self, make, log, crash, monkeypatch):
-        """Between the beginning of a segment and the seal of the one before, nothing is doubled or lost."""
+        """If a process dies after it began a segment and before it sealed the old one, each record arrives once."""
         monkeypatch.setattr(SegmentFolder, "seal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
         def change(journal: Journal) -> None:
@@ -550,7 +550,7 @@ class TestTheProcessDies:
         assert [("req-00001", "interrupted"), ("req-00002", "ok")] == log.rows("id", "outcome")
 
     def test_after_the_log_took_them(self, make, log, crash):
-        """Records that are in the log already, and whose segment could not be deleted any more, are not doubled."""
+        """A segment that is in the usage log but was not deleted is not counted twice."""
 
         class Fatal:
             def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
@@ -571,7 +571,7 @@ class TestTheProcessDies:
 
     @pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6])
     def test_at_any_moment(self, make, log, folder, clock, seconds):
-        """Whenever it is killed, what it said had ended is in the log once, and nothing else has."""
+        """Whenever the process is killed, the usage log has each ended record once, and no others."""
         reader, writer = FORK.Pipe(duplex=False)
 
         def live() -> None:
@@ -610,7 +610,7 @@ class TestTheProcessDies:
         assert len(outcomes) <= 2 * len(said) + 2
 
     def test_while_others_live_on(self, log, crash, make, clock, monkeypatch):
-        """They look for such journals now and then: nobody has to start anything."""
+        """A running process ships abandoned journals without a restart."""
         monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
         monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
         turns = Turns()
@@ -626,7 +626,7 @@ class TestTheProcessDies:
         wait_until(lambda: log.given == ["req-00001"], what="the dead process' record")
 
     def test_several_find_its_journal(self, log, crash, folder, clock, tmp_path):
-        """However many processes start at once, one ships what the dead one left."""
+        """If many processes start at the same time, one of them ships an abandoned journal."""
         for start in (0, 100, 200):
             crash(lambda journal, start=start: serve(journal, *range(start, start + 100)))
         seen = tmp_path / "seen"
@@ -654,7 +654,7 @@ class TestTheProcessDies:
         assert [] == list(folder.iterdir())
 
     def test_comes_too_late_for_it(self, crash, folder, monkeypatch):
-        """A journal that somebody else shipped and removed in this very moment is not taken for one."""
+        """A journal that another process has just shipped and removed is not adopted."""
         crash(lambda journal: serve(journal, 1))
         (path,) = folder.iterdir()
         flock = fcntl.flock
@@ -668,7 +668,7 @@ class TestTheProcessDies:
         assert SegmentFolder.adopt(path) is None
 
     def test_leaves_alone_those_that_live(self, make, log, folder, clock):
-        """The journal of a process that runs is nobody else's business."""
+        """The journal of a running process is not adopted."""
         log.away = True
         living, other = make(), make()
         serve(living, 1)
@@ -682,7 +682,7 @@ class TestTheProcessDies:
         assert ["req-00001"] == log.given
 
     def test_leaves_alone_what_is_no_journal(self, make, log, folder):
-        """Other things in the folder, and a folder that is just being made, stay as they are."""
+        """Other files in the folder, and folders that are just being created, are ignored."""
         (folder / ".7-abc").mkdir(parents=True)
         (folder / ".7-abc" / "lock").touch()
         (folder / "lost+found").mkdir()
@@ -697,11 +697,11 @@ class TestTheProcessDies:
 
 
 class TestTheDiskIsFull:
-    """A limit on the size of files makes a write fall short, then fail, as a full disk does."""
+    """A limit on the size of files, with which writes are cut short and then fail, as with a full disk."""
 
     @pytest.fixture
     def limited(self, folder, clock):
-        """Run a function in a process of its own, with a journal, a way to fill the disk, and a log in memory."""
+        """Run a function in another process with a journal, a function that fills the disk, and a usage log."""
 
         def limited(action: Callable[..., None]) -> None:
             def child() -> None:
@@ -731,7 +731,7 @@ class TestTheDiskIsFull:
         return limited
 
     def test_requests_go_on_and_their_records_are_kept(self, limited):
-        """With no byte to be written records wait in memory, are reported, and reach the log from there."""
+        """If nothing can be written, records wait in memory, are reported, and reach the usage log."""
 
         def action(journal, memory, disk):
             disk(0)
@@ -747,7 +747,7 @@ class TestTheDiskIsFull:
 
     @pytest.mark.parametrize("room", [0, 1, 100, 300, 500, 700, 1000, 1500])
     def test_a_line_cut_short_costs_nothing(self, limited, clock, room):
-        """Wherever the disk ends, every record is shipped once, also those written when there is room again."""
+        """Wherever the disk becomes full, each record is shipped once, also those that are written afterwards."""
 
         def action(journal, memory, disk):
             memory.away = True
@@ -770,7 +770,7 @@ class TestTheDiskIsFull:
         limited(action)
 
     def test_trying_again_and_again_keeps_nothing_open(self, limited, folder):
-        """Segments that cannot be begun leave neither descriptors nor files behind."""
+        """A segment that cannot be begun leaves neither a descriptor nor a file."""
 
         def action(journal, memory, disk):
             journal.begin(begun(0))
@@ -790,7 +790,7 @@ class TestTheDiskIsFull:
         limited(action)
 
     def test_memory_is_bounded(self, limited, monkeypatch):
-        """With neither disk nor log the newest records are kept, and the loss is said."""
+        """Without disk and usage log the newest records are kept, and the loss is logged."""
         monkeypatch.setattr(journal_module, "KEPT_IN_MEMORY", 5)
 
         def action(journal, memory, disk):
@@ -807,7 +807,7 @@ class TestTheDiskIsFull:
 
 
 def test_an_unwritable_record_stops_nobody_else(make, log):
-    """A record that is no JSON fails its own request, and the journal goes on for the others."""
+    """A record that cannot be written as JSON fails its own request only."""
     journal = make()
     with pytest.raises(TypeError):
         journal.begin(replace(begun(1), model="half \ud800"))
@@ -819,11 +819,11 @@ def test_an_unwritable_record_stops_nobody_else(make, log):
 
 
 class TestBatches:
-    """A batch has one name, whoever ships it and however often, and one name stands for one batch."""
+    """A batch has the same name each time it is shipped, and two batches have different names."""
 
     @pytest.fixture
     def given(self, log):
-        """What was shipped, by name, over all attempts; the log takes it and then fails as often as it is told."""
+        """Ship with a usage log that accepts batches and then fails; return what it got, by batch."""
 
         class Given:
             def __init__(self) -> None:
@@ -850,7 +850,7 @@ class TestBatches:
         return Given()
 
     def test_keep_their_names_when_they_are_shipped_again(self, make, given, monkeypatch):
-        """An answer that is lost, at any of several batches, makes the same batches again."""
+        """If the log's answer is lost, the same batches are shipped again."""
         monkeypatch.setattr(batches, "BATCH_RECORDS", 2)
         monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
         journal = make(given)
@@ -865,7 +865,7 @@ class TestBatches:
         given.check(*range(8))
 
     def test_keep_their_names_when_a_dead_process_began_them(self, make, given, crash, monkeypatch):
-        """What it shipped, sealed, left open or left running: adopted again and again, each batch is the same."""
+        """Sealed, open and interrupted records of an abandoned journal have the same batches each time."""
         monkeypatch.setattr(batches, "BATCH_RECORDS", 2)
         monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
 
@@ -887,7 +887,7 @@ class TestBatches:
         given.check(*range(9))
 
     def test_keep_their_names_in_memory(self, make, given, monkeypatch):
-        """Records that no disk took are cut into batches once; what comes later comes behind."""
+        """Records in memory are divided into batches once; later records are added after them."""
         monkeypatch.setattr(batches, "BATCH_RECORDS", 2)
         monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
         journal = make(given)
@@ -908,7 +908,7 @@ class TestBatches:
 class TestRetention:
     @pytest.fixture
     def purging(self, folder, clock):
-        """A journal whose log notes what it is asked to purge, and has so many records to purge."""
+        """A journal whose usage log records the calls of purge, and has a number of records to purge."""
 
         class Purged:
             def __init__(self) -> None:
@@ -926,7 +926,7 @@ class TestRetention:
             yield journal, log, turns
 
     def test_purges_whole_days_about_once_an_hour(self, purging, clock, monkeypatch):
-        """The days before the thirty before today go, in steps until there are no more, then again after an hour."""
+        """Records of the days before the last thirty are removed in steps, and again after an hour."""
         monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
         monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
         journal, log, turns = purging
@@ -940,8 +940,8 @@ class TestRetention:
         clock.advance(3600)
         wait_until(lambda: len(log.asked) == 4, what="the next hour's step")
 
-    def test_purges_nothing_unless_told(self, make, log, monkeypatch):
-        """Without a setting records are kept for ever."""
+    def test_purges_nothing_without_the_setting(self, make, log, monkeypatch):
+        """Without the setting, records are kept for ever."""
         monkeypatch.setattr(journal_module, "SHIP_SECONDS", 0.001)
         monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
         asked: list[object] = []
@@ -954,7 +954,7 @@ class TestRetention:
 
 
 class Turns:
-    """Counts the turns of a journal's thread."""
+    """Counts how often the journal's thread runs."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -963,7 +963,7 @@ class Turns:
         self.taken += 1
 
     def wait_for(self, more: int) -> int:
-        """Wait until it has come round so many times more; return how many it were."""
+        """Wait until the thread has run *more* times; return how often it did."""
         before = self.taken
         wait_until(lambda: self.taken >= before + more, what="the thread's turns")
         return self.taken - before

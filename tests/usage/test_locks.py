@@ -1,4 +1,4 @@
-"""The lock for short sections."""
+"""The lock for short critical sections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmgateway.usage.locks import AGAIN_SECONDS, SELDOM_SECONDS, ShortLock
 
 
 def test_only_one_is_inside():
-    """However many want to be, and each gets its turn."""
+    """However many threads want the lock, one at a time has it, and each gets it."""
     lock = ShortLock()
     inside = 0
     most = 0
@@ -22,7 +22,7 @@ def test_only_one_is_inside():
             with lock:
                 inside += 1
                 most = max(most, inside)
-                threading.Event().wait(0)  # lets others run
+                threading.Event().wait(0)  # lets other threads run
                 turns += 1
                 inside -= 1
 
@@ -36,7 +36,7 @@ def test_only_one_is_inside():
 
 
 class Taken:
-    """A lock that somebody else holds until whoever wants it has slept *seconds* in all."""
+    """A lock that another thread holds until the waiting thread has slept *seconds*."""
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
@@ -51,7 +51,7 @@ class Taken:
 
 
 def test_who_finds_it_taken_sleeps_without_it_and_tries_again():
-    """It gets the lock when it is awake, not before: or all others would wait for its waking."""
+    """A waiting thread gets the lock when it is awake, not before: this avoids a convoy."""
     taken = Taken(seconds=3 * AGAIN_SECONDS)
 
     with taken.lock:
@@ -59,7 +59,7 @@ def test_who_finds_it_taken_sleeps_without_it_and_tries_again():
 
 
 def test_who_waits_long_tries_seldom():
-    """A hundred threads that wait for a disk which stands still must not keep a processor busy."""
+    """A hundred threads that wait for a stalled disk must not keep a processor busy."""
     taken = Taken(seconds=10)
 
     with taken.lock:
@@ -69,7 +69,7 @@ def test_who_waits_long_tries_seldom():
 
 
 def test_an_error_inside_frees_it():
-    """As every lock does."""
+    """The lock is released after an error."""
     lock = ShortLock(sleep=lambda _: pytest.fail("it is taken"))
     for _ in range(2):
         with pytest.raises(ValueError, match="inside"), lock:

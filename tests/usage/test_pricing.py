@@ -1,4 +1,4 @@
-"""What tokens cost."""
+"""The cost of tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_knows_list_prices():
 
 
 def test_cached_tokens_are_a_cheaper_part_of_the_prompt():
-    """What Azure had in its cache costs less, and is not counted twice."""
+    """Cached tokens cost less, and are not counted twice."""
     half = Usage(prompt_tokens=1_000_000, cached_tokens=500_000)
 
     full = cost_usd(Usage(prompt_tokens=1_000_000), "gpt-4o-mini", own={})
@@ -29,7 +29,7 @@ def test_cached_tokens_are_a_cheaper_part_of_the_prompt():
 
 
 def test_an_own_price_wins():
-    """What the organisation has agreed on counts for any name the model goes by."""
+    """The organisation's own price applies to any name of the model."""
     assert 3.0 == pytest.approx(cost_usd(USAGE, "gpt-4o-mini", None, "ours", own=OWN))
 
 
@@ -37,13 +37,13 @@ def test_an_own_price_wins():
     "names", [("gpt-4o-mini", "nobody-knows"), ("nobody-knows", "gpt-4o-mini"), (None, "gpt-4o-mini")]
 )
 def test_the_first_name_with_a_price_counts(names):
-    """A deployment may be called anything, as long as one of its names is known."""
+    """A deployment may have any name if another name of the model has a price."""
     assert 0.21 == pytest.approx(cost_usd(USAGE, *names, own={}))
 
 
 @pytest.mark.parametrize("names", [(), (None,), ("nobody-knows",), ("", " ")])
 def test_says_nothing_where_nobody_knows(names):
-    """A model without a price costs None, which is not nothing."""
+    """Without a price the cost is None, not 0."""
     assert cost_usd(USAGE, *names, own={}) is None
 
 
@@ -58,7 +58,7 @@ def test_says_nothing_where_nobody_knows(names):
     st.sampled_from(["gpt-4o-mini", "ours", "o3-mini", "gpt-5", "x"]) | st.text(max_size=10),
 )
 def test_no_count_makes_a_bill_negative_or_fail(usage, model):
-    """Whatever Azure reports, the cost is a number that is not below nothing, or unknown."""
+    """For any counts, the cost is a number of at least 0, or None."""
     cost = cost_usd(usage, model, own=OWN)
 
     assert cost is None or cost >= 0
@@ -67,7 +67,7 @@ def test_no_count_makes_a_bill_negative_or_fail(usage, model):
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1-nano", "o4-mini", "gpt-5.2", "gpt-5.4"])
 @given(prompt=st.integers(0, 2_000_000), cached_part=st.floats(0, 1), completion=st.integers(0, 500_000))
 def test_a_list_price_is_the_data_sets(model, prompt, cached_part, completion):
-    """What is remembered of a model's prices gives what the data set gives, also where they have steps."""
+    """Cached prices give the same cost as the data set, also for prices with steps."""
     cached = int(prompt * cached_part)
     usage = Usage(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
     asked = genai_prices.Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=completion)

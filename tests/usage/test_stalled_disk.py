@@ -1,4 +1,4 @@
-"""A disk that stands still: whoever writes waits for it, and nobody else does.
+"""A stalled disk delays only the threads that write to it.
 
 A full pipe stands in for it. It takes a write as a stalled volume does: the call returns when there is room again.
 """
@@ -25,7 +25,7 @@ WRITERS = 16
 
 
 class StalledFile:
-    """A pipe in the place of the file *path*, which takes nothing between :meth:`stall` and :meth:`drain`."""
+    """Replaces the file *path* by a pipe, which accepts nothing between :meth:`stall` and :meth:`resume`."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
@@ -41,8 +41,8 @@ class StalledFile:
             os.close(filler)
         return self
 
-    def drain(self) -> None:
-        """Take what is written from now on, for as long as the process lives."""
+    def resume(self) -> None:
+        """Read what is written from now on, in a thread."""
         os.set_blocking(self._reader, True)
         threading.Thread(target=self._take, daemon=True).start()
 
@@ -61,14 +61,14 @@ def begin_at_once(journal: Journal) -> list[threading.Thread]:
 
 
 def a_line(journal: Journal, folder: Path) -> tuple[StalledFile, list[threading.Thread]]:
-    """The segment in use does not take a line."""
+    """A write to the present segment stalls."""
     stalled = StalledFile(next(folder.iterdir()) / "00000002.open").stall()
-    assert journal.flush()  # begins that segment
+    assert journal.flush()  # begins the segment
     return stalled, begin_at_once(journal)
 
 
 def a_segment(journal: Journal, folder: Path) -> tuple[StalledFile, list[threading.Thread]]:
-    """The next segment does not take the requests that still run: nobody can write before it has."""
+    """A write of the running requests to the next segment stalls, and no request can write until it is done."""
     stalled = StalledFile(next(folder.iterdir()) / "00000002.open").stall()
     journal.begin(begun(99))
     thread = threading.Thread(target=journal.flush, daemon=True)
@@ -79,7 +79,7 @@ def a_segment(journal: Journal, folder: Path) -> tuple[StalledFile, list[threadi
 
 @pytest.mark.parametrize("stall", [a_line, a_segment])
 def test_only_those_wait_who_write(tmp_path, clock, monkeypatch, stall: Callable[..., object]):
-    """Other threads go on, it is said what the journal waits for, waiting costs nothing, and ends with the stall."""
+    """Other threads go on, the backlog names the problem, waiting costs no CPU time, and ends with the stall."""
     monkeypatch.setattr(journal_module, "STALLED_SECONDS", 0.05)
     monkeypatch.setattr(segments, "QUIET_SECONDS", 0.1)
 
@@ -87,7 +87,7 @@ def test_only_those_wait_who_write(tmp_path, clock, monkeypatch, stall: Callable
         def append(self, records, *, batch):
             pass
 
-    def child() -> None:  # which a call that keeps the interpreter's lock would freeze for good
+    def child() -> None:  # a call that keeps the interpreter's lock would block it for ever
         folder = tmp_path / "journal"
         journal = without_its_thread(partial(Journal, folder, Log(), clock=clock, price=priced))
         serve(journal, 1)
@@ -97,11 +97,11 @@ def test_only_those_wait_who_write(tmp_path, clock, monkeypatch, stall: Callable
         assert "journal on disk: a line has waited 0 s for it" == journal.backlog().problem
         cpu, began = time.process_time(), time.monotonic()
         for _ in range(50):
-            time.sleep(0.01)  # as one who has something else to do
+            time.sleep(0.01)  # other work
         assert time.process_time() - cpu < (time.monotonic() - began) / 2
         assert all(thread.is_alive() for thread in threads)
 
-        file.drain()
+        file.resume()
         for thread in threads:
             thread.join(10)
         assert not any(thread.is_alive() for thread in threads)
@@ -111,7 +111,7 @@ def test_only_those_wait_who_write(tmp_path, clock, monkeypatch, stall: Callable
 
 
 def test_a_segment_is_not_shipped_while_a_line_is_on_its_way(tmp_path, clock, monkeypatch):
-    """The line may be the end of a request; what has ended is shipped when it is there."""
+    """A segment is not sealed while a line of it is being written; it is shipped afterwards."""
     monkeypatch.setattr(segments, "QUIET_SECONDS", 0.1)
 
     class Log:
@@ -137,7 +137,7 @@ def test_a_segment_is_not_shipped_while_a_line_is_on_its_way(tmp_path, clock, mo
         journal.flush()
         assert 1 == log.shipped
         assert ["00000002.open", "00000003.open"] == sorted(path.name for path in folder.glob("*/*.open"))
-        file.drain()
+        file.resume()
         thread.join(10)
         journal.flush()
         assert ["00000003.open"] == [path.name for path in folder.glob("*/*.open")]

@@ -1,4 +1,4 @@
-"""Counting: what Azure reports in JSON and in streams, and estimates."""
+"""Token counts: as Azure reports them in JSON and in streams, and estimated."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def state(meter: StreamMeter) -> tuple[object, ...]:
 
 @given(TEXTS, st.lists(st.booleans(), min_size=12, max_size=12))
 def test_any_grouping_of_events_counts_the_same(texts, joins):
-    """Events that come in one read or in many make the same bill."""
+    """Any division of the events into reads gives the same usage."""
     events = stream(*texts, usage=usage_event(70, 30, cached=5, reasoning=20))
     groups = [b""]
     for number, one in enumerate(events):
@@ -74,7 +74,7 @@ def test_any_grouping_of_events_counts_the_same(texts, joins):
 
 @given(TEXTS)
 def test_text_is_never_taken_for_a_report(texts):
-    """An answer about usage, filters and ends of streams is an answer, whatever it quotes."""
+    """Text about usage, filters and ends of streams is only text."""
     tool = event({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "".join(texts)}}]}}]})
 
     meter = metered(b"".join(map(chunk, texts)) + tool)
@@ -90,7 +90,7 @@ def test_text_is_never_taken_for_a_report(texts):
 
 
 def test_gives_the_usage_event_as_it_stands():
-    """The event that may have to be withheld is found among others, byte for byte."""
+    """The usage event is found among others, byte for byte."""
     meter = StreamMeter()
 
     assert usage_event() == meter.feed(FIRST + chunk("a") + chunk(finish="stop") + usage_event() + DONE)
@@ -98,7 +98,7 @@ def test_gives_the_usage_event_as_it_stands():
 
 @pytest.mark.parametrize("first", [FIRST, FIRST.replace(b"prompt_filter_results", b"prompt_annotations")])
 def test_the_first_event_is_no_usage_event(first):
-    """Both have no choices; only the one that counts is withheld."""
+    """The first event of Azure and the usage event have no choices; only the usage event is withheld."""
     meter = StreamMeter()
 
     assert meter.feed(first) is None
@@ -106,7 +106,7 @@ def test_the_first_event_is_no_usage_event(first):
 
 
 def test_usage_beside_text_counts_and_stays():
-    """A server that reports usage on its last piece of text is understood; the text is not to be withheld."""
+    """Usage may come with the last piece of text; that event is not withheld."""
     both = event({"choices": [{"delta": {"content": "a"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
     meter = StreamMeter()
 
@@ -115,7 +115,7 @@ def test_usage_beside_text_counts_and_stays():
 
 
 def test_counts_pieces_of_text_and_of_tool_arguments():
-    """The estimate of an answer without usage is one token for each piece; empty ones are none."""
+    """Without usage, each piece counts as one token; empty pieces do not count."""
     tool = event({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}}]})
     empty_tool = event({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "", "name": "f"}}]}}]})
 
@@ -124,7 +124,7 @@ def test_counts_pieces_of_text_and_of_tool_arguments():
 
 
 def test_sees_an_error_in_the_stream():
-    """Azure's error event means that the stream failed, [DONE] or not."""
+    """After Azure's error event the stream has failed, with or without [DONE]."""
     meter = metered(chunk("a") + event({"error": {"message": "boom", "code": "500"}}))
 
     assert (True, False) == (meter.failed, meter.done)
@@ -132,13 +132,13 @@ def test_sees_an_error_in_the_stream():
 
 @pytest.mark.parametrize("end", [DONE, b"data: [DONE]\n", b"data: [DONE]"])
 def test_sees_the_end(end):
-    """The end counts with and without its blank line, alone and behind others."""
+    """[DONE] is found with and without its blank line, alone and after other events."""
     assert metered(end).done
     assert metered(chunk("a") + end).done
 
 
 def test_filters_of_a_stream_that_fired():
-    """Verdicts beside the prompt, beside a choice and in late annotations are all remembered."""
+    """The filter results of the prompt, of a choice and of late annotations are collected."""
     prompt = event(
         {"choices": [], "prompt_filter_results": [{"content_filter_results": {"jailbreak": {"detected": True}}}]}
     )
@@ -164,7 +164,7 @@ def test_filters_of_a_stream_that_fired():
 
 
 def test_garbage_is_passed_over():
-    """What is no JSON, or no object, reports nothing and stops nothing."""
+    """Events that are not JSON objects are ignored."""
     meter = metered(
         b'data: {"usage":{"prompt_tokens":1\n\n',
         b'data: ["prompt_tokens","filtered":true]\n\n',
@@ -179,7 +179,7 @@ def test_garbage_is_passed_over():
 
 @given(st.binary(max_size=80), st.sampled_from([b'"prompt_tokens"', b'"filtered":true', b"data: [DONE]", b""]))
 def test_no_bytes_make_it_fail(noise, bait):
-    """A meter that fails would end the stream of a client."""
+    """The meter never raises, because this would end the client's stream."""
     metered(noise + bait, b"data: " + noise + bait + b"\n\n", b'data: {"usage":' + noise + bait)
 
 
@@ -208,7 +208,7 @@ def test_no_bytes_make_it_fail(noise, bait):
     ],
 )
 def test_reads_usage(document, usage):
-    """Counts and their details are read; what is no count is none."""
+    """The counts and their details are read; values that are not counts become 0."""
     read = parse_usage(document)
 
     assert usage == (
@@ -222,13 +222,13 @@ def test_reads_usage(document, usage):
 
 @pytest.mark.parametrize("document", [{}, {"usage": None}, {"usage": []}, [], None, "usage", 3])
 def test_knows_no_usage(document):
-    """An answer without usage has none, which is not zero."""
+    """An answer without usage has None, not 0."""
     assert parse_usage(document) is None
 
 
 @pytest.mark.parametrize("document", [{}, {"model": None}, {"model": ""}, {"model": 5}, {"model": ["x"]}])
 def test_knows_no_model(document):
-    """What is no name is not looked up in a price list."""
+    """A value that is not a name becomes None."""
     assert model_name(document) is None
     assert metered(event(document | {"choices": [], "usage": {"prompt_tokens": 1}})).model is None
 
@@ -253,12 +253,12 @@ def choice(**results: object) -> dict[str, object]:
     ],
 )
 def test_finds_filters_that_fired(document, fired):
-    """Every place where Azure reports a verdict is looked at; words of the answer are none."""
+    """Filter results are found wherever Azure reports them; the text of the answer does not count."""
     assert fired == fired_filters(document)
 
 
 def test_finds_filters_at_any_depth():
-    """Nesting is no way to stop the reader."""
+    """Deep nesting causes no error."""
     document: object = {"hate": FIRED}
     for _ in range(50_000):
         document = [document]
@@ -288,7 +288,7 @@ def test_finds_filters_at_any_depth():
     ],
 )
 def test_estimates_prompts(messages, prompt, tokens):
-    """Four characters are a token, an image is a fixed amount, and its base64 counts for nothing."""
+    """Four characters count as one token, an image as a fixed number, and its base64 does not count."""
     assert tokens == estimate_prompt_tokens(messages, prompt)
 
 
@@ -310,5 +310,5 @@ def test_estimates_prompts(messages, prompt, tokens):
     ],
 )
 def test_estimates_answers(document, tokens):
-    """By what the client bounds, for each choice; by a modest default where it bounds nothing that makes sense."""
+    """The client's limit counts for each choice; without a valid limit there is a default."""
     assert tokens == estimate_completion_tokens(document)
