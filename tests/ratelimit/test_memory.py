@@ -84,7 +84,7 @@ class TestStopping:
         assert 4 == used(stored, window())
 
     def test_a_killed_process_leaves_nothing(self, stored, clock):
-        """Minutes begin anew, and budgets are counted from the usage log: what was stored before is not believed."""
+        """The stored counters are not used again: windows begin at zero, and budgets are read from the usage log."""
         stored.initialise(USD, 3, until=None)
         reserve(stored, window(4), gauge(2), total(5))
         reserve(MemoryCounters(clock=clock, stored=stored), window(1))
@@ -125,7 +125,7 @@ class TestStopping:
 
         counters.flush()
 
-        assert "What was counted for limits is not kept: The embedded store does not serve." in caplog.text
+        assert "The counters of limits cannot be saved: The embedded store does not serve." in caplog.text
 
 
 class TestMistakes:

@@ -232,7 +232,7 @@ class TestOutage:
 
         assert [True, True, False] == [reserve(host, window(5)).admitted for _ in range(3)]
         assert [True, False] == [reserve(host, gauge(6)).admitted for _ in range(2)]
-        assert ["the shared counters are away: this process counts limits for itself"] == turns(caplog)
+        assert ["the shared counters are unavailable: this process counts limits for itself"] == turns(caplog)
 
     def test_nothing_raises(self, host, own_redis):
         """Whatever is asked while Redis is away is answered."""
@@ -259,7 +259,7 @@ class TestOutage:
         assert reserve(host, window(4)).admitted
         assert 8 == used(other_host, window())
         assert 2 == len(turns(caplog))
-        assert "the shared counters are back: limits are counted together again" == turns(caplog)[-1]
+        assert "the shared counters are available again: all processes count limits together" == turns(caplog)[-1]
 
     def test_what_was_used_meanwhile_makes_totals_uninitialised(self, host, other_host, own_redis, clock):
         """Redis did not hear of it, so totals begin with what the usage log says."""
