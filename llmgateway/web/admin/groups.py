@@ -1,4 +1,4 @@
-"""Groups: courses and teams, with common limits, models and dates."""
+"""Groups: courses and teams that share limits, models and dates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: handed out, listed, changed, replaced, taken back."""
+"""Keys: create, list, change, rotate and remove them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The five calls that existing deployments and their scripts have always made."""
+"""The five endpoints that scripts of existing deployments use."""
 
 from __future__ import annotations
 

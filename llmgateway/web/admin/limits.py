@@ -1,4 +1,4 @@
-"""Limits of everybody together."""
+"""The limits of the organisation."""
 
 from __future__ import annotations
 

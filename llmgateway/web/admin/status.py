@@ -1,4 +1,4 @@
-"""How the gateway is doing."""
+"""The status of the gateway."""
 
 from __future__ import annotations
 
