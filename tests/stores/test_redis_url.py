@@ -88,7 +88,7 @@ def test_says(text, url):
         ("redis://:%ff@h", "has a percent sign that does not begin a UTF-8 character"),
         (
             "redis+sentinel://h:x?what=1",
-            "has the parameter what, which is not one of db.*, and has a port.*, and lacks a",
+            "has the parameter what, which is not one of db.*, and has a host or a port.*, and lacks a",
         ),
     ],
 )
