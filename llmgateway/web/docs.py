@@ -32,7 +32,7 @@ as `api_key`. To try it here, press **Authorize** and enter the key as `userKey`
 **Execute**. A new gateway needs two things: Azure's key (*Store Azure's key*) and a key for somebody (*Create a key*).
 
 Every error is OpenAI's error object, and its `message` says what to do. If you have to ask the admin of this gateway,
-send the `x-request-id` of the answer along.
+send them the `x-request-id` of the answer.
 """
 
 _CONFIG: dict[str, Any] = {

@@ -330,7 +330,7 @@ def test_what_is_left_of_a_budget_can_be_used_by_a_smaller_request(desk):
 
 
 def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
-    """While the rest may come back, official clients are told to try again soon."""
+    """If running requests may give amounts back, OpenAI's clients are asked to retry soon."""
     who = principal(budget(150, Unit.TOKENS, Period.DAY))
     first = desk.admit(who)
 

@@ -74,7 +74,7 @@ class TestStopping:
         assert [4, 2, 8] == [used(stored, request) for request in (window(), gauge(), total())]
 
     def test_nothing_is_written_down_twice(self, stored, clock):
-        """However often it is told to."""
+        """However often it is called."""
         counters = MemoryCounters(clock=clock, stored=stored)
         reserve(counters, window(4))
 

@@ -140,7 +140,7 @@ def test_a_change_that_was_made_here_is_known_without_the_store(store, clock, ch
 
 
 def test_a_slow_look_up_does_not_bring_the_past_back(cached, store):
-    """What was read before a change, and told after it, is not what is known from then on."""
+    """A result that was read before a change and arrives after it is not cached."""
     add(cached, "a")
     cached.find("a")
     store.before_answer = lambda: cached.update("key_a", {"active": False})

@@ -18,7 +18,7 @@ def test_lets_everybody_through_while_all_is_well(circuit):
 
 
 def test_lets_one_through_after_each_pause(circuit, clock):
-    """After a failure nobody asks for a while, and then one caller at a time."""
+    """After a failure no call asks for a while, and then one call at a time."""
     circuit.failed("ConnectionError")
     assert not circuit.allows()
 

@@ -16,7 +16,7 @@ from ..schemas.keys import KeySchema
 from ..schemas.organisation import PromptSchema
 from .validity import check_validity
 
-SHOWN_ONCE = "The new key. `key` stands in this answer and nowhere else: only its digest is stored."
+SHOWN_ONCE = "The new key. Only this answer contains `key`, because only its digest is stored."
 NO_SUCH_GROUP = "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set."
 TO_END_NOW = "To refuse the key from now on, send 'active': false."
 

@@ -48,7 +48,7 @@ def report_usage(query: dict[str, Any]) -> Response:
 @blp.operation(
     "Read single usage records",
     description=(
-        "One for every request that reached Azure; what was said in it is not kept. Records that are older than "
+        "One for every request that reached Azure; its text is not stored. Records that are older than "
         "`LLMGATEWAY_LOG_DAYS` are gone, and stay in the sums of `GET /admin/usage`."
     ),
 )
