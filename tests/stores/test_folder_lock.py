@@ -86,7 +86,7 @@ def test_a_child_has_not_got_it(lock, other):
 
 
 def test_without_a_folder_nobody_has_it(tmp_path):
-    """The lock cannot be acquired on a file system without locks."""
+    """The lock cannot be acquired if the folder does not exist or has no locks."""
     lock = FolderLock(tmp_path / "missing")
 
     assert not lock.acquire()

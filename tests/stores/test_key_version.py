@@ -100,7 +100,7 @@ class Away:
 
 
 def away(question):
-    """Whether nothing can be said now."""
+    """Whether *question* raises StoreUnavailable."""
     try:
         question()
     except StoreUnavailable:
