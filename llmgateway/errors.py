@@ -1,7 +1,7 @@
-"""What can go wrong in a way that somebody is told about.
+"""The errors that are reported to clients, and to operators at start.
 
-One class for each meaning a client can see. The web layer turns them into OpenAI's error
-object; nothing in here knows HTTP beyond the number of a status.
+There is one class for each meaning that a client can see. The web layer converts them to OpenAI's error object. This
+module knows nothing about HTTP except status codes.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 
 class GatewayError(Exception):
-    """Something the client is told about, in OpenAI's error object.
+    """An error that is reported to the client, in OpenAI's error object.
 
     Args:
-        message: A sentence that tells the reader what to do next. Never holds a key.
-        param: The field of the request that is at fault, as OpenAI's clients expect it.
+        message: Says what is wrong and what to do next. Never contains a key.
+        param: The field of the request that is wrong, as OpenAI's clients expect it.
         retry_after: Seconds after which the same request may succeed.
-        fields: For admin bodies: what is wrong, by field.
-        headers: More that the client is told, beside ``Retry-After``.
+        fields: Messages by field, for bodies of the admin API.
+        headers: Further headers of the response, besides ``Retry-After``.
     """
 
     status = 500
@@ -41,7 +41,7 @@ class GatewayError(Exception):
         self.headers = dict(headers or {})
 
     def as_json(self) -> dict[str, object]:
-        """OpenAI's error object, with ``errors`` beside the usual four where fields are at fault."""
+        """Return OpenAI's error object. It has a fifth field ``errors`` if ``fields`` are given."""
         error: dict[str, object] = {
             "message": self.message,
             "type": self.type,
@@ -72,57 +72,57 @@ class AdminThrottled(GatewayError):
 
 
 class ModelNotAllowed(GatewayError):
-    """The key may not use the model it asked for."""
+    """The key may not use the requested model."""
 
     status, type, code = 403, "permission_error", "model_not_allowed"
 
 
 class ModelNotFound(GatewayError):
-    """No such model."""
+    """The requested model does not exist."""
 
     status, type, code = 404, "invalid_request_error", "model_not_found"
 
 
 class NotFound(GatewayError):
-    """The thing named in the path or the body does not exist."""
+    """The object that the path or the body names does not exist."""
 
     status, type, code = 404, "invalid_request_error", "not_found"
 
 
 class NoSuchGroup(NotFound):
-    """The group that a key should be put into does not exist, or is being removed."""
+    """The group of a key does not exist, or is being removed."""
 
     def __init__(self) -> None:
         super().__init__("There is no such group, or it is being removed. GET /admin/groups lists them.", param="group")
 
 
 class Conflict(GatewayError):
-    """What should be created exists already."""
+    """The object to create exists already."""
 
     status, type, code = 409, "invalid_request_error", "already_exists"
 
 
 class InUse(GatewayError):
-    """What should be removed is needed by something else."""
+    """The object cannot be removed, because another object needs it."""
 
     status, type, code = 409, "invalid_request_error", "in_use"
 
 
 class GroupInUse(InUse):
-    """A group cannot be removed: its keys would be without its limits and dates."""
+    """The group cannot be removed, because its keys would lose its limits and dates."""
 
     def __init__(self) -> None:
         super().__init__("There are keys in this group. Remove them, or move them to another group, first.")
 
 
 class InvalidRequest(GatewayError):
-    """The body of a completion is not what the API takes."""
+    """The body of a completion request is not valid."""
 
     status, type, code = 400, "invalid_request_error", "invalid_request_error"
 
 
 class BodyTooLarge(GatewayError):
-    """The body exceeds the operator's limit."""
+    """The body is larger than ``LLMGATEWAY_MAX_BODY_BYTES``."""
 
     status, type, code = 413, "invalid_request_error", "body_too_large"
 
@@ -134,25 +134,25 @@ class UnsupportedMediaType(GatewayError):
 
 
 class InvalidFields(GatewayError):
-    """An admin body breaks its schema; ``fields`` says where."""
+    """A body of the admin API does not match its schema; ``fields`` has the messages."""
 
     status, type, code = 422, "invalid_request_error", "invalid_fields"
 
 
 class RateLimited(GatewayError):
-    """A limit is reached for now; the same request succeeds later."""
+    """A rate limit is reached; the same request can succeed later."""
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
 class BudgetSpent(GatewayError):
-    """A budget is used up; the same request fails until it renews or an admin raises it."""
+    """A budget is used up. The same request fails until the budget renews or an admin raises it."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
 
 
 class Overloaded(GatewayError):
-    """Every slot for a request in flight is taken."""
+    """The gateway already runs as many requests as it can."""
 
     status, type, code = 503, "server_error", "overloaded"
 
@@ -162,7 +162,7 @@ class GatewayStopping(Overloaded):
 
 
 class StoreUnavailable(GatewayError):
-    """A store did not answer within its time-out, or refused."""
+    """A store failed, or did not answer within its timeout."""
 
     status, type, code = 503, "server_error", "store_unavailable"
 
@@ -171,19 +171,19 @@ class StoreUnavailable(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """Azure could not be used; the user's key and request are not at fault."""
+    """The request to Azure failed, and neither the user's key nor the request is the cause."""
 
     status, type, code = 502, "server_error", "upstream_error"
 
 
 class UpstreamCredentials(UpstreamError):
-    """Azure refused the organisation's credential, or none can be used."""
+    """Azure refused the organisation's credential, or there is no usable credential."""
 
     code = "upstream_credentials"
 
 
 class UpstreamUnreachable(UpstreamError):
-    """No connection to Azure: nothing of the request was sent, nothing is owed."""
+    """No connection to Azure: nothing of the request was sent, and nothing is billed."""
 
     code = "upstream_unreachable"
 
@@ -195,19 +195,19 @@ class UpstreamBroken(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """Azure took the request and was silent for too long."""
+    """The request was sent, but Azure did not answer in time."""
 
     status, code = 504, "upstream_timeout"
 
 
 class ClientGone(GatewayError):
-    """The client closed its connection; nobody reads this answer. 499 is what nginx calls it."""
+    """The client closed its connection, so nobody reads this response. The status 499 comes from nginx."""
 
     status, type, code = 499, "invalid_request_error", "client_closed"
 
 
 class ConfigurationError(Exception):
-    """Settings are missing or malformed; ``problems`` has one sentence for each, with its remedy."""
+    """Settings are missing or malformed. ``problems`` has one message for each, which says what to do."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))

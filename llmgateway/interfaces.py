@@ -1,8 +1,8 @@
-"""The edges of the gateway as contracts; ``stores/``, ``azure/`` and ``usage/`` fulfil them.
+"""The interfaces between the gateway and its backends. ``stores/``, ``azure/`` and ``usage/`` implement them.
 
 Every method may be called from any thread. Every method raises
-:class:`~llmgateway.errors.StoreUnavailable` when its backend does not answer within its
-time-out, whatever the driver calls that; a driver's own exceptions never leave it.
+:class:`~llmgateway.errors.StoreUnavailable` when its backend fails or does not answer within the timeout.
+The exceptions of a driver are translated and never leave the implementation.
 """
 
 from __future__ import annotations
@@ -35,28 +35,27 @@ from .records import (
 
 
 class KeyStore(Protocol):
-    """The keys that were handed out, by identifier and by digest.
+    """Stores the keys of users, by identifier and by digest.
 
-    A change is seen by every :meth:`find` that starts after the change has returned, in
-    every process and on every host.
+    Every :meth:`find` that starts after a change has returned sees that change, in every process and on every host.
 
-    No key gets into a group that is not there. Of a call that puts a key into a group and one that removes
-    the group at the same moment, at least one is refused, also if a process dies in between.
+    A key cannot be put into a group that does not exist. If one call puts a key into a group and another call removes
+    the group at the same time, at least one of them fails, even if a process dies in between.
     """
 
     def find(self, digest: str) -> Lookup:
-        """Look up the key with this *digest*, together with the organisation's present version.
+        """Look up the key with this *digest*, together with the current version of the organisation.
 
-        A key that is being replaced is also found by its ``retiring_digest``; the caller decides whether
-        that is still valid.
+        A key that is being replaced is also found by its ``retiring_digest``. The caller must check whether that
+        digest is still valid.
         """
         ...
 
     def add(self, record: KeyRecord) -> bool:
-        """Store a new key; False if one with the same digest (retiring, too) or identifier exists. Atomic.
+        """Store a new key. Return False if its identifier or one of its digests exists already. Atomic.
 
         Raises:
-            NoSuchGroup: the key's group is not there, or is being removed.
+            NoSuchGroup: the key's group does not exist, or is being removed.
         """
         ...
 
@@ -64,10 +63,10 @@ class KeyStore(Protocol):
         """Store all of these new keys, or none.
 
         Returns:
-            The digests that exist already; if it is not empty, nothing was stored.
+            The digests that exist already. If there are any, nothing was stored.
 
         Raises:
-            NoSuchGroup: the group of one of them is not there, or is being removed. Nothing was stored.
+            NoSuchGroup: the group of one of the keys does not exist, or is being removed. Nothing was stored.
         """
         ...
 
@@ -78,115 +77,116 @@ class KeyStore(Protocol):
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
     ) -> KeyRecord | None:
-        """Set the named fields of one key and return it as it is now; None if there is no such key.
+        """Set the named fields of one key and return the changed key; None if there is no such key.
 
-        Atomic: two updates of different fields at once both hold.
+        Atomic: if two calls update different fields at the same time, both updates are kept.
 
         Args:
             changes: Names and values of :class:`KeyRecord` fields; never ``id``, ``digest`` or ``retiring_digest``.
-            limits: Fields of :class:`Limits` to set, ``None`` for no limit; the others stay as they are.
+            limits: Fields of :class:`Limits` to set; the value ``None`` removes a limit. Other fields do not change.
 
         Raises:
-            NoSuchGroup: the key changes its group, and the new one is not there, or is being removed.
+            NoSuchGroup: the new group of the key does not exist, or is being removed.
         """
         ...
 
     def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
-        """Let the key with this *digest* replace the present one; None if there is no such key.
+        """Give the key a new *digest* and return the changed key; None if there is no such key. Atomic.
 
-        The present one is found until *retires_at*; None removes it at once. One that was retiring
-        before is removed at once in any case. Atomic.
+        The old digest becomes the ``retiring_digest`` until *retires_at*. If *retires_at* is None, the old digest
+        stops working at once. A digest that was retiring before stops working at once in any case.
         """
         ...
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
-        """Make every active key of *group* inactive, and return those that were active, as they are now."""
+        """Deactivate every active key of *group*, and return the changed keys."""
         ...
 
     def remove(self, key_id: str) -> KeyRecord | None:
-        """Forget a key, and return what it was; None if there is no such key. Atomic."""
+        """Delete a key, and return the deleted key; None if there is no such key. Atomic."""
         ...
 
 
 class OrganisationStore(Protocol):
-    """What admins set for everybody. Every change makes a new version, in the same step."""
+    """Stores what admins set for everybody. Every change also changes the version, in the same transaction."""
 
     def load(self) -> Organisation: ...
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
-        """Make *text* the organisation's prompt from the next request on, as a version above every other so far.
+        """Make *text* the organisation's prompt from the next request on, under the next version number.
 
-        Atomic: of two calls at once both versions are kept and the higher one is in force.
+        Atomic: if two calls run at the same time, both versions are kept, and the higher one is used.
         """
         ...
 
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
-        """Keep *text* as a version above every other so far, of a group or a key.
+        """Store *text* under the next version number, as a prompt of a group or a key.
 
-        It comes into force when it is put into the group (:meth:`update_group`) or the key
-        (:meth:`KeyStore.update`), so the organisation's version stays.
+        The prompt is used when it is set in the group (:meth:`update_group`) or the key (:meth:`KeyStore.update`).
+        So this method does not change the version of the organisation.
         """
         ...
 
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
-        """Every version there ever was, newest first; with *scope* (empty for the organisation) those of one."""
+        """Return every version that was ever set, newest first. *scope* selects one scope (empty: the organisation)."""
         ...
 
     def set_limits(self, limits: Limits) -> None:
-        """Replace what everybody together may use."""
+        """Replace the limits of the organisation."""
         ...
 
     def update_limits(self, parts: Mapping[str, object]) -> Limits:
-        """Set some fields of what everybody together may use, ``None`` for no limit; return all. Atomic."""
+        """Set some limits of the organisation (``None`` removes a limit), and return all of them. Atomic."""
         ...
 
     def set_group(self, group: Group) -> Group:
-        """Make a group, or replace all fields of the one of its name but ``created_at`` and ``prompt``, which stay.
+        """Create a group, or replace the fields of the group with the same name; return the stored group. Atomic.
 
-        Atomic; leaves other groups as they are. Returns the group as it is now.
+        An existing group keeps its ``created_at`` and its ``prompt``. Other groups do not change.
         """
         ...
 
     def update_group(
         self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
     ) -> Group | None:
-        """Set the named fields of one group and return it as it is now; None if there is no such group.
+        """Set the named fields of one group and return the changed group; None if there is no such group. Atomic.
 
-        Atomic. *changes* has fields of :class:`Group` but ``name`` and ``created_at``; *limits* as for
-        :meth:`KeyStore.update`.
+        Args:
+            changes: Names and values of :class:`Group` fields; never ``name`` or ``created_at``.
+            limits: As for :meth:`KeyStore.update`.
         """
         ...
 
     def remove_group(self, name: str) -> Group | None:
-        """Forget a group that no key is in, and return what it was; None if there is no such group.
+        """Delete a group without keys, and return the deleted group; None if there is no such group.
 
         Raises:
-            InUse: keys are in it, or are being put into it.
+            InUse: the group has keys, or a key is being put into it.
         """
         ...
 
     def set_credential(self, credential: bytes) -> None:
-        """Keep Azure's key, which comes encrypted."""
+        """Store Azure's key. The caller has encrypted it."""
         ...
 
     def set_prices(self, model: str, prices: Prices | None) -> None:
-        """Keep what *model* costs; None goes back to its list price. Leaves other models as they are."""
+        """Set the price of *model*; None restores its list price. Other models do not change."""
         ...
 
 
 class UsageLog(Protocol):
-    """The usage records, and their sums by day.
+    """Stores the usage records, and their sums by day.
 
-    Each record is in the sums exactly once, whatever fails on the way, and stays in them when
-    the record itself is purged.
+    Each record is counted in the sums exactly once, also after failures. It stays in the sums when the record itself
+    is purged.
     """
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
-        """Store *records* and add them to the sums; one whose identifier is there already is left as it was.
+        """Store *records* and add them to the sums. A record whose identifier exists already is ignored.
 
-        After a normal return everything is durable. After an error any part of it may be, and the
-        source repeats the same batch until it is accepted, before it sends one with a higher number.
-        A batch whose number is not above the last accepted one of its source is known: nothing happens.
+        After a normal return everything is durable. After an error any part may be durable. The source must repeat
+        the same batch until it is accepted, before it sends a batch with a higher number. A batch whose number is not
+        higher than the last accepted number of its source is a repetition, and is ignored.
 
         Raises:
             StoreUnavailable: also while the sums are being rebuilt.
@@ -194,107 +194,109 @@ class UsageLog(Protocol):
         ...
 
     def report(self, query: ReportQuery = ALL_USAGE) -> Iterable[UsageRow]:
-        """Add usage up. Reads sums, no records.
+        """Add up usage. Reads only the sums, not the records.
 
-        Rows come in ascending order of the groupings as given (a missing value first).
-        Without groupings there is exactly one row, all zeros if nothing matches.
+        Rows are sorted by the groupings, in the given order, ascending (a missing value first).
+        Without groupings there is exactly one row; it contains zeros if nothing matches.
         """
         ...
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         """Return a page of records.
 
-        It is empty if the record that the page should begin behind is not there: then what is behind it
-        has been purged, or soon will be.
+        The page is empty if the record ``query.after`` does not exist: older records have been purged, too, or will
+        be purged soon.
         """
         ...
 
     def purge(self, first_day: date, *, limit: int) -> int:
-        """Remove at most *limit* records from before *first_day*, and say how many. The sums stay."""
+        """Delete at most *limit* records from before *first_day*, and return their number. The sums stay."""
         ...
 
     def rebuild(self) -> Iterator[Rebuilding]:
-        """Count the sums again from the records, day by day, while everything else goes on.
+        """Compute the sums again from the records, day by day, while the gateway runs.
 
-        Days of which records were purged keep their sums. It may be stopped at any point.
+        Days whose records were purged keep their sums. The iteration may be stopped at any point.
         """
         ...
 
 
 class Spending(Protocol):
-    """What was used in a period, for budgets whose counters do not know."""
+    """Says what was used in a period, for budgets whose counters are not initialised."""
 
     def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
-        """Add up what the usage log has from *first_day* on: of one key, of one group, or of everybody.
+        """Add up the usage from *first_day* on: of one key, of one group, or of everybody.
 
-        A request waits for the answer: after a failure, StoreUnavailable is raised at once for a while.
+        A request waits for the answer. So after a failure, StoreUnavailable is raised for a while without asking the
+        usage log.
         """
         ...
 
 
 class CounterStore(Protocol):
-    """The counters behind limits, shared by everybody who shares the store.
+    """The counters for limits. All processes that use the same store share them.
 
-    Time is the store's own where it has one. Counters that nobody uses disappear.
+    The store's own clock is used if it has one. Counters that are no longer used are deleted.
     """
 
     def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
         """Reserve the amounts of all of *counter_requests*, or none. Atomic, and one round trip.
 
         Args:
-            reservation: The request's identifier, new.
-            counter_requests: Each of another counter.
-            lease: Seconds until what is held of gauges and budget totals comes back if the reservation is neither
-                committed nor renewed. Windows forget by themselves.
+            reservation: The identifier of the request; it must be new.
+            counter_requests: One at most for each counter.
+            lease: Seconds after which gauges and budget totals get the reserved amounts back, if the reservation is
+                neither committed nor renewed. Amounts in windows expire in any case.
         """
         ...
 
     def commit(self, commits: Sequence[Commit]) -> None:
-        """Replace the reserved amounts by the true ones, in the second in which they were reserved. Gauges go back.
+        """Replace the reserved amounts by the true amounts. Each commit is atomic; a caller commits once.
 
-        If that second has left the window, what exceeds the reserved amount is added now: the rest has been counted.
-        If the reservation is not there any more (the lease ran out, the store was emptied), the true amounts are added:
-        a caller commits once. A budget total that is not initialised is left alone: it begins with what the usage log
-        says. What was reserved and is not committed goes back, but not in windows, which keep it. Each commit is
-        atomic.
+        - Windows: the amount is replaced in the second in which it was reserved. If that second has left the window,
+          only the part that exceeds the reserved amount is added, in the present second.
+        - Gauges: the reserved amount is given back.
+        - Budget totals: a total that is not initialised does not change. The usage log will initialise it.
+        - A counter that was reserved but has no true amount in the commit gets its reserved amount back.
+        - If the reservation does not exist (its lease ran out, or the store was emptied), the true amounts are added.
         """
         ...
 
     def renew(self, reservations: Sequence[str], *, lease: float) -> None:
-        """Let the leases of these run *lease* seconds from now; one that is not there any more stays so."""
+        """Extend the leases of *reservations* to *lease* seconds from now. A reservation that is gone is ignored."""
         ...
 
     def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
-        """What :meth:`reserve` would say now without those who share a window. Nothing is reserved."""
+        """Return what :meth:`reserve` would return, without regard to fair shares. Nothing is reserved."""
         ...
 
     def initialise(self, counter: str, used: int, *, until: int | None) -> None:
-        """Begin a budget total with what was *used* so far, if nobody has done so lately; else nothing happens.
+        """Set a budget total to what was *used* so far, unless it was initialised recently.
 
-        When its initialisation is older than ``TRUSTED_SECONDS`` and nothing is held of it, or older than
-        ``TRUSTED_AT_MOST_SECONDS``, a total has to be initialised again: :meth:`reserve` and :meth:`look` say so. What
-        running requests hold of the total before is added when they are committed.
+        A total must be initialised again when its last initialisation is older than ``TRUSTED_SECONDS`` and running
+        requests hold nothing of it, or older than ``TRUSTED_AT_MOST_SECONDS``. :meth:`reserve` and :meth:`look` report
+        this. The amounts that running requests had reserved before are added when they are committed.
         """
         ...
 
     def confirm(self, counter: str) -> bool:
-        """Trust an old initialisation for longer; False if there is none.
+        """Treat an old initialisation as recent; False if there is none.
 
-        For when the usage log is away, from which the total would be initialised.
+        This is used if the usage log is unavailable, so that the total cannot be initialised.
         """
         ...
 
     def forget(self, counters: Sequence[str]) -> None:
-        """Make budget totals uninitialised. What running requests hold of them is added when they are committed."""
+        """Make budget totals uninitialised. The amounts of running requests are added when they are committed."""
         ...
 
     def flush(self) -> None:
-        """Write down what this process has counted in memory, before it ends. Raises nothing."""
+        """Store what this process has counted in memory, before it ends. Raises nothing."""
         ...
 
 
 class AuditLog(Protocol):
-    """What admins changed. Entries are never changed and never removed."""
+    """Records the changes that admins make. Entries are never changed and never deleted."""
 
     def append(self, entry: AuditEntry) -> None: ...
 
@@ -304,72 +306,72 @@ class AuditLog(Protocol):
 
 
 class Answer(Protocol):
-    """Azure's answer: its head, and its body as it arrives. Used by one thread at a time."""
+    """Azure's answer: its status and headers, and its body as it arrives. Used by one thread at a time."""
 
     status: int
     headers: list[tuple[str, str]]
-    """Those that the client gets, lower case."""
+    """The headers for the client, with names in lower case."""
     region: str | None
     upstream_request_id: str | None
     is_event_stream: bool
 
     def read(self) -> bytes:
-        """Return what has arrived, waiting for at least one byte; nothing at the end.
+        """Wait for at least one byte and return what has arrived; empty at the end of the body.
 
         Raises:
-            UpstreamTimeout: silence for longer than the time between bytes may be.
-            UpstreamBroken: the answer ended before its end.
-            ClientGone: the request was cut.
+            UpstreamTimeout: nothing arrived for longer than ``LLMGATEWAY_BETWEEN_BYTES_TIMEOUT``.
+            UpstreamBroken: the connection ended before the body was complete.
+            ClientGone: the request was cancelled.
         """
         ...
 
     def close(self) -> None:
-        """Let the connection go: kept for another request after the end of the body, closed before."""
+        """Release the connection. It is reused if the body was read to its end, and closed otherwise."""
         ...
 
 
 class Upstream(Protocol):
-    """Azure."""
+    """Sends completions to Azure."""
 
     def send(
         self, body: bytes, *, deployment: str, credential: str, request_id: str, cancellation: CancellationToken
     ) -> Answer:
-        """Send one completion and wait for the head of the answer.
+        """Send one completion and wait for the status and headers of the answer.
 
         Args:
-            request_id: Goes along as ``x-ms-client-request-id``.
-            cancellation: Lets another thread cut the request, also while the answer is read.
+            request_id: Sent as ``x-ms-client-request-id``.
+            cancellation: With it another thread can cancel the request, also while the answer is read.
 
         Raises:
             UpstreamUnreachable: nothing was sent.
-            UpstreamTimeout, UpstreamBroken: it was sent, wholly or in part, and no answer came.
-            ClientGone: it was cut.
+            UpstreamTimeout, UpstreamBroken: the request was sent, at least in part, and no answer arrived.
+            ClientGone: the request was cancelled.
         """
         ...
 
 
 class UsageRecorder(Protocol):
-    """Where every request that goes to Azure is written down. Takes no longer than a write to disk."""
+    """Records every request that is sent to Azure. A call takes no longer than a write to disk."""
 
     def begin(self, record: UsageRecord) -> None:
-        """Write down that a request is being sent, with the record it leaves if our process dies."""
+        """Record that a request is being sent. *record* is the final record if this process dies."""
         ...
 
     def end(self, record: UsageRecord) -> None:
-        """Write down how it ended."""
+        """Record how the request ended."""
         ...
 
     def cancel(self, record_id: str) -> None:
-        """Write down that it was not sent after all."""
+        """Record that the request was not sent."""
         ...
 
 
 class Pingable(Protocol):
-    """A backend that can be asked whether it is there."""
+    """A backend whose availability can be checked."""
 
     name: str
-    """What operators call it: ``sqlite``, ``redis``, ``mongodb``."""
+    """``sqlite``, ``redis`` or ``mongodb``."""
 
     def ping(self) -> None:
-        """Do the least that proves the backend serves; cheap enough for a probe every second."""
+        """Return if the backend is available. Cheap enough to be called every second."""
         ...

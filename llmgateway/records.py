@@ -1,6 +1,6 @@
 """The data that is stored, counted and passed along: frozen dataclasses, standard library only.
 
-Times are aware UTC datetimes with millisecond precision, the coarsest of the stores'.
+Times are aware UTC datetimes with millisecond precision, because no store must keep more than that.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(seconds: float) -> datetime:
-    """Return the UTC time *seconds* after the epoch, in whole milliseconds, as every store keeps it."""
+    """Return the UTC time *seconds* after the epoch, in whole milliseconds, as every store saves it."""
     return _EPOCH + timedelta(milliseconds=int(seconds * 1000))
 
 
 def new_id(prefix: str, seconds: float) -> str:
-    """Make up an identifier that sorts by its time, to the millisecond.
+    """Return a new identifier. Identifiers sort by their time, to the millisecond.
 
-    So inserts are at one end of an index, and a page can continue behind the last identifier of the
-    one before. 64 random bits make collisions within a millisecond practically impossible.
+    So inserts go to one end of an index, and the next page of a listing begins after the last identifier of the page
+    before. 64 random bits make collisions within a millisecond practically impossible.
     """
     return f"{prefix}_{int(seconds * 1000):012x}{secrets.token_hex(8)}"
 
 
-# Identifiers of requests have to be unique, not secret. Random bytes of the system would take 40 us, and release
-# the interpreter's lock twice.
-_chance = random.Random()  # noqa: S311
-os.register_at_fork(after_in_child=_chance.seed)
+# Request identifiers must be unique, not secret. Random bytes of the operating system would take 40 us and release
+# the GIL twice.
+_random = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_request_id(seconds: float) -> str:
-    """Make up a UUID version 7 (RFC 9562 section 5.7): Azure's own form, and it sorts by time."""
-    chance = _chance.getrandbits(74)
-    bits = (int(seconds * 1000) & (2**48 - 1)) << 80 | 7 << 76 | chance >> 62 << 64 | 2 << 62 | chance & (2**62 - 1)
+    """Return a new UUID version 7 (RFC 9562 section 5.7). Azure uses UUIDs, too, and version 7 sorts by time."""
+    noise = _random.getrandbits(74)
+    bits = (int(seconds * 1000) & (2**48 - 1)) << 80 | 7 << 76 | noise >> 62 << 64 | 2 << 62 | noise & (2**62 - 1)
     text = f"{bits:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class Unit(StrEnum):
-    """What a budget is counted in."""
+    """The unit of a budget."""
 
     USD = "usd"
     TOKENS = "tokens"
@@ -54,7 +54,7 @@ class Unit(StrEnum):
 
 
 class Period(StrEnum):
-    """How long a budget lasts; days and months are those of the calendar, in UTC."""
+    """The period of a budget. Days and months are calendar days and months in UTC."""
 
     DAY = "day"
     MONTH = "month"
@@ -63,7 +63,7 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What may be used within a period."""
+    """The most that may be used within a period."""
 
     amount: float
     unit: Unit
@@ -72,7 +72,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a key, a group or the organisation may use; ``None`` for no limit."""
+    """The limits of a key, a group or the organisation; ``None`` means no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -81,7 +81,7 @@ class Limits:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any] | None) -> Limits:
-        """Convert what ``dataclasses.asdict`` returned, as stores keep it. Fields of a newer program are ignored."""
+        """Convert the output of ``dataclasses.asdict``, which stores save. Fields of a newer version are ignored."""
         if not document:
             return UNLIMITED
         known = {name: document.get(name) for name in ("requests_per_minute", "tokens_per_minute", "parallel_requests")}
@@ -96,26 +96,26 @@ UNLIMITED = Limits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One version of a system prompt. Version 0 means that none was ever set.
+    """One version of a system prompt. Version 0 means that no prompt was ever set.
 
-    Versions are counted over all scopes together, so that a version alone names one text.
+    All scopes share one sequence of version numbers, so a version number identifies one text.
     """
 
     version: int = 0
     text: str = ""
-    """Empty: nothing is put in front of a conversation."""
+    """If empty, conversations get no system prompt from the gateway."""
     set_at: datetime | None = None
     scope: str = ""
-    """Whose: empty for the organisation's, ``group:NAME``, ``key:ID``."""
+    """Empty for the organisation, ``group:NAME`` or ``key:ID``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """A key that was handed out: who holds it and what it may do. The key itself is not in it."""
+    """A key of a user: who owns it and what it may do. The record does not contain the key itself."""
 
     id: str
     digest: str = field(repr=False)
-    """SHA-256 of the key in hex; what look-ups go by. Leaves the stores in no answer."""
+    """SHA-256 of the key, in hex. Keys are looked up by it. No API response contains it."""
     user: str
     name: str
     created_at: datetime
@@ -126,23 +126,23 @@ class KeyRecord:
     starts_at: datetime | None = None
     expires_at: datetime | None = None
     models: tuple[str, ...] | None = None
-    """Names of the models the key may use; ``None`` for every one."""
+    """Names of the models that the key may use; ``None`` for all models."""
     limits: Limits = UNLIMITED
     prompt: Prompt | None = None
-    """Replaces the group's and the organisation's; ``None`` for none of its own."""
+    """Replaces the prompt of the group and of the organisation; ``None`` if the key has no prompt of its own."""
     retiring_digest: str | None = field(default=None, repr=False)
-    """Of the key that this one replaces, which opens the same until ``retires_at``."""
+    """Digest of the previous key, which also works until ``retires_at``."""
     retires_at: datetime | None = None
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The digests that find this key: its own, and the retiring one."""
+        """The digests under which this key is found: the current one, and the retiring one if there is one."""
         return (self.digest,) if self.retiring_digest is None else (self.digest, self.retiring_digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A course or a team: what its keys have in common, beside what each has of its own."""
+    """A course or a team. Its settings apply to all of its keys, in addition to the settings of each key."""
 
     name: str
     created_at: datetime
@@ -150,49 +150,49 @@ class Group:
     starts_at: datetime | None = None
     expires_at: datetime | None = None
     models: tuple[str, ...] | None = None
-    """Models its keys may use, if they may use them themselves; ``None`` for every one."""
+    """Models that its keys may use. A key's own ``models`` apply, too. ``None`` for all models."""
     limits: Limits = UNLIMITED
-    """Of all its keys together."""
+    """Limits of all its keys together."""
     prompt: Prompt | None = None
-    """Replaces the organisation's; ``None`` for none of its own."""
+    """Replaces the prompt of the organisation; ``None`` if the group has no prompt of its own."""
 
     def changed(self, changes: Mapping[str, Any], limits: Mapping[str, Any] | None) -> Group:
-        """Return the group with *changes* to its fields, and with *limits* in place of those of the same name."""
+        """Return a copy with *changes* to its fields and *limits* to the fields of its limits."""
         after = replace(self, **changes)
         return replace(after, limits=replace(after.limits, **limits)) if limits else after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyQuery:
-    """Which keys to list: those that match every field that is given, oldest identifier first."""
+    """Selects the keys that match every given field. They are sorted by identifier, oldest first."""
 
     user: str | None = None
     group: str | None = None
     active: bool | None = None
     after: str = ""
-    """Only keys behind this identifier, which is the last one of the page before."""
+    """Only keys after this identifier, which is the last one of the page before."""
     limit: int | None = None
-    """The most keys; ``None`` for all."""
+    """Maximum number of keys; ``None`` for all."""
 
 
 ALL_KEYS = KeyQuery()
 
 
 class Lookup(NamedTuple):
-    """What one look-up in the key store tells a request."""
+    """The result of looking up a key."""
 
     record: KeyRecord | None
     version: str
-    """Of the organisation: changes with every change of an :class:`Organisation`; compared for equality only."""
+    """Version of the :class:`Organisation`. Every change changes it. It can only be compared for equality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """What a model costs this organisation, in US dollars per million tokens."""
+    """The prices of a model for this organisation, in US dollars per million tokens."""
 
     prompt: float
     cached: float
-    """For the part of the prompt that Azure had in its cache."""
+    """Price of prompt tokens that Azure had in its cache."""
     completion: float
 
 
@@ -204,13 +204,13 @@ class Organisation:
     credential: bytes | None = field(default=None, repr=False)
     """Azure's key, encrypted; ``None`` if no admin has set one."""
     prices: Mapping[str, Prices] = field(default_factory=dict)
-    """By model; one that is not in it costs its list price."""
+    """Prices by model. A model without an entry costs its list price."""
     limits: Limits = UNLIMITED
-    """Of everybody together."""
+    """Limits of all keys together."""
     groups: Mapping[str, Group] = field(default_factory=dict)
-    """By name."""
+    """Groups by name."""
     version: str = ""
-    """As in :class:`Lookup`. The stores' own name for it is ``generation``."""
+    """As in :class:`Lookup`. The stores save it under the name ``generation``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,9 +221,9 @@ class Usage:
     completion_tokens: int = 0
     total_tokens: int = 0
     cached_tokens: int = 0
-    """The part of the prompt that Azure had in its cache."""
+    """Part of ``prompt_tokens``: tokens that Azure had in its cache."""
     reasoning_tokens: int = 0
-    """The part of the completion that the model used for thinking, and that is not in the answer."""
+    """Part of ``completion_tokens``: tokens that the model used for reasoning. They are not in the answer."""
 
 
 class Outcome(StrEnum):
@@ -238,32 +238,32 @@ class Outcome(StrEnum):
 
 
 class UsageSource(StrEnum):
-    """Where the token counts of a record come from."""
+    """The source of the token counts of a record."""
 
     UPSTREAM = "upstream"
     ESTIMATED = "estimated"
     NONE = "none"
 
 
-# Without slots: orjson writes it in a third of the time, twice for each request.
+# Without slots, because orjson then needs a third of the time, and it serialises two records per request.
 @dataclass(frozen=True, kw_only=True)
 class UsageRecord:
-    """One request that was sent to Azure, and how it ended. Contains no text of prompt or answer."""
+    """One request that was sent to Azure, and how it ended. Contains no text of the prompt or the answer."""
 
     id: str
-    """The request's own identifier, sent to Azure as ``x-ms-client-request-id``; ``_id`` in MongoDB."""
+    """Identifier of the request, sent to Azure as ``x-ms-client-request-id``; ``_id`` in MongoDB."""
     timestamp: datetime
     """When the request arrived."""
     key_id: str
     user: str
     group: str | None = None
     model: str
-    """As the client asked for it."""
+    """Name of the model in the client's request."""
     deployment: str
     endpoint: str
     stream: bool
     status: int | None = None
-    """Azure's status; ``None`` where no answer came."""
+    """HTTP status of Azure's answer; ``None`` if there was no answer."""
     outcome: Outcome
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -272,12 +272,12 @@ class UsageRecord:
     reasoning_tokens: int = 0
     usage_source: UsageSource
     cost_usd: float | None = None
-    """``None`` where no price for the model is known."""
+    """``None`` if no price is known for the model."""
     prompt_version: int = 0
     content_filter: tuple[str, ...] = ()
-    """Names of the content filter's categories that fired."""
+    """Categories of Azure's content filter that flagged the prompt or the answer."""
     ttft_ms: float | None = None
-    """Arrival to the first event with text in it; streams only."""
+    """Time to first token: from the arrival of the request to the first event that contains text. Streams only."""
     duration_ms: float
     upstream_request_id: str | None = None
     region: str | None = None
@@ -286,66 +286,67 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One change that an admin made. Holds no key, no credential and no digest of one."""
+    """One change that an admin made. Contains no key, no credential and no digest of them."""
 
     id: str
-    """Sorts by time."""
+    """Identifiers sort by time."""
     timestamp: datetime
     address: str | None
-    """Where the request came from."""
+    """IP address of the admin's client."""
     admin_key_id: str
-    """Tells admin keys apart without saying anything about them."""
+    """Identifies the admin key, but does not reveal it."""
     action: str
     """Noun and verb: ``key.create``, ``limits.set``, ``group.revoke``."""
     target: str
-    """The identifier or the name of what was changed; empty for the organisation."""
+    """Identifier or name of the changed object; empty for the organisation."""
     before: Mapping[str, Any] | None
-    """What was changed, as JSON has it; ``None`` where there was nothing."""
+    """The object before the change, as JSON; ``None`` if it did not exist."""
     after: Mapping[str, Any] | None
-    """``None`` where there is nothing any more."""
+    """The object after the change, as JSON; ``None`` if it no longer exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordQuery:
-    """Which usage records to show: those that match every field that is given, newest first."""
+    """Selects the usage records that match every given field, newest first."""
 
     key_id: str | None = None
     user: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    """Not included."""
+    """Exclusive."""
     outcome: Outcome | None = None
     after: str = ""
-    """Only records behind this identifier, which is the last one of the page before."""
+    """Only records after this identifier, which is the last one of the page before."""
     limit: int
-    """The most records."""
+    """Maximum number of records."""
 
 
 class Batch(NamedTuple):
-    """The name of records that are shipped together; what it names never changes."""
+    """Identifies records that are shipped together. The content of a batch never changes."""
 
     source: str
-    """Who ships: one at a time, in ascending order. Letters, digits and hyphens; nobody else ever had it."""
+    """Identifies the sender; never used again. A sender ships one batch at a time, in ascending order. Consists of
+    letters, digits and hyphens."""
     number: int
-    """Below 2**63."""
+    """Less than 2**63."""
 
 
 GROUPINGS = ("day", "month", "user", "key", "group", "model")
-"""What a usage report can be grouped by; ``key`` is the record's ``key_id``, days and months are UTC."""
+"""Possible groupings of a usage report. ``key`` is the record's ``key_id``; days and months are in UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
-    """Which usage to add up: whole UTC days, both included, of one key or one group if these are given."""
+    """Selects the usage to add up: whole UTC days, inclusive; of one key or one group if it is given."""
 
     by: Sequence[str] = ()
-    """Any of ``GROUPINGS``."""
+    """Elements of ``GROUPINGS``."""
     first_day: date | None = None
     last_day: date | None = None
     key_id: str | None = None
     group: str | None = None
     promptly: bool = False
-    """Whether to give up after a few seconds, because a request waits for the answer."""
+    """If true, the store gives up after a few seconds, because a request waits for the answer."""
 
 
 ALL_USAGE = ReportQuery()
@@ -353,10 +354,10 @@ ALL_USAGE = ReportQuery()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
-    """Sums over the usage records that share the values in ``by``."""
+    """Sums of the usage records that have the values in ``by``."""
 
     by: dict[str, str | None]
-    """Grouping to value: ``day`` as ``2026-01-31``, ``month`` as ``2026-01``."""
+    """Value of each grouping: ``day`` like ``2026-01-31``, ``month`` like ``2026-01``."""
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -365,15 +366,16 @@ class UsageRow:
     reasoning_tokens: int = 0
     cost_usd: float = 0.0
     errors: int = 0
-    """Records whose outcome is anything but ``ok``."""
+    """Number of records whose outcome is not ``ok``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilding:
-    """How far the sums of days have been counted again from the records."""
+    """The progress of :meth:`~llmgateway.interfaces.UsageLog.rebuild`."""
 
     done: int
-    """Days."""
+    """Number of days whose sums have been computed."""
     days: int
+    """Number of all days to compute."""
     kept_before: date | None
-    """Earlier days stay as they are, because records of them have been purged; None if none have."""
+    """The sums of earlier days are kept, because their records have been purged. None if nothing was purged."""

@@ -1,4 +1,4 @@
-"""What an operator may choose, read from the environment once and checked as a whole."""
+"""The settings of the gateway. They are read from the environment once, and checked together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .errors import ConfigurationError
 from .stores.redis.url import RedisURL
 
 KEY_HEADERS = ("api-key", "Authorization", "Ocp-Apim-Subscription-Key")
-SHORT_ADMIN_KEY = 16  # characters; below, guessing comes into reach
+SHORT_ADMIN_KEY = 16  # characters; a shorter key can be guessed
 _HOST_AND_PORT = re.compile(r"(?:[^:\[\]]+|\[[^\[\]]+\])(?::(\d{1,5}))?\Z", re.ASCII)
 
 
@@ -39,7 +39,7 @@ def _number(low: float, high: float) -> Callable[[str], float]:
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        # Python refuses thousands of digits in words of its own.
+        # int() raises an error with a message of its own for thousands of digits.
         value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else low - 1
         if not low <= value <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
@@ -64,7 +64,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        # urlsplit() is left alone with the text: an error of its own would quote a password.
+        # Without urlsplit(), because its error messages can contain a password.
         if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError("must begin with " + " or ".join(f"{scheme}://" for scheme in schemes))
         return text
@@ -74,20 +74,20 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 def _host(text: str) -> str:
     if "/" in text or "@" in text or any(c.isspace() for c in text):
-        raise ValueError("must be a host name, host:port at most; a full URL goes into MONGO_URL or REDIS_URL")
+        raise ValueError("must be a host name or host:port; put a full URL into MONGO_URL or REDIS_URL")
     return text
 
 
 def _host_alone(text: str) -> str:
     if ":" in _host(text):
-        raise ValueError("must be a host name alone: its port goes into REDISPORT, a full URL into REDIS_URL")
+        raise ValueError("must be a host name without a port: put the port into REDISPORT, a full URL into REDIS_URL")
     return text
 
 
 def _host_and_port(text: str) -> str:
     match = _HOST_AND_PORT.match(_host(text))
     if not match or not 1 <= int(match[1] or 1) <= 65535:
-        raise ValueError("must be host or host:port, with a port from 1 to 65535; a full URL goes into MONGO_URL")
+        raise ValueError("must be host or host:port, with a port from 1 to 65535; put a full URL into MONGO_URL")
     return text
 
 
@@ -97,7 +97,7 @@ def _redis_url(text: str) -> str:
 
 
 def _mongo_url(text: str) -> str:
-    # As far as it can be seen without the driver, so that it is reported together with all the rest.
+    # Finds most errors without the driver, so that they are reported together with the errors of other settings.
     url = _url("mongodb", "mongodb+srv")(text)
     authority = re.split("[/?]", url.partition("://")[2], maxsplit=1)[0]
     login, _, hosts = authority.rpartition("@")
@@ -108,7 +108,7 @@ def _mongo_url(text: str) -> str:
             _host_and_port(host)
     except ValueError:
         raise ValueError(
-            "has a host or a port that is none: it goes USER:PASSWORD@HOST:PORT, in a password write %2F for /, "
+            "has a host or a port that is not valid: write USER:PASSWORD@HOST:PORT, in a password write %2F for /, "
             "%3A for :, %40 for @"
         ) from None
     return url
@@ -120,7 +120,7 @@ def _address(text: str) -> str:
             ip_address(text)
         except ValueError:
             raise ValueError(
-                "must be an IP address, or * for any: it is compared with where requests come from"
+                "must be an IP address, or * for any: it is compared with the address that requests come from"
             ) from None
     return text
 
@@ -128,7 +128,7 @@ def _address(text: str) -> str:
 def _origins(text: str) -> tuple[str, ...]:
     origins = _names(text)
     for origin in origins:
-        # As browsers send it, RFC 6454 section 7: with a path, or a slash at the end, it would never match.
+        # Browsers send origins without a path and without a slash at the end (RFC 6454 section 7).
         if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
             raise ValueError("must be like https://app.example.org, without a path or a slash at the end")
     return origins
@@ -136,14 +136,14 @@ def _origins(text: str) -> tuple[str, ...]:
 
 def _without_blanks_around(text: str) -> str:
     if text != text.strip():
-        raise ValueError("begins or ends with a blank or a line break: take that away")
+        raise ValueError("begins or ends with a blank or a line break: remove it")
     return text
 
 
 def _admin_key(text: str) -> str:
-    # A header's value ends where blanks begin, and control characters cannot be in one: RFC 9110 section 5.5.
+    # A header value cannot begin or end with blanks, and cannot contain control characters (RFC 9110 section 5.5).
     if re.search(r"[\x00-\x1f\x7f]", _without_blanks_around(text)):
-        raise ValueError("must be without line breaks and control characters: it is sent in a header")
+        raise ValueError("must not contain line breaks or control characters: it is sent in a header")
     return text
 
 
@@ -166,11 +166,11 @@ def _setting(
     """Declare a field that is read from *variable*.
 
     Args:
-        meaning: What docs/settings.md says of it.
-        default: MISSING for a variable that has to be set.
-        as_it_is: Leave the blanks at its ends to *parse*. Elsewhere they are no part of the value: a line break at
-            the end comes from whatever wrote the environment.
-        shown: How docs/settings.md shows the default, where ``str()`` would not do.
+        meaning: Description of the setting in docs/settings.md.
+        default: MISSING if the variable is required.
+        as_it_is: Do not strip blanks before *parse*. Other values are stripped, because tools that write the
+            environment may add a line break.
+        shown: The default in docs/settings.md, if ``str()`` of the default is not suitable.
     """
     metadata = {
         "variable": variable,
@@ -184,13 +184,13 @@ def _setting(
 
 
 def default_processes() -> int:
-    """One process for every two processors: most requests wait for Azure and need no processor."""
+    """Return one process per two processors, because requests wait for Azure most of the time."""
     return max(1, (os.cpu_count() or 1) // 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Every setting, typed. A secret is in no ``repr``."""
+    """All settings, with types. ``repr()`` shows no secrets."""
 
     admin_key: str = _setting(
         "ADMIN_KEY",
@@ -376,13 +376,13 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read and check everything.
+        """Read and check all settings.
 
-        A variable that is set to nothing, or to blanks alone, counts as not set: that is how Compose passes on what
-        its own environment lacks.
+        An empty variable, or one with only blanks, counts as not set. Docker Compose passes variables that are missing
+        in its own environment as empty variables.
 
         Raises:
-            ConfigurationError: with every problem there is, each by the variable's name.
+            ConfigurationError: has all problems; each message begins with the name of the variable.
         """
         values: dict[str, Any] = {}
         problems: list[str] = []
@@ -410,10 +410,10 @@ class Settings:
         return cls(**values)
 
     def make_instance_folder(self) -> None:
-        """Make the folder for everything that is written, if it is not there.
+        """Create the folder for all files of the gateway, if it does not exist.
 
         Raises:
-            ConfigurationError: it cannot be made or written to.
+            ConfigurationError: the folder cannot be created, or is not writable.
         """
         try:
             self.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -429,7 +429,7 @@ class Settings:
 
     @property
     def mongo_url(self) -> str | None:
-        """The URL of MongoDB with its credentials, or None if SQLite serves."""
+        """The URL of MongoDB with user and password, or None if SQLite is used."""
         if self.mongo_full_url or not self.mongo_host:
             return self.mongo_full_url
         login = ""
@@ -439,7 +439,7 @@ class Settings:
 
     @property
     def redis_url(self) -> str | None:
-        """The URL of Redis with its password, or None if there is none."""
+        """The URL of Redis with its password, or None if Redis is not configured."""
         if self.redis_full_url or not self.redis_host:
             return self.redis_full_url
         login = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
@@ -476,7 +476,7 @@ class Settings:
 
 
 def settings_fields() -> list[Field[Any]]:
-    """Every setting in the order of the table in docs/settings.md; ``metadata`` as :func:`_setting` fills it."""
+    """Return all settings, in the order of the table in docs/settings.md. :func:`_setting` fills their ``metadata``."""
     return list(fields(Settings))
 
 

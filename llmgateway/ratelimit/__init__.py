@@ -1,1 +1,1 @@
-"""What a key, its group and the organisation may still use."""
+"""Rate limits and budgets of keys, groups and the organisation."""

@@ -1,8 +1,8 @@
-"""How limits are counted: what is reserved, renewed and committed of many counters at once. No storage and no locks,
-and the time is passed in.
+"""The algorithm of counter stores: reserves, renews and commits amounts of many counters. No storage and no locks; the
+time is passed in.
 
-``memory.py`` keeps one :class:`Counters` for as long as the process lives; the embedded store fills one from its tables
-for each transaction and writes back what has changed; the scripts in ``stores/redis`` do the same in Lua.
+``memory.py`` keeps one :class:`Counters` for the whole life of a process. The SQLite store loads one from its tables
+for each transaction, and writes the changes back. The scripts in ``stores/redis`` implement the same algorithm in Lua.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from .kinds import BudgetTotal, Counter, SlidingWindow, counter
 from .reservations import Commit, CounterRequest, Decision, Kind, Reading
 
 Held: TypeAlias = tuple[str, str, int, int]
-"""What a lease holds of one counter: the counter, its kind, the amount, the mark that :meth:`Counter.reserve` gave."""
+"""The amount that a lease holds of one counter: the counter, its kind, the amount, and the mark that
+:meth:`Counter.reserve` returned."""
 
 
 class Lease:
-    """What a running request holds."""
+    """The amounts that a running request holds, and when they are given back."""
 
     __slots__ = ("expires_at", "held")
 
@@ -32,25 +33,24 @@ class Lease:
 
 
 class Counters:
-    """Counters, leases and fair shares, and everything that a :class:`~llmgateway.interfaces.CounterStore` does with
-    them. Not thread-safe.
+    """Counters, leases and fair shares, with the operations of a :class:`~llmgateway.interfaces.CounterStore`.
 
-    Each method does all it has to do or raises before it has changed anything, but for what it gives back of leases
-    that ran out. ``now`` is in seconds since the epoch.
+    Not thread-safe. If a method raises an exception, it has changed nothing, except that expired leases may have been
+    given back. ``now`` is in seconds since the epoch.
     """
 
     def __init__(self) -> None:
         self.counters: dict[str, Counter] = {}
         self.leases: dict[str, Lease] = {}
         self.shares: dict[str, FairShare] = {}
-        self._next_end = math.inf  # no lease runs out before
-        self._names: deque[str] = deque()  # of the counters, in the order in which they are looked at
+        self._next_end = math.inf  # no lease expires before this time
+        self._names: deque[str] = deque()  # names of the counters, in the order in which sweep() checks them
 
     def reserve(self, reservation: str, requests: Sequence[CounterRequest], *, lease: float, now: float) -> Decision:
         self.give_back(now)
         _check(requests)
         try:
-            found = [self.counters[request.counter] for request in requests]  # nearly always
+            found = [self.counters[request.counter] for request in requests]  # the usual case
         except KeyError:
             found = [self._counter(request.counter, request.kind) for request in requests]
         readings, uninitialised = _read(requests, found, now)
@@ -119,25 +119,25 @@ class Counters:
                 self._total(name).numbers = []
 
     def keep(self, reservation: str, lease: Lease) -> None:
-        """Keep *lease* under the name of its reservation."""
+        """Store *lease* under the name of its reservation."""
         self.leases[reservation] = lease
         if lease.expires_at < self._next_end:
             self._next_end = lease.expires_at
 
     def put(self, name: str, state: Counter) -> None:
-        """Keep a counter that is not there yet."""
+        """Add a new counter."""
         self.counters[name] = state
         self._names.append(name)
 
     def fair_share(self, name: str) -> FairShare:
-        """Who shares the window *name*."""
+        """Return the fair share of the window *name*."""
         share = self.shares.get(name)
         if share is None:
             share = self.shares[name] = FairShare(MemoryAskers(), {})
         return share
 
     def give_back(self, now: float) -> None:
-        """Give gauges and totals back what is held by leases that ran out; windows forget by themselves."""
+        """Give the amounts of expired leases back to gauges and totals. Amounts in windows expire in any case."""
         if now < self._next_end:
             return
         for reservation in [name for name, lease in self.leases.items() if lease.expires_at <= now]:
@@ -147,7 +147,7 @@ class Counters:
         self._next_end = min((lease.expires_at for lease in self.leases.values()), default=math.inf)
 
     def sweep(self, second: int, *, at_most: int) -> None:
-        """Forget counters that nobody uses any more: looks at some, and at the next ones when it is called again."""
+        """Check the next *at_most* counters, and delete those that are no longer used."""
         for _ in range(min(at_most, len(self._names))):
             name = self._names.popleft()
             if self.counters[name].expires_at(second) > second:
@@ -156,7 +156,7 @@ class Counters:
                 del self.counters[name]
 
     def forget_askers(self, second: int) -> None:
-        """Forget those who have not asked for a shared window lately."""
+        """Delete the keys that have not used a shared window recently."""
         for name, share in list(self.shares.items()):
             if share.forget(second):
                 del self.shares[name]
@@ -171,7 +171,7 @@ class Counters:
     def _total(self, name: str) -> BudgetTotal:
         total = self._counter(name, Kind.TOTAL)
         if not isinstance(total, BudgetTotal):
-            raise TypeError(f"{name!r} is no budget total")
+            raise TypeError(f"{name!r} is not a budget total")
         return total
 
     def _share(
@@ -182,7 +182,7 @@ class Counters:
         readings: list[Reading],
         now: float,
     ) -> None:
-        """Judge the requests at *places*, whose windows are shared, with regard to the others who share them."""
+        """Apply fair shares to the requests at *places*, whose windows are shared."""
         fits_elsewhere = _all_fit(readings) or all(
             reading.fits for place, reading in enumerate(readings) if place not in places
         )
@@ -194,14 +194,14 @@ class Counters:
 
 
 def _check(requests: Sequence[CounterRequest]) -> None:
-    """Raise for amounts that cannot be stored before anything is changed."""
+    """Raise an exception for amounts that cannot be stored, before anything is changed."""
     array("q", [request.amount for request in requests])
 
 
 def _read(
     requests: Sequence[CounterRequest], found: Sequence[Counter], now: float
 ) -> tuple[list[Reading], tuple[str, ...]]:
-    """The readings, or the names of budget totals that have to be initialised first."""
+    """Return the readings, and the names of budget totals that must be initialised first."""
     second = int(now)
     readings = [
         one.read(amount, limit, now, second) for (_, _, amount, limit, _, _), one in zip(requests, found, strict=True)
@@ -220,5 +220,5 @@ def _all_fit(readings: Sequence[Reading]) -> bool:
 
 def _window(one: Counter | None) -> SlidingWindow:
     if not isinstance(one, SlidingWindow):
-        raise TypeError("Only a sliding window can be shared, with those whose windows are among the counter requests.")
+        raise TypeError("Only a sliding window can be shared, and the own window must be among the counter requests.")
     return one

@@ -1,9 +1,9 @@
-"""Sharing one window fairly among those who ask.
+"""Shares one window fairly among keys.
 
-Every one who asks has a window of its own beside the shared one. A key that has used less than an equal share of the
-limit (among all who asked within the last minute, or wait) and does not get what it asked for waits: what becomes free
-is kept for it, and those who have used their equal share are refused meanwhile. Without anybody who waits everything
-may be used by anybody.
+Each key has a window of its own besides the shared one. The equal share is the limit divided by the number of keys that
+asked within the last minute or wait. A key that has used less than its equal share goes first: if its request does not
+fit, the key waits, and the amount that becomes free is kept for it. Until then, keys that have used their equal share
+are refused. If no key waits, every key may use the whole window.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Protocol
 from .reservations import WINDOW_SECONDS, CounterRequest, Reading
 
 PATIENCE = 5
-"""Seconds for which what has become free is kept for the one who was told to come back for it."""
+"""Seconds for which a free amount is kept for a waiting key, after the time at which the key should ask again."""
 
 
 class Window(Protocol):
-    """What is asked of a sliding window."""
+    """The part of a sliding window that is needed here."""
 
     used: int
 
@@ -25,26 +25,26 @@ class Window(Protocol):
 
 
 class Askers(Protocol):
-    """Those who asked lately."""
+    """The keys that asked for a shared window recently. A key is identified by the name of its own window."""
 
     def add(self, own: str, *, until: int) -> None:
-        """Count *own* up to second *until*, or longer if that is known already."""
+        """Count *own* until second *until*, unless it is already counted for longer."""
         ...
 
     def number(self, second: int) -> int:
-        """How many are counted in *second*."""
+        """Return how many keys are counted in *second*."""
         ...
 
     def forget(self, second: int) -> bool:
-        """Forget those who are not counted in *second* any more; return whether nobody is left."""
+        """Delete the keys that are no longer counted in *second*; return whether no key is left."""
         ...
 
 
 class FairShare:
-    """Who shares one window, and who waits for what becomes free in it. Not thread-safe.
+    """The keys that share one window, and the keys that wait for a free amount. Not thread-safe.
 
     Args:
-        waiting: By own window: the amount, and until when it is kept.
+        waiting: By name of the key's own window: the amount, and the second until which it is kept.
     """
 
     __slots__ = ("askers", "waiting")
@@ -63,12 +63,12 @@ class FairShare:
         now: float,
         fits_elsewhere: bool,
     ) -> Reading:
-        """The answer to *request*, which would be *reading* if nobody else had asked."""
+        """Return the reading for *request* with regard to other keys. *reading* is the one without regard to them."""
         name, second = request.own or "", int(now)
         self.askers.add(name, until=second + WINDOW_SECONDS + 1)
         others = self._others(name, second) if self.waiting else []
         if reading.fits and not others:
-            return reading  # nearly always
+            return reading  # the usual case
         limit = request.limit or 0
         is_below = own.used * self.askers.number(second) < limit
         surplus = shared.used + request.amount - limit
@@ -85,11 +85,11 @@ class FairShare:
         return reading._replace(fits=False, wait=max(0.0, free_at - now))
 
     def admit(self, request: CounterRequest) -> None:
-        """The one who asked got it and waits no more."""
+        """Note that *request* was admitted, so its key no longer waits."""
         self.waiting.pop(request.own or "", None)
 
     def forget(self, second: int) -> bool:
-        """Forget who has not asked lately or has waited for too long; return whether nobody is left."""
+        """Delete keys that have not asked recently or have waited for too long; return whether no key is left."""
         self._forget_waiting(second)
         return self.askers.forget(second) and not self.waiting
 
@@ -103,7 +103,7 @@ class FairShare:
 
 
 class MemoryAskers:
-    """Those who asked lately, in memory, by the second until which they are counted: few, however many ask."""
+    """:class:`Askers` in memory, grouped by the second until which they are counted. So counting them is cheap."""
 
     __slots__ = ("_by_end", "_ends")
 
@@ -130,5 +130,5 @@ class MemoryAskers:
         return not self._ends
 
     def items(self) -> list[tuple[str, int]]:
-        """Each with the second until which it is counted."""
+        """Return each key with the second until which it is counted."""
         return list(self._ends.items())

@@ -16,16 +16,17 @@ from .reservations import (
 
 DAY_SECONDS = 24 * 3600
 IDLE_TOTAL_SECONDS = 40 * DAY_SECONDS
-"""How long a budget total without an end is kept after it was initialised last."""
+"""A budget total without an end is kept for this time after its last initialisation."""
 _RANDOM_BITS = 20
-"""Of an epoch, below the second of the initialisation. Together less than the 53 bits that Lua counts exactly."""
+"""Number of random bits in an epoch; the higher bits are the second of the initialisation. An epoch has fewer than 53
+bits, so that numbers in Lua represent it exactly."""
 
 _reading = tuple.__new__
-"""Makes a :class:`Reading` in half the time of its constructor; each request needs about a dozen."""
+"""Creates a :class:`Reading` in half the time of its constructor. Each request needs about a dozen."""
 
 
 class Counter(Protocol):
-    """One counter. Its state is a short list of whole numbers, which is also how it is stored."""
+    """One counter. Its state is a short list of whole numbers, and is stored as such."""
 
     numbers: list[int]
 
@@ -33,7 +34,7 @@ class Counter(Protocol):
     def kind(self) -> Kind: ...
 
     def read(self, amount: int, limit: int | None, now: float, second: int, /) -> Reading | None:
-        """Its state, and whether *amount* fits; None if it has to be initialised first."""
+        """Return the state, and whether *amount* fits; None if the counter must be initialised first."""
         ...
 
     def reserve(self, amount: int, second: int, /) -> int:
@@ -41,26 +42,26 @@ class Counter(Protocol):
         ...
 
     def commit(self, reserved: int, mark: int, amount: int, second: int, /) -> None:
-        """Replace what was reserved by the true *amount*."""
+        """Replace the *reserved* amount by the true *amount*."""
         ...
 
     def add(self, amount: int, second: int, /) -> None:
-        """Count *amount*, for which nothing was reserved."""
+        """Count *amount*, which was not reserved before."""
         ...
 
     def merge(self, other: list[int], /) -> None:
-        """Add what another process has counted under the same name."""
+        """Add the state of a counter with the same name in another process."""
         ...
 
     def expires_at(self, second: int, /) -> int:
-        """The second from which on it makes no difference whether it is kept."""
+        """Return the second from which on the counter may be deleted without any effect."""
         ...
 
 
 class SlidingWindow:
-    """``second, amount, second, amount, …``, oldest first: what was reserved in each of the latest seconds.
+    """Counts the amounts that were reserved in the last minute.
 
-    The mark of a reservation is its second.
+    ``numbers`` is ``second, amount, second, amount, …``, oldest first. The mark of a reservation is its second.
     """
 
     __slots__ = ("numbers", "used")
@@ -90,8 +91,8 @@ class SlidingWindow:
         if mark >= second - WINDOW_SECONDS:
             self._change(mark, amount - reserved)
         elif amount > reserved:
-            # What was reserved has left the window. An answer that takes longer than a minute used the rest all the
-            # same, which would never be counted.
+            # The reserved amount has left the window, because the answer took longer than a minute. The amount beyond
+            # it has not been counted yet.
             self._change(second, amount - reserved)
 
     def add(self, amount: int, second: int) -> None:
@@ -105,7 +106,7 @@ class SlidingWindow:
         return self.numbers[-2] + WINDOW_SECONDS + 1 if self.numbers else second
 
     def leaves_at(self, surplus: int) -> int:
-        """The second in which as much as *surplus* has left the window, or all there is."""
+        """Return the second in which *surplus* has left the window, or the whole content if that is less."""
         leaves_at = 0
         for position in range(0, len(self.numbers), 2):
             leaves_at = self.numbers[position] + WINDOW_SECONDS + 1
@@ -115,7 +116,7 @@ class SlidingWindow:
         return leaves_at
 
     def _slide(self, second: int) -> None:
-        # What lies further ahead than a window is long was counted before the clock was put back.
+        # Seconds more than a window in the future come from before the clock was set back.
         pairs = zip(self.numbers[::2], self.numbers[1::2], strict=True)
         self.numbers = [number for pair in pairs if abs(second - pair[0]) <= WINDOW_SECONDS for number in pair]
         self.used = sum(self.numbers[1::2])
@@ -124,12 +125,12 @@ class SlidingWindow:
         if not difference:
             return
         numbers = self.numbers
-        if numbers and numbers[-2] == second and numbers[-1] + difference > 0:  # nearly always
+        if numbers and numbers[-2] == second and numbers[-1] + difference > 0:  # the usual case
             numbers[-1] += difference
             self.used += difference
             return
         position = len(numbers)
-        while position and numbers[position - 2] >= second:  # nearly always none or one
+        while position and numbers[position - 2] >= second:  # usually no step, or one
             position -= 2
         is_there = position < len(numbers) and numbers[position] == second
         before = numbers[position + 1] if is_there else 0
@@ -139,7 +140,7 @@ class SlidingWindow:
 
 
 class Gauge:
-    """``held``: what running requests hold. A reservation needs no mark."""
+    """Counts what running requests hold. ``numbers`` is ``held``. A reservation needs no mark."""
 
     __slots__ = ("numbers",)
 
@@ -160,21 +161,22 @@ class Gauge:
         self.numbers[0] = max(0, self.numbers[0] - reserved)
 
     def add(self, _amount: int, _second: int) -> None:
-        """Nothing: what was held has come back with the lease."""
+        """Do nothing: the amount was given back when the lease ended."""
 
     def merge(self, other: list[int]) -> None:
         self.numbers[0] += sum(other)
 
     def expires_at(self, second: int) -> int:
-        # Leases are renewed without touching the gauges that they hold.
+        # Renewing a lease does not change the gauges that it holds.
         return second + DAY_SECONDS if self.numbers[0] else second
 
 
 class BudgetTotal:
-    """``spent, held, epoch, until``; nothing while it is not initialised.
+    """Counts what was used of a budget in its period.
 
-    The mark of a reservation is the epoch: the second of the initialisation or confirmation, and random bits that
-    change with every initialisation. After another one the total does not hold what was reserved before.
+    ``numbers`` is ``spent, held, epoch, until``, or empty while the total is not initialised. The epoch consists of the
+    second of the initialisation or confirmation, and of random bits that change with every initialisation. The mark of
+    a reservation is the epoch: after a new initialisation, ``held`` does not contain earlier reservations.
     """
 
     __slots__ = ("numbers",)
@@ -189,14 +191,14 @@ class BudgetTotal:
         self.numbers = [used, 0, epoch, until or 0]
 
     def confirm(self, second: int) -> None:
-        """Trust an old initialisation for longer."""
+        """Treat an old initialisation as recent."""
         self.numbers[2] = (second << _RANDOM_BITS) + self.numbers[2] % (1 << _RANDOM_BITS)
 
     def is_initialised(self, second: int) -> bool:
-        """Whether it was initialised, and not too long ago to be trusted."""
+        """Whether the total was initialised recently enough to be trusted."""
         if not self.numbers:
             return False
-        # An initialisation from far ahead happened before the clock was put back.
+        # An initialisation in the future happened before the clock was set back.
         age = abs(second - (self.numbers[2] >> _RANDOM_BITS))
         return age <= TRUSTED_SECONDS or (self.numbers[1] != 0 and age <= TRUSTED_AT_MOST_SECONDS)
 
@@ -220,14 +222,14 @@ class BudgetTotal:
             self.numbers[0] += amount
 
     def merge(self, other: list[int]) -> None:
-        # Each of the two began with what the usage log said: only the log knows the sum.
+        # Both totals include the sum from the usage log, so they cannot be added: initialise again from the log.
         self.numbers = [] if self.numbers and other else self.numbers or other
 
     def expires_at(self, second: int) -> int:
         if not self.numbers:
             return second
         until, initialised_at = self.numbers[3], self.numbers[2] >> _RANDOM_BITS
-        # A request that began within the period may end after it, and is then added.
+        # A request that began in the period may end and be counted after it.
         return max(until, initialised_at) + DAY_SECONDS if until else initialised_at + IDLE_TOTAL_SECONDS
 
 
@@ -237,5 +239,5 @@ _CLASSES: dict[str, type[SlidingWindow] | type[Gauge] | type[BudgetTotal]] = {
 
 
 def counter(kind: str, numbers: Sequence[int] = ()) -> Counter:
-    """A counter of *kind* with the state *numbers*."""
+    """Return a counter of *kind* with the state *numbers*."""
     return _CLASSES[kind]([*numbers])

@@ -1,7 +1,7 @@
-"""Admission: what a key, its group and the organisation may still use, reserved before Azure is asked.
+"""Admits requests within the limits of a key, its group and the organisation.
 
-All limits of a request are checked and reserved in one step of the counter store, with an estimate of what the request
-will use. When it has ended, a commit replaces the estimate by the true amounts.
+Before a request is sent to Azure, the counter store checks all of its limits and reserves an estimate of what the
+request will use, in one step. When the request has ended, a commit replaces the estimate by the true amounts.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from .running import LEASE_SECONDS, RunningReservations
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 60
-"""Seconds. OpenAI's clients ignore a longer wait and come back in half a second (openai-python 1 and 2,
-``_calculate_retry_timeout``; version 3 accepts two minutes)."""
+"""Longest ``Retry-After`` in seconds. OpenAI's clients ignore a longer time and retry after half a second
+(openai-python 1 and 2, ``_calculate_retry_timeout``; version 3 accepts two minutes)."""
 
 BUSY_SECONDS = 1.0
-"""When to come back where that depends on requests that are running."""
+"""``Retry-After`` in seconds if the wait depends on running requests."""
 
-_ATTEMPTS = 3  # to initialise budget totals, if somebody empties the store at the same time
-_FAR = {Kind.WINDOW: 2, Kind.TOTAL: 2, Kind.GAUGE: 8}
-"""How many times what is used a limit has to be for nobody to reach it while commits gather. Gauges need more: short
-requests, one after the other, take and leave many places in that time."""
+_ATTEMPTS = 3  # to initialise budget totals, in case the store is emptied at the same time
+_DISTANCE = {Kind.WINDOW: 2, Kind.TOTAL: 2, Kind.GAUGE: 8}
+"""If a limit is at least this many times the used amount, other requests cannot reach it while commits are collected.
+Gauges need a larger factor, because many short requests can take and release places in that time."""
 
 _NOTHING = Estimate(tokens=0, cost_usd=0.0)
 
 
 class Admission:
-    """A request that was admitted. Exactly one of :meth:`commit` and :meth:`refund` is called, once."""
+    """A request that was admitted. The caller must call either :meth:`commit` or :meth:`refund`, exactly once."""
 
     def __init__(
         self,
@@ -58,21 +58,21 @@ class Admission:
 
     @property
     def has_counter_requests(self) -> bool:
-        """Whether there is anything to commit; not where nothing is limited."""
+        """Whether there is something to commit; False if no limit applies."""
         return bool(self._limits)
 
     def commit(self, record: UsageRecord) -> None:
-        """Replace the estimate by what the request really used."""
+        """Replace the estimate by the amounts that the request really used."""
         if self.has_counter_requests:
             self._end(used_by(record))
 
     def refund(self) -> None:
-        """Give everything back: Azure was not reached."""
+        """Give everything back, because Azure was not reached."""
         if self.has_counter_requests:
             self._end({})
 
     def _end(self, used: Mapping[Unit, int]) -> None:
-        # What was held of a gauge comes back, whatever the amount.
+        # A commit ignores the amounts of gauges.
         amounts = [used.get(limit.unit, 0) if limit.unit else limit.counter_request.amount for limit in self._limits]
         counter_requests = [
             limit.counter_request.with_amount(amount) for limit, amount in zip(self._limits, amounts, strict=True)
@@ -85,20 +85,20 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What one scope may use, and what is left of it now."""
+    """The limits of one scope, and what remains of them now."""
 
     limits: Limits
     remaining: Mapping[str, float]
-    """By part of :class:`~llmgateway.records.Limits` that is set; a budget's in its own unit."""
+    """By field of :class:`~llmgateway.records.Limits` that is set. A budget is in its own unit."""
 
 
 class Limiter:
     """Admits requests. Thread-safe.
 
     Args:
-        spending: Says what was used of a budget whose counter is new or was lost.
-        running: The reservations of this process' requests, in *counters*.
-        ship: Puts the records of what has ended in this process into the usage log, if that takes no time.
+        spending: Says what was used of a budget whose counter is not initialised.
+        running: The reservations in *counters* of the requests of this process.
+        ship: Ships the records of ended requests of this process to the usage log, if that is possible at once.
     """
 
     def __init__(
@@ -117,21 +117,21 @@ class Limiter:
         self._clock = clock
 
     def admit(self, reservation: str, principal: Principal, estimate: Estimate) -> Admission:
-        """Reserve what the request may use, for as long as it runs.
+        """Reserve what the request may use, until it ends.
 
         Args:
-            reservation: The request's identifier.
+            reservation: The identifier of the request.
 
         Raises:
-            RateLimited: it would be too much now.
-            BudgetSpent: it would be too much for the rest of a budget's period.
+            RateLimited: a limit is reached for now.
+            BudgetSpent: a budget is used up until its period ends.
         """
         limits = limits_of(principal, estimate, moment(self._clock()))
         if not limits:
             return Admission(self, reservation, (), (), {})
         limits, decision = self._reserve(reservation, limits)
         if not decision.admitted and self._running.flush():
-            # Nobody is refused because of what has ended in this process and was not committed yet.
+            # The commits of ended requests may have freed enough.
             limits, decision = self._reserve(reservation, limits)
         headers = _headers(limits, decision)
         if not decision.admitted:
@@ -140,32 +140,32 @@ class Limiter:
         return Admission(self, reservation, limits, decision.readings, headers)
 
     def commit(self, commit: Commit, *, is_awaited: bool) -> None:
-        """End what :meth:`admit` began: before this returns, or soon."""
+        """End a reservation of :meth:`admit`: before this method returns if *is_awaited*, otherwise soon."""
         if is_awaited:
             self._running.commit_at_once(commit)
         else:
             self._running.commit_soon(commit)
 
     def close(self) -> None:
-        """Commit what has ended, and write down what was counted in memory."""
+        """Commit ended requests, and store what was counted in memory."""
         self._running.flush()
         self._counters.flush()
 
     def book(self, record: UsageRecord) -> None:
-        """End what a process that died had begun, of which *record* is left."""
+        """Count the request of *record*, which a process left in its journal when it died."""
         self._running.commit_at_once(Commit(record.id, totals_of(record)))
 
     def count_anew(self, records: Iterable[UsageRecord]) -> None:
-        """Initialise the totals that *records* belong to from the usage log when they are needed next.
+        """Make the budget totals of *records* uninitialised, so that they are read again from the usage log.
 
-        What ended in the last moment of a process that was killed may not have been committed.
+        A process that was killed may not have committed its last requests.
         """
         self._counters.forget(
             [*{counter_request.counter: None for record in records for counter_request in totals_of(record)}]
         )
 
     def allowances(self, principal: Principal) -> dict[str, Allowance]:
-        """What is left for *principal*, by ``key``, ``group`` and ``organisation``, as far as they have limits."""
+        """Return what *principal* may still use, by ``key``, ``group`` and ``organisation`` if they have limits."""
         limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
         self._running.flush()
         limits, decision = self._ask(limits, self._counters.look)
@@ -178,7 +178,7 @@ class Limiter:
         return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(principal)}
 
     def headers(self, principal: Principal) -> dict[str, str]:
-        """``x-ratelimit-*`` for an answer to a request that reserves nothing."""
+        """Return the headers ``x-ratelimit-*`` for a request that reserves nothing."""
         limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
         windows = [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
         return _headers(windows, self._counters.look([limit.counter_request for limit in windows])) if windows else {}
@@ -193,7 +193,10 @@ class Limiter:
     def _ask(
         self, limits: list[Limit], question: Callable[[Sequence[CounterRequest]], Decision]
     ) -> tuple[list[Limit], Decision]:
-        """Ask the store, initialise what it says is not, and ask again; return what was asked for in the end, too."""
+        """Ask the store, and initialise budget totals until it can answer. Also return the limits of the last question.
+
+        A budget total that cannot be initialised is left out.
+        """
         for _ in range(_ATTEMPTS):
             decision = question([limit.counter_request for limit in limits])
             if not decision.uninitialised:
@@ -207,21 +210,21 @@ class Limiter:
         return limits, question([limit.counter_request for limit in limits])
 
     def _initialise(self, limit: Limit) -> bool:
-        """Initialise a budget total from the usage log; False if its count is not known."""
+        """Initialise a budget total from the usage log; False if that is not possible."""
         budget = limit.scope.limits.budget
         if budget is None:
             return False
         try:
             used = self._used_so_far(limit, budget)
         except StoreUnavailable:
-            # An old initialisation is used for longer. If there is none, the budget is not checked: nobody is refused
-            # because a store is down. The next request tries again. The log says once what is away.
+            # Use an old initialisation for longer. If there is none, the budget is not checked, because a request must
+            # not be refused when a store is unavailable. The next request tries again. The circuit logs the failure.
             return self._counters.confirm(limit.counter_request.counter)
         self._counters.initialise(limit.counter_request.counter, used, until=limit.counter_request.until)
         return True
 
     def _used_so_far(self, limit: Limit, budget: Budget) -> int:
-        self._running.flush()  # or the counters would add what the log has, too
+        self._running.flush()  # otherwise the usage log and a later commit would both count these requests
         self._ship()
         row = self._spending.so_far(
             first_day=first_day(budget.period, moment(self._clock()).date()),
@@ -232,7 +235,7 @@ class Limiter:
         return used[budget.unit]
 
     def _refusal(self, limits: Sequence[Limit], readings: Sequence[Reading], headers: dict[str, str]) -> GatewayError:
-        """The error that says whose limit it was; of several, the one that lasts longest."""
+        """Return the error for the limit that was reached; of several limits, the one with the longest wait."""
         refused = [(limit, reading) for limit, reading in zip(limits, readings, strict=True) if not reading.fits]
         spent = [(limit, reading) for limit, reading in refused if _is_spent(limit, reading)]
         if spent:
@@ -243,16 +246,16 @@ class Limiter:
 
 
 def _is_awaited(limit: Limit, reading: Reading, used: int) -> bool:
-    """Whether another process may refuse somebody because of what this request held, until it is committed."""
+    """Whether another process may refuse a request until this one is committed, because *limit* is nearly reached."""
     counter_request = limit.counter_request
     return (
         counter_request.limit is not None
-        and _FAR[counter_request.kind] * (reading.used + max(counter_request.amount, used)) > counter_request.limit
+        and _DISTANCE[counter_request.kind] * (reading.used + max(counter_request.amount, used)) > counter_request.limit
     )
 
 
 def _is_spent(limit: Limit, reading: Reading) -> bool:
-    """Whether it would be too much even if everything that runs came to nothing."""
+    """Whether the request would exceed the budget even if all running requests used nothing."""
     counter_request = limit.counter_request
     return counter_request.kind is Kind.TOTAL and reading.used - reading.held + counter_request.amount > (
         counter_request.limit or 0
@@ -275,7 +278,7 @@ def _budget_spent(limit: Limit, reading: Reading, headers: dict[str, str], *, no
     return BudgetSpent(
         message,
         retry_after=None if counter_request.until is None else max(1, math.ceil(counter_request.until - now)),
-        # The official clients would try again in half a second, twice.
+        # Without x-should-retry, OpenAI's clients would retry twice, after half a second.
         headers={**headers, "x-llmgateway-limit": limit.name, "x-should-retry": "false"},
     )
 
@@ -300,7 +303,7 @@ def _rate_limited(limit: Limit, reading: Reading, headers: dict[str, str]) -> Ra
 
 
 def _headers(limits: Sequence[Limit], decision: Decision) -> dict[str, str]:
-    """``x-ratelimit-*`` of the key itself, as OpenAI has them."""
+    """Return the headers ``x-ratelimit-*`` for the limits of the key, as OpenAI defines them."""
     headers: dict[str, str] = {}
     for limit, reading in zip(limits, decision.readings, strict=True):
         counter_request = limit.counter_request

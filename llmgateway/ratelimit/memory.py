@@ -1,4 +1,4 @@
-"""Counters in memory: of a process that serves alone, and of any process while the shared counters are away."""
+"""Counters in memory: for a single serving process, and for any process while the shared counters are unavailable."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ from .reservations import Commit, CounterRequest, Decision
 log = logging.getLogger(__name__)
 
 SWEPT_AT_ONCE = 100
-"""Counters that are looked at once a second, for whether anybody still uses them."""
+"""Number of counters that are checked each second, to delete those that are no longer used."""
 
 
 class StoredCounters(Protocol):
-    """Where counters are while no process has them in memory."""
+    """Stores counters while no process has them in memory."""
 
     def take(self) -> Counters:
-        """Return all there are and store them no more: if the process dies, minutes begin anew and budgets are
-        counted from the usage log again."""
+        """Return all stored counters and delete them from the store.
+
+        If the process dies, sliding windows begin at zero, and budgets are initialised again from the usage log.
+        """
         ...
 
     def add(self, counters: Counters) -> None:
-        """Store *counters*, added to what is there."""
+        """Add *counters* to the stored ones."""
         ...
 
 
 class MemoryCounters:
-    """A :class:`~llmgateway.interfaces.CounterStore` of one process. Thread-safe; a child of a fork begins with none.
+    """A :class:`~llmgateway.interfaces.CounterStore` of one process. Thread-safe. A child process begins without any.
 
-    Counters that nobody uses any more disappear: once a second some are looked at, and for each new counter two more.
-    So there are never many more than are in use, and no request pays for a look at all of them.
+    Counters that are no longer used are deleted. Some counters are checked each second, and two more for each new
+    counter. So there are never many unused ones, and no single request has to check all of them.
 
     Args:
-        stored: Where the counters come from, and go to when the process stops; None to begin and end with none.
+        stored: The counters are loaded from it, and saved to it when the process stops. None: they are not saved.
 
     Raises:
-        StoreUnavailable: *stored* does not serve.
+        StoreUnavailable: *stored* fails.
     """
 
     def __init__(self, *, clock: Clock, stored: StoredCounters | None = None) -> None:
@@ -100,16 +102,16 @@ class MemoryCounters:
         try:
             self._stored.add(counters)
         except StoreUnavailable as error:
-            log.warning("What was counted for limits is not kept: %s Minutes begin anew.", error)
+            log.warning("The counters of limits cannot be saved: %s Limits per minute begin at zero.", error)
 
     def _memory(self) -> _Memory:
-        # By process: another thread may have held the lock when this process was forked.
+        # One for each process, because another thread may have held the lock when this process was forked.
         pid = os.getpid()
         return self._by_process.get(pid) or self._by_process.setdefault(pid, _Memory(Counters()))
 
 
 class _Memory:
-    """What one process counts."""
+    """The counters of one process, with their lock."""
 
     __slots__ = ("counters", "lock", "second", "size")
 
@@ -120,10 +122,10 @@ class _Memory:
         self.second = 0
 
     def tidy(self, second: int) -> None:
-        """Forget some of what nobody uses any more, if it is time to."""
+        """Delete some counters that are no longer used, if it is time for that."""
         counters = self.counters
         if second == self.second and len(counters.counters) == self.size:
-            return  # nearly always
+            return  # the usual case
         at_most = 2 * max(0, len(counters.counters) - self.size)
         if second != self.second:
             self.second = second

@@ -1,8 +1,9 @@
-"""What a counter store is asked, and what it answers. Standard library only.
+"""The arguments and results of counter stores. Standard library only.
 
-Before a request goes to Azure it reserves an amount of several counters at once, and it is admitted only if every
-amount fits. The store keeps what was reserved under the request's identifier, with a lease: at the end of the request
-a commit replaces the reserved amounts by the true ones; if the process of the request dies, the lease runs out.
+Before a request is sent to Azure, it reserves amounts of several counters in one step. It is admitted only if every
+amount fits. The store saves the reservation under the identifier of the request, with a lease. At the end of the
+request, a commit replaces the reserved amounts by the true amounts. If the process dies before that, the lease runs
+out.
 """
 
 from __future__ import annotations
@@ -12,42 +13,43 @@ from enum import StrEnum
 from typing import NamedTuple
 
 WINDOW_SECONDS = 60
-"""Windows slide in steps of a second. An amount leaves when it is older than this and its own second is over, so that
-no 60 seconds, wherever they begin, see more than the limit."""
+"""Length of a sliding window. Windows move in steps of a second. An amount leaves the window when its own second is
+more than 60 seconds ago, so that no period of 60 seconds exceeds the limit."""
 TRUSTED_SECONDS = 600
-"""A budget total of which nothing is held has to be initialised again when its last initialisation is older than this.
-Counters may be wrong without a trace: a Redis that was restarted from an old snapshot, a file after loss of power, a
-process that was killed before it committed. The usage log has the truth and is asked again often enough."""
+"""A budget total must be initialised again when its last initialisation is older than this and running requests hold
+nothing of it. A counter can be wrong without a sign of it: Redis was restarted from an old snapshot, the power failed,
+or a process was killed before it committed. So the total is read again from the usage log, which is always right."""
 TRUSTED_AT_MOST_SECONDS = 3600
-"""The same for a budget total of which something is always held."""
+"""The same for a budget total of which running requests always hold something."""
 
 
 class Kind(StrEnum):
-    """What a counter counts. Redis and SQLite keep these values."""
+    """The kind of a counter. SQLite stores these values."""
 
     WINDOW = "window"
-    """Sliding window: what was reserved within the last minute."""
+    """Sliding window: the amounts that were reserved within the last minute."""
     GAUGE = "level"
-    """What running requests hold now. It comes back when they end."""
+    """The amount that running requests hold now. They give it back when they end."""
     TOTAL = "total"
-    """Budget total: what was used in a period. The caller initialises it with the sum from the usage log, and again
-    after ``TRUSTED_SECONDS`` as soon as nothing is held of it, after ``TRUSTED_AT_MOST_SECONDS`` in any case."""
+    """Budget total: the amount that was used in a period. The caller initialises it with the sum from the usage log.
+    This is repeated after ``TRUSTED_SECONDS`` if running requests hold nothing of it, and after
+    ``TRUSTED_AT_MOST_SECONDS`` in any case."""
 
 
 class CounterRequest(NamedTuple):
-    """What a request wants of one counter. A tuple, because each request makes about a dozen of them."""
+    """The amount that a request needs of one counter. A tuple, because each request creates about a dozen of them."""
 
     counter: str
-    """Its name. One name is always used with the same kind."""
+    """Name of the counter. A name is always used with the same kind."""
     kind: Kind
     amount: int
     limit: int | None = None
-    """The amount fits if not more than this is used with it. ``None``: it is counted and always fits."""
+    """The amount fits if the counter does not exceed this limit with it. ``None``: the amount always fits."""
     until: int | None = None
-    """Of a budget total: when its period ends, in seconds since the epoch; ``None`` for never."""
+    """For a budget total: the end of its period, in seconds since the epoch; ``None`` if it has no end."""
     own: str | None = None
-    """Of a window that is shared fairly: the name of the window of the one who asks, which must be among the counter
-    requests, too. See ``fair_share.py``."""
+    """For a window that keys share fairly: the name of the key's own window. The counter requests must contain that
+    window, too. See ``fair_share.py``."""
 
     def with_amount(self, amount: int) -> CounterRequest:
         if amount == self.amount:
@@ -57,36 +59,36 @@ class CounterRequest(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One counter, as it was before anything was reserved."""
+    """The state of one counter before the reservation."""
 
     used: int
-    """Including what running requests hold."""
+    """Used amount, including the amount that running requests hold."""
     held: int
     """The part of a budget total or a gauge that running requests hold."""
     fits: bool
-    """Whether the amount fits."""
+    """Whether the requested amount fits."""
     wait: float
-    """Seconds until the amount fits into a window if nobody else comes; 0 if it fits, and for other kinds."""
+    """Seconds until the amount fits into a window, without other requests; 0 if it fits, and for other kinds."""
     empties_in: float
     """Seconds until a window is empty; 0 for other kinds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answer to the counter requests of one request."""
+    """The result of the counter requests of one request."""
 
     admitted: bool
-    """Every amount was reserved. If not, none was."""
+    """True if every amount was reserved; False if nothing was reserved."""
     readings: tuple[Reading, ...]
     """One for each counter request, in their order; empty if there are ``uninitialised`` ones."""
     uninitialised: tuple[str, ...] = ()
-    """Budget totals that have to be initialised first. Nothing was reserved."""
+    """Budget totals that must be initialised first. If there are any, nothing was reserved."""
 
 
 class Commit(NamedTuple):
-    """How a reservation ended."""
+    """The end of a reservation."""
 
     reservation: str
     counter_requests: tuple[CounterRequest, ...]
-    """As they were reserved, with the true amounts in place of the estimates; the amounts of gauges do not matter.
-    What was reserved and is not among them was not used."""
+    """The reserved counter requests, with the true amounts instead of the estimates. The amounts of gauges are ignored.
+    A counter that was reserved and is missing here was not used."""

@@ -1,4 +1,4 @@
-"""From limits to counter requests: which counters a request has to ask, and for how much."""
+"""Converts the limits of a key, its group and the organisation to counter requests."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..records import UNLIMITED, Budget, Limits, Period, Unit, UsageRecord
 from .reservations import CounterRequest, Kind
 
 NANODOLLARS = 10**9
-"""Budgets in dollars are counted in these: whole numbers add up without rounding, and a cached token of a
-small model costs some 50 of them."""
+"""Budgets in dollars are counted in nanodollars. Sums of whole numbers have no rounding errors, and a cached token of
+a small model costs about 50 nanodollars."""
 
 _ORGANISATION = "organisation"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a request may use, as far as is known before."""
+    """The most that a request may use, estimated before it is sent."""
 
     tokens: int
     cost_usd: float
@@ -31,7 +31,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A key, a group or the organisation, whose limits a request has to keep."""
+    """A key, a group or the organisation, whose limits apply to a request."""
 
     kind: str
     name: str
@@ -39,7 +39,7 @@ class Scope:
 
     @property
     def counters(self) -> str:
-        """What the names of its counters begin with."""
+        """Prefix of the names of its counters."""
         return f"{self.kind}:{self.name}" if self.name else self.kind
 
     def __str__(self) -> str:
@@ -47,20 +47,21 @@ class Scope:
 
 
 class Limit(NamedTuple):
-    """One limit of one scope, and what a request wants of its counter."""
+    """One limit of one scope, with the counter request for it."""
 
     scope: Scope
     part: str
-    """Which of :class:`~llmgateway.records.Limits`."""
+    """Name of a field of :class:`~llmgateway.records.Limits`."""
     counter_request: CounterRequest
     unit: Unit | None
-    """What its counter counts; None for what comes back at the end of the request."""
+    """Unit of the counter; None for a gauge, which gets the amount back at the end of the request."""
 
     def with_amount(self, amount: int) -> Limit:
-        """The same for a request that may need *amount* of it."""
+        """Return the same limit for a request that may need *amount*."""
         counter_request = self.counter_request
         if counter_request.limit is not None and counter_request.limit < amount:
-            amount = counter_request.limit  # one that may need more than the whole limit can run on an unused window
+            # A request whose estimate exceeds the whole limit may run when nothing else is used.
+            amount = counter_request.limit
         return (
             self
             if amount == counter_request.amount
@@ -69,12 +70,12 @@ class Limit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As ``x-llmgateway-limit`` says it."""
+        """Value of the header ``x-llmgateway-limit``."""
         return f"{self.scope.kind}.{self.part}"
 
 
 def scopes_of(principal: Principal) -> Iterator[Scope]:
-    """Those of *principal* that have limits."""
+    """Yield the scopes of *principal* that have limits."""
     if principal.key.limits != UNLIMITED:
         yield _key_scope(principal)
     if principal.group is not None and principal.group.limits != UNLIMITED:
@@ -84,7 +85,7 @@ def scopes_of(principal: Principal) -> Iterator[Scope]:
 
 
 def limits_of(principal: Principal, estimate: Estimate, now: datetime, *, requests: int = 1) -> list[Limit]:
-    """Every limit that a request has to keep; none where none is set."""
+    """Return every limit that applies to a request; empty if no limit is set."""
     limits = _limits_on(now.date(), principal)
     if not limits:
         return []
@@ -98,7 +99,7 @@ def limits_of(principal: Principal, estimate: Estimate, now: datetime, *, reques
 
 
 def totals_of(record: UsageRecord) -> tuple[CounterRequest, ...]:
-    """What the request of *record* used of every total that there can be, whatever limits it was admitted under."""
+    """Return what the request of *record* used of every possible budget total, whether a budget is set or not."""
     used, day = used_by(record), record.timestamp.date()
     scopes = [f"key:{record.key_id}", _ORGANISATION] + ([f"group:{record.group}"] if record.group else [])
     budgets = [Budget(amount=0, unit=unit, period=period) for unit in Unit for period in Period]
@@ -106,18 +107,18 @@ def totals_of(record: UsageRecord) -> tuple[CounterRequest, ...]:
 
 
 def used_by(record: UsageRecord) -> dict[Unit, int]:
-    """What the request of *record* really used, as the counters count it."""
+    """Return what the request of *record* really used, by unit of the counters."""
     return {
         Unit.USD: nanodollars(record.cost_usd or 0.0),
         Unit.TOKENS: record.total_tokens,
-        # One that Azure answered with an error counts, too: Azure counts it (quota documentation, 2026), and
+        # A request that Azure answered with an error counts, too: Azure counts it (quota documentation, 2026), and so
         # budgets in requests agree with reports.
         Unit.REQUESTS: 1,
     }
 
 
 def first_day(period: Period, day: date) -> date | None:
-    """Of the period that *day* is in; None where it has no beginning."""
+    """Return the first day of the period that contains *day*; None if the period has no beginning."""
     if period is Period.TOTAL:
         return None
     return day if period is Period.DAY else day.replace(day=1)
@@ -127,26 +128,29 @@ def nanodollars(dollars: float) -> int:
     return round(dollars * NANODOLLARS)
 
 
-# The limits of a principal on a day, with the amounts that are the same for every request; gone with the principal.
-_known: WeakKeyDictionary[Principal, tuple[date, tuple[Limit, ...]]] = WeakKeyDictionary()
+# The limits of each principal on one day. An entry is deleted together with its principal.
+_cached_limits: WeakKeyDictionary[Principal, tuple[date, tuple[Limit, ...]]] = WeakKeyDictionary()
 
 
 def _limits_on(day: date, principal: Principal) -> tuple[Limit, ...]:
-    known = _known.get(principal)
-    if known is None or known[0] != day:
-        known = _known[principal] = day, (*_own_share(principal), *_all_limits(day, principal))
-    return known[1]
+    cached = _cached_limits.get(principal)
+    if cached is None or cached[0] != day:
+        cached = _cached_limits[principal] = day, (*_own_share(principal), *_all_limits(day, principal))
+    return cached[1]
 
 
 def _own_share(principal: Principal) -> Iterator[Limit]:
-    """The key's tokens, where they are counted for nothing but its share of the organisation's."""
+    """Yield a window for the key's tokens if the key has no token limit, but the organisation has one.
+
+    It measures the key's share of the organisation's tokens.
+    """
     if principal.organisation.limits.tokens_per_minute is not None and principal.key.limits.tokens_per_minute is None:
         key = _key_scope(principal)
         yield Limit(key, "tokens_per_minute", CounterRequest(_tokens(key), Kind.WINDOW, 0), Unit.TOKENS)
 
 
 def _all_limits(day: date, principal: Principal) -> Iterator[Limit]:
-    # The organisation's tokens per minute know the key's own, by which an equal share of them is measured.
+    # The counter request for the organisation's tokens names the key's own window, which measures the key's share.
     own = _tokens(_key_scope(principal))
     for scope in scopes_of(principal):
         limits, counters = scope.limits, scope.counters
@@ -170,7 +174,7 @@ def _key_scope(principal: Principal) -> Scope:
 
 
 def _tokens(scope: Scope) -> str:
-    """The window of its tokens."""
+    """Return the name of the window for the tokens of *scope*."""
     return f"{scope.counters}:tokens"
 
 

@@ -1,4 +1,4 @@
-"""The reservations of running requests: renewed while they run, committed when they have ended."""
+"""Renews the reservations of running requests, and commits them when the requests have ended."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .reservations import Commit
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30.0
-"""How long a process that died holds what its requests had reserved; a living one renews in time."""
+"""After this time, the reservations of a process that died are given back. A running process renews them in time."""
 
 RENEW_SECONDS = LEASE_SECONDS / 3
-"""So that two renewals may fail before anything runs out."""
+"""A lease runs out only after two renewals have failed."""
 
 GATHER_SECONDS = 0.05
-"""How long commits gather that nobody waits for; with twenty or more at once each costs a fifth of one alone, or less
-(2026)."""
+"""Commits that are not urgent are collected for this time. In a batch of twenty or more, a commit costs at most a
+fifth of a single one (2026)."""
 
 
 class RunningReservations:
     """Renews the reservations of this process in the background, and commits them. Thread-safe.
 
-    A commit that somebody may wait for is done at once, the rest together, soon. What a process that is killed had not
-    committed is given back when its lease runs out, as if it had used nothing. The usage log knows better, and budgets
-    ask it as soon as the dead process' journal is found.
+    Urgent commits are done at once, the others soon, in batches. If a process is killed before it commits, its
+    reservations are given back when their leases run out, as if nothing had been used. Budgets are then corrected from
+    the usage log, as soon as another process finds the abandoned journal.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class RunningReservations:
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._running.clear()  # those that the parent runs
+                self._running.clear()  # after a fork: these requests run in the parent process
             self._running.add(reservation)
         self._renewing.need()
 
     def renew(self) -> bool:
-        """Renew all of them now; False if there is none."""
+        """Renew all reservations now; False if there are none."""
         with self._lock:
             running = list(self._running)
         if running:
@@ -64,7 +64,7 @@ class RunningReservations:
         return bool(running)
 
     def commit_at_once(self, commit: Commit) -> None:
-        """Commit before it returns."""
+        """Commit before this method returns."""
         self._remove(commit)
         self._counters.commit([commit])
 
@@ -76,7 +76,7 @@ class RunningReservations:
         self._committing.need()
 
     def flush(self) -> bool:
-        """Commit what has gathered; False if nothing has."""
+        """Commit the collected commits now; False if there are none."""
         with self._lock:
             ended, self._ended = self._ended, []
         if ended:
@@ -91,7 +91,7 @@ class RunningReservations:
         try:
             self._counters.commit(commits)
         except Exception:
-            # A bug. It must not affect the commits that have nothing to do with it.
+            # This is a bug in one of the commits. The other commits must not be lost.
             if len(commits) == 1:
                 log.exception("The request %s could not be committed.", commits[0].reservation)
                 return

@@ -1,21 +1,21 @@
-"""A stand-in for Azure OpenAI that needs no subscription.
+"""A simulator of Azure OpenAI, which needs no subscription.
 
-It answers chat completions as Azure does, key by key and header by header, on
+It answers chat completions with the same headers and JSON fields as Azure, on
 
 * ``POST /openai/deployments/{deployment}/chat/completions?api-version=…`` (classic),
 * ``POST /openai/v1/chat/completions`` (``model`` is the deployment),
 * ``POST /anything/deployments/{deployment}/chat/completions`` (as behind API Management).
 
-The text is predictable (:func:`answer_to`); a prompt with :data:`FILTERED_PHRASE` in it meets
-the content filter. A :class:`Script` makes a request meet anything else: an error, a pause, a
-cut, a silence, garbage. What was served can be read afterwards (:class:`Served`)::
+The text of an answer is predictable (:func:`answer_to`). A prompt that contains :data:`FILTERED_PHRASE` triggers the
+content filter. A :class:`Script` makes the simulator answer in another way: with an error, a pause, a closed
+connection, silence or garbage. Afterwards the served requests can be read (:class:`Served`)::
 
     with Simulator(key="k") as azure:
         azure.script(Script(tokens=50, gap=0.02, cut_after_events=10))
         …
         [one] = azure.wait_for(lambda served: served and served[0].status)
 
-The same from another process, without a login, so never on an address that others can reach:
+Another process can use these endpoints. They need no login, so the address must not be reachable by others:
 
 =============================  =======================================================================
 ``POST /simulator/script``     the fields of a :class:`Script` as an object, and ``"times"`` (1; ``null``

@@ -1,4 +1,4 @@
-"""Azure OpenAI without a network: a request in, an answer out."""
+"""Simulates Azure OpenAI without a network: converts a request to an answer."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ class Reply:
 
 
 class _Target(NamedTuple):
-    """Where a request goes by its path and query."""
+    """The target of a request, from its path and query."""
 
     deployment: str | None
-    """``None``: the body names it, the v1 API."""
+    """``None`` for the v1 API, in which the body names the deployment."""
     api_version: str | None
     behind_apim: bool
 
@@ -115,7 +115,7 @@ class Azure:
         }
 
     def answer(self, request: Request, script: Script) -> Reply:
-        """What Azure says to *request*, or what *script* says that it says."""
+        """Return Azure's answer to *request*, or the answer that *script* demands."""
         if script.raw is not None:
             return Reply(status=script.raw.status, headers=script.raw.headers, parts=[script.raw.body])
         try:
@@ -127,7 +127,7 @@ class Azure:
         return reply
 
     def knows(self, request: Request) -> bool:
-        """Whether the request carries the right key in a place where Azure looks for it."""
+        """Whether the request has the right key in a header that Azure reads."""
         target = _target(request)
         return target is not None and any(self._right(key) for key in _credentials(request, target))
 
@@ -196,7 +196,7 @@ class Azure:
 
 
 def _target(request: Request) -> _Target | None:
-    """Find out what a request is for; ``None`` where Azure knows no such resource."""
+    """Return the target of a request; ``None`` if Azure has no such resource."""
     if request.method != "POST":
         return None
     version = request.query.get("api-version")
@@ -242,7 +242,7 @@ def _number(value: Any) -> int | None:
 
 
 def _identity(request: Request) -> dict[str, str]:
-    """The ids of a request; without one of the client's Azure repeats its own (recorded 2024)."""
+    """Return the headers with ids. If the client sends no id, Azure repeats its own one (recorded 2024)."""
     own = str(uuid.uuid4())
     return {
         "apim-request-id": own,

@@ -1,4 +1,4 @@
-"""The body of a chat completion: what it asks for, and why Azure would refuse it."""
+"""Reads and checks the body of a chat completion, as Azure does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .deployments import Deployment
 from .faults import CONTENT_FILTER, Fault, invalid, unknown_parameter, unrecognized_argument
 
 FILTERED_PHRASE = "violate the content policy"
-"""A prompt with this in it meets the content filter."""
+"""A prompt that contains this phrase triggers the content filter."""
 
 MOST_ANSWERS = 128
 """Of ``n`` (OpenAI's API reference, chat completions, 2026)."""
@@ -59,7 +59,7 @@ _KNOWN_PARAMETERS = frozenset(
 )
 
 _OLDEST_WITH_STREAM_OPTIONS = "2024-08-01"
-"""API versions sort by their date, of which they begin with."""
+"""API versions begin with their date, and so can be compared as text."""
 
 
 class Refused(Exception):
@@ -72,7 +72,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """A request that Azure would serve."""
+    """A valid request."""
 
     messages: Sequence[Mapping[str, Any]]
     stream: bool
@@ -80,12 +80,12 @@ class Chat:
     obfuscate: bool
     answers: int
     max_tokens: int | None
-    """Of one answer, thoughts included."""
+    """Maximum number of tokens of one answer, including reasoning tokens."""
     tools: Sequence[Any]
     tool: str | None
-    """Name of the function that the request demands to be called."""
+    """Name of the function that the model must call."""
     tool_named: bool
-    """It was demanded by its name, not just any."""
+    """Whether the request names this function; otherwise it demands any function."""
     response_format: Mapping[str, Any]
 
     @property
@@ -114,7 +114,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def characters(document: Mapping[str, Any]) -> int:
-    """Length of the prompt's text, before anything about it is known to be right."""
+    """Return the length of the prompt's text. The body has not been checked yet."""
     messages = document.get("messages")
     if not isinstance(messages, list):
         return 0
@@ -122,7 +122,7 @@ def characters(document: Mapping[str, Any]) -> int:
 
 
 def read(document: Mapping[str, Any], *, deployment: Deployment, api_version: str | None, strict: bool) -> Chat:
-    """Check what a request says, in Azure's manner.
+    """Check a request as Azure does.
 
     Args:
         strict: Refuse parameters that no version of the API has, instead of ignoring them.

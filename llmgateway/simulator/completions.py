@@ -32,7 +32,7 @@ _SAFE_WHOLE = (
     b'"protected_material_text":{"detected":false,"filtered":false},"self_harm":{"filtered":false,"severity":"safe"},'
     b'"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}}'
 )
-"""Answers that are no stream have been looked at for protected material, too (recorded 2026-03-31)."""
+"""In answers that are not streamed, Azure also checks for protected material (recorded 2026-03-31)."""
 _PROMPT_RESULTS = (
     b'[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"},"jailbreak":'
     b'{"detected":false,"filtered":false},"self_harm":{"filtered":false,"severity":"safe"},"sexual":'
@@ -47,16 +47,16 @@ _STREAM_ERROR = (
     b'data: {"error":{"message":"The server had an error while processing your request. Sorry about that!",'
     b'"type":"server_error","param":null,"code":null}}\n\n'
 )
-"""OpenAI's form; none of Azure's was ever recorded."""
+"""The form of OpenAI; there is no recording from Azure."""
 _DONE = b"data: [DONE]\n\n"
 
 _NOISE = [b"Ji7xTq0bRk2mWz9a"[:length] for length in (6, 4, 8, 3, 11, 2, 9, 5, 12, 1, 7, 10)]
 """Filling that hides a token's length from whoever watches encrypted traffic; here without chance."""
 
 _THOUGHT = 64
-"""Tokens that a reasoning model thinks; Azure counts them in steps of 64."""
+"""Number of reasoning tokens of a reasoning model; Azure counts them in steps of 64."""
 _ECHOED = 40
-"""Tokens of the prompt that an answer repeats at most."""
+"""Maximum number of tokens of the prompt that an answer repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """Everything that the writing needs to know."""
+    """All data that is needed to write a completion."""
 
     id: str
     created: int
@@ -89,7 +89,7 @@ class Completion:
 
 
 def answer_to(messages: Iterable[Mapping[str, Any]]) -> str:
-    """What the simulated model says: ``You said: `` and the first 40 tokens of what the user said last."""
+    """Return the text of an answer: ``You said: `` and the first 40 tokens of the user's last message."""
     said = [tokens.text_of(message) for message in messages if message.get("role") == "user"]
     if not said:
         return "You said nothing."
@@ -97,7 +97,7 @@ def answer_to(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def complete(chat: Chat, *, deployment: Deployment, script: Script, request_id: str, created: int) -> Completion:
-    """Think of the answers and count them."""
+    """Create the answers of a completion, and count their tokens."""
     thought = script.reasoning_tokens
     if thought is None:
         thought = _THOUGHT if deployment.reasons else 0
@@ -173,7 +173,7 @@ def _repeated(pieces: list[str], wanted: int) -> list[str]:
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
-    """The bill as Azure writes it since 2025."""
+    """Return the ``usage`` object in Azure's form since 2025."""
     return {
         "completion_tokens": usage.completion_tokens,
         "completion_tokens_details": {
@@ -189,7 +189,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def write_whole(completion: Completion) -> bytes:
-    """The body of an answer that is no stream. It ends with a newline, as Azure's does."""
+    """Return the body of an answer that is not streamed. It ends with a newline, like Azure's."""
     deployment = completion.deployment
     return b"".join(
         (
@@ -241,7 +241,7 @@ def _call_id(choice: Choice) -> str:
 
 
 def write_events(completion: Completion) -> list[bytes]:
-    """The events of a stream, in Azure's order, each with the empty line behind it."""
+    """Return the events of a stream, in Azure's order. Each one ends with an empty line."""
     script = completion.script
     first = b"prompt_annotations" if script.prompt_annotations else b"prompt_filter_results"
     events = [_PROMPT_EVENT % first, *_Pen(completion).events(), _DONE]

@@ -14,7 +14,7 @@ PREFIX = "/simulator/"
 
 
 class Controlled(Protocol):
-    """What the endpoints need of a simulator."""
+    """The part of a simulator that the endpoints use."""
 
     @property
     def served(self) -> list[Served]: ...
@@ -27,7 +27,7 @@ class Controlled(Protocol):
 
 
 def answer(request: Request, simulator: Controlled) -> Reply:
-    """Do what a request below ``/simulator/`` asks for."""
+    """Handle a request to a path below ``/simulator/``."""
     match request.method, request.path.removeprefix(PREFIX):
         case "POST", "script":
             return _script(request.body, simulator)

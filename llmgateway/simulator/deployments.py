@@ -16,7 +16,7 @@ _VERSIONS = {
     "gpt-5-nano": "gpt-5-nano-2025-08-07",
     "o4-mini": "o4-mini-2025-04-16",
 }
-"""Model to the version that Azure names in its answers."""
+"""The version of each model that Azure's answers contain."""
 
 DEFAULT_DEPLOYMENTS = ("gpt-4o-mini", "gpt-4o", "gpt-4.1-mini", "gpt-5-mini", "o4-mini")
 
@@ -25,13 +25,13 @@ _REASONING = re.compile(r"o\d|gpt-5(?!.*chat)")
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model under a name of the organisation's own."""
+    """A model, under a name that the organisation has chosen."""
 
     name: str
     model: str = ""
-    """As answers name it; made from the deployment's name where empty."""
+    """Name of the model in answers; if empty, it is derived from the name of the deployment."""
     old: bool = False
-    """It is of the time before ``stream_options`` and rejects them."""
+    """An old model, which does not know ``stream_options`` and rejects them."""
 
     @property
     def model_version(self) -> str:
@@ -39,7 +39,7 @@ class Deployment:
 
     @property
     def reasons(self) -> bool:
-        """An o-series or gpt-5 model: thinks before it speaks and rejects ``max_tokens``."""
+        """Whether this is an o-series or gpt-5 model, which uses reasoning tokens and rejects ``max_tokens``."""
         return _REASONING.match(self.model_version) is not None
 
     @property

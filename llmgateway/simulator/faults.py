@@ -1,4 +1,4 @@
-"""Azure's errors, as recorded; those that were never recorded say so.
+"""Azure's errors, as they were recorded. A comment marks those that were not recorded.
 
 Sources: recorded traffic and issue threads of 2023 to 2026. The order of keys is Azure's own,
 which is not the same in every error.
@@ -23,7 +23,7 @@ class Fault(NamedTuple):
 
 
 class Occasion(NamedTuple):
-    """What an error's text says about the request that met it."""
+    """The data of a request that the texts of errors contain."""
 
     deployment: str = "gpt-4o-mini"
     api_version: str | None = None
@@ -38,7 +38,7 @@ def error(status: int, headers: Mapping[str, str] | None = None, **fields: Any) 
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> Fault:
-    """A 400 that blames the request."""
+    """An error with status 400, which says that the request is wrong."""
     return error(400, message=message, type="invalid_request_error", param=param, code=code)
 
 
@@ -122,7 +122,7 @@ def unknown_parameter(name: str) -> Fault:
 
 
 def unrecognized_argument(name: str) -> Fault:
-    """How API versions from before August 2024 say it."""
+    """The wording of API versions before August 2024."""
     return invalid(f"Unrecognized request argument supplied: {name}")
 
 
@@ -149,14 +149,14 @@ def rate_limited_newer(occasion: Occasion) -> Fault:
 
 
 def rate_limited_2023(occasion: Occasion) -> Fault:
-    """Late 2023: nothing that a client's retry logic would read."""
+    """The form of late 2023, without headers that clients read to retry."""
     seconds = _seconds(occasion, 55)
     fault = rate_limited(occasion._replace(retry_after=seconds), what="token", headers={})
     return fault._replace(headers={"x-rate-limit-reset-tokens": str(seconds), "policy-id": "DeploymentRatelimit-Token"})
 
 
 def capacity(occasion: Occasion) -> Fault:
-    """Azure itself is full (January 2026); the own quota is almost unused."""
+    """Azure itself is overloaded (January 2026); the quota of the deployment is almost unused."""
     seconds = _seconds(occasion, 6)
     return _too_many(
         "The system is currently experiencing high demand and cannot process your request. Your request exceeds the "
@@ -172,13 +172,13 @@ def capacity(occasion: Occasion) -> Fault:
 
 
 def adjusted_limit(occasion: Occasion) -> Fault:
-    """Azure has lowered the limit for some hours: it is below the one that was configured."""
+    """Azure has lowered the limit for some hours below the configured one."""
     headers = {"x-ratelimit-limit-tokens": "12000", "x-ratelimit-remaining-tokens": "0"}
     return rate_limited(occasion, what="token", headers=headers)
 
 
 def token_estimate(occasion: Occasion) -> Fault:
-    """A large ``max_tokens`` alone goes beyond what is left, which is not nothing."""
+    """A large ``max_tokens`` exceeds the remaining tokens, although some remain."""
     headers = {"x-ratelimit-limit-tokens": "120000", "x-ratelimit-remaining-tokens": "3000"}
     return rate_limited(occasion, what="token", headers=headers)
 
@@ -228,4 +228,4 @@ FAULTS: Mapping[str, Callable[[Occasion], Fault]] = {
     "server_error": lambda _: SERVER_ERROR,
     "unavailable": lambda _: UNAVAILABLE,
 }
-"""The errors a :class:`~llmgateway.simulator.scripts.Script` can order, by name."""
+"""The errors that a :class:`~llmgateway.simulator.scripts.Script` can name."""

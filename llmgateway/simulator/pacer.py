@@ -1,4 +1,4 @@
-"""One thread that keeps the time of all slow streams.
+"""One thread that sends the events of all slow streams on time.
 
 A thread of its own for each would spend its time on being woken: at 300 streams of 50 events
 a second that costs more than Python has. Here what is due within a millisecond is sent together.
@@ -18,7 +18,7 @@ from .wire import Connection, Pause, PeerLeft, Steps
 
 
 class _Stream:
-    """An answer in the pacer's care; its own thread waits for ``done``."""
+    """An answer that the pacer sends; the thread of its connection waits for ``done``."""
 
     __slots__ = ("connection", "done", "due", "error", "pause", "steps")
 
@@ -32,7 +32,7 @@ class _Stream:
 
 
 class Pacer:
-    """Takes the steps of answers when they are due. Begins with its first stream."""
+    """Runs the steps of answers when they are due. The thread starts with the first stream."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class Pacer:
         return stream.pause
 
     def stop(self) -> None:
-        """End the thread, when no stream is followed any more."""
+        """End the thread when no stream is left."""
         with self._lock:
             bell, thread = self._bell, self._thread
             self._bell = self._thread = None
@@ -103,7 +103,7 @@ class Pacer:
 
 
 def _step(stream: _Stream, selector: selectors.BaseSelector) -> bool:
-    """Go one step on; True if there is another to be taken here."""
+    """Run one step; True if there is another one to run here."""
     if not stream.connection.writable():
         # Sending would block all the others.
         stream.pause = Pause(stream.due)
@@ -121,7 +121,7 @@ def _step(stream: _Stream, selector: selectors.BaseSelector) -> bool:
 
 
 def _hear(stream: _Stream, selector: selectors.BaseSelector) -> None:
-    """The client has closed, or sent its next request early."""
+    """Whether the client has closed the connection, or has sent its next request early."""
     if not stream.connection.more():
         stream.error = PeerLeft()
         _leave(stream, selector)

@@ -1,4 +1,4 @@
-"""Tokens and requests per minute of one deployment, counted as Azure counts them."""
+"""Counts the tokens and requests per minute of one deployment, as Azure does."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import NamedTuple
 
 _MINUTE = 60.0
 _BURST = 10.0
-"""Seconds over which requests are counted: a burst fails although the minute would have room."""
+"""Requests are counted for this many seconds. So a burst can fail although the limit per minute is not reached."""
 
 _ASSUMED_COMPLETION = 16
-"""Tokens reserved where the request names no maximum, as in Microsoft's own simulator."""
+"""Tokens to reserve if the request has no maximum. Microsoft's own simulator uses the same number."""
 
 
 class Refusal(NamedTuple):
     what: str
     """``token`` or ``call``: which limit it was."""
     retry_after: int
-    """Seconds until the window begins anew."""
+    """Seconds until the next window begins."""
 
 
 class Standing(NamedTuple):
-    """What the headers of an answer say about the deployment."""
+    """The state of a deployment that the headers of an answer show."""
 
     requests_per_minute: int
     tokens_per_minute: int
@@ -57,7 +57,7 @@ class Quota:
         self._tokens = self._requests = 0
 
     def take(self, tokens: int) -> tuple[Standing, Refusal | None]:
-        """Count one arrival with its estimate of *tokens*, and say where the deployment stands."""
+        """Count one request with an estimate of its *tokens*, and return the state of the deployment."""
         with self._lock:
             now = self._clock()
             if now - self._minute_began >= _MINUTE:

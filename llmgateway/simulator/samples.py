@@ -1,4 +1,4 @@
-"""A value for every JSON schema: what a model could have answered."""
+"""Creates a value for a JSON schema, as a possible answer of a model."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 _DEPTH = 8
-"""How deep a schema that refers to itself is followed."""
+"""Maximum depth for schemas that refer to themselves."""
 
 _PLAIN: Mapping[str, Any] = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}
 
 
 def sample(schema: Any) -> Any:
-    """Make a value that fits *schema*; the same one for the same schema.
+    """Create a value that is valid for *schema*; always the same one for the same schema.
 
     Knows types, properties, items, enum, const, anyOf/oneOf/allOf and references within the
     document; an unknown schema gets an empty object.

@@ -1,4 +1,4 @@
-"""What a simulated Azure is told to do with a request, instead of simply answering it."""
+"""Scripts that make the simulator serve a request in a special way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Filter = Literal["asynchronous", "late_block", "completion", "outage"]
 
 
 class Raw(NamedTuple):
-    """An answer that is sent as it stands here. A framing header in it switches our framing off."""
+    """An answer that is sent unchanged. If it has a framing header, the simulator adds no framing."""
 
     status: int = 200
     headers: Mapping[str, str] = {}
@@ -50,18 +50,18 @@ class Script:
     gap: float = 0.0
     """Seconds from one event to the next."""
     framing: Framing | None = None
-    """How the body's end is told; ``None`` is Azure's way: streams chunked, the rest by length."""
+    """How the end of the body is marked. ``None`` as Azure: chunked for streams, else with a length."""
     split: int | tuple[int, ...] | None = None
     """Write the body in pieces of so many bytes, or cut at these offsets, whatever the events are.
     Every piece is a ``send`` of its own and, with chunked framing, a chunk of its own. A gap, a stall
     and a cut send first what waits for its piece to be full."""
     cut_after_events: int | None = None
-    """Close the connection after so many events, without the body's proper end."""
+    """Close the connection after this many events, before the end of the body."""
     cut_after_bytes: int | None = None
     reset: bool = False
-    """Cut and refuse with a TCP reset instead of an orderly close."""
+    """Close the connection with a TCP reset instead of an orderly close."""
     stall_after_events: int | None = None
-    """Be silent after so many events, until released or left by the peer; 0 is after the head."""
+    """Send nothing after this many events, until a release or until the client closes; 0 means after the headers."""
     refuse: bool = False
     """Close the connection when the request has been read, without an answer."""
     fault: str | None = None
@@ -77,16 +77,16 @@ class Script:
     tokens: int | None = None
     """So many tokens of visible answer, for which the text is repeated or cut."""
     reasoning_tokens: int | None = None
-    """Tokens thought, not said; without it 64 for a reasoning model, else none."""
+    """Number of reasoning tokens; the default is 64 for a reasoning model, and 0 for others."""
     cached_tokens: int = 0
     tool_call: str | None = None
     """Name of the function to call, although the request does not demand it."""
     error_event_after: int | None = None
-    """After so many events an error event ends the stream, without ``[DONE]``."""
+    """End the stream with an error event after this many events, without ``[DONE]``."""
     oversized_line: int | None = None
     """Begin the text with one token that makes its event's line so many bytes long."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers to add to the answer or to put in the place of its own."""
+    """Headers that are added to the answer, or replace headers of the answer."""
     raw: Raw | None = None
 
     def __post_init__(self) -> None:
@@ -136,14 +136,14 @@ ORDINARY = Script()
 
 
 class ScriptQueue:
-    """The scripts that wait for requests; first in, first out. Any thread may use it."""
+    """A queue of scripts for the next requests. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Script, int | None]] = deque()
 
     def add(self, script: Script, *, times: int | None) -> None:
-        """Let *script* serve the next *times* requests, ``None`` for all until :meth:`clear`."""
+        """Use *script* for the next *times* requests; ``None`` means all requests until :meth:`clear`."""
         if times is not None and times < 1:
             raise ValueError("times is at least 1, or None for every request")
         with self._lock:

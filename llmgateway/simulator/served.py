@@ -1,4 +1,4 @@
-"""What was served, so that a test can compare the gateway's usage records with what Azure bills."""
+"""Records the served requests, so that tests can compare the gateway's usage records with Azure's bill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Served:
     """
 
     connection: int
-    """Number of the connection, from 1; equal numbers are a connection used again."""
+    """Number of the connection, from 1. Requests with equal numbers used the same connection."""
     method: str
     path: str
     query: Mapping[str, str]
@@ -31,16 +31,16 @@ class Served:
     """Names in lower case."""
     body: bytes = field(repr=False)
     authenticated: bool = False
-    """It carried the right key."""
+    """Whether the request had the right key."""
     status: int | None = None
-    """``None`` where no answer was sent."""
+    """``None`` if no answer was sent."""
     usage: Usage | None = None
-    """What Azure bills for the whole answer, told to the client or not; ``None`` for errors."""
+    """What Azure bills for the whole answer, even if the client did not receive it; ``None`` for errors."""
     events_sent: int = 0
     finished: bool = False
-    """The answer was sent to its proper end."""
+    """Whether the answer was sent completely."""
     peer_left: bool = False
-    """The client closed the connection before that."""
+    """Whether the client closed the connection before the end of the answer."""
     sent: list[bytes] = field(default_factory=list, repr=False)
     """The pieces of the response body, without the framing."""
 
@@ -50,11 +50,11 @@ class Served:
 
     @property
     def body_sent(self) -> bytes:
-        """The response body as far as it was handed to the network."""
+        """The sent part of the response body."""
         return b"".join(self.sent)
 
     def as_json(self) -> dict[str, Any]:
-        """The same for another process; of credentials only whether they were right."""
+        """Return the fields as JSON. Instead of credentials it contains only whether they were right."""
         headers = dict(self.headers)
         for name in CREDENTIAL_HEADERS:
             if name in headers:
@@ -80,7 +80,7 @@ class Served:
 
 
 class History:
-    """The last requests in the order of their arrival. Any thread may use it."""
+    """The latest requests, in the order of their arrival. Thread-safe."""
 
     def __init__(self, *, remember: int) -> None:
         self._lock = threading.Lock()

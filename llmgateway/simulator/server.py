@@ -112,7 +112,7 @@ class Simulator:
         self._acceptor.start()
 
     def stop(self, *, drain: float = 0.0) -> None:
-        """Listen no more, give answers *drain* seconds to end, then cut them; returns when all threads have ended."""
+        """Stop listening, and wait *drain* seconds for running answers; then cut them, and wait for all threads."""
         if self._stop_accepting is None or self._acceptor is None:
             return
         self._stopping = True
@@ -132,7 +132,7 @@ class Simulator:
         self._pacer.stop()
 
     def script(self, script: Script, *, times: int | None = 1) -> None:
-        """Let *script* serve the next *times* requests that no earlier one waits for; ``None``: all until a reset."""
+        """Use *script* for the next *times* requests after earlier scripts; ``None`` means all until a reset."""
         self._scripts.add(script, times=times)
 
     @property

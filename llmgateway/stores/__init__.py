@@ -1,4 +1,4 @@
-"""Where keys, settings and usage are stored: embedded SQLite, or MongoDB; Redis in front of either."""
+"""The stores of keys, settings, usage and counters: SQLite or MongoDB, optionally with Redis in front."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-"""How long a store that has failed is not asked again."""
+"""After a failure, a store is not asked again for this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Which store serves what."""
+    """The store for each purpose."""
 
     keys: KeyStore
     organisation: OrganisationStore
@@ -48,26 +48,26 @@ class Stores:
     audit_log: AuditLog
     backends: tuple[Pingable, ...]
     version: RecentVersion | None = None
-    """Of keys and organisation; None where the stores have none, and are asked for each request."""
+    """Version of the keys and the organisation. None if the store has no version, so each request asks the store."""
 
     def wait_until_noticed(self) -> None:
-        """Return when every process has noticed what is stored by now."""
+        """Return when every process has noticed all changes that are stored now."""
         if self.version is not None:
             self.version.wait_until_noticed()
 
 
 def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False) -> Stores:
-    """Choose and open the stores; a driver is imported only where it is used.
+    """Choose and open the stores. A driver is imported only if it is used.
 
-    Neither MongoDB nor Redis is asked anything yet: the gateway starts while they are away.
+    This does not connect to MongoDB or Redis, so the gateway starts even if they are unavailable.
 
     Args:
-        serves_alone: Whether the process is the only one that serves these settings, and calls ``counters.flush()``
-            when it stops. Then limits are counted in its memory, unless another process counts in the same folder.
+        serves_alone: Whether this is the only serving process, and calls ``counters.flush()`` when it stops. Then
+            limits are counted in its memory, unless another process uses the counters in the same folder.
 
     Raises:
-        ConfigurationError: a newer program wrote an embedded database, or MONGO_URL cannot be read.
-        StoreUnavailable: an embedded database cannot be opened.
+        ConfigurationError: a newer version wrote an SQLite file, or MONGO_URL is not valid.
+        StoreUnavailable: an SQLite file cannot be opened.
     """
     cache = _redis(settings.redis_url, settings, clock) if settings.redis_url else None
     counters = _counters(cache, settings, clock, serves_alone=serves_alone)
@@ -148,7 +148,10 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
 
 
 def _counters(cache: RedisCache | None, settings: Settings, clock: Clock, *, serves_alone: bool) -> CounterStore:
-    """Redis' for all hosts, or those of this host; in either case this process' own while they are away."""
+    """Return the counters in Redis for all hosts, or else those of this host.
+
+    Unless the process counts in memory anyway, it does so while these are unavailable.
+    """
     if cache is not None:
         from .redis.counters import RedisCounters
 
@@ -164,11 +167,11 @@ def _counters(cache: RedisCache | None, settings: Settings, clock: Clock, *, ser
     lock = FolderLock(settings.instance)
     shared = SQLiteCounters(database, clock=clock, lock=lock)
     if serves_alone and lock.acquire():
-        with suppress(StoreUnavailable):  # as on a full disk: then requests go on as if others might come
+        with suppress(StoreUnavailable):  # for example on a full disk: use the file below, with its fallback
             return MemoryCounters(clock=clock, stored=shared)
     elif serves_alone:
         log.warning(
-            "Another process counts limits in %s, too. So this one counts in the file there, which takes more time.",
+            "Another process counts limits in %s, too. So this process uses the file there, which is slower.",
             settings.instance,
         )
     circuit = Circuit("the counters' file", retry_after=RETRY_SECONDS, clock=clock)

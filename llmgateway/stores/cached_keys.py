@@ -1,4 +1,4 @@
-"""Keys as they were last seen: for as long as nothing has changed, and for when no store answers."""
+"""A cache of keys in the memory of the process. It is used until something changes, and when no store answers."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from .circuit import Circuit
 from .recent_version import RecentVersion
 
 CACHED_KEYS = 100_000
-"""Look-ups kept in memory, the latest; some 100 MB if all of them are used."""
+"""Maximum number of cached look-ups; the oldest are removed. A full cache takes about 100 MB."""
 
 
 class CachedKeys:
-    """A :class:`~llmgateway.interfaces.KeyStore`: *store*, and what it said last while it is away.
+    """A :class:`~llmgateway.interfaces.KeyStore` that caches the look-ups of *store*.
 
-    A key that is revoked elsewhere while every store is away goes on working here until one is back:
-    refusing all valid keys would be the greater harm. What this process has never looked up
-    stays unknown. What it has changed itself it knows as it is after the change.
+    While *store* is unavailable, keys that this process has looked up before are found in the cache. A key that another
+    process revokes at that time continues to work here until *store* is available, because refusing all valid keys
+    would be worse. Changes by this process are also made in the cache.
 
-    As long as a key has not changed its look-ups are one object, so that what follows from it is
-    worked out only once. Unknown keys are not kept: nobody fills this memory by guessing.
+    All look-ups of a key return the same object until the key changes, so callers can cache what they derive from it.
+    Unknown keys are not cached, so that clients cannot fill the memory by guessing keys.
 
     Args:
-        circuit: Spares look-ups the wait for a *store* that has just failed; None if the store
-            does that itself.
-        version: What changes with everything that a look-up may say: look-ups of the present version are answered
-            from memory, and a change returns when all processes have noticed it. None if *store* has no version.
+        circuit: Prevents waiting for *store* when it has just failed. None if *store* has a circuit itself.
+        version: Changes with every change that look-ups can see. Look-ups of the current version are answered from
+            memory, and a change returns only when all processes have noticed it. None if *store* has no version.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class CachedKeys:
         self._version = version
         self._limit = limit
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
-        self._organisation_version = ""  # that a look-up told last
+        self._organisation_version = ""  # from the latest look-up
 
     def find(self, digest: str) -> Lookup:
         cached = self._cached.get(digest)
@@ -62,7 +61,7 @@ class CachedKeys:
             return cached.lookup
 
     def _find(self, digest: str, cached: _Cached | None) -> Lookup:
-        # Before the store is asked: what it says then may be newer than this version, but never older.
+        # Read before the look-up: the result may be newer than this version, but never older.
         version = None if self._version is None else self._version()
         if cached is not None and version is not None and cached.version == version:
             return cached.lookup
@@ -72,22 +71,22 @@ class CachedKeys:
             return found
         if cached is not None and cached.lookup == found:
             found = cached.lookup
-        # Not over a change that this process made in between.
+        # Do not overwrite a change that this process made in between.
         if self._cached.get(digest) is cached:
             self._keep(digest, _Cached(found, version))
         return found
 
     def _keep(self, digest: str, cached: _Cached) -> None:
-        # Each step is atomic under the interpreter's lock, and no two of them depend on each other.
+        # Without a lock: each step is atomic under the GIL, and the steps do not depend on each other.
         self._cached[digest] = cached
         if len(self._cached) > self._limit:
             try:
                 self._cached.popitem(last=False)
             except KeyError:
-                return  # another thread was quicker
+                return  # another thread was faster
 
     def _changed(self, records: Iterable[KeyRecord | None], *, before: KeyRecord | None = None) -> None:
-        """Keep *records* as they are now, and that the other digests of the key *before* are nobody's any more."""
+        """Cache *records* after a change, and cache that the old digests of the key *before* are unknown."""
         for digest in before.digests if before else ():
             self._keep(digest, _Cached(Lookup(None, self._organisation_version), None))
         for record in records:
@@ -96,7 +95,10 @@ class CachedKeys:
 
     @contextmanager
     def _noticed(self) -> Iterator[None]:
-        """Make a change, and wait until every process has noticed it; also after an error: the answer may be lost."""
+        """Wait after the block until every process has noticed the change.
+
+        This also waits after an error, because the store may have made the change although its answer was lost.
+        """
         try:
             yield
         finally:
@@ -150,7 +152,7 @@ class CachedKeys:
 
 
 class _Cached(NamedTuple):
-    """What was found, and in what version of the store."""
+    """The result of a look-up, and the version of the store before it."""
 
     lookup: Lookup
     version: object

@@ -1,4 +1,4 @@
-"""Do not ask a backend that has just failed."""
+"""A circuit breaker: a backend that has just failed is not asked for a while."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 
 class Circuit:
-    """Spares callers the wait for a backend that has just failed.
+    """Prevents callers from waiting for a backend that has just failed.
 
-    After a failure one caller in *retry_after* seconds is let through to see whether it is
-    back; the first success lets everybody through. Each change is logged once, as a warning.
+    After a failure, only one call every *retry_after* seconds asks the backend. After the first success, all calls ask
+    it again. Each change is logged once, as a warning.
 
     Args:
-        backend: What the log calls it.
-        retry_after: Seconds.
-        clock: Seconds; may jump, as the wall's does.
+        backend: Name of the backend in the log.
+        retry_after: Seconds between two attempts after a failure.
+        clock: Time in seconds. It may jump, like the system clock.
     """
 
     def __init__(self, backend: str, *, retry_after: float, clock: Callable[[], float]) -> None:
@@ -35,7 +35,7 @@ class Circuit:
         self._asked_at = 0.0
 
     def call(self, question: Callable[[], T]) -> T:
-        """Ask *question*, unless the backend has just failed.
+        """Call *question* and return its result, unless the backend has just failed.
 
         Raises:
             StoreUnavailable: the backend fails, or has just failed.
@@ -51,12 +51,12 @@ class Circuit:
         return answer
 
     def allows(self) -> bool:
-        """Whether the caller should ask the backend; it must then tell :meth:`succeeded` or :meth:`failed`."""
+        """Whether the caller may ask the backend. It must then call :meth:`succeeded` or :meth:`failed`."""
         if not self._away:
             return True
         with self._lock:
             now = self._clock()
-            # If the clock was put back by an hour, nobody must wait for an hour.
+            # The lower bound is for a clock that was set back: without it, the wait could be very long.
             if 0 <= now - self._asked_at < self._retry_after:
                 return False
             self._asked_at = now

@@ -1,7 +1,7 @@
-"""Times for stores that have no type for them: whole milliseconds since 1970, UTC.
+"""Converts times to whole milliseconds since 1970 (UTC), for stores that have no type for times.
 
-Computed with integers only: ``datetime.timestamp()`` is a float, and a float times 1,000
-can be just below the millisecond that it stands for.
+Only integers are used, because ``datetime.timestamp()`` returns a float, and a float times 1,000 can be slightly less
+than the right millisecond.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counting goes on when the shared counters are away: each process for itself, until they are back."""
+"""Counts in the memory of each process while the shared counters are unavailable."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 class FallbackCounters:
-    """A :class:`~llmgateway.interfaces.CounterStore`: *shared*, and *own* while that is away. Raises nothing.
+    """A :class:`~llmgateway.interfaces.CounterStore` that uses *own* while *shared* is unavailable. Raises nothing.
 
-    A reservation is committed where it was made. Budget totals that were used while *shared* was away are forgotten
-    there before it is asked again: they are initialised from the usage log.
+    A reservation is committed in the store in which it was made. Budget totals that were used while *shared* was
+    unavailable are made uninitialised there before it is used again, so that they are read from the usage log.
 
     Args:
-        own: Counts for this process alone.
-        circuit: Spares requests the wait for a *shared* that has just failed; None if that does it itself.
+        own: Counts for this process only.
+        circuit: Prevents waiting for *shared* when it has just failed. None if *shared* has a circuit itself.
     """
 
     def __init__(self, shared: CounterStore, own: CounterStore, *, circuit: Circuit | None) -> None:
@@ -51,7 +51,7 @@ class FallbackCounters:
         elsewhere = [commit for commit in commits if commit.reservation not in self._made_here]
         self._own.commit(here)
         self._made_here.difference_update(commit.reservation for commit in here)
-        # A total that was initialised since the shared counters are back does not know what was running here.
+        # A shared total that was initialised after the failure does not contain the requests that ran here.
         totals_here = [
             Commit(reservation, totals)
             for reservation, counter_requests in here
@@ -73,7 +73,7 @@ class FallbackCounters:
         try:
             self._ask(lambda: self._shared.renew(elsewhere, lease=lease))
         except StoreUnavailable:
-            return  # what runs out meanwhile is added when it is committed
+            return  # the amounts of expired leases are added when they are committed
 
     def look(self, counter_requests: Sequence[CounterRequest]) -> Decision:
         try:
@@ -123,9 +123,9 @@ class FallbackCounters:
         with self._lock:
             turned, self._alone = self._alone != alone, alone
         if turned and alone:
-            logger.warning("the shared counters are away: this process counts limits for itself")
+            logger.warning("the shared counters are unavailable: this process counts limits for itself")
         elif turned:
-            logger.warning("the shared counters are back: limits are counted together again")
+            logger.warning("the shared counters are available again: all processes count limits together")
 
     def _forget_later(self, counters: Iterable[str]) -> None:
         with self._lock:
@@ -135,12 +135,12 @@ class FallbackCounters:
         with self._lock:
             due = dict(self._to_forget)
         self._shared.forget([*due])
-        # Here, too: when the shared counters are away again, what was counted here is old.
+        # Also in this process: its totals would be out of date at the next failure.
         self._own.forget([*due])
         with self._lock:
-            for counter, occasion in due.items():
-                # It may have become due again in the meantime.
-                if self._to_forget.get(counter) is occasion:
+            for counter, entry in due.items():
+                # Another thread may have added the counter again in the meantime.
+                if self._to_forget.get(counter) is entry:
                     del self._to_forget[counter]
 
 

@@ -1,4 +1,4 @@
-"""Whether one process counts alone in an instance folder, or several may."""
+"""A lock on the instance folder: either one process counts limits in memory, or several use the file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class FolderLock:
-    """A lock on a folder, which one process has exclusively or several share. It ends with the process.
+    """A lock on a folder. Either one process holds it exclusively, or several share it. It ends with the process.
 
-    A child of a fork has not got it: the child closes its copy of the descriptor, or the lock would last as long as the
-    child.
+    A child process does not inherit it: the child closes its copy of the descriptor, because otherwise the lock would
+    be held until the child ends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -21,15 +21,15 @@ class FolderLock:
         _locks.add(self)
 
     def acquire(self) -> bool:
-        """Take the lock exclusively; False if another process has it, in whatever way."""
+        """Take the lock exclusively; False if another process holds or shares it."""
         return self._lock(fcntl.LOCK_EX)
 
     def share(self) -> bool:
-        """Take the lock together with others; False if another process has it exclusively. It is cheap to have it."""
+        """Share the lock; False if another process holds it exclusively. Cheap if this process shares it already."""
         return self._descriptor is not None or self._lock(fcntl.LOCK_SH)
 
     def close(self) -> None:
-        """Let the lock go."""
+        """Release the lock."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -44,7 +44,7 @@ class FolderLock:
             return False
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except OSError:  # it is taken, or the file system has no locks
+        except OSError:  # another process holds it, or the file system has no locks
             os.close(descriptor)
             return False
         self._descriptor = descriptor

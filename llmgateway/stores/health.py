@@ -1,4 +1,4 @@
-"""Which stores answer, and what that means for users."""
+"""Checks which stores are available, and what that means for users."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ REDIS = "redis"
 
 
 class DegradationLevel(StrEnum):
-    """What the gateway does without while a store is away; it still serves, but for unknown keys at the last one."""
+    """Says which stores are unavailable. The gateway serves at every level; only the last one refuses unknown keys."""
 
     NORMAL = "normal"
     WITHOUT_REDIS = "without_redis"
-    """Keys are looked up in the durable store, and each process counts for limits on its own. Also while Redis answers
-    but refuses writes."""
+    """Keys are looked up in the durable store, and each process counts limits on its own. This is also the level if
+    Redis answers but refuses writes."""
     WITHOUT_DURABLE_STORE = "without_durable_store"
-    """Keys are looked up in Redis, usage records wait in the journal, admins cannot change anything."""
+    """Keys are looked up in Redis, usage records wait in the journal, and admins cannot change anything."""
     MEMORY_ONLY = "memory_only"
-    """Keys are known only if this process has seen them; unknown ones get 503."""
+    """Only keys that this process has looked up before work; all others get 503."""
 
 
 class StoreHealth:
-    """Asks the stores. Thread-safe."""
+    """Checks the availability of the stores. Thread-safe."""
 
     def __init__(self, backends: Sequence[Pingable]) -> None:
         self._backends = backends
 
     def problems(self) -> dict[str, str | None]:
-        """By store: None if it answers, else what is wrong. Takes up to a time-out for each that is away."""
+        """Return the problem of each store, by its name; None if it is available.
+
+        Takes up to one timeout for each store that is unavailable.
+        """
         return {backend.name: _problem(backend) for backend in self._backends}
 
     @staticmethod
     def level(problems: Mapping[str, str | None]) -> DegradationLevel:
-        """Return the level with these *problems*."""
+        """Return the level for these *problems*."""
         redis_serves = problems.get(REDIS, "not configured") is None
         durable_serves = any(problem is None for name, problem in problems.items() if name != REDIS)
         if durable_serves:

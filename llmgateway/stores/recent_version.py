@@ -1,4 +1,4 @@
-"""How processes that share a store notice each other's changes without asking it for every request."""
+"""Lets processes that share a store notice each other's changes without asking the store for every request."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from collections.abc import Callable
 from ..clock import Timer
 
 BELIEVED_SECONDS = 0.02
-"""How long a process goes on with the version that it has read. With 16 clients a question to SQLite or Redis costs
-0.2 ms of CPU, since each lets go of the interpreter's lock several times (2026-11)."""
+"""A process uses a version for this time before it reads it again. With 16 clients, reading it from SQLite or Redis
+takes 0.2 ms of CPU, because that releases the GIL several times (2026-11)."""
 
 NOTICED_SECONDS = 0.025
-"""How long a change waits before its call returns: a little longer, as the clocks of hosts are not equally fast."""
+"""A change waits for this time before its call returns. It is a little longer than ``BELIEVED_SECONDS``, because the
+clocks of hosts do not run at exactly the same speed."""
 
 
 class RecentVersion:
-    """A version as it was read within the last ``BELIEVED_SECONDS``. Thread-safe.
+    """A version that was read within the last ``BELIEVED_SECONDS``. Thread-safe.
 
-    A change is in force everywhere when its call returns, although nobody asks for each request: whoever makes a change
-    lets :meth:`wait_until_noticed` return before its own call does. What any process has read before the change is
-    not believed any more by then, so a request that comes after the call sees the change in every process.
+    The process that makes a change calls :meth:`wait_until_noticed` before its own call returns. After that time no
+    process uses a version from before the change. So a request that arrives after the call sees the change in every
+    process, although the version is not read for every request.
 
     Args:
-        read: Asks the store for the version; None if nothing can be said, which is believed as long.
-        timer: Measures how long ago that was.
-        sleep: For so many seconds.
+        read: Reads the version from the store; None means that the version is not known. None is used as long as a
+            version.
+        timer: Monotonic time in seconds.
+        sleep: Waits for the given number of seconds.
     """
 
     def __init__(
@@ -41,8 +43,8 @@ class RecentVersion:
         self._last: tuple[float, object] | None = None  # one object: threads see both parts or neither
 
     def __call__(self) -> object:
-        """Raises what *read* raises; that is not remembered."""
-        # From before the question on: a change that comes while it is asked may be missing in its answer.
+        """Return the version. Raises the exceptions of *read*; the next call then reads again."""
+        # The time is taken before reading: a change during the reading may be missing in the result.
         now = self._timer()
         if self._last is not None and 0 <= now - self._last[0] < BELIEVED_SECONDS:
             return self._last[1]
@@ -51,5 +53,5 @@ class RecentVersion:
         return version
 
     def wait_until_noticed(self) -> None:
-        """Return when every process that shares the store has noticed what is stored by now."""
+        """Return when every process that shares the store has noticed all changes that are stored now."""
         self._sleep(NOTICED_SECONDS)

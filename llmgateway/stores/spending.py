@@ -1,4 +1,4 @@
-"""What was used so far, out of the usage log."""
+"""Reads from the usage log what was used so far."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .circuit import Circuit
 
 
 class LoggedSpending:
-    """A :class:`~llmgateway.interfaces.Spending`: the sums of *usage_log*, which is not asked while it is away."""
+    """A :class:`~llmgateway.interfaces.Spending` that reads the sums of *usage_log*, with a circuit breaker."""
 
     def __init__(self, usage_log: UsageLog, *, circuit: Circuit) -> None:
         self._usage_log = usage_log

@@ -1,4 +1,4 @@
-"""Usage records added up to sums of days, as every store keeps them."""
+"""Adds up usage records to daily sums. All stores save usage in this form."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SUMS = (
     "cost_usd",
     "errors",
 )
-"""The fields of a :class:`~llmgateway.records.UsageRow` that add up."""
+"""The fields of a :class:`~llmgateway.records.UsageRow` that are added up."""
 
 
 class Cell(NamedTuple):
-    """What one sum is about."""
+    """Identifies one daily sum."""
 
     day: date
     key_id: str
@@ -32,12 +32,12 @@ class Cell(NamedTuple):
 
     @property
     def series(self) -> tuple[str, str, str | None, str]:
-        """What it shares with the cells of other days."""
+        """The fields without the day."""
         return self.key_id, self.user, self.group, self.model
 
 
 def daily_sums(records: Iterable[UsageRecord]) -> dict[Cell, tuple[float, ...]]:
-    """Add *records* up by cell, in the order of ``SUMS``."""
+    """Add up *records* by cell. The sums are in the order of ``SUMS``."""
     sums: dict[Cell, tuple[float, ...]] = {}
     for record in records:
         cell = Cell(record.timestamp.date(), record.key_id, record.user, record.group, record.model)

@@ -1,1 +1,1 @@
-"""The only place that knows Flask."""
+"""The web layer. Only this package imports Flask."""

@@ -1,4 +1,4 @@
-"""Flask's application, with what its documentation lets a subclass change to make each request cheaper."""
+"""A subclass of Flask's application that overrides two documented methods to make requests faster."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from werkzeug.routing import MapAdapter
 
 
 class Application(Flask):
-    """Flask that spends less on what is the same for every request.
+    """Flask with less overhead for each request.
 
-    Hooks, signals, error handlers, middleware around ``wsgi_app`` and asynchronous functions work as Flask says.
+    Hooks, signals, error handlers, middleware around ``wsgi_app`` and asynchronous functions work as in Flask.
     """
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        # Flask calls this for each view, decorator and hook of each request, and asks inspect, which unwraps and
-        # looks for marks: 0.7 us. A plain function's own flag says the same.
+        # Flask calls this for each view, decorator and hook of each request. Its inspect.iscoroutinefunction() takes
+        # 0.7 us. For a plain function, the flag of its code has the same meaning.
         if type(func) is FunctionType and not func.__code__.co_flags & inspect.CO_COROUTINE:
             return func
         return super().ensure_sync(func)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        # Flask reads and checks the host, then has werkzeug do so again and take everything else from the environ,
-        # which the request has in the form that is needed. Its other ways of routing are not ours.
+        # Flask checks the host, and then werkzeug checks it again and parses the rest of the environ. The request has
+        # parsed all of it already. Routing by host or subdomain is not used here.
         if request is None or self.config["SERVER_NAME"] is not None or self.config["TRUSTED_HOSTS"] is not None:
             return super().create_url_adapter(request)
         return self.url_map.bind(
@@ -34,7 +34,7 @@ class Application(Flask):
             request.root_path,
             url_scheme=request.scheme,
             default_method=request.method,
-            # Where nothing follows the prefix, Flask redirects to the slash; request.path has it already.
+            # If PATH_INFO is empty, Flask redirects to the slash. request.path always begins with a slash.
             path_info=request.environ.get("PATH_INFO") and request.path,
             query_args=request.query_string.decode("latin-1"),
         )

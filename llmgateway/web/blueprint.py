@@ -1,4 +1,4 @@
-"""Views that say for the documentation what they are, whose key they need, and what can go wrong."""
+"""A blueprint whose views document their purpose, the key that they need, and their errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
-    """flask-smorest's, whose name is the tag of its operations.
+    """flask-smorest's blueprint. Its name is the tag of its operations.
 
     Args:
-        key: Name of the security scheme of every operation; None for the public.
-        refusals: Names in :data:`~.refusals.REFUSALS` of what every operation can be answered with.
+        key: Name of the security scheme of every operation; None if no key is needed.
+        refusals: Names in :data:`~.error_docs.REFUSALS` of the errors that every operation can return.
     """
 
     ARGUMENTS_PARSER = BodyParser()
@@ -29,17 +29,17 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         self._refusals = refusals
 
     def operation(self, summary: str, *refusals: str, **doc: Any) -> Callable[[View], View]:
-        """Document a view; its own name becomes the method's name in generated clients.
+        """Document a view. The name of the view becomes the name of the method in generated clients.
 
         Args:
-            refusals: As for the blueprint, for this operation alone.
-            doc: More parts of OpenAPI's operation object.
+            refusals: Names of further errors that only this operation can return.
+            doc: Further fields of OpenAPI's operation object.
         """
 
         answers = {**doc.pop("responses", {}), **responses(*self._refusals, *refusals)}
 
         def decorate(view: View) -> View:
-            # Once for all: each use puts one more function around the view.
+            # A single call of doc(), because each call wraps the view in another function.
             described: View = self.doc(
                 operationId=view.__name__, summary=summary, security=self._security, responses=answers, **doc
             )(view)
@@ -48,7 +48,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         return decorate
 
     def arguments(self, schema: Any, *, location: str = "json", **kwargs: Any) -> Callable[[View], View]:
-        """As flask-smorest's, with what a body or a query can be refused for."""
+        """Like the method of flask-smorest, and document the errors of a body or a query."""
         parse = super().arguments(schema, location=location, **kwargs)
         refused = self.doc(responses=responses(*(BODY_REFUSALS if location == "json" else QUERY_REFUSALS)))
         return lambda view: refused(parse(view))

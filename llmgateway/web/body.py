@@ -1,4 +1,4 @@
-"""Bodies on their way in: JSON, uncompressed, and checked against a schema."""
+"""Reads and checks the bodies of requests: uncompressed JSON or CSV."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from werkzeug.wsgi import get_content_length
 from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 PIECE = 1024 * 1024
-"""Bytes that are read at once: a server may take as much memory for them before they have come."""
+"""Bytes to read at once. A server may allocate as much memory before the bytes have arrived."""
 
 TOO_LARGE = "The body is larger than this gateway takes."
 _CUT_SHORT = "The body ended before its end."
 
 
 def check_media_type(kind: str | None, encoding: str | None) -> None:
-    """Refuse a body that says it is compressed or not JSON; one that says nothing is taken as JSON.
+    """Check that the body is uncompressed JSON. Without the headers, a body is treated as JSON.
 
     Args:
         kind: The header ``Content-Type``.
         encoding: The header ``Content-Encoding``.
 
     Raises:
-        UnsupportedMediaType: with the header to send instead.
+        UnsupportedMediaType: the message names the header to send.
     """
     _check_encoding(encoding)
     kind = (kind or "").partition(";")[0].strip().lower()
@@ -37,7 +37,7 @@ def check_media_type(kind: str | None, encoding: str | None) -> None:
 
 
 def check_media_type_of_table() -> None:
-    """As :func:`check_media_type`, for CSV and the request at hand."""
+    """Check that the body of the current request is uncompressed CSV, like :func:`check_media_type` for JSON."""
     _check_encoding(request.headers.get("Content-Encoding"))
     if request.mimetype not in ("", "text/csv", "application/csv"):
         raise UnsupportedMediaType("Send the file as CSV, with the header 'Content-Type: text/csv'.")
@@ -49,15 +49,15 @@ def _check_encoding(encoding: str | None) -> None:
 
 
 def read_body(environ: WSGIEnvironment, *, largest: int) -> bytes:
-    """Read the body of a request at any WSGI server, and nothing behind it.
+    """Read the body of a request, and nothing after it. Works with every WSGI server.
 
     Raises:
-        BodyTooLarge: it has, or is said to have, more than *largest* bytes.
-        InvalidRequest: it ends before it should.
+        BodyTooLarge: the body, or its declared length, is larger than *largest* bytes.
+        InvalidRequest: the body ends before its declared length.
     """
     length = get_content_length(environ)
     if length is None and not environ.get("wsgi.input_terminated"):
-        length = 0  # chunked, and the server does not say that it ends the stream: reading could wait for ever
+        length = 0  # chunked, and the server may not end the stream, so that reading could block forever
     if length is not None and length > largest:
         raise BodyTooLarge(TOO_LARGE)
     try:
@@ -80,7 +80,7 @@ def _read(stream: InputStream, most: int) -> bytes:
 
 
 class BodyParser(FlaskParser):
-    """webargs with our errors. A query with a misspelt name is an error: its answer would be a wrong report."""
+    """webargs with the gateway's errors. Unknown names in a query are errors, because a typo would change a report."""
 
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": ma.RAISE}
 
@@ -90,8 +90,8 @@ class BodyParser(FlaskParser):
         if not body:
             raise InvalidRequest("The request has no body. Send a JSON object.")
         try:
-            # orjson refuses halves of surrogate pairs, which no store takes.
+            # orjson rejects lone surrogates, which no store accepts.
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            # The error's own text may quote the body, which may hold a key.
+            # Without the message of orjson, which may quote the body, and the body may contain a key.
             raise InvalidRequest(f"The body is not valid JSON at byte {error.pos}.") from None

@@ -1,4 +1,4 @@
-"""What a view can ask for about the program and the request at hand."""
+"""Access to the services and the current request, for views."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def services() -> Services:
 
 
 def request_id() -> str:
-    """The identifier of the request at hand; the same however often it is asked for."""
-    known = g.get("request_id")
-    if known is None:
-        known = g.request_id = new_request_id(services().clock())
-    return cast(str, known)
+    """Return the identifier of the current request. Every call in a request returns the same one."""
+    identifier = g.get("request_id")
+    if identifier is None:
+        identifier = g.request_id = new_request_id(services().clock())
+    return cast(str, identifier)
 
 
 def bearer_key() -> str | None:
-    """The user's key of the request at hand; raises as :func:`sent_key`."""
+    """Return the user's key of the current request; see :func:`sent_key`."""
     return sent_key(request.headers.get("Authorization"), request.headers.get("api-key"))
 
 
 def sent_key(authorization: str | None, api_key: str | None) -> str | None:
-    """The user's key: from ``Authorization: Bearer``, or from ``api-key`` as AzureOpenAI clients send it.
+    """Return the user's key from ``Authorization: Bearer``, or from ``api-key``, which AzureOpenAI clients send.
 
     Raises:
-        InvalidKey: the Authorization header is there and is no Bearer.
+        InvalidKey: there is an Authorization header, but not with the scheme Bearer.
     """
     if authorization is None:
         return api_key

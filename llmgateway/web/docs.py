@@ -1,4 +1,4 @@
-"""``/docs`` and ``/openapi.json``: the documentation of all endpoints, to read and to try out."""
+"""``/docs`` and ``/openapi.json``: the documentation of all endpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ as `api_key`. To try it here, press **Authorize** and enter the key as `userKey`
 **Execute**. A new gateway needs two things: Azure's key (*Store Azure's key*) and a key for somebody (*Create a key*).
 
 Every error is OpenAI's error object, and its `message` says what to do. If you have to ask the admin of this gateway,
-send the `x-request-id` of the answer along.
+send them the `x-request-id` of the answer.
 """
 
 _CONFIG: dict[str, Any] = {
@@ -59,8 +59,8 @@ _CONFIG: dict[str, Any] = {
     },
 }
 
-# People type keys into the page. So it loads only our own files, runs only its own script, and cannot be put into a
-# frame. Swagger UI sets styles on its elements and has its icons in data: URLs.
+# Users type keys into the page. So it loads only files of the gateway, runs only its own script, and cannot be put into
+# a frame. Swagger UI sets style attributes, and has its icons in data: URLs.
 _POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; style-src-attr 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -77,7 +77,7 @@ def page() -> str:
 
 @blp.get("/docs/assets/<path:name>")
 def asset(name: str) -> Response:
-    """Serve Swagger UI's own files, so that the page works without internet."""
+    """Serve the files of Swagger UI, so that the page works without internet access."""
     return send_from_directory(_ASSETS, name, max_age=86_400)
 
 
@@ -101,7 +101,7 @@ def _protect(response: Response) -> Response:
 
 
 class Api(flask_smorest.Api):  # type: ignore[misc]
-    """flask-smorest's documentation with our errors."""
+    """flask-smorest's API with the gateway's errors."""
 
     ERROR_SCHEMA = ErrorSchema
     DEFAULT_ERROR_RESPONSE_NAME = None
@@ -111,11 +111,11 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
 
 
 def create_api(app: Flask) -> Api:
-    """Document what is registered on the returned object, and serve the documentation."""
+    """Return an object that documents the blueprints that are registered on it, and serve the documentation."""
     app.config.update(_CONFIG)
     app.register_blueprint(blp)
     api = Api(app)
-    api.spec.components.schemas.pop("PaginationMetadata", None)  # flask-smorest's, which no operation refers to
+    api.spec.components.schemas.pop("PaginationMetadata", None)  # a default schema of flask-smorest; not used
     api.ma_plugin.converter.add_parameter_attribute_function(_choices)
     for name, refusal in REFUSALS.items():
         api.spec.components.response(name, refusal.as_component())
@@ -124,7 +124,7 @@ def create_api(app: Flask) -> Api:
 
 
 def _choices(_converter: object, field: Field[Any], **_: Any) -> dict[str, Any]:
-    """Return the examples of a query field. Swagger UI fills in the first one, so this should change nothing."""
+    """Return the examples of a query field. Swagger UI fills in the first one, so that one should have no effect."""
     choices: dict[str, Any] = field.metadata.get("choices", {})
     return {"examples": {name: {"value": value} for name, value in choices.items()}} if choices else {}
 

@@ -1,4 +1,4 @@
-"""How the documentation describes errors: each kind once, with examples of the answer."""
+"""The documentation of errors: each kind of error, with examples of the response."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _STORE_AWAY = StoreUnavailable("The durable store does not serve. Try again late
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One of OpenAPI's reusable responses."""
+    """A reusable response of OpenAPI that documents an error."""
 
     status: int
     description: str
     examples: Mapping[str, GatewayError | dict[str, Any]]
-    """By what happened: our own errors, and Azure's error objects."""
+    """Examples by name: errors of the gateway, or Azure's error objects."""
     retry_after: bool = False
     headers: Mapping[str, Any] = field(default_factory=dict)
-    """More headers, as OpenAPI describes them."""
+    """Further headers, as OpenAPI header objects."""
 
     def as_component(self) -> dict[str, Any]:
         examples = {

@@ -1,4 +1,4 @@
-"""Every error of the service as OpenAI's error object."""
+"""Converts every error to OpenAI's error object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class ErrorDetailSchema(ma.Schema):
-    """Azure's own errors may lack ``type`` and ``param``, and may have more."""
+    """The fields of an error. Errors from Azure may lack ``type`` and ``param``, and may have further fields."""
 
     class Meta:
         unknown = ma.EXCLUDE
@@ -50,8 +50,8 @@ class ErrorSchema(ma.Schema):
     error = ma.fields.Nested(ErrorDetailSchema, required=True)
 
 
-# What werkzeug and webargs raise, in OpenAI's words. Anything else below 500 is a mistake in the
-# request, and anything else above is ours.
+# Error codes for the exceptions of werkzeug and webargs. Other statuses below 500 are errors of the request; those from
+# 500 on are errors of the gateway.
 _CODES = {
     400: "invalid_request_error",
     404: "not_found",
@@ -75,7 +75,7 @@ def register_error_handlers(app: Flask) -> None:
 
 def _gateway_error(error: GatewayError) -> Response:
     services().metrics.refused(error.code)
-    # Not orjson, which takes no halves of surrogate pairs: messages quote what clients send.
+    # Not orjson, which rejects lone surrogates: messages may quote text from clients.
     body = json.dumps(error.as_json(), separators=(",", ":")).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *error.headers.items()]
     if error.retry_after is not None:
@@ -84,7 +84,7 @@ def _gateway_error(error: GatewayError) -> Response:
 
 
 def http_error(error: HTTPException) -> BaseResponse:
-    """Translate what the framework refused."""
+    """Convert an exception of the framework to a response."""
     response = error.get_response()
     status = response.status_code
     if status < 400:
@@ -103,7 +103,7 @@ def http_error(error: HTTPException) -> BaseResponse:
 
 
 def invalid_fields(problems: dict[str, Any]) -> InvalidFields:
-    """What is wrong with a body or a query, by field; the names are in the message too, which is all that some show."""
+    """Return the error for a body or a query. The message names the fields, because some clients show nothing else."""
     names = ", ".join(f"'{name[:100]}'" for name in list(problems)[:10])
     return InvalidFields(
         f"These fields are not right: {names}. 'errors' says why.", param=next(iter(problems)), fields=problems
@@ -111,11 +111,11 @@ def invalid_fields(problems: dict[str, Any]) -> InvalidFields:
 
 
 def _by_field(messages: dict[str, Any]) -> dict[str, Any]:
-    """Drop webargs' outer layer, which says where the fields came from (json, query)."""
+    """Remove the outer layer of webargs' messages, which names the location (json, query)."""
     fields: dict[str, Any] = {}
     for problems in messages.values():
         fields.update(problems)
-    if "_schema" in fields:  # marshmallow's name for all of them together
+    if "_schema" in fields:  # marshmallow's name for errors of the whole body
         fields["body"] = fields.pop("_schema")
     return fields
 

@@ -1,14 +1,14 @@
-"""The people, keys and numbers that all examples of the documentation share."""
+"""The examples of the API documentation."""
 
 from __future__ import annotations
 
 from typing import Any
 
 SECRET_KEY = "llmgw-this-is-an-example-and-opens-nothing"  # noqa: S105
-"""A user's key that is never given to anybody. If Execute created it, everybody could read a working key here."""
+"""An example of a user's key. The gateway refuses to create it, because its text is public."""
 
 AZURE_KEY = "paste-the-key-from-the-Azure-portal"
-"""Never stored either: it would replace the key that works."""
+"""An example of Azure's key. The gateway refuses to store it, because it would replace a working key."""
 
 KEY_ID = "key_019b3f2a7c10d41d8cd98f00b204"
 MODEL = "gpt-4o-mini"
@@ -63,7 +63,7 @@ ROTATED_KEY = NEW_KEY | {"retires_at": "2026-10-31T10:00:00+00:00"}
 KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "email", "models")} | {
     "limits": {"requests_per_minute": 30, "budget": LIMITS["budget"]}
 }
-"""It names no group and no date, because the first try has to succeed on a new gateway, and in later years."""
+"""Contains no group and no date, so that it works on a new gateway and in later years."""
 MEMBER_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "expires_at")}
 KEYS_CSV = """\
 user,name,email,requests_per_minute,budget_amount,budget_unit,budget_period

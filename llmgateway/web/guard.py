@@ -1,4 +1,4 @@
-"""Who may call the admin API."""
+"""Checks the admin key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..clock import Clock
 from ..errors import AdminThrottled, InvalidAdminKey
 
 ATTEMPTS = 10
-"""Wrong keys that one address may send within ``WINDOW_SECONDS``."""
+"""Number of wrong keys that an address may send within ``WINDOW_SECONDS``."""
 
 WINDOW_SECONDS = 60.0
 
@@ -18,7 +18,7 @@ REMEMBERED_ADDRESSES = 10_000
 
 
 class AdminGuard:
-    """Compares admin keys, and slows down an address that guesses. Thread-safe; counts per process."""
+    """Checks admin keys, and limits the attempts of each address. Thread-safe. Each process counts on its own."""
 
     def __init__(self, admin_key: str, *, clock: Clock) -> None:
         self._admin_key = admin_key.encode()
@@ -27,12 +27,12 @@ class AdminGuard:
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def check(self, key: str | None, address: str) -> None:
-        """Let a request from *address* with this admin key pass.
+        """Check the admin key of a request from *address*.
 
         Raises:
-            AdminThrottled: too many wrong ones came from there; the right one has to wait as
-                well, or guessing would go on at full speed.
-            InvalidAdminKey: missing or wrong.
+            AdminThrottled: too many wrong keys came from this address. The right key is refused, too, because
+                otherwise an attacker could continue to guess at full speed.
+            InvalidAdminKey: the key is missing or wrong.
         """
         now = self._clock()
         with self._lock:
@@ -41,7 +41,7 @@ class AdminGuard:
                 wait = int(recent[0] + WINDOW_SECONDS - now) + 1
                 raise AdminThrottled("Too many wrong admin keys came from your address.", retry_after=wait)
             if key is None:
-                # No guess: a scraper without a key must not lock the admin out of the same address.
+                # Not counted as an attempt: a client without a key must not lock out an admin with the same address.
                 raise InvalidAdminKey("The admin API needs the header 'AdminKey'.")
             if hmac.compare_digest(key.encode("latin-1", "replace"), self._admin_key):
                 return

@@ -1,4 +1,4 @@
-"""What load balancers and operators ask: is it alive, can it serve."""
+"""``/livez`` and ``/readyz``, for load balancers and operators."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def get_liveness() -> dict[str, str]:
 )
 @blp.alt_response(503, schema=ReadinessSchema, description="No store answers.", example=examples.UNAVAILABLE)
 def get_readiness() -> ResponseReturnValue:
-    # 503 only if no store answers: with one of them keys can be looked up. Without a key for Azure,
-    # an admin must be able to get in and set one.
-    ladder = services().ladder
-    problems = ladder.problems()
+    # 503 only if no store answers, because one store is enough to look up keys. A missing Azure key is not a reason for
+    # 503, because an admin must be able to reach the gateway and set one.
+    health = services().ladder
+    problems = health.problems()
     checks = {name: problem or OK for name, problem in problems.items()}
     checks["azure_key"] = services().gateway.credential_problem() or OK
     journal = services().journal.backlog()
-    rung = ladder.level(problems)
-    if rung is DegradationLevel.MEMORY_ONLY:
+    level = health.level(problems)
+    if level is DegradationLevel.MEMORY_ONLY:
         status = "unavailable"
     else:
-        well = journal.problem is None and all(check == OK for check in checks.values())
-        status = OK if well else "degraded"
-    return jsonify(status=status, rung=rung, checks=checks, journal=journal), 503 if status == "unavailable" else 200
+        is_healthy = journal.problem is None and all(check == OK for check in checks.values())
+        status = OK if is_healthy else "degraded"
+    return jsonify(status=status, rung=level, checks=checks, journal=journal), 503 if status == "unavailable" else 200

@@ -1,4 +1,4 @@
-"""``/metrics``: numbers for Prometheus."""
+"""``/metrics``: metrics for Prometheus."""
 
 from __future__ import annotations
 

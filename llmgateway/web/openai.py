@@ -1,4 +1,4 @@
-"""What users call, shaped as OpenAI shapes it."""
+"""The endpoints for users, compatible with OpenAI's API."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ blp = Blueprint(
 _NO_LIMITS = Allowance(UNLIMITED, {})
 
 _NO_STORE = ("Cache-Control", "no-store")
-# nginx and others like it buffer what they are not told to pass on at once.
-_NOT_HELD_BACK = (("X-Accel-Buffering", "no"), ("Cache-Control", "no-cache"))
+# nginx and similar proxies buffer responses without this header.
+_NO_BUFFERING = (("X-Accel-Buffering", "no"), ("Cache-Control", "no-cache"))
 _WITHOUT_LENGTH = (204, 304)
-"""Answers that never have a body (RFC 9110, section 8.6)."""
+"""Statuses of responses without a body and a Content-Length (RFC 9110, section 8.6)."""
 
 _MODEL_IN_PATH = {"in": "path", "name": "model", "description": "Its id in the list.", "example": examples.MODEL}
 
 
 @blp.after_request
 def _keep_private(response: Response) -> Response:
-    # With the key in 'api-key', a cache cannot know that the answer is for one reader (RFC 9111 section 3.5).
+    # Caches treat only requests with Authorization as private (RFC 9111 section 3.5), not those with 'api-key'.
     if "Cache-Control" not in response.headers:
         response.headers.add(*_NO_STORE)
     return response
@@ -68,24 +68,24 @@ def _keep_private(response: Response) -> Response:
     responses={200: CHAT_ANSWER},
 )
 def create_chat_completion() -> Response:
-    # Each of Flask's globals is looked up once: a look-up costs as much as two function calls.
-    environ, parts, id_ = request.environ, services(), request_id()
+    # Each of Flask's globals is used once, because an access takes as long as two function calls.
+    environ, used, id_ = request.environ, services(), request_id()
     check_media_type(environ.get("CONTENT_TYPE"), environ.get("HTTP_CONTENT_ENCODING"))
     completion = CompletionRequest(
         id=id_,
         key=sent_key(environ.get("HTTP_AUTHORIZATION"), environ.get("HTTP_API_KEY")),
-        body=read_body(environ, largest=parts.settings.max_body_bytes),
+        body=read_body(environ, largest=used.settings.max_body_bytes),
         endpoint="/v1/chat/completions",
         client_address=environ.get("REMOTE_ADDR"),
         client_gone=environ.get("waitress.client_disconnected"),
     )
-    return _passed_on(parts.gateway.complete(completion), id_)
+    return _response(used.gateway.complete(completion), id_)
 
 
-def _passed_on(reply: Reply, id_: str) -> Response:
+def _response(reply: Reply, id_: str) -> Response:
     headers = [*reply.headers, ("x-llmgateway-request-id", id_)]
     if not isinstance(reply.body, bytes):
-        headers += _NOT_HELD_BACK
+        headers += _NO_BUFFERING
     else:
         headers.append(_NO_STORE)
         if reply.status not in _WITHOUT_LENGTH:

@@ -1,4 +1,4 @@
-"""What goes back to a client, as Flask takes it."""
+"""A response class that is faster than Flask's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..proxy.stream import EventStream
 
 
 class FinalResponse(Response):
-    """A response whose headers are all there are, until somebody's hook adds to them.
+    """A response whose headers are complete. Hooks may still add headers.
 
-    werkzeug's default type and its last corrections of the headers (a copy of all of them) are left out.
+    It has no default content type, and skips werkzeug's final corrections, which copy all headers.
 
     Args:
-        body: Bytes, or a stream that the server gets as it is, and closes.
+        body: Bytes, or a stream. A stream is passed to the server unchanged, and the server closes it.
     """
 
     default_mimetype = None
 
     def __init__(self, body: bytes | EventStream, status: int, headers: list[tuple[str, str]]) -> None:
-        # Bytes in a list: werkzeug would add a Content-Length of its own to bytes.
+        # In a list, because werkzeug adds a Content-Length for plain bytes.
         chunks = [body] if isinstance(body, bytes) else body
         super().__init__(chunks, status, Headers(headers), direct_passthrough=chunks is body)
 
@@ -32,6 +32,6 @@ class FinalResponse(Response):
         return self.headers
 
     def call_on_close(self, func: Callable[[], Any]) -> Callable[[], Any]:
-        # werkzeug calls these functions when it closes the response, which with a body passed through is nobody's.
+        # werkzeug calls these functions when it closes the response, but it does not close one with direct_passthrough.
         self.direct_passthrough = False
         return super().call_on_close(func)

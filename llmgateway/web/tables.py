@@ -1,4 +1,4 @@
-"""Tables for spreadsheets."""
+"""CSV responses for spreadsheets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from flask import Response
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs what begins like this (OWASP, "CSV Injection"); names are chosen by people."""
+"""A spreadsheet treats cells that begin with these characters as formulas (OWASP, "CSV Injection")."""
 
 
 def csv_table(
@@ -21,11 +21,11 @@ def csv_table(
     verbatim: tuple[str, ...] = (),
     status: int = 200,
 ) -> Response:
-    """Answer with a header and a line for each of *rows*, in which nothing is a formula.
+    """Return a CSV file with a header and one line for each row. Cells cannot be formulas.
 
     Args:
-        name: Of the file, for a browser.
-        verbatim: Columns that are known to hold no formula, and must not change by a character.
+        name: File name for browsers.
+        verbatim: Columns that contain no formulas, and must not be changed.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)

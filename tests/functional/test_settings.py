@@ -48,7 +48,7 @@ def test_names_every_problem_at_once(tmp_path):
         "LLM_KEY_HEADER must be one of",
         "LLM_ON_DISCONNECT must be one of close, drain",
         "MONGOHOST must be",
-        "MONGO_URL has a host or a port that is none",
+        "MONGO_URL has a host or a port that is not valid",
         "REDISPORT must be",
         "REDISPASSWORD is set without REDISHOST",
         "LLMGATEWAY_PROCESSES must be",

@@ -1,4 +1,4 @@
-"""Limits: who is admitted, what is said to who is not, and what is left when a request has ended."""
+"""Limits: which requests are admitted, the errors for the others, and what remains after a request."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def principal(
 
 
 class Desk:
-    """A limiter with real counters and a real usage log, which can be taken away."""
+    """A limiter with real counters and a real usage log, which can be made unavailable."""
 
     def __init__(self, database: SQLiteDatabase, clock) -> None:
         self.clock = clock
@@ -90,7 +90,7 @@ class Desk:
         return self.limiter.admit(f"req-{self._requests}", who, estimate)
 
     def record(self, *, tokens: int = 0, cost_usd: float | None = None, **fields) -> UsageRecord:
-        """One that has reached the journal, and not yet the usage log."""
+        """Add a record to the journal that is not in the usage log yet."""
         self._requests += 1
         fields = {"id": f"record-{self._requests}", "timestamp": moment(self.clock()), "group": "ml"} | fields
         record = draft(total_tokens=tokens, cost_usd=cost_usd, **fields)
@@ -123,7 +123,7 @@ def desk(tmp_path, clock):
     ],
 )
 def test_commits_before_it_returns_where_somebody_may_wait(desk, limits, tokens, awaited):
-    """Places, limits of which more than half is used, and what was underestimated are right at once; the rest soon."""
+    """Commits are urgent for gauges, for limits that are more than half used, and after underestimates."""
     admission = desk.admit(principal(limits))
 
     admission.commit(draft(total_tokens=tokens))
@@ -132,7 +132,7 @@ def test_commits_before_it_returns_where_somebody_may_wait(desk, limits, tokens,
 
 
 def test_commits_what_has_gathered_when_it_closes(desk):
-    """A process that stops leaves nothing to its leases."""
+    """A process that stops commits everything; it does not leave that to its leases."""
     who = principal(Limits(tokens_per_minute=1000))
     desk.admit(who).commit(draft(total_tokens=1))
 
@@ -159,7 +159,7 @@ def test_keeps_what_was_counted_when_it_closes(tmp_path, desk, clock):
 
 
 def test_who_has_no_limits_is_admitted_without_a_question(desk):
-    """Without limits nothing is counted, and the store is not even asked."""
+    """Without limits nothing is counted, and the store is not asked."""
     desk.use(None)
 
     admission = desk.admit(principal())
@@ -169,7 +169,7 @@ def test_who_has_no_limits_is_admitted_without_a_question(desk):
 
 
 def test_requests_are_counted_over_a_sliding_minute(desk, clock):
-    """Ten in a minute means ten in any minute: the edge of a calendar minute admits nobody."""
+    """Ten requests per minute means ten in any 60 seconds, not in each calendar minute."""
     who = principal(Limits(requests_per_minute=2))
     clock.advance(59)
     desk.admit(who)
@@ -188,7 +188,7 @@ def test_requests_are_counted_over_a_sliding_minute(desk, clock):
 
 
 def test_the_wait_is_one_that_official_clients_believe(desk, clock):
-    """A wait above a minute would be ignored, and the client be back in half a second."""
+    """OpenAI's clients ignore a wait above a minute, and retry after half a second."""
     who = principal(Limits(requests_per_minute=1))
     desk.admit(who)
 
@@ -196,7 +196,7 @@ def test_the_wait_is_one_that_official_clients_believe(desk, clock):
 
 
 def test_tokens_are_reserved_by_estimate_and_committed_by_truth(desk):
-    """What a request may need is taken at once; what it did not need is back when it has ended."""
+    """The estimate is reserved at once; the unused part is given back when the request has ended."""
     who = principal(Limits(tokens_per_minute=250))
     first, _ = desk.admit(who), desk.admit(who)
     refused = desk.refusal(who)
@@ -210,7 +210,7 @@ def test_tokens_are_reserved_by_estimate_and_committed_by_truth(desk):
 
 
 def test_a_request_that_did_not_reach_azure_gets_everything_back(desk):
-    """Nothing was sent, nothing is owed, and the request does not count either."""
+    """Nothing was sent, so neither tokens nor the request count."""
     limits = Limits(requests_per_minute=1, tokens_per_minute=100, parallel_requests=1, budget=budget(0.01).budget)
 
     for _ in range(5):
@@ -219,7 +219,7 @@ def test_a_request_that_did_not_reach_azure_gets_everything_back(desk):
 
 @pytest.mark.parametrize("end", [lambda admission: admission.commit(draft()), lambda admission: admission.refund()])
 def test_what_is_reserved_is_kept_until_the_request_ends(desk, end):
-    """A long answer does not lose its place, and nothing is renewed for a request that has ended."""
+    """The lease of a long answer is renewed; the lease of an ended request is not."""
     admission = desk.admit(principal(Limits(parallel_requests=1)))
 
     desk.running.renew()
@@ -230,7 +230,7 @@ def test_what_is_reserved_is_kept_until_the_request_ends(desk, end):
 
 
 def test_an_error_of_azures_costs_a_request_and_no_tokens(desk):
-    """Azure counts the requests that it refuses, and so do limits; tokens and money come back."""
+    """Azure counts requests that it refuses, and so do limits; tokens and money are given back."""
     who = principal(Limits(requests_per_minute=2, tokens_per_minute=100, budget=budget(0.01).budget))
     error = draft(outcome=Outcome.UPSTREAM_ERROR, usage_source=UsageSource.NONE, prompt_tokens=0, total_tokens=0)
 
@@ -241,7 +241,7 @@ def test_an_error_of_azures_costs_a_request_and_no_tokens(desk):
 
 
 def test_parallel_requests_are_free_when_one_has_ended(desk):
-    """The next one waits for nothing but the end of one that runs."""
+    """The next request is admitted as soon as a running one has ended."""
     who = principal(Limits(parallel_requests=2))
     first, _ = desk.admit(who), desk.admit(who)
 
@@ -261,7 +261,7 @@ def test_parallel_requests_are_free_when_one_has_ended(desk):
     ],
 )
 def test_says_whose_limit_it_was(desk, limits, whose, says):
-    """A limit of the group or the organisation is reached by others, too, and the refusal says so."""
+    """Other keys can reach a limit of the group or the organisation, and the error names the scope."""
     desk.admit(principal(*limits))
 
     refused = desk.refusal(principal(*limits))
@@ -271,7 +271,7 @@ def test_says_whose_limit_it_was(desk, limits, whose, says):
 
 
 def test_a_refused_request_takes_nothing_of_anybody(desk):
-    """Where one limit says no the others are as they were."""
+    """If one limit is reached, nothing is reserved of the others."""
     full = Limits(requests_per_minute=1)
     for _ in range(5):
         desk.admit(principal(full, name="key_full")) if not _ else desk.refusal(
@@ -282,7 +282,7 @@ def test_a_refused_request_takes_nothing_of_anybody(desk):
 
 
 def test_members_of_a_group_share_its_limits(desk):
-    """The limits of a group are of all its keys together."""
+    """The limits of a group apply to all its keys together."""
     for name in ("key_1", "key_2"):
         desk.admit(principal(UNLIMITED, Limits(requests_per_minute=2), name=name))
 
@@ -290,7 +290,7 @@ def test_members_of_a_group_share_its_limits(desk):
 
 
 def test_a_spent_budget_says_when_it_renews_and_is_not_retried(desk, clock):
-    """Official clients do not hammer on it; a person reads when to come back, and then it works."""
+    """OpenAI's clients do not retry; the message says when the budget renews, and then requests work."""
     who = principal(budget(0.02))
     desk.admit(who).commit(draft(cost_usd=0.02, total_tokens=1))
 
@@ -307,7 +307,7 @@ def test_a_spent_budget_says_when_it_renews_and_is_not_retried(desk, clock):
 
 
 def test_a_budget_in_total_does_not_renew(desk):
-    """There is nothing to wait for, and no header says so."""
+    """A total budget does not renew, so there is no Retry-After."""
     who = principal(budget(1, Unit.REQUESTS, Period.TOTAL))
     desk.admit(who).commit(draft())
 
@@ -318,7 +318,7 @@ def test_a_budget_in_total_does_not_renew(desk):
 
 
 def test_what_is_left_of_a_budget_can_be_used_by_a_smaller_request(desk):
-    """Who asks for more than is left reads how much that is."""
+    """If a request may need more than what is left, the message says how much is left."""
     who = principal(budget(150, Unit.TOKENS, Period.DAY))
     desk.admit(who).commit(draft(total_tokens=100))
 
@@ -330,7 +330,7 @@ def test_what_is_left_of_a_budget_can_be_used_by_a_smaller_request(desk):
 
 
 def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
-    """While the rest may come back, official clients are told to try again soon."""
+    """If running requests may give amounts back, OpenAI's clients are asked to retry soon."""
     who = principal(budget(150, Unit.TOKENS, Period.DAY))
     first = desk.admit(who)
 
@@ -343,7 +343,7 @@ def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
 
 
 def test_the_refusal_that_lasts_longest_is_named(desk):
-    """A client that waited out the shorter one would be refused again."""
+    """The longest wait counts, because a client that waits for a shorter one would be refused again."""
     who = principal(Limits(parallel_requests=1, requests_per_minute=1, budget=budget(1, Unit.REQUESTS).budget))
     desk.admit(who)
     assert "key.requests_per_minute" == desk.refusal(who).headers["x-llmgateway-limit"]
@@ -356,7 +356,7 @@ def test_the_refusal_that_lasts_longest_is_named(desk):
     ("unit", "amount", "left"), [(Unit.USD, 1.0, 0.25), (Unit.TOKENS, 1000, 250), (Unit.REQUESTS, 4, 1)]
 )
 def test_a_budget_begins_with_what_the_usage_log_says(desk, unit, amount, left):
-    """A limit that is set in the middle of a month counts what was used before, also what is still in the journal."""
+    """A budget that is set in the middle of a month includes earlier usage, also records in the journal."""
     for _ in range(3):
         desk.record(tokens=250, cost_usd=0.25)
     desk.record(tokens=250, cost_usd=0.25, key_id="key_2", group="other")
@@ -370,7 +370,7 @@ def test_a_budget_begins_with_what_the_usage_log_says(desk, unit, amount, left):
 
 
 def test_budgets_survive_the_loss_of_their_counters(desk):
-    """An emptied Redis costs nobody a key, and nobody's spending is forgotten."""
+    """After Redis was emptied, requests work and budgets include what was used before."""
     who = principal(budget(300, Unit.TOKENS))
     running = desk.admit(who)
     desk.admit(who).commit(desk.record(tokens=150))
@@ -383,7 +383,7 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
 
 
 def test_while_the_usage_log_is_away_nobody_is_refused_for_a_budget_whose_count_is_unknown(desk):
-    """A valid key works although something of ours is down; other limits hold, and the budget does again later."""
+    """Without the usage log a budget is not checked, but other limits are; later it is checked again."""
     who = principal(Limits(requests_per_minute=2, budget=budget(150, Unit.TOKENS).budget))
     desk.record(tokens=100)
     desk.limiter._ship()
@@ -396,7 +396,7 @@ def test_while_the_usage_log_is_away_nobody_is_refused_for_a_budget_whose_count_
 
 
 def test_while_the_usage_log_is_away_an_old_count_holds(desk, clock):
-    """An outage of hours lets nobody spend more than the budget."""
+    """An outage of several hours does not let a key exceed its budget."""
     who = principal(budget(150, Unit.TOKENS))
     desk.admit(who).commit(desk.record(tokens=100))
     desk.log_is_away = True
@@ -407,7 +407,7 @@ def test_while_the_usage_log_is_away_an_old_count_holds(desk, clock):
 
 
 def test_what_a_dead_process_held_is_booked_with_its_record(desk, clock):
-    """The interrupted record's estimate takes the place of what was reserved, before or after the lease ran out."""
+    """The estimate in an interrupted record replaces the reserved amount, before and after the lease ends."""
     who = principal(replace(budget(150, Unit.TOKENS), parallel_requests=1))
     desk.admit(who)
     desk.limiter.book(desk.record(id="req-1", tokens=20))
@@ -422,7 +422,7 @@ def test_what_a_dead_process_held_is_booked_with_its_record(desk, clock):
 
 @pytest.mark.parametrize("scope", ["key", "group", "organisation"])
 def test_what_a_dead_process_had_not_committed_is_counted_anew(desk, scope):
-    """What was answered in its last moment is in the usage log, and in budgets as soon as it was found there."""
+    """Budgets include the last requests of a killed process as soon as its journal is found."""
     limits = dict.fromkeys(("key", "group", "organisation"), UNLIMITED) | {scope: budget(150, Unit.TOKENS)}
     who = principal(*limits.values())
     desk.admit(who).refund()
@@ -435,7 +435,7 @@ def test_what_a_dead_process_had_not_committed_is_counted_anew(desk, scope):
 
 
 def test_the_keys_own_windows_are_in_the_headers(desk):
-    """As OpenAI has them, and of the key alone: the group's and the organisation's limits are not the user's."""
+    """The headers are OpenAI's, and show only the limits of the key, not of the group or the organisation."""
     limits = Limits(requests_per_minute=10, tokens_per_minute=1000)
 
     headers = desk.admit(principal(limits, replace(limits, requests_per_minute=5), limits)).headers
@@ -451,7 +451,7 @@ def test_the_keys_own_windows_are_in_the_headers(desk):
 
 
 def test_a_refusal_has_the_headers_too(desk, clock):
-    """They say what is left without the refused request."""
+    """The headers show what is left without the refused request."""
     who = principal(Limits(requests_per_minute=1, tokens_per_minute=1000))
     desk.admit(who)
     clock.advance(10)
@@ -463,12 +463,12 @@ def test_a_refusal_has_the_headers_too(desk, clock):
 
 
 def test_a_key_without_limits_has_no_headers(desk):
-    """What the organisation may use is nobody's business, though the key's tokens are counted for its share."""
+    """The headers do not show the organisation's limit, although the key's tokens are counted for its share."""
     assert {} == desk.admit(principal(UNLIMITED, UNLIMITED, Limits(tokens_per_minute=1000))).headers
 
 
 def test_allowances_take_nothing(desk):
-    """Looking costs neither a request nor tokens, and says what is left of each limit that is set."""
+    """Reading the allowances uses no requests or tokens, and returns what is left of each limit."""
     limits = Limits(requests_per_minute=2, tokens_per_minute=150, parallel_requests=1, budget=budget(5).budget)
     who = principal(limits, Limits(requests_per_minute=7))
     for _ in range(3):
@@ -485,7 +485,7 @@ def test_allowances_take_nothing(desk):
 
 
 def test_one_batch_job_cannot_starve_a_class(desk, clock):
-    """When the organisation's tokens run short, who has less than an equal share is admitted first."""
+    """If the organisation's tokens are nearly used up, keys below their equal share go first."""
     everybody = Limits(tokens_per_minute=1000)
     batch, student = (principal(UNLIMITED, UNLIMITED, everybody, name=name) for name in ("key_batch", "key_student"))
     for _ in range(10):

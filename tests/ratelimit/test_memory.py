@@ -1,4 +1,4 @@
-"""Counters in memory: where they come from, where they go to, and how few there are."""
+"""Counters in memory: how they are loaded, saved and deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stored(tmp_path, clock):
 
 
 class Kept:
-    """Keeps what is written down as it is."""
+    """Keeps the saved counters unchanged."""
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -37,7 +37,7 @@ class Kept:
 
 class TestStopping:
     def test_the_next_process_goes_on(self, stored, clock):
-        """With what was used and with what runs."""
+        """The saved counters include used amounts and running requests."""
         counters = MemoryCounters(clock=clock, stored=stored)
         counters.initialise(USD, 3, until=None)
         assert reserve(counters, window(4), gauge(2), total(5), name="one").admitted
@@ -50,7 +50,7 @@ class TestStopping:
         assert [1, 0, 4] == [used(counters, request) for request in (window(), gauge(), total())]
 
     def test_who_waits_goes_on_waiting(self, stored, clock):
-        """A restart does not let the others in first."""
+        """Fair shares are kept over a restart."""
         counters = MemoryCounters(clock=clock, stored=stored)
         for _ in range(10):
             reserve(counters, *shared("batch"))
@@ -64,7 +64,7 @@ class TestStopping:
         assert [False, True] == [reserve(counters, *shared(name)).admitted for name in ("batch", "student")]
 
     def test_several_processes_go_on(self, stored, clock):
-        """After a restart with more of them everything is in the file."""
+        """After a restart with several processes, all counters are in the file."""
         counters = MemoryCounters(clock=clock, stored=stored)
         counters.initialise(USD, 3, until=None)
         reserve(counters, window(4), gauge(2), total(5))
@@ -74,7 +74,7 @@ class TestStopping:
         assert [4, 2, 8] == [used(stored, request) for request in (window(), gauge(), total())]
 
     def test_nothing_is_written_down_twice(self, stored, clock):
-        """However often it is told to."""
+        """Flushing twice saves the counters once."""
         counters = MemoryCounters(clock=clock, stored=stored)
         reserve(counters, window(4))
 
@@ -84,7 +84,7 @@ class TestStopping:
         assert 4 == used(stored, window())
 
     def test_a_killed_process_leaves_nothing(self, stored, clock):
-        """Minutes begin anew, and budgets are counted from the usage log: what was stored before is not believed."""
+        """The stored counters are not used again: windows begin at zero, and budgets are read from the usage log."""
         stored.initialise(USD, 3, until=None)
         reserve(stored, window(4), gauge(2), total(5))
         reserve(MemoryCounters(clock=clock, stored=stored), window(1))
@@ -95,7 +95,7 @@ class TestStopping:
         assert (USD,) == reserve(counters, total()).uninitialised
 
     def test_what_others_counted_meanwhile_is_added_to(self, stored, clock):
-        """Another process began before this one had stopped; of budgets only the usage log knows the sum."""
+        """If another process has begun before this one stops, windows are added, and budgets are initialised again."""
         counters = MemoryCounters(clock=clock, stored=stored)
         for store in (counters, stored):
             store.initialise(USD, 3, until=None)
@@ -114,7 +114,7 @@ class TestStopping:
         assert [9, 4] == [used(stored, request) for request in (window(), gauge())]
 
     def test_a_full_disk_is_logged(self, clock, caplog):
-        """The process stops all the same."""
+        """The process stops even if the store fails."""
 
         class Full(Kept):
             def add(self, counters: Counters) -> None:
@@ -125,11 +125,11 @@ class TestStopping:
 
         counters.flush()
 
-        assert "What was counted for limits is not kept: The embedded store does not serve." in caplog.text
+        assert "The counters of limits cannot be saved: The embedded store does not serve." in caplog.text
 
 
 class TestMistakes:
-    """A wrong call changes nothing: there is no transaction that could be rolled back."""
+    """An invalid call changes nothing, although there is no transaction to roll back."""
 
     @pytest.fixture
     def counters(self, clock):
@@ -137,7 +137,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("wrong", [window(0.5, counter="wrong"), window(2**70, None, counter="wrong")])
     def test_a_wrong_reservation_changes_nothing(self, counters, wrong):
-        """However far into its requests the mistake is."""
+        """Nothing is changed, even if only the last request is invalid."""
         reserve(counters, window(1), gauge(1), name="right")
 
         with pytest.raises((TypeError, OverflowError)):
@@ -146,14 +146,14 @@ class TestMistakes:
         assert [1, 1, 0] == [used(counters, request) for request in (window(), gauge(), window(counter="wrong"))]
 
     def test_a_share_of_nothing_changes_nothing(self, counters):
-        """The window of the one who asks is missing."""
+        """A shared window without the key's own window is an error."""
         with pytest.raises(TypeError):
             reserve(counters, window(1), *shared("ada"), window(1, counter="all", own="not asked for"))
 
         assert [0, 0, 0] == [used(counters, request) for request in (window(), *shared("ada"))]
 
     def test_a_wrong_commit_changes_nothing(self, counters):
-        """Not of those that came with it either, for they are committed again, one by one."""
+        """No commit of the batch is made, because the caller repeats them one by one."""
         for name in ("right", "wrong"):
             reserve(counters, window(3), gauge(1), name=name)
         right = Commit("right", (window(1), gauge()))
@@ -168,7 +168,7 @@ class TestMistakes:
 
 
 class TestMemory:
-    """What nobody uses any more disappears, so that a process that runs for months does not grow."""
+    """Unused counters are deleted, so that the memory of a process does not grow."""
 
     @pytest.fixture
     def kept(self):
@@ -179,7 +179,7 @@ class TestMemory:
         return MemoryCounters(clock=clock, stored=kept)
 
     def test_unused_counters_disappear(self, counters, kept, clock):
-        """Of a hundred thousand keys that came by, those of the last minute are left, and few others."""
+        """Of 100,000 keys, those of the last minute are left, and few others."""
         for number in range(100_000):
             key = f"key:{number}"
             name = f"request {number}"
@@ -196,7 +196,7 @@ class TestMemory:
         assert {} == kept.counters.leases
 
     def test_those_who_are_refused_leave_nothing(self, counters, kept, clock):
-        """However many they are, and whatever they asked for."""
+        """No request has to check many counters."""
         for number in range(10_000):
             requests = (window(5, 1, counter=f"key:{number}"), total(counter=f"key:{number}:usd"))
             counters.initialise(requests[1].counter, 0, until=int(clock.now) + 1)
@@ -211,7 +211,7 @@ class TestMemory:
         assert ["key:tokens"] == [*kept.counters.counters]
 
     def test_those_who_shared_a_window_disappear(self, counters, kept, clock):
-        """A minute after they asked, and soon after they waited in vain."""
+        """Keys are deleted a minute after they asked, or soon after they waited in vain."""
         for number in range(1_000):
             reserve(counters, *shared(f"key:{number}"))
         clock.advance(67)
@@ -222,7 +222,7 @@ class TestMemory:
         assert {} == kept.counters.shares
 
     def test_what_is_in_use_stays(self, counters, clock):
-        """A place that is held, a budget that lasts."""
+        """Held gauges and current budgets are kept."""
         counters.initialise(USD, 3, until=None)
         reserve(counters, gauge(2), name="long", lease=10**7)
         for _ in range(39):

@@ -1,4 +1,4 @@
-"""Rules: which counters the limits of a request ask, and for how much."""
+"""Rules: the counter requests for the limits of a request."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def counter_requests(*limits: Limits, estimate: Estimate = SMALL) -> list[Counte
 
 
 def test_no_limit_counter_requests_nothing():
-    """A request without limits asks no counter."""
+    """A request without limits has no counter requests."""
     assert [] == counter_requests()
 
 
 def test_each_limit_of_each_scope_is_a_counter_request():
-    """Key, group and organisation have counters of their own, and limits are named after whose they are."""
+    """Key, group and organisation have separate counters, and the names of limits contain the scope."""
     everything = Limits(requests_per_minute=10, tokens_per_minute=100, parallel_requests=2, budget=budget().budget)
 
     limits = limits_of(principal(everything, everything, everything), SMALL, NOW)
@@ -62,7 +62,7 @@ def test_each_limit_of_each_scope_is_a_counter_request():
     ],
 )
 def test_an_estimate_above_the_limit_is_taken_as_the_limit(limits, expected):
-    """A request that may need more than there can ever be runs on an unused limit."""
+    """A request whose estimate exceeds the whole limit is admitted if nothing else is used."""
     (counter_request,) = counter_requests(limits, estimate=Estimate(tokens=1000, cost_usd=2.0))
 
     assert expected == counter_request.amount
@@ -88,7 +88,7 @@ def test_periods_are_those_of_the_calendar(period, now, counter, until):
 
 
 def test_a_principal_goes_on_into_the_next_day():
-    """One who was seen yesterday has today's budget today, and each request its own estimate."""
+    """The cached limits of a principal change with the day, and each request has its own estimate."""
     daily = principal(budget(100, Unit.TOKENS, Period.DAY))
 
     wanted = [
@@ -102,7 +102,7 @@ def test_a_principal_goes_on_into_the_next_day():
 
 
 def test_a_look_counter_requests_nothing():
-    """Who asks for what is left makes no request."""
+    """Reading what is left does not count as a request."""
     everything = Limits(requests_per_minute=10, tokens_per_minute=100, parallel_requests=2, budget=budget().budget)
     nothing = Estimate(tokens=0, cost_usd=0.0)
 
@@ -113,7 +113,7 @@ def test_a_look_counter_requests_nothing():
 
 @pytest.mark.parametrize("own", [None, 500])
 def test_the_organisations_tokens_are_shared_by_what_the_key_has_used(own):
-    """Where the organisation's tokens are limited, the key's are counted, whether or not it has a limit of its own."""
+    """If the organisation has a token limit, the key's tokens are counted, even if the key has no limit."""
     mine, everybodys = counter_requests(Limits(tokens_per_minute=own), UNLIMITED, Limits(tokens_per_minute=1000))
 
     assert ("key:key_1:tokens", own, 40) == (mine.counter, mine.limit, mine.amount)
@@ -121,14 +121,14 @@ def test_the_organisations_tokens_are_shared_by_what_the_key_has_used(own):
 
 
 def test_only_the_organisations_tokens_are_shared():
-    """A group's limit is the group's own affair: first come, first served."""
+    """The limit of a group is not shared fairly: the first request gets it."""
     assert [None] == [
         counter_request.own for counter_request in counter_requests(UNLIMITED, Limits(tokens_per_minute=1000))
     ]
 
 
 def test_what_a_record_used_is_counted_as_limits_count():
-    """Whole nanodollars, and a request whatever came of it."""
+    """Costs are whole nanodollars, and every request counts as one, even after an error."""
     record = draft(total_tokens=40, cost_usd=0.0000015, outcome=Outcome.UPSTREAM_ERROR)
 
     assert {Unit.USD: 1500, Unit.TOKENS: 40, Unit.REQUESTS: 1} == used_by(record)
@@ -136,7 +136,7 @@ def test_what_a_record_used_is_counted_as_limits_count():
 
 
 def test_every_total_that_may_have_been_reserved_is_named():
-    """Whatever budgets a request was admitted under, the one who books it for a dead process names them."""
+    """The totals of a record of a dead process include every possible budget."""
     record = draft(timestamp=NOW, group="ml", total_tokens=40, cost_usd=0.0000015)
     named = {
         counter_request.counter: (counter_request.amount, counter_request.until)

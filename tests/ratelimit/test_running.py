@@ -1,4 +1,4 @@
-"""Running reservations: renewed while they run, and committed at once where somebody waits, else together."""
+"""Running reservations are renewed; urgent commits are made at once, the others in batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACE = CounterRequest(counter="key:1:parallel", kind=Kind.GAUGE, amount=1, limi
 
 
 class Calls:
-    """A counter store that remembers what it is asked to commit and to renew, call by call."""
+    """A counter store that records the calls of commit and renew."""
 
     def __init__(self) -> None:
         self.committed: list[list[str]] = []
@@ -46,7 +46,7 @@ def counters(clock):
 
 
 def test_commits_at_once_what_is_awaited(calls, running):
-    """Before it returns, whatever else waits."""
+    """The commit is made before the method returns, even if other commits wait."""
     running.commit_soon(Commit("later", ()))
 
     running.commit_at_once(Commit("now", ()))
@@ -55,7 +55,7 @@ def test_commits_at_once_what_is_awaited(calls, running):
 
 
 def test_commits_the_rest_together(calls):
-    """One call for all that has gathered, by itself after a moment."""
+    """The collected commits are made in one call, in the background."""
     running = RunningReservations(calls, gather_seconds=0.2)
 
     for name in ("a", "b", "c"):
@@ -66,7 +66,7 @@ def test_commits_the_rest_together(calls):
 
 
 def test_commits_what_has_gathered_when_told(calls, running):
-    """Once, and it says whether there was anything."""
+    """Flushing commits once, and returns whether there was anything to commit."""
     running.commit_soon(Commit("a", ()))
 
     assert running.flush()
@@ -76,7 +76,7 @@ def test_commits_what_has_gathered_when_told(calls, running):
 
 
 def test_a_commit_that_fails_affects_no_other(caplog):
-    """A bug with one commit is logged, and the others are done."""
+    """If one commit raises an exception, it is logged, and the other commits are made."""
 
     class Picky(Calls):
         def commit(self, commits) -> None:
@@ -97,7 +97,7 @@ def test_a_commit_that_fails_affects_no_other(caplog):
 
 @pytest.mark.parametrize("end", [RunningReservations.commit_at_once, RunningReservations.commit_soon])
 def test_renews_what_runs_and_nothing_else(calls, running, end):
-    """From the beginning of a request to its end."""
+    """Reservations are renewed until their requests end."""
     assert not running.renew()
     running.add("a")
     running.add("b")
@@ -113,7 +113,7 @@ def test_renews_what_runs_and_nothing_else(calls, running, end):
 
 
 def test_what_runs_is_kept_for_as_long_as_it_runs(clock, counters):
-    """A request that runs longer than a lease holds its place; once it has ended, the place is free."""
+    """A request that runs longer than a lease keeps its reservation until it ends."""
     running = RunningReservations(counters, renew_seconds=3600)
     assert counters.reserve("long", [PLACE], lease=LEASE_SECONDS).admitted
     running.add("long")
@@ -128,7 +128,7 @@ def test_what_runs_is_kept_for_as_long_as_it_runs(clock, counters):
 
 
 def test_renews_by_itself_with_one_thread(calls):
-    """The thread begins with the first request, and renews what is there."""
+    """The thread starts with the first request, and renews all reservations."""
 
     def threads() -> int:
         return sum(thread.name == "leases" for thread in threading.enumerate())

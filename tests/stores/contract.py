@@ -92,7 +92,7 @@ def audit(number: int = 1, **fields: object) -> AuditEntry:
 
 
 def append(log: UsageLog, records: Sequence[UsageRecord], batch: Batch | None = None) -> None:
-    """Ship *records*, as a batch that was never there before unless told otherwise."""
+    """Ship *records*, by default as a new batch."""
     log.append(records, batch=batch or Batch(f"test-{secrets.token_hex(8)}", 1))
 
 
@@ -217,7 +217,7 @@ class KeyStoreContract:
         assert keys.find(key(2).digest).record is None
 
     def test_adds_once_when_many_try(self, keys, elsewhere):
-        """Of many who add the same key at once exactly one is told that it did."""
+        """If many threads add the same key at once, exactly one call returns True."""
         attempts = [
             lambda store=store, number=number: store.add(key(number, digest="d" * 64))
             for number, store in enumerate([keys, elsewhere] * 4)
@@ -549,7 +549,7 @@ class KeyStoreContract:
         assert [] == keys.list()
 
     def test_adds_all_or_none(self, keys, elsewhere):
-        """If one exists, by its digest, its retiring digest or its identifier, all are told and none is stored."""
+        """If a digest or an identifier exists already, the conflicts are returned, and nothing is stored."""
         keys.add(key(1))
         keys.add(key(2))
         keys.rotate(key(2).id, "f" * 64, retires_at=LATER)

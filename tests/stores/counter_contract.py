@@ -685,7 +685,7 @@ class CounterStoreContract:
         assert reserve(counters, *shared("student 7", 4)).admitted
 
     def test_nine_students_and_a_batch_job(self, counters, clock):
-        """The job asks again and again; every student gets in when told, and not a place is left empty."""
+        """The job asks repeatedly; every student is admitted after its wait, and no place stays unused."""
         for _ in range(6):
             assert 10 == sum(reserve(counters, *shared("batch", limit=60)).admitted for _ in range(10))
             clock.advance(1)

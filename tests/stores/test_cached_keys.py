@@ -1,4 +1,4 @@
-"""Keys as they were last seen."""
+"""The cache of keys."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TestCachedKeys(KeyStoreContract):
 
 
 def test_a_known_key_outlives_the_store(cached, store):
-    """What was looked up before the store went away is still known."""
+    """Keys that were looked up before an outage are found in the cache."""
     record = add(cached, "a")
     seen = cached.find("a")
 
@@ -87,7 +87,7 @@ def test_a_known_key_outlives_the_store(cached, store):
 
 
 def test_an_unknown_key_is_not_refused(cached, store):
-    """Nothing is said about a key that was never looked up, rather than that it is wrong."""
+    """A key that was never looked up raises an error in an outage; it does not count as unknown."""
     add(store, "a")
     store.away = True
 
@@ -96,7 +96,7 @@ def test_an_unknown_key_is_not_refused(cached, store):
 
 
 def test_a_key_that_was_gone_stays_gone(cached, store):
-    """A key whose removal this process has seen is not brought back by an outage."""
+    """A removed key is not found again in an outage."""
     record = add(cached, "a")
     cached.find("a")
     store.remove(record.id)
@@ -121,7 +121,7 @@ CHANGES = {
 @pytest.mark.parametrize("seen", [False, True])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_that_was_made_here_is_known_without_the_store(store, clock, change, seen):
-    """An outage right after a change does not undo it in the process that made it, for none of its keys."""
+    """An outage right after a change does not undo the change in the process that made it."""
     cached = CachedKeys(store, circuit=Circuit("the store", retry_after=1, clock=clock))
     SQLiteOrganisation(store.database).set_group(Group(name="physics", created_at=moment(0)))
     add(cached, "a")
@@ -140,7 +140,7 @@ def test_a_change_that_was_made_here_is_known_without_the_store(store, clock, ch
 
 
 def test_a_slow_look_up_does_not_bring_the_past_back(cached, store):
-    """What was read before a change, and told after it, is not what is known from then on."""
+    """A result that was read before a change and arrives after it is not cached."""
     add(cached, "a")
     cached.find("a")
     store.before_answer = lambda: cached.update("key_a", {"active": False})
@@ -151,7 +151,7 @@ def test_a_slow_look_up_does_not_bring_the_past_back(cached, store):
 
 
 def test_a_store_that_is_away_is_asked_once_a_second(cached, store, clock):
-    """Look-ups do not wait for a store that has just failed; it is used again when it is back."""
+    """Look-ups do not wait for a store that has just failed; it is used again after it recovers."""
     add(cached, "a")
     cached.find("a")
     store.away, store.asked = True, 0
@@ -168,7 +168,7 @@ def test_a_store_that_is_away_is_asked_once_a_second(cached, store, clock):
 
 
 def test_memory_is_bounded(cached, store):
-    """The keys that were looked up first are forgotten first."""
+    """The oldest look-ups are removed first."""
     for digest in "abc":
         add(cached, digest)
         cached.find(digest)

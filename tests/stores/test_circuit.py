@@ -18,7 +18,7 @@ def test_lets_everybody_through_while_all_is_well(circuit):
 
 
 def test_lets_one_through_after_each_pause(circuit, clock):
-    """After a failure nobody asks for a while, and then one caller at a time."""
+    """After a failure no call asks for a while, and then one call at a time."""
     circuit.failed("ConnectionError")
     assert not circuit.allows()
 
@@ -33,7 +33,7 @@ def test_lets_one_through_after_each_pause(circuit, clock):
 
 
 def test_lets_everybody_through_after_a_success(circuit, clock):
-    """One success and the backend is asked as before."""
+    """After one success all calls ask the backend."""
     circuit.failed("ConnectionError")
     clock.advance(1)
     circuit.allows()
@@ -44,7 +44,7 @@ def test_lets_everybody_through_after_a_success(circuit, clock):
 
 
 def test_a_clock_that_was_put_back_does_no_harm(circuit, clock):
-    """If the clock is put back by an hour, the backend is asked at once and not in an hour."""
+    """If the clock is set back by an hour, the backend is asked at once."""
     circuit.failed("ConnectionError")
 
     clock.advance(-3600)

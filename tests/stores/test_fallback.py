@@ -1,4 +1,4 @@
-"""Counting when Redis is emptied, breaks off, goes and comes back."""
+"""Counters when Redis is emptied, loses connections, fails and recovers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def other_host(own_redis, clock):
 
 @pytest.fixture
 def counters(own_redis, clock):
-    """Redis alone, with nothing to fall back on."""
+    """The counters in Redis without a fallback."""
     with closing(RedisConnection(own_redis.url, timeout=10, clock=clock)) as connection:
         yield RedisCounters(connection, clock=clock)
 
@@ -64,7 +64,7 @@ def turns(caplog):
 
 class TestEmptied:
     def test_totals_are_uninitialised_again(self, counters, client):
-        """An emptied Redis is initialised again; what was running then counts when it ends."""
+        """Totals are initialised again after Redis was emptied; running requests are counted when they end."""
         counters.initialise(USD, 3, until=None)
         reserve(counters, window(4), gauge(2), total(5), name="one")
         client.flushall()
@@ -76,7 +76,7 @@ class TestEmptied:
         assert [3, 0, 6] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
     def test_scripts_are_sent_again(self, counters, client):
-        """A Redis that has forgotten the scripts, as after a restart, gets them once more."""
+        """Scripts are loaded again after a restart of Redis."""
         reserve(counters, window(4))
         client.script_flush()
 
@@ -97,7 +97,7 @@ class TestInRedis:
         assert 1 == client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
     def test_nothing_is_kept_for_ever(self, counters, client, clock):
-        """Every name disappears some time after its last use."""
+        """Every name in Redis has a TTL."""
         counters.initialise(USD, 3, until=None)
         counters.initialise("with an end", 3, until=int(clock.now) + 1000)
         for own in ("ada", "bob"):
@@ -116,7 +116,7 @@ class TestInRedis:
         assert kept["count:ada"] <= 200
 
     def test_tells_the_time_itself(self, own_redis, client):
-        """Hosts whose clocks differ count in the same seconds, for Redis' clock is everybody's."""
+        """Hosts with different clocks count in the same seconds, because they use the clock of Redis."""
         with closing(RedisConnection(own_redis.url, timeout=10)) as connection:
             reserve(RedisCounters(connection), window(10))
             seconds, microseconds = client.time()
@@ -127,14 +127,14 @@ class TestInRedis:
         assert 50 < reading.wait <= 61
 
     def test_errors_are_the_stores(self, own_redis, counters):
-        """Whatever the driver calls it, it comes out as one error that names no host and no password."""
+        """Every error of the driver is converted to one error, which contains no host and no password."""
         own_redis.kill()
 
         with pytest.raises(StoreUnavailable, match=r"^Redis does not serve \(ConnectionError\). Try again later.$"):
             reserve(counters, window())
 
     def test_a_cluster_will_do(self, clock):
-        """All names share a hash tag, also those that a script finds out by itself."""
+        """All names share a hash tag, also the names that scripts build."""
         server = ClusterServer()
         try:
             server.start()
@@ -154,7 +154,7 @@ class TestInRedis:
 
 
 class ClusterServer(RedisServer):
-    """A cluster of one: it serves every slot, and refuses what does not belong to one slot."""
+    """A cluster with one node, which rejects commands with names in different slots."""
 
     def start(self):
         super().start()
@@ -187,7 +187,7 @@ def forgetful_way(port):
 
 
 class TestLostAnswers:
-    """The driver repeats what it sent if the connection ended before the answer; Redis has done it already."""
+    """The driver repeats a call if the connection ends before the answer, although Redis has run it."""
 
     @pytest.fixture
     def way(self, own_redis, clock):
@@ -197,7 +197,7 @@ class TestLostAnswers:
                 yield RedisCounters(connection, clock=clock), lose
 
     def test_a_reservation_counts_once(self, way):
-        """The repeated one takes the place of the first."""
+        """The repeated reservation replaces the first one."""
         counters, lose = way
         counters.initialise(USD, 0, until=None)
         reserve(counters, window(0))
@@ -211,7 +211,7 @@ class TestLostAnswers:
         assert [1, 0, 1] == [used(counters, counter_request) for counter_request in (window(), gauge(), total())]
 
     def test_a_commit_counts_once(self, way):
-        """The repeated one finds that it has been done."""
+        """The repeated commit has no effect."""
         counters, lose = way
         counters.initialise(USD, 0, until=None)
         reserve(counters, window(6), gauge(6), total(6), name="one")
@@ -226,16 +226,16 @@ class TestLostAnswers:
 
 class TestOutage:
     def test_counting_goes_on(self, host, own_redis, caplog):
-        """Without Redis the limit holds in this process, and the log says so once."""
+        """Without Redis this process checks the limit on its own, which is logged once."""
         reserve(host, window(4))
         own_redis.kill()
 
         assert [True, True, False] == [reserve(host, window(5)).admitted for _ in range(3)]
         assert [True, False] == [reserve(host, gauge(6)).admitted for _ in range(2)]
-        assert ["the shared counters are away: this process counts limits for itself"] == turns(caplog)
+        assert ["the shared counters are unavailable: this process counts limits for itself"] == turns(caplog)
 
     def test_nothing_raises(self, host, own_redis):
-        """Whatever is asked while Redis is away is answered."""
+        """All methods work while Redis is unavailable."""
         own_redis.kill()
 
         assert (USD,) == reserve(host, total()).uninitialised
@@ -247,7 +247,7 @@ class TestOutage:
         assert [5, 2, 0] == [used(host, counter_request) for counter_request in (total(), window(), gauge())]
 
     def test_shared_counting_comes_back(self, host, other_host, own_redis, clock, caplog):
-        """When Redis is back everybody counts together again, and the log says so once."""
+        """When Redis is available again, all processes count together, which is logged once."""
         own_redis.kill()
         reserve(host, window(10))
         own_redis.start()
@@ -259,10 +259,10 @@ class TestOutage:
         assert reserve(host, window(4)).admitted
         assert 8 == used(other_host, window())
         assert 2 == len(turns(caplog))
-        assert "the shared counters are back: limits are counted together again" == turns(caplog)[-1]
+        assert "the shared counters are available again: all processes count limits together" == turns(caplog)[-1]
 
     def test_what_was_used_meanwhile_makes_totals_uninitialised(self, host, other_host, own_redis, clock):
-        """Redis did not hear of it, so totals begin with what the usage log says."""
+        """Redis has not counted this usage, so totals are read from the usage log."""
         for counter in (USD, "untouched"):
             host.initialise(counter, 3, until=None)
         own_redis.kill()
@@ -282,7 +282,7 @@ class TestOutage:
         assert reserve(host, total(1)).admitted  # forgotten once, and not again
 
     def test_a_second_outage_begins_anew(self, host, own_redis, clock):
-        """What this process knew in the first one is old in the second."""
+        """The totals of this process in the first outage are not used in the second one."""
         own_redis.kill()
         host.initialise(USD, 3, until=None)
         own_redis.start()
@@ -293,7 +293,7 @@ class TestOutage:
         assert (USD,) == reserve(host, total()).uninitialised
 
     def test_a_commit_that_did_not_arrive_makes_totals_uninitialised(self, host, other_host, own_redis, clock):
-        """What Redis does not hear of: the total is initialised again, the gauge comes back with the lease."""
+        """If a commit does not reach Redis, the total is initialised again, and the gauge is freed by the lease."""
         host.initialise(USD, 3, until=None)
         reserve(host, total(5), gauge(5), window(5), name="one", lease=30)
         own_redis.kill()
@@ -308,7 +308,7 @@ class TestOutage:
         assert 0 == used(other_host, gauge())
 
     def test_what_began_here_ends_here(self, host, other_host, own_redis, clock):
-        """A request of the outage gives back what it held in this process, and the shared totals hear of it."""
+        """A request that began in the outage is committed in this process and added to the shared totals."""
         own_redis.kill()
         host.initialise(USD, 3, until=None)
         reserve(host, total(5), gauge(5), window(5), name="one", lease=10)
@@ -326,7 +326,7 @@ class TestOutage:
         assert [0, 4] == [used(host, counter_request) for counter_request in (gauge(), window())]
 
     def test_totals_to_forget_are_kept_in_mind(self, host, other_host, own_redis, clock):
-        """What was forgotten while Redis was away is forgotten there when it is back."""
+        """Totals that were made uninitialised in the outage are made so in Redis afterwards."""
         host.initialise(USD, 3, until=None)
         own_redis.kill()
         host.forget([USD])
@@ -338,7 +338,7 @@ class TestOutage:
         assert (USD,) == reserve(other_host, total()).uninitialised
 
     def test_asks_a_store_that_failed_once_a_second(self, tmp_path, clock):
-        """A counters' file that cannot be used costs one attempt in a second, not one for every request."""
+        """An unusable file of counters is tried once a second, not for every request."""
         path = tmp_path / "counters.sqlite"
         database = SQLiteDatabase(path, migrations=COUNTERS, durable=False, timeout=0.01)
         own = MemoryCounters(clock=clock)
@@ -357,7 +357,7 @@ class TestOutage:
 
 class TestForks:
     def test_a_child_counts_for_itself(self, clock):
-        """What a process counts in memory is not its children's, and both go on."""
+        """A child process does not inherit the counters in memory, and both processes continue."""
         counters = MemoryCounters(clock=clock)
         reserve(counters, window(4))
 
@@ -373,7 +373,7 @@ class TestForks:
         assert 4 == used(counters, window())
 
     def test_a_child_does_not_wait_for_its_parents_threads(self, clock):
-        """It is forked while somebody counts, and its own threads all begin at the same moment."""
+        """The process forks while a thread counts, and all threads of the child begin at the same time."""
         forked: list[int] = []
 
         def fork_when_asked() -> float:
@@ -415,7 +415,7 @@ class TestForks:
 
 
 def test_a_process_counts_for_itself_beside_others(host, other_host, own_redis, clock, caplog):
-    """Two hosts without Redis count apart, and together when it is back."""
+    """Without Redis two hosts count separately; when it is available again, they count together."""
     caplog.set_level(logging.WARNING)
     hosts = [host, other_host]
     own_redis.kill()

@@ -22,7 +22,7 @@ def other(tmp_path):
 
 
 def test_one_has_it_alone(lock, other):
-    """Nobody else gets it, in whatever way, until it is let go."""
+    """No other process can hold or share the lock until it is released."""
     assert lock.acquire()
     assert not other.acquire()
     assert not other.share()
@@ -33,7 +33,7 @@ def test_one_has_it_alone(lock, other):
 
 
 def test_several_share_it(lock, other, tmp_path):
-    """None of them has it alone, nor does anybody else before the last has gone."""
+    """While it is shared, no process can hold the lock exclusively."""
     assert lock.share()
     assert lock.share()
     assert other.share()
@@ -47,7 +47,7 @@ def test_several_share_it(lock, other, tmp_path):
 
 
 def test_ends_with_its_process(lock, tmp_path):
-    """Also with one that is killed."""
+    """The lock ends when its process is killed."""
     program = f"""
 from pathlib import Path
 from llmgateway.stores.folder_lock import FolderLock
@@ -64,7 +64,7 @@ input()
 
 
 def test_a_child_has_not_got_it(lock, other):
-    """And does not keep it from others when its parent has let it go."""
+    """A child process does not keep the lock after its parent has released it."""
     assert lock.acquire()
     begun, begin = os.pipe()
     ended, end = os.pipe()
@@ -86,7 +86,7 @@ def test_a_child_has_not_got_it(lock, other):
 
 
 def test_without_a_folder_nobody_has_it(tmp_path):
-    """Nor where there are no locks: then everybody counts in the file."""
+    """The lock cannot be acquired if the folder does not exist or has no locks."""
     lock = FolderLock(tmp_path / "missing")
 
     assert not lock.acquire()

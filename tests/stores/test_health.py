@@ -1,4 +1,4 @@
-"""Which stores are away, and what that is called."""
+"""The degradation levels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Backend:
     ],
 )
 def test_names_the_level(away, level):
-    """Each combination of stores that are away has its name."""
+    """Each combination of unavailable stores has a level."""
     health = StoreHealth([Backend(name, away=name in away) for name in ("redis", "mongodb")])
     problems = health.problems()
 
@@ -38,7 +38,7 @@ def test_names_the_level(away, level):
 
 @pytest.mark.parametrize(("away", "level"), [(False, DegradationLevel.NORMAL), (True, DegradationLevel.MEMORY_ONLY)])
 def test_needs_no_redis(away, level):
-    """Without Redis there is nothing between the durable store and memory."""
+    """Without Redis in the configuration, only the durable store counts."""
     health = StoreHealth([Backend("sqlite", away=away)])
 
     assert level == health.level(health.problems())

@@ -1,4 +1,4 @@
-"""The version of the keys in a file: what is cached is right in every process, whichever of them changes it."""
+"""The version of the keys in a file: every process notices the changes of all processes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def database(path):
 
 @pytest.fixture
 def elsewhere(path, database):
-    """The keys as another process changes them."""
+    """The key store of another process."""
     with closing(SQLiteDatabase(path)) as database:
         yield SQLiteKeys(database)
 
@@ -66,12 +66,12 @@ def cached(store):
 
 
 def always_read(read):
-    """The version, for tests of what follows from it: no time passes between a change and its being noticed."""
+    """A version that notices changes at once."""
     return RecentVersion(read, timer=itertools.count().__next__, sleep=lambda _: None)
 
 
 class TestCachedKeysWithVersion(KeyStoreContract):
-    """All that holds of keys holds of those in memory."""
+    """The contract of key stores, for cached keys."""
 
     @pytest.fixture
     def keys(self, database, clock):
@@ -90,7 +90,7 @@ class TestCachedKeysWithVersion(KeyStoreContract):
 
 
 class Away:
-    """A store that answers nothing."""
+    """A store that is unavailable."""
 
     def __getattr__(self, name):
         def fail(*_, **__):
@@ -100,7 +100,7 @@ class Away:
 
 
 def away(question):
-    """Whether nothing can be said now."""
+    """Whether *question* raises StoreUnavailable."""
     try:
         question()
     except StoreUnavailable:
@@ -110,7 +110,7 @@ def away(question):
 
 class TestMemory:
     def test_answers_as_long_as_nothing_has_changed(self, cached, store):
-        """A second look-up asks nobody, and gives the very same object."""
+        """A second look-up does not ask the store, and returns the same object."""
         cached.add(key())
 
         found = cached.find(key().digest)
@@ -120,7 +120,7 @@ class TestMemory:
         assert store.asked == 1
 
     def test_of_a_key_that_has_not_changed_gives_the_same_object(self, cached, store, elsewhere):
-        """What follows from a key need not be worked out again because of another one."""
+        """A change of another key does not replace the object of this key."""
         cached.add(key())
         found = cached.find(key().digest)
 
@@ -130,7 +130,7 @@ class TestMemory:
         assert store.asked == 2
 
     def test_knows_no_key_to_be_unknown(self, cached, store, elsewhere):
-        """A key that was tried before it was handed out opens at once, and who guesses keys fills no memory."""
+        """Unknown keys are not cached: a key that was tried before works as soon as it is created."""
         assert cached.find(key().digest).record is None
 
         elsewhere.add(key())
@@ -140,7 +140,7 @@ class TestMemory:
         assert store.asked == 4
 
     def test_is_bounded(self, store):
-        """However many keys are used, so many are kept; those that are not are looked up, right as ever."""
+        """The cache has a maximum size; other keys are looked up in the store."""
         cached = CachedKeys(store, circuit=None, version=always_read(store.version), limit=10)
         many = [key(number) for number in range(50)]
         cached.add_all(many)
@@ -175,7 +175,7 @@ class TestChanges:
     @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
     @pytest.mark.parametrize("place", ["here", "elsewhere"])
     def test_show_in_the_version(self, database, path, change, place):
-        """Whatever changes what a look-up may say changes the version for this process, whoever makes the change."""
+        """Every change that look-ups can see changes the version, whichever process makes it."""
         keys = SQLiteKeys(database)
         for name in ("physics", "chemistry"):
             SQLiteOrganisation(database).set_group(Group(name=name, created_at=NEW_YEAR))
@@ -189,7 +189,7 @@ class TestChanges:
         assert before != keys.version()
 
     def test_of_usage_do_not(self, store, database, elsewhere, cached):
-        """Records are shipped four times a second, and drop nothing of what is cached."""
+        """Shipping usage records does not change the version."""
         elsewhere.add(key())
         found = cached.find(key().digest)
 
@@ -201,7 +201,7 @@ class TestChanges:
         assert store.asked == 1
 
     def test_that_were_made_with_other_tools_show_too(self, path, elsewhere, cached):
-        """An admin who changes a key in the file itself need not know of versions."""
+        """A change by SQL in the file itself changes the version, too."""
         elsewhere.add(key())
         assert cached.find(key().digest).record.active
 
@@ -211,7 +211,7 @@ class TestChanges:
         assert not cached.find(key().digest).record.active
 
     def test_are_seen_by_who_was_reading(self, cached, store, elsewhere):
-        """A look-up that a change overtakes gives what was there, and is not believed afterwards."""
+        """A look-up during a change may return the old key, but the result is not used afterwards."""
         elsewhere.add(key())
         find = store._store.find
 
@@ -237,7 +237,7 @@ class TestRecentVersion:
         return RecentVersion(lambda: asked.append(clock()) or len(asked), timer=clock, sleep=clock.advance)
 
     def test_is_believed_for_a_moment(self, recent, asked, clock):
-        """So many requests cost one question."""
+        """The version is read once for many requests."""
         assert [1, 1, 1] == [recent() for _ in range(3)]
 
         clock.advance(NOTICED_SECONDS)
@@ -245,7 +245,7 @@ class TestRecentVersion:
         assert 2 == recent()
 
     def test_is_not_believed_after_a_change_has_returned(self, recent):
-        """Whoever makes a change waits as long as anybody believes what was before it."""
+        """A change waits until no process uses an older version."""
         assert 1 == recent()
 
         recent.wait_until_noticed()
@@ -253,13 +253,13 @@ class TestRecentVersion:
         assert 2 == recent()
 
     def test_is_as_old_as_the_question(self, clock):
-        """A change that comes while the store is asked may be missing in the answer."""
+        """The age of a version counts from before it was read."""
         slow = RecentVersion(lambda: clock.advance(NOTICED_SECONDS) or clock(), timer=clock)
 
         assert slow() != slow()
 
     def test_that_could_not_be_read_is_asked_for_again(self, clock):
-        """An error is no version."""
+        """An error is not cached."""
         answers = iter([StoreUnavailable("away"), "one"])
 
         def read():
@@ -274,7 +274,7 @@ class TestRecentVersion:
         assert "one" == recent()
 
     def test_is_waited_for_by_every_change(self, store, clock):
-        """Also by one that fails: only its answer may be lost."""
+        """A failed change waits, too, because only its answer may be lost."""
         slept = []
         version = RecentVersion(store.version, timer=clock, sleep=slept.append)
         changes = [
@@ -314,7 +314,7 @@ class TestProcesses:
             process.stdin.close()
 
     def test_refuse_at_once_what_another_has_revoked(self, database, reader):
-        """A key that is in the memory of one process is not believed once the call has returned in another."""
+        """A cached key is not used after the call that changed it has returned in another process."""
         keys = SQLiteKeys(database)
         keys = CachedKeys(keys, circuit=None, version=RecentVersion(keys.version))
         keys.add(key())
@@ -327,7 +327,7 @@ class TestProcesses:
             assert [reader(key().digest), reader(key().digest)] == [f"{asked + 1} True"] * 2
 
     def test_know_at_once_what_another_has_added(self, database, reader):
-        """A key opens in every process as soon as it was handed out, also where it was tried before."""
+        """A new key works in every process as soon as it is created, even if it was tried before."""
         assert reader(key().digest) == "1 None"
 
         keys = SQLiteKeys(database)
@@ -336,7 +336,7 @@ class TestProcesses:
         assert reader(key().digest) == "2 True"
 
     def test_that_forked_see_each_others_changes(self, cached, elsewhere):
-        """What a child changes its parent sees, with connections that both had before."""
+        """A parent process notices the changes of its child, with connections from before the fork."""
         elsewhere.add(key())
         assert cached.find(key().digest).record.active
 

@@ -203,7 +203,7 @@ class TestMongoUsageLog(UsageLogContract):
         return spoil
 
     def test_counts_what_an_older_program_stored(self, log, elsewhere, collections, caplog):
-        """Records that were there before there were sums are counted by whoever first appends, and the log says so."""
+        """The first process that appends computes the missing sums from older records, and logs it."""
         append(log, [usage(1, total_tokens=1)])
         collections["logs"].update_many({}, {"$unset": {"batch": ""}})
         for name in ("usage_daily", "usage_sources", "usage_state"):
@@ -214,8 +214,8 @@ class TestMongoUsageLog(UsageLogContract):
         assert [(2, 11)] == [(row.requests, row.total_tokens) for row in elsewhere.report()]
         assert "sums of usage are missing" in caplog.text
 
-    def test_a_rebuild_that_died_stops_nobody_for_ever(self, database, log, collections, clock):
-        """Shipping waits for it as long as it may live, then goes on; should it live after all, it gives up."""
+    def test_a_rebuild_that_died_blocks_shipping_only_for_a_while(self, database, log, collections, clock):
+        """Shipping is blocked until the lease of the rebuild ends. If the rebuild then continues, it fails."""
         log = MongoUsageLog(database, clock=clock)
         append(log, [usage(1)])
         dead = log.rebuild()
@@ -230,7 +230,7 @@ class TestMongoUsageLog(UsageLogContract):
         clock.advance(120)
         append(log, [usage(2)])
 
-        with pytest.raises(StoreUnavailable, match="Start it again"):
+        with pytest.raises(StoreUnavailable, match="Start the rebuild again"):
             next(dead)
         assert 2 == next(iter(log.report())).requests
 
@@ -297,9 +297,9 @@ class TestLogin:
         with closing(MongoDatabase(url)) as database, pytest.raises(StoreUnavailable) as caught:
             MongoKeys(database).find(key().digest)
 
-        told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(database) + caplog.text
-        assert PASSWORD not in told
-        assert quote(PASSWORD, safe="") not in told
+        shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(database) + caplog.text
+        assert PASSWORD not in shown
+        assert quote(PASSWORD, safe="") not in shown
 
 
 def serves(database):
@@ -465,7 +465,7 @@ class TestForks:
 
 
 def test_takes_a_client_that_is_ready(mongo_server, database_name):
-    """A caller with a client of its own, with whatever options, can bring it."""
+    """A client with any options can be passed instead of a URL."""
     with pymongo.MongoClient(mongo_server.url) as client:
         keys = MongoKeys(MongoDatabase(client, database=database_name))
 

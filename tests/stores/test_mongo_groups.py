@@ -262,7 +262,7 @@ def test_a_key_comes_while_its_group_is_removed(store, faulty, other, join, stop
 
 
 def test_a_prompt_brings_no_removed_group_back(store, faulty):
-    """Whoever changes a group while it is removed changes it before, or is told that it is not there."""
+    """A change of a group during its removal either happens before it, or finds no group."""
     call = lambda: faulty.organisation.update_group("physics", {"note": "new"})  # noqa: E731
     for _ in at_every_step(store, faulty, call, lambda: store.organisation.remove_group("physics")):
         assert store.organisation.load().groups.get("physics") in (None, group(note="new"))

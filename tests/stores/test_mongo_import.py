@@ -217,7 +217,7 @@ def test_an_import_that_was_given_up_stores_nothing(mongo_server, database_name,
 
 
 def test_what_is_gone_when_it_is_looked_for_was_not_in_the_way(mongo_server, database_name, keys, clock, collections):
-    """An import that met another's key, which came to nothing, is not told that all is well: it tries again."""
+    """An import is repeated if it conflicted with a key of another import that then failed."""
     records = [key(number) for number in range(6)]
     keys.add(key(99, digest=records[3].digest))
     with closing(FaultyMongo(mongo_server.url, database=database_name, timeout=10)) as faulty:
@@ -235,7 +235,7 @@ def test_what_is_gone_when_it_is_looked_for_was_not_in_the_way(mongo_server, dat
 
 @pytest.mark.parametrize("mode", ["before", "half", "after"])
 def test_an_answer_is_true_whatever_fails_once(mongo_server, database_name, keys, clock, mode):
-    """Who is told that it was stored finds all of it; who is told of an error finds nothing, already now."""
+    """After success all keys are found at once; after an error none is found."""
     with closing(FaultyMongo(mongo_server.url, database=database_name, timeout=10)) as faulty:
         steps, happened = 0, True
         while happened:

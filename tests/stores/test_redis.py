@@ -1,4 +1,4 @@
-"""Redis in front of a durable store: the contracts, and every step down and up the outage ladder."""
+"""Redis in front of a durable store: the contracts, and every change between degradation levels."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ class TestFreshness:
         assert durable.asked == 1
 
     def test_a_change_behind_our_back_shows_after_a_while(self, host, durable, clock):
-        """Also a change that nobody told Redis about is seen once the entry is stale."""
+        """A change that did not reach Redis is seen when the entry is stale."""
         host.keys.add(key())
         host.keys.find(key().digest)
         durable.keys.update(key().id, {"active": False})
@@ -427,7 +427,7 @@ class TestForgedEntries:
 
 
 def test_a_group_is_revoked_in_one_step(host, client):
-    """However many its keys are, Redis is told once."""
+    """Redis gets one command, however many keys the group has."""
     host.organisation.set_group(group("physics"))
     host.keys.add_all([key(number, group="physics") for number in range(1000)])
     client.config_resetstat()
@@ -784,7 +784,7 @@ class TestDurableAway:
         assert present == host.keys.find("f" * 64).record
 
     def test_a_revocation_whose_answer_was_lost(self, host, durable):
-        """A group that the durable store revoked is revoked, retiring keys too, although nobody told whose it was."""
+        """If the durable store revokes a group but its answer is lost, the keys are revoked, retiring ones, too."""
         host.organisation.set_group(group("physics"))
         host.keys.add_all([key(number, group="physics") for number in range(5)])
         host.keys.rotate(key(3).id, "f" * 64, retires_at=LATER)

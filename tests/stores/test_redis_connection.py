@@ -281,7 +281,7 @@ class TestWays:
             assert b"1" == client.get("here")
 
     def test_know_a_script_that_the_server_forgot(self, own_redis, connect):
-        """A server that forgets scripts is told again."""
+        """A script is loaded again into a server that has lost it."""
         counters = RedisCounters(connect(own_redis.url))
         reserve(counters, window(3))
         with redis.Redis.from_url(own_redis.url) as client:

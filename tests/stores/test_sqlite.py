@@ -415,7 +415,7 @@ class TestTrouble:
         assert path.read_bytes().startswith(b"not a database")
 
     def test_a_writer_that_does_not_end(self, path, database):
-        """Who cannot write within the time-out is told; who reads does not notice."""
+        """A writer that waits longer than the timeout gets an error; readers are not affected."""
         with closing(SQLiteDatabase(path, timeout=0.05)) as impatient, database.transaction():
             with pytest.raises(StoreUnavailable) as caught:
                 SQLiteKeys(impatient).add(key())

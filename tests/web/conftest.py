@@ -75,7 +75,7 @@ def call(client, admin) -> Callable[..., Any]:
 
 @pytest.fixture
 def new_key(client, admin) -> Callable[..., dict[str, object]]:
-    """Hand out a key, and return all that the admin is told about it; its group is made if there is none."""
+    """Hand out a key, and return all fields of the response; its group is made if there is none."""
 
     def create(**fields: object) -> dict[str, object]:
         group = f"/admin/groups/{fields.get('group')}"
@@ -83,8 +83,8 @@ def new_key(client, admin) -> Callable[..., dict[str, object]]:
             assert 200 == client.put(group, json={}, headers=admin).status_code
         answer = client.post("/admin/keys", json={"user": "ada", **fields}, headers=admin)
         assert 201 == answer.status_code
-        told: dict[str, object] = answer.json
-        return told
+        created: dict[str, object] = answer.json
+        return created
 
     return create
 

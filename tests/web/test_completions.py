@@ -297,12 +297,12 @@ class TestPagesOfOtherOrigins:
     """A page in a browser names its origin, and Flask answers it with what Flask-CORS has to say."""
 
     @pytest.mark.parametrize(
-        ("allowed", "origin", "told"),
+        ("allowed", "origin", "header"),
         [("", ORIGIN, None), (ORIGIN, ORIGIN, ORIGIN), (ORIGIN, "https://evil.example", None), (ORIGIN, None, None)],
     )
     @pytest.mark.parametrize("name", ["a plain answer", "a stream", "no key"])
-    def test_get_the_same_answer_with_the_browsers_headers(self, make_app, admin, azure, allowed, origin, told, name):
-        """Only those whom the operator has named, errors too; whoever is no page gets none."""
+    def test_get_the_same_answer_with_the_browsers_headers(self, make_app, admin, azure, allowed, origin, header, name):
+        """Only allowed origins get the headers, also with errors. A request without an origin gets none."""
         app = make_app(LLMGATEWAY_CORS_ORIGINS=allowed)
         key = app.test_client().post("/admin/keys", json={"user": "ada"}, headers=admin).json["key"]
         status, script, body, changes = REQUESTS[name]
@@ -313,5 +313,5 @@ class TestPagesOfOtherOrigins:
         answer = ask(app, environ_of(body, **environ, HTTP_ORIGIN=origin))
 
         assert status == int(answer[0].split()[0])
-        assert told == dict(answer[1]).get("Access-Control-Allow-Origin")
+        assert header == dict(answer[1]).get("Access-Control-Allow-Origin")
         assert plain == (answer[0], [field for field in answer[1] if "Access-Control" not in field[0]], answer[2])

@@ -29,8 +29,8 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 def document(client) -> dict[str, Any]:
     answer = client.get("/openapi.json")
     assert 200 == answer.status_code
-    told: dict[str, Any] = answer.json
-    return told
+    document: dict[str, Any] = answer.json
+    return document
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -391,21 +391,21 @@ class TestOnesOwnView:
         headers = [answers[0].headers[f"x-ratelimit-{what}-requests"] for what in ("limit", "remaining", "reset")]
         assert ["5", "4", "61s"] == headers
 
-        told = me(client, key)
+        shown = me(client, key)
 
-        assert NO_LIMITS | {"requests_per_minute": 5, "budget": BUDGET} == told["limits"]
-        budget = told["remaining"].pop("budget")
+        assert NO_LIMITS | {"requests_per_minute": 5, "budget": BUDGET} == shown["limits"]
+        budget = shown["remaining"].pop("budget")
         assert 4.99 < budget < 5
-        assert {"requests_per_minute": 4, "tokens_per_minute": None, "parallel_requests": None} == told["remaining"]
-        assert 8 == told["shared"]["group"]["remaining"]["requests_per_minute"]
-        assert 98 == told["shared"]["organisation"]["remaining"]["budget"]
+        assert {"requests_per_minute": 4, "tokens_per_minute": None, "parallel_requests": None} == shown["remaining"]
+        assert 8 == shown["shared"]["group"]["remaining"]["requests_per_minute"]
+        assert 98 == shown["shared"]["organisation"]["remaining"]["budget"]
 
     def test_is_empty_where_nothing_is_limited(self, client, new_key):
         """null everywhere, and nobody to share with."""
-        told = me(client, new_key()["key"])
+        shown = me(client, new_key()["key"])
 
-        assert (NO_LIMITS, NO_LIMITS) == (told["limits"], told["remaining"])
-        assert {"group": None, "organisation": None} == told["shared"]
+        assert (NO_LIMITS, NO_LIMITS) == (shown["limits"], shown["remaining"])
+        assert {"group": None, "organisation": None} == shown["shared"]
 
 
 @pytest.mark.parametrize("field", ["user", "name", "group", "note", "email"])

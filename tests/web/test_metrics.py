@@ -104,7 +104,7 @@ def test_a_request_that_did_not_reach_azure_is_in_flight_no_more(azure, client, 
 
 
 def test_names_the_state(client):
-    """Stores, rung and Azure's key, as 0 or 1."""
+    """The stores, the degradation level and Azure's key are metrics with the value 0 or 1."""
     found = numbers(client)
 
     assert found["llmgateway_store_up", "sqlite"] == 1

@@ -115,7 +115,7 @@ def test_refuses_prices_that_are_none(client, body, field):
 
 
 def test_status_tells_how_it_is_doing(client):
-    """The stores, the rung, what waits, what is taken: all there, all well."""
+    """The response has the stores, the degradation level, the backlog and the used threads; all are fine."""
     assert client.get("/admin/status", headers=ADMIN).json == {
         "version": __version__,
         "rung": "normal",

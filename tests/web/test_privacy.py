@@ -1,4 +1,4 @@
-"""What browsers and caches between us and the reader are told to keep to themselves."""
+"""Headers that forbid browsers and caches to store or share responses."""
 
 from __future__ import annotations
 

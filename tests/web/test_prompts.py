@@ -27,9 +27,9 @@ def test_the_nearest_one_is_in_force(call, sent, new_key):
     made = new_key(group="ml")
     places = ("", "?group=ml", f"?key={made['id']}")
     for place, text in zip(places, ("everybody", "group", "key"), strict=True):
-        told = call("PUT", f"/prompt{place}", json={"prompt": text})
-        assert text == told["prompt"] == sent(made["key"])
-        assert told == call("GET", f"/prompt?key={made['id']}")
+        shown = call("PUT", f"/prompt{place}", json={"prompt": text})
+        assert text == shown["prompt"] == sent(made["key"])
+        assert shown == call("GET", f"/prompt?key={made['id']}")
     assert ["", "group:ml", f"key:{made['id']}"] == [call("GET", f"/prompt{place}")["scope"] for place in places]
 
     assert "group" == call("DELETE", f"/prompt?key={made['id']}")["prompt"] == sent(made["key"])
@@ -69,9 +69,9 @@ def test_a_preview_is_what_would_be_sent(call, sent, new_key, azure):
     azure.reset()
 
     for whose in ({"key": made["id"]}, {"group": "ml"}):
-        told = call("POST", "/prompt/preview", json=CHAT | whose)
-        assert (group["version"], "group:ml") == (told["version"], told["scope"])
-        assert CHAT | {"messages": [{"role": "system", "content": "group"}, *CHAT["messages"]]} == told["sent"]
+        shown = call("POST", "/prompt/preview", json=CHAT | whose)
+        assert (group["version"], "group:ml") == (shown["version"], shown["scope"])
+        assert CHAT | {"messages": [{"role": "system", "content": "group"}, *CHAT["messages"]]} == shown["sent"]
     assert "everybody" == call("POST", "/prompt/preview", json=CHAT)["sent"]["messages"][0]["content"]
     assert [] == list(azure.served)
 

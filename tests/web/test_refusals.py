@@ -145,9 +145,9 @@ def test_limits_refuse_as_documented(client, new_key, example, limits, limit, re
 
     assert documented("Limited", example) == (answer.status_code, answer.json)
     assert (limit, retry_after) == (answer.headers["x-llmgateway-limit"], answer.headers["Retry-After"])
-    told = {name.lower() for name, _ in answer.headers} & REFUSALS["Limited"].headers.keys()
+    sent_headers = {name.lower() for name, _ in answer.headers} & REFUSALS["Limited"].headers.keys()
     spent = {"x-should-retry"} if example == "budget spent" else {"retry-after-ms"}
-    assert {"x-llmgateway-limit"} | spent == told
+    assert {"x-llmgateway-limit"} | spent == sent_headers
 
 
 def test_every_documented_error_is_tested():

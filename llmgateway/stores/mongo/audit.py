@@ -1,4 +1,4 @@
-"""What admins changed, in MongoDB's collection ``audit``; ``_id`` is the entry's identifier."""
+"""The audit log in MongoDB's collection ``audit``. ``_id`` is the identifier of the entry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .database import Document, MongoDatabase
 
 _FIELDS = tuple(field.name for field in fields(AuditEntry) if field.name != "id")
 _AS_JSON = ("before", "after")
-"""Kept as text: names in them, say of models, have dots and dollars, which a server may refuse."""
+"""These fields are stored as text, because names in them (of models, for example) can contain dots and dollar signs,
+which some servers do not accept."""
 
 
 class MongoAuditLog:

@@ -1,6 +1,6 @@
-"""The way to MongoDB, and its indexes. A standalone server will do: no transactions are used.
+"""The connection to MongoDB, and its indexes. A standalone server is enough, because no transactions are used.
 
-The modules beside this one say what is in the collections.
+The other modules of this package describe the collections.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Document: TypeAlias = dict[str, Any]
 _INDEXES = {
     "keys": [
         IndexModel("digest", unique=True),
-        # Over the elements: no two documents share a digest, retiring or not.
+        # Unique over the elements of the list: no two keys share a digest, retiring or not.
         IndexModel("digests", unique=True, sparse=True),
         IndexModel("importing", sparse=True),
         IndexModel("joining.group", sparse=True),
@@ -35,7 +35,7 @@ _INDEXES = {
     ],
     "prompts": [IndexModel([("scope", 1), ("_id", 1)])],
     "audit": [IndexModel([("target", 1), ("_id", 1)])],
-    # With _id, so that a page of equal times needs no sorting.
+    # With _id, so that records with equal times need not be sorted.
     "logs": [
         IndexModel([("timestamp", 1), ("_id", 1)]),
         IndexModel([("key_id", 1), ("timestamp", 1), ("_id", 1)]),
@@ -47,20 +47,20 @@ _INDEXES = {
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL that the driver cannot read; asks no server. One of a seed list is read when it is used.
+    """Check that the driver can parse *url*, without connecting. ``mongodb+srv`` URLs are parsed when they are used.
 
     Raises:
-        ConfigurationError: without the driver's words, which may quote a password.
+        ConfigurationError: does not contain the driver's message, which may quote a password.
     """
     if url.startswith("mongodb+srv://"):
         return
     try:
         parse_uri(url, warn=False)
     except (PyMongoError, ValueError):
-        # Not in one piece: the log hides what stands between :// and @.
+        # USER:PASSWORD@ is not inside the URL, because the log hides what is between :// and @.
         problem = (
             "MONGO_URL cannot be read. It must be like mongodb://HOST:27017/, with USER:PASSWORD@ in front of the "
-            "host, and %40 for an @ and %3A for a : within user and password."
+            "host. Write %40 for an @ and %3A for a : in the user and the password."
         )
         raise ConfigurationError([problem]) from None
 
@@ -68,16 +68,16 @@ def check_url(url: str) -> None:
 class MongoDatabase:
     """One database of a MongoDB server.
 
-    Nothing is asked of the server before the first use, so a gateway starts while it is away;
-    indexes are made with the first use that succeeds. Each process makes a client of its own,
-    also after a fork. Writes are acknowledged by a majority and are in its journals.
+    It connects at the first use, so a gateway starts even if the server is unavailable. Indexes are created at the
+    first use that succeeds. Each process creates a client of its own, also after a fork. A write returns when a
+    majority of the replica set has it in its journals.
 
     Args:
-        server: A ``mongodb://`` URL, or a client that is ready (which must not be used across a fork).
-        timeout: Seconds for each of: choosing a server, connecting, an answer, a write's acknowledgement.
-            What the URL says about these is overruled. Not below one: the driver looks only every half
-            a second whether a server that was away is back.
-        report_timeout: Seconds for a whole usage report, or a class' keys, which are more than a look-up.
+        server: A ``mongodb://`` URL, or a client (which must not be used across a fork).
+        timeout: Seconds for each of: choosing a server, connecting, an answer, the acknowledgement of a write. It
+            replaces the timeouts in the URL. It should be at least one second, because the driver checks only every
+            half second whether an unavailable server is available again.
+        report_timeout: Seconds for a usage report, or for all keys of a class. Both take longer than a look-up.
     """
 
     name = "mongodb"
@@ -100,21 +100,21 @@ class MongoDatabase:
 
     @contextmanager
     def collection(self, name: str) -> Iterator[Collection[Document]]:
-        """The collection, to be used inside the block; the driver's errors leave it as :class:`StoreUnavailable`."""
+        """Yield a collection. The driver's errors in the block are converted to :class:`StoreUnavailable`."""
         with self.collections() as database:
             yield database[name]
 
     @contextmanager
     def collections(self, *, promptly: bool = False) -> Iterator[Database[Document]]:
-        """The database with all collections; otherwise as :meth:`collection`.
+        """Yield the database with all collections. Everything else is as for :meth:`collection`.
 
         Args:
-            promptly: Everything inside the block shares one time-out, because a user waits for it. Without it
-                the driver repeats a read that timed out on a new connection.
+            promptly: The whole block has one timeout, because a user waits for it. Otherwise the driver repeats a
+                read that timed out, on a new connection.
         """
         with self._open() as database:
             if not self._indexed:
-                # Without a deadline: the server would cancel an index that takes longer, every time.
+                # Without a deadline, because the server would cancel an index that takes longer, each time.
                 for indexed, models in _INDEXES.items():
                     database[indexed].create_indexes(models)
                 self._indexed = True
@@ -129,7 +129,7 @@ class MongoDatabase:
         return pymongo.timeout(self._timeout_ms / 1000)
 
     def close(self) -> None:
-        """Close this process' connections; the next use opens new ones."""
+        """Close the connections of this process; the next use opens new ones."""
         client = self._clients.pop(os.getpid(), None)
         if client is not None:
             client.close()
@@ -140,8 +140,8 @@ class MongoDatabase:
             yield self._client().get_database(
                 self._database,
                 codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
-                # A look-up must see every change that was made before. So whatever the URL says, it does
-                # not read from a secondary, which may lag behind.
+                # A look-up must see every earlier change. So it never reads from a secondary, which may be out of
+                # date, even if the URL says so.
                 read_preference=ReadPreference.PRIMARY,
                 write_concern=WriteConcern("majority", j=True, wtimeout=self._timeout_ms),
             )
@@ -152,12 +152,12 @@ class MongoDatabase:
     def _client(self) -> MongoClient[Document]:
         if not isinstance(self._server, str):
             return self._server
-        # One for each process. A child keeps its parent's and never uses it: closing it would send data on
-        # the parent's connections. Without a lock, which a fork could copy while it is held.
+        # One client for each process. A child keeps the client of its parent, but never uses or closes it: closing
+        # would send data on the parent's connections. Without a lock, because a fork could copy it while it is held.
         process = os.getpid()
         client = self._clients.get(process)
         if client is None:
-            # retryWrites is left to the driver, which does not do it on a standalone server, and to the URL.
+            # retryWrites is not set: the driver knows whether the server supports it, and the URL can change it.
             made: MongoClient[Document] = MongoClient(
                 self._server,
                 appname="llmgateway",

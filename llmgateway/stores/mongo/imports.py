@@ -1,13 +1,12 @@
-"""Many keys that come into force together or not at all, on a server without transactions.
+"""Adds many keys atomically, on a server without transactions.
 
-Each key is stored with a mark, ``importing``; all other operations ignore keys that have it. The
-collection ``imports`` has one document for each import that is not over. Its ``outcome`` is set once, in one step,
-and decides what happens to the marked keys: from then on any process may take the marks off, or remove
-these keys. So an import is complete or has no effect, wherever it stops, and the next import cleans up what a dead
-process has left.
+Each key is first stored with the mark ``importing``. All other operations ignore marked keys. The collection
+``imports`` has one document for each import that has not ended. Its ``outcome`` is set once, atomically, and decides
+what happens to the marked keys: from then on, any process may remove the marks, or delete the keys. So an import is
+either complete or has no effect, wherever it stops. The next import cleans up the imports of dead processes.
 
-A single key that comes into a group is imported, too: it is stored with the mark, then its group is checked, then
-the mark is taken off (see ``organisation.py``).
+A single key that is added to a group is imported, too: it is stored with the mark, its group is checked, and then the
+mark is removed (see ``organisation.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from llmgateway.errors import NoSuchGroup, StoreUnavailable
 from .database import Document
 
 UNMARKED: Document = {"importing": None}
-"""Selects the keys that are in force; MongoDB compares a field that is not there with null as equal."""
+"""Selects the keys without a mark. In MongoDB a missing field is equal to null."""
 
 _KEPT, _DROPPED = "kept", "dropped"
 _ABANDONED_AFTER = timedelta(hours=1)
@@ -48,11 +47,11 @@ def import_keys(
 
     Args:
         check_groups: As :meth:`MongoOrganisation.check_groups`, for the groups of *documents*.
-        timeout: Seconds for all of it; and again, if it fails, for cleaning up.
+        timeout: Seconds for the whole import; and again for cleaning up if it fails.
 
     Raises:
-        NoSuchGroup: as *check_groups* does.
-        StoreUnavailable: it took so long that others have ended it.
+        NoSuchGroup: raised by *check_groups*.
+        StoreUnavailable: the import took so long that another process has cancelled it.
     """
     mine = secrets.token_hex(8)
     with pymongo.timeout(timeout):
@@ -68,7 +67,7 @@ def import_keys(
             _carry_out(database, mine, outcome)
     except (PyMongoError, StoreUnavailable, NoSuchGroup):
         with pymongo.timeout(timeout):
-            # The outcome may have been set, and only the answer was lost.
+            # If only an answer was lost, the outcome may be set already.
             outcome = outcome or _decide(database, mine, _DROPPED)
             _carry_out(database, mine, outcome)
         if outcome == _DROPPED:
@@ -80,11 +79,11 @@ def import_keys(
 
 
 def names_that_exist(keys: Collection[Document], names: Sequence[str]) -> set[str]:
-    """Return those of *names* that are an identifier or a digest of a key, also of a marked one."""
+    """Return the *names* that are an identifier or a digest of a key, including marked keys."""
     there: set[str] = set()
     for first in range(0, len(names), _NAMES_AT_ONCE):
         asked = {"$in": names[first : first + _NAMES_AT_ONCE]}
-        # One field after the other, not with $or. "digest", because documents of an older program have no "digests".
+        # One query for each field, without $or. "digest", because documents of older versions have no "digests".
         for field in ("_id", "digest", "digests"):
             for document in keys.find({field: asked}, {"digest": 1, "digests": 1}):
                 there.update(document.get("digests", ()), (document["_id"], document["digest"]))
@@ -92,8 +91,8 @@ def names_that_exist(keys: Collection[Document], names: Sequence[str]) -> set[st
 
 
 def _insert(keys: Collection[Document], documents: Sequence[Document], mine: str) -> bool:
-    # Sorted by digest: of two imports that share several keys, the one that stores the first of these
-    # gets all of them. In different orders, each might stop at a key that the other one has stored.
+    # Sorted by digest: if two imports share several keys, the one that stores the first of these stores all of them.
+    # In different orders, each import could stop at a key that the other one has stored.
     marked = sorted((document | {"importing": mine} for document in documents), key=_digest)
     try:
         keys.insert_many(marked, ordered=True)
@@ -116,7 +115,7 @@ def _decide(database: Database[Document], name: str, outcome: str) -> str:
         {"_id": name, "outcome": None}, {"$set": {"outcome": outcome}}, return_document=ReturnDocument.AFTER
     )
     if decided is None:
-        # Another process has set it. If the import is gone, that process took it for abandoned.
+        # Another process has set it. If the document is gone, that process has cancelled the import as abandoned.
         decided = imports.find_one({"_id": name}) or {"outcome": _DROPPED}
     return str(decided["outcome"])
 

@@ -1,9 +1,8 @@
-"""The keys that were handed out, in MongoDB's collection ``keys``; ``_id`` is the key's identifier.
+"""The keys in MongoDB's collection ``keys``. ``_id`` is the identifier of the key.
 
-``digests`` has the digest and the retiring one, for an index that lets no two documents share any.
-A key that changes its group is first marked with ``joining``; ``organisation.py`` explains how this and the removal
-of the group always notice each other. The group is set only if the mark is still there. So another process may
-take the mark of a dead process off.
+``digests`` contains the digest and the retiring digest, for a unique index over both. A key that changes its group is
+first marked with ``joining``; ``organisation.py`` explains how this and the removal of the group notice each other. The
+group is set only if the mark still exists. So another process may remove the mark of a dead process.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ _CHANGEABLE = frozenset(_FIELDS) - {"digest", "retiring_digest"}
 class MongoKeys:
     """A :class:`~llmgateway.interfaces.KeyStore` in MongoDB.
 
-    :meth:`find` takes two round trips, and three for a key that is retiring or unknown: that is the price of a server
-    without transactions or joins. Redis in front makes it one.
+    :meth:`find` takes two round trips, or three if the key is retiring or unknown, because it uses no transactions or
+    joins. With Redis in front it takes one.
 
     Args:
-        clock: Seconds since the epoch; decides when what a dead process has left is cleaned up.
+        clock: Seconds since the epoch; decides when the marks of dead processes are removed.
     """
 
     def __init__(self, database: MongoDatabase, *, clock: Clock = time.time) -> None:
@@ -50,8 +49,8 @@ class MongoKeys:
 
     def find(self, digest: str) -> Lookup:
         with self._database.collections(promptly=True) as database:
-            # First by "digest": that finds nearly all keys, and those of an older program, which have no "digests".
-            # A key that begins to retire in between is found by the second.
+            # First by "digest", which finds nearly all keys, also those of older versions of this program, which have
+            # no "digests". The second query also finds a key that was rotated in between.
             keys = database["keys"]
             found = keys.find_one({"digest": digest}) or keys.find_one({"digests": digest})
             present = database["organisation"].find_one({"_id": ORGANISATION}, {"generation": 1})
@@ -91,7 +90,7 @@ class MongoKeys:
                     taken = _taken(database["keys"], records)
             if taken:
                 return taken
-            # The conflict is gone, for example because it was with another import that failed.
+            # The conflicting key no longer exists. For example, it belonged to another import that failed.
 
     def get(self, key_id: str) -> KeyRecord | None:
         with self._database.collection("keys") as keys:
@@ -103,7 +102,7 @@ class MongoKeys:
             return []
         filters = {"user": query.user, "group": query.group, "active": query.active}
         wanted = {name: value for name, value in filters.items() if value is not None}
-        # All keys of a group take longer than a page: they get the same time-out as revoking them.
+        # All keys of a group take longer than a page, so they get the same timeout as revoking them.
         whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
         with self._database.collection("keys") as keys, whole:
             found = keys.find({"_id": {"$gt": query.after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
@@ -127,7 +126,7 @@ class MongoKeys:
                 updated = self._join(key_id, str(group), update)
             if updated is not None:
                 return updated
-            # Another process has changed its group in between, or has removed it.
+            # Another process has changed the group of the key in between, or has removed the key.
         return None
 
     def _update(self, key_id: str, if_: Document, update: Document) -> KeyRecord | None:
@@ -137,7 +136,7 @@ class MongoKeys:
             )
 
     def _join(self, key_id: str, group: str, update: Document) -> KeyRecord | None:
-        """Change a key that comes into *group*; None if another process came first."""
+        """Change a key and put it into *group*; None if another process came first."""
         mark = {"by": secrets.token_hex(8), "group": group, "since": moment(self._clock())}
         marked, unmark = {"joining.by": mark["by"]}, {"$unset": {"joining": ""}}
         self._update(key_id, {}, {"$set": {"joining": mark}})
@@ -170,13 +169,13 @@ class MongoKeys:
                     raise _taken_already() from None
             if rotated is not None:
                 return _key(rotated)
-            # Another process has rotated it in between, or has removed it.
+            # Another process has rotated or removed the key in between.
         return None
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         mine = secrets.token_hex(8)
         with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
-            # Marked with the name of this revocation, which tells exactly those that were active before.
+            # The mark identifies exactly the keys that this call has revoked.
             keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
             revoked = keys.find({"group": group, "revoked": mine})
             return [record for record in map(_key, revoked) if record is not None]
@@ -187,7 +186,7 @@ class MongoKeys:
 
 
 def _twice(records: Sequence[KeyRecord]) -> set[str]:
-    """Return the digests of those that share an identifier or a digest with an earlier one."""
+    """Return the digests of the records that have an identifier or a digest of an earlier record."""
     twice: set[str] = set()
     seen: set[str] = set()
     for record in records:
@@ -216,7 +215,7 @@ def _stored(value: object) -> object:
 def _key(document: Mapping[str, Any] | None) -> KeyRecord | None:
     if document is None or document.get("importing") is not None:
         return None
-    # A document of an older program lacks newer fields: they get their defaults.
+    # Documents of older versions of this program lack newer fields, which get their defaults.
     known = {name: document[name] for name in _FIELDS if name in document}
     known["limits"] = Limits.from_json(known.get("limits"))
     if known.get("models") is not None:

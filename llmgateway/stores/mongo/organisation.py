@@ -1,13 +1,13 @@
-"""What admins set for everybody, in MongoDB.
+"""The settings of the organisation and the groups in MongoDB.
 
-Collections: ``organisation`` (one document, so that each change is one atomic step) and
-``prompts`` (the versions of every scope; ``_id`` is the version).
+Collections: ``organisation`` (one document, so that each change is atomic) and ``prompts`` (the versions of all scopes;
+``_id`` is the version).
 
-To remove a group takes three steps: it is marked with ``removing``; its keys are looked for; if there are none and the
-mark is still there, the group is removed. To put a key into a group, the key is first marked, and then the group
-is checked for the mark (see ``keys.py`` and ``imports.py``). So at least one of two processes always sees the other.
-A mark that a dead process has left is taken off by the next process that finds it, after a minute. If the first process
-was only slow, it notices that its mark is gone, and starts again.
+Removing a group takes three steps: the group is marked with ``removing``; its keys are searched; if there are none and
+the mark still exists, the group is deleted. To put a key into a group, the key is first marked, and then the group is
+checked for its mark (see ``keys.py`` and ``imports.py``). So if two processes do both at the same time, at least one of
+them notices the other. A mark of a dead process is removed after a minute, by the next process that finds it. If the
+first process was only slow, it notices that its mark is gone, and starts again.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from .database import Document, MongoDatabase
 from .imports import end_abandoned_imports
 
 ORGANISATION = "organisation"
-"""The one document's identifier."""
+"""Identifier of the only document."""
 
 _ABANDONED_AFTER = timedelta(minutes=1)
-"""A mark of this age is taken for one of a dead process; see above for what happens if it is not."""
+"""An older mark is treated as a mark of a dead process; see above for a process that was only slow."""
 
 
 class MongoOrganisation:
     """An :class:`~llmgateway.interfaces.OrganisationStore` in MongoDB.
 
-    The one document has everything that is in force, and the organisation's version (``generation``), and changes
-    in one step. A prompt takes two steps: its text gets the next version, and then replaces the version in
-    force, if that is lower. A process that dies in between leaves a version that never was in force.
+    The only document contains all current settings and the version of the organisation (``generation``). Each change
+    of it is atomic. Setting a prompt takes two steps: its text is stored under the next version; then it replaces the
+    current prompt, if that has a lower version. A process that dies in between leaves a version that was never used.
 
     Args:
-        clock: Seconds since the epoch; decides when a mark is taken for one of a dead process.
+        clock: Seconds since the epoch; decides when a mark is treated as a mark of a dead process.
     """
 
     def __init__(self, database: MongoDatabase, *, clock: Clock = time.time) -> None:
@@ -81,9 +81,9 @@ class MongoOrganisation:
         return self._add_prompt(text, set_at, scope=scope)
 
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
-        # First the prompt in force: an older program stores it among the versions only when it is replaced.
+        # The current prompt is read first: older versions of this program store it in prompts only when it is replaced.
         present = _in_force(self._document())
-        # Documents of an older program have no scope; null finds these.
+        # Documents of older versions of this program have no scope; null finds them.
         wanted: Document = {} if scope is None else {"scope": {"$in": [scope, *([] if scope else [None])]}}
         with self._database.collection("prompts") as prompts:
             versions = {
@@ -129,13 +129,13 @@ class MongoOrganisation:
             left = self._change_entry("groups", "name", name, lambda entry: None if _has(entry, mark) else entry)
             if left is None:
                 return _group(entry)
-            # Another process has changed the group in between, or has taken the mark off.
+            # Another process has changed the group in between, or has removed the mark.
 
     def check_groups(self, names: Iterable[str]) -> None:
-        """Check that keys may come into these groups. The keys must be marked before.
+        """Check that keys may be put into these groups. The keys must be marked before.
 
         Raises:
-            NoSuchGroup: one of them is not there, or is being removed.
+            NoSuchGroup: one of the groups does not exist, or is being removed.
         """
         for name in names:
             entry = self._change_entry("groups", "name", name, self._without_abandoned_mark)
@@ -158,7 +158,7 @@ class MongoOrganisation:
             keys.update_many(
                 {"joining.group": group, "joining.since": {"$lt": now - _ABANDONED_AFTER}}, {"$unset": {"joining": ""}}
             )
-            # In this order: a key that comes into the group changes from the first to the second.
+            # In this order, because a key that is put into the group moves from the first field to the second.
             return any(keys.find_one({field: group}, {"_id": 1}) is not None for field in ("joining.group", "group"))
 
     def set_credential(self, credential: bytes) -> None:
@@ -185,7 +185,7 @@ class MongoOrganisation:
                 return Prompt(version=version, text=text, set_at=set_at, scope=scope)
 
     def _keep(self, prompt: Prompt) -> None:
-        """Store the prompt in force among the versions, if an older program has not."""
+        """Store the current prompt in ``prompts``, if an older version of this program has not done so."""
         if prompt.version:
             document = {"_id": prompt.version, "text": prompt.text, "set_at": prompt.set_at, "scope": ""}
             with self._database.collection("prompts") as prompts, suppress(DuplicateKeyError):
@@ -196,16 +196,16 @@ class MongoOrganisation:
             changed = self._change(fields)
             if changed is not None:
                 return changed
-            # Another process was faster to create the document; now it is there.
+            # Another process has created the document; now it exists.
 
     def _change_entry(
         self, field: str, named: str, name: str, change: Callable[[Document | None], Document | None]
     ) -> Document | None:
-        """Replace the entry of this *name* in a list by what *change* makes of it, and return that.
+        """Replace the entry with this *name* in a list by the result of *change*, and return the result.
 
-        None stands for an entry that is not there. An entry that *change* returns itself is not written.
+        None means that the entry does not exist. If *change* returns the same object, nothing is written.
         """
-        # Lists, not documents by name: names of models and groups have dots in them.
+        # Lists instead of documents by name, because names of models and groups can contain dots.
         while True:
             document = self._document()
             entries = document.get(field) or []
@@ -220,8 +220,8 @@ class MongoOrganisation:
             # Another process has changed something in between.
 
     def _change(self, fields: Document, *, if_: Document | None = None) -> Document | None:
-        """Set *fields* and a new version in one step, and return all of it; None if another process came first."""
-        # MongoDB compares a field that is not there with null as equal.
+        """Set *fields* and a new version atomically, and return the document; None if another process came first."""
+        # In MongoDB a missing field is equal to null.
         wanted = {"_id": ORGANISATION} | (if_ or {})
         changes = {"$set": fields | {"generation": secrets.token_hex(16)}}
         with self._database.collection("organisation") as organisation:
@@ -230,18 +230,18 @@ class MongoOrganisation:
                     wanted, changes, upsert=True, return_document=ReturnDocument.AFTER
                 )
             except DuplicateKeyError:
-                # No document is as wanted, and the upsert found that there is one all the same.
+                # The document does not match *if_*, so the upsert tried to insert it again.
                 return None
         return changed
 
 
 def limits_fields(parts: Mapping[str, object]) -> Document:
-    """The fields to set in a document whose ``limits`` change in *parts*."""
+    """Return the fields to set in a document, to change the fields *parts* of its ``limits``."""
     return {f"limits.{name}": asdict(value) if isinstance(value, Budget) else value for name, value in parts.items()}
 
 
 def _has(entry: Document | None, mark: Document) -> bool:
-    """Whether *entry* has this *mark*, or is gone."""
+    """Whether *entry* has this *mark*, or does not exist."""
     return entry is None or entry.get("removing", {}).get("by") == mark["by"]
 
 
@@ -252,7 +252,7 @@ def _unmarked(entry: Document | None, mark: Document) -> Document | None:
 
 
 def prompt_of(document: Mapping[str, Any]) -> Prompt:
-    # A document of an older program has no scope: there was only the organisation.
+    # Documents of older versions of this program have no scope: they belong to the organisation.
     return Prompt(
         version=document["version"],
         text=document["text"],

@@ -1,26 +1,25 @@
-"""The usage records and their sums by day in MongoDB, each record counted exactly once without transactions.
+"""The usage records and their daily sums in MongoDB. Each record is counted exactly once, without transactions.
 
 Collections:
 
 ``logs``
-    Usage records; ``_id`` is the request's identifier, ``batch`` the shipment that brought it.
+    Usage records. ``_id`` is the identifier of the request; ``batch`` is the batch that contained the record.
 ``usage_daily``
-    Sums, one document for what one key did with one model on one day. ``counted`` has the highest
-    batch of each source that is in it, and is changed in the same step as the sums.
+    Sums, with one document for each day, key and model. ``counted`` has the highest batch of each source that is
+    included in the sums. It changes in the same atomic update as the sums.
 ``usage_sources``
-    Of each source the batch that it is ``sending``, and the ``number`` of the last one that was accepted.
+    For each source: the batch that it is ``sending``, and the ``number`` of the last accepted batch.
 ``usage_state``
-    One document: who rebuilds the sums, until when; whether they are complete; what was purged.
+    One document: which process rebuilds the sums, and until when; whether the sums are complete; what was purged.
 
-A batch takes four steps: it is announced, its records are stored, they are added to the sums, it is
-acknowledged. Its source repeats all four until the last one succeeds. Wherever an attempt failed, the next one
-comes to the same result: records that are there already count if this very batch brought them, and a sum that
-has the batch is not changed.
+A batch takes four steps: it is announced; its records are stored; they are added to the sums; the batch is
+acknowledged. The source repeats all four steps until the last one succeeds. Each repetition has the same result,
+wherever the attempt before it failed: an existing record is counted if the same batch has stored it, and a sum that
+includes the batch is not changed.
 
-A rebuild first forbids shipping, and then finds the batches that are announced and not acknowledged.
-It does not count their records, and makes their acknowledgement fail, so that their sources repeat
-them after the rebuild. A source looks for a rebuild after it has announced a batch, so one of the
-two always sees the other.
+A rebuild first forbids shipping. Then it finds the batches that are announced and not acknowledged. It does not count
+their records, and makes their acknowledgement fail, so that their sources repeat them after the rebuild. A source
+checks for a rebuild after it has announced a batch. So at least one of the two notices the other.
 """
 
 from __future__ import annotations
@@ -85,23 +84,23 @@ _COUNTED: dict[str, object] = {
 class MongoUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in MongoDB.
 
-    If there are records and no sums, the first process that appends counts the sums.
+    If there are records but no sums, the first process that appends records computes the sums.
 
     Args:
-        clock: Seconds since the epoch; decides when a rebuild that died no longer stops shipping.
+        clock: Seconds since the epoch; decides when a rebuild by a dead process no longer blocks shipping.
     """
 
     def __init__(self, database: MongoDatabase, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
         self._is_complete = False
-        # Longer than a day of the rebuild may take.
+        # Longer than a rebuild may take for one day.
         self._lease = timedelta(seconds=2 * database.report_timeout)
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         if not records:
             return
-        # Without a deadline first: with one, the driver would look for a server that is away until the deadline.
+        # ping() first: with the longer deadline below, the driver would wait that long for an unavailable server.
         self._database.ping()
         self._complete()
         with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
@@ -150,11 +149,12 @@ class MongoUsageLog:
             if ids:
                 self._complete()
                 self._refuse_while_rebuilt(database)
-                # Before the records are removed, which a rebuild would miss; in one step with the check for a rebuild.
-                said = database["usage_state"].update_one(
+                # Before the records are deleted, because a rebuild would miss them. The update also checks that there
+                # is no rebuild.
+                updated = database["usage_state"].update_one(
                     {"_id": _STATE, "rebuilding": None}, {"$max": {"kept_before": first_day.isoformat()}}
                 )
-                if not said.matched_count:
+                if not updated.matched_count:
                     raise _being_rebuilt()
                 logs.delete_many({"_id": {"$in": ids}})
         return len(ids)
@@ -181,19 +181,19 @@ class MongoUsageLog:
                 _give_lease_back(database, mine)
 
     def _complete(self) -> None:
-        """Make sure that records which are older than the sums are in the sums."""
+        """Make sure that the sums include records that were stored before there were sums."""
         if self._is_complete:
             return
         with self._database.collections() as database:
             states = database["usage_state"]
             empty = database["logs"].find_one({}, {"_id": 1}) is None
-            # In this order: before the first record is stored, the sums are marked as complete.
+            # In this order, because the sums are marked as complete before the first record is stored.
             complete = (states.find_one({"_id": _STATE}) or {}).get("complete")
             if not complete and empty:
                 states.update_one({"_id": _STATE}, {"$set": {"complete": True}}, upsert=True)
                 complete = True
         if not complete:
-            log.warning("The sums of usage are missing; they are counted from the records now, once.")
+            log.warning("The sums of usage are missing. They are now computed from the records, once.")
             for _ in self.rebuild():
                 pass
         self._is_complete = True
@@ -223,7 +223,7 @@ class MongoUsageLog:
         )
         if not prolonged.matched_count:
             raise StoreUnavailable(
-                "The rebuild stood still for too long, and shipping has begun again. Start it again."
+                "The rebuild stopped for too long, and shipping has begun again. Start the rebuild again."
             )
 
     def _now(self) -> datetime:
@@ -231,7 +231,7 @@ class MongoUsageLog:
 
 
 def _announce(database: Database[Document], batch: Batch) -> Document:
-    # By _id alone: the server repeats such an upsert by itself if another process inserts the document first.
+    # The filter has only _id: then the server repeats the upsert itself if another process inserts the document first.
     source = database["usage_sources"].find_one_and_update(
         {"_id": batch.source},
         {"$set": {"sending": batch.number}},
@@ -242,7 +242,7 @@ def _announce(database: Database[Document], batch: Batch) -> Document:
 
 
 def _store(database: Database[Document], records: Sequence[UsageRecord], batch: Batch) -> list[UsageRecord]:
-    """Store the records that are not there yet; return these, and those that this batch stored before."""
+    """Store the records that do not exist yet. Return them, and those that this batch has stored before."""
     name = _name(batch)
     documents = [
         {"_id": record.id} | {field: getattr(record, field) for field in _FIELDS} | {"batch": name}
@@ -252,14 +252,14 @@ def _store(database: Database[Document], records: Sequence[UsageRecord], batch: 
     try:
         database["logs"].insert_many(documents, ordered=False)
     except BulkWriteError as error:
-        # Unordered: one that exists already does not keep the others from being stored.
+        # The insert is unordered, so the other records are stored although some exist already.
         problems = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
         if not all(map(_is_there_already, problems)):
             raise
         there = {documents[problem["index"]]["_id"] for problem in problems}
         ours = database["logs"].find({"_id": {"$in": [*there]}, "batch": name})
         stored = {record.id: record for record in records if record.id not in there}
-        # As they are stored: a record that a dead process left may get another price in a later attempt.
+        # Count these as they are stored: a record of a dead process may get another price in a later attempt.
         stored.update((document["_id"], _record(document)) for document in ours)
     return [*stored.values()]
 
@@ -270,8 +270,8 @@ def _add(database: Database[Document], records: Sequence[UsageRecord], batch: Ba
         return
     counted = f"counted.{batch.source}"
     daily = database["usage_daily"]
-    # First the documents, then the numbers. With a single upsert that looks for what is not counted yet, an error
-    # would not tell whether the batch is counted or another process has just made the document.
+    # First create the documents, then add the numbers. After a failed upsert with the filter below, it would be unclear
+    # whether the batch is already counted or another process has just created the document.
     made = [UpdateOne({"_id": _id(cell)}, {"$setOnInsert": _document(cell)}, upsert=True) for cell in sums]
     try:
         daily.bulk_write(made, ordered=False)
@@ -291,7 +291,7 @@ def _add(database: Database[Document], records: Sequence[UsageRecord], batch: Ba
 
 
 def _acknowledge(database: Database[Document], batch: Batch, *, fence: str | None) -> None:
-    # MongoDB compares a field that is not there with null as equal.
+    # In MongoDB a missing field is equal to null.
     acknowledged = database["usage_sources"].update_one(
         {"_id": batch.source, "fence": fence}, {"$set": {"number": batch.number}}
     )
@@ -300,7 +300,7 @@ def _acknowledge(database: Database[Document], batch: Batch, *, fence: str | Non
 
 
 def _fence(database: Database[Document], mine: str) -> list[Batch]:
-    """Make the acknowledgement of every batch that is not complete fail; return these batches."""
+    """Make the acknowledgement of every unfinished batch fail, and return these batches."""
     sources = database["usage_sources"]
     sources.update_many({}, {"$set": {"fence": mine}})
     return [
@@ -328,7 +328,7 @@ def _days(database: Database[Document]) -> list[date]:
 
 
 def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch]) -> None:
-    """Replace the sums of *day*. Each sum is right before and after it is replaced, so this may stop anywhere."""
+    """Replace the sums of *day*. Each single replacement is atomic, so this may stop anywhere."""
     pipeline: list[Document] = [
         {
             "$match": {
@@ -338,7 +338,7 @@ def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch
         },
         {"$group": {"_id": {"key_id": "$key_id", "user": "$user", "group": "$group", "model": "$model"}, **_COUNTED}},
     ]
-    # Batches that are repeated later have to be added again.
+    # Unfinished batches will be repeated, and must be added then.
     again = {f"counted.{batch.source}": "" for batch in unfinished}
     updates = {}
     for document in database["logs"].aggregate(pipeline, allowDiskUse=True):
@@ -363,7 +363,7 @@ def _being_rebuilt() -> StoreUnavailable:
 
 
 def _is_there_already(problem: Mapping[str, Any]) -> bool:
-    # An operator may have added a unique index. Servers before 4.4 do not say which index it was.
+    # An operator may have added another unique index. Servers before 4.4 do not say which index it was.
     return problem.get("code") == _DUPLICATE_KEY and problem.get("keyPattern", {"_id": 1}) == {"_id": 1}
 
 
@@ -372,7 +372,7 @@ def _name(batch: Batch) -> str:
 
 
 def _id(cell: Cell) -> str:
-    # A hash: short, however long the names are, and different for every cell.
+    # A hash, because it is short even if the names are long.
     return hashlib.blake2b(json.dumps([cell.day.isoformat(), *cell[1:]]).encode(), digest_size=16).hexdigest()
 
 
@@ -381,7 +381,7 @@ def _document(cell: Cell) -> Document:
 
 
 def _wanted(query: ReportQuery) -> Document:
-    # A sum of 0 requests belongs to a batch that is not complete yet.
+    # A document with 0 requests was created for a batch that is not added yet.
     wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if period:
@@ -399,12 +399,12 @@ def _midnight(day: date) -> datetime:
 
 def _row(document: Document) -> UsageRow:
     by = document.pop("_id") or {}
-    cost = float(document.pop("cost_usd"))  # an integer 0 where no record had a price
+    cost = float(document.pop("cost_usd"))  # the integer 0 if no record has a price
     return UsageRow(by=by, cost_usd=cost, **document)
 
 
 def _record(document: Mapping[str, Any]) -> UsageRecord:
-    # A document of an older program lacks newer fields: they get their defaults.
+    # Documents of older versions of this program lack newer fields, which get their defaults.
     known = {name: document[name] for name in _FIELDS if name in document}
     known["outcome"] = Outcome(known["outcome"])
     known["usage_source"] = UsageSource(known["usage_source"])

@@ -1,24 +1,24 @@
-"""What Redis keeps of keys and organisation in front of a durable store, and what must be wiped from it.
+"""The cache of keys and the organisation in Redis, in front of a durable store.
 
-Redis is never the truth. It holds, under names that share one hash tag so that a cluster keeps
-them in one slot (``{gateway}`` stands for the namespace):
+Redis is only a cache. All names share one hash tag, so that they are in one slot of a cluster (``{gateway}`` stands for
+the namespace):
 
 ``llmgateway:2:{gateway}:key:<digest>``
-    A key as the durable store had it, signed. One that is being replaced is there twice: under its
-    digest and under its retiring one.
+    A key as the durable store returned it, signed. A key that is being replaced has two entries: one under its digest
+    and one under its retiring digest.
 ``llmgateway:2:{gateway}:generation``
     A token that is replaced whenever the organisation changes.
 ``llmgateway:2:{gateway}:organisation``
-    What admins set, signed, Azure's key encrypted, for a process that starts while the durable store is away.
+    The organisation, signed, with Azure's key encrypted, for a process that starts while the durable store is
+    unavailable.
 ``llmgateway:2:{gateway}:guard``
     A token that is replaced whenever any key changes; see ``fill.lua``.
 
-Both tokens are random and made anew when they are missing, so an emptied Redis repeats none of them.
+Both tokens are random. A missing token is created again, so tokens are not repeated after Redis was emptied.
 
-A change is made in the durable store first and then wiped from Redis. If Redis cannot be
-reached at that moment, this process remembers the wipe and does it before it believes
-Redis again. Should the process die before that, or should Redis come back with the data of an
-earlier day, others believe what they find there for *freshness* seconds at most.
+A change is first made in the durable store, and then the entry is deleted ("wiped") from Redis. If Redis is unavailable
+at that moment, this process keeps the wipe in memory, and makes it before it uses Redis again. If the process dies
+before that, or if Redis returns with old data, other processes use an old entry for at most *freshness* seconds.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 REPEATED_AFTER = 10
-"""Seconds in which a durable store has made a change whose answer was lost, or will never make it."""
+"""Seconds after which a durable store no longer makes a change that returned an error."""
 _TOKENS, _FILL, _WIPE = (script(f"{name}.lua") for name in ("tokens", "fill", "wipe"))
 
 
 class Look(NamedTuple):
-    """What Redis has at one moment."""
+    """The entry of a key and both tokens, read at the same moment."""
 
     entry: KeyEntry | None
     generation: str
@@ -55,17 +55,17 @@ class Look(NamedTuple):
 
 
 class RedisCache:
-    """What is kept in Redis of keys and organisation, and what still has to be wiped from it.
+    """The entries of keys and the organisation in Redis, and the wipes that are still to be made.
 
-    Every method but those that say otherwise raises :class:`StoreUnavailable`, at once if Redis
-    failed less than *retry_after* seconds ago.
+    All methods raise :class:`StoreUnavailable` unless they say otherwise. They raise it at once if Redis failed less
+    than *retry_after* seconds ago.
 
     Args:
         url, namespace, timeout: See :class:`RedisConnection`.
-        signer: With the same key on all hosts that share this Redis.
+        signer: Must have the same key on all hosts that share this Redis.
         freshness: Seconds for which an entry is used without asking the durable store.
-        ttl: Seconds after which an unused entry is gone, also as a stand-in for the durable store.
-        retry_after: Seconds between attempts while Redis, or the durable store, is away.
+        ttl: Seconds after which Redis deletes an entry. Until then it is used while the durable store is unavailable.
+        retry_after: Seconds between attempts while Redis, or the durable store, is unavailable.
         clock: Seconds since the epoch. Hosts may differ by less than *freshness*.
     """
 
@@ -98,7 +98,7 @@ class RedisCache:
         self._pending: set[_Wipe] = set()
 
     def look(self, digest: str) -> Look:
-        """The key's entry and both tokens, in one round trip unless a token was missing."""
+        """Return the entry of a key and both tokens, in one round trip unless a token is missing."""
         name = self._key_prefix + digest
 
         def look(session: Session) -> tuple[bytes | None, bytes, bytes]:
@@ -111,7 +111,7 @@ class RedisCache:
         return Look(self._entries.key(name, entry), generation.decode(), guard)
 
     def tokens(self) -> tuple[bytes, bytes]:
-        """Generation and guard. The first is another one after *freshness* seconds at the latest."""
+        """Return generation and guard. The generation changes after *freshness* seconds at the latest."""
 
         def tokens(session: Session) -> tuple[bytes, bytes]:
             generation, guard = session.command("MGET", self._generation, self._guard)
@@ -120,7 +120,7 @@ class RedisCache:
         return self._ask(tokens)
 
     def is_fresh(self, entry: KeyEntry) -> bool:
-        """Whether *entry* may be believed without asking the durable store."""
+        """Whether *entry* may be used without asking the durable store."""
         return 0 <= self._clock() - entry.at <= self._freshness
 
     def generation(self) -> str:
@@ -131,31 +131,33 @@ class RedisCache:
         return self._entries.organisation(self._organisation, entry)
 
     def keep_organisation(self, organisation: Organisation) -> None:
-        """Raises nothing: it is only a copy."""
+        """Store a copy of the organisation. Raises nothing."""
         entry = self._entries.of_organisation(self._organisation, organisation)
         self._try(lambda session: session.command("SET", self._organisation, entry, "EX", self._ttl))
 
     def fill(self, digest: str, record: KeyRecord, *, guard: bytes) -> None:
-        """Keep *record* if no key has changed since *guard* was looked at. Raises nothing: it is only a cache."""
+        """Store *record* if no key has changed since *guard* was read. Raises nothing."""
         name = self._key_prefix + digest
         entry = self._entries.of_key(name, record)
         self._try(lambda session: session.run(_FILL, [name, self._guard], guard, entry, self._ttl))
 
     def wipe_keys(self, digests: Iterable[str], *, is_certain: bool = True) -> None:
-        """Let no process believe what it knows of these. Raises nothing: what cannot be done now is done later.
+        """Delete the entries of these keys, and change the guard. Raises nothing.
+
+        If Redis is unavailable, the entries are deleted before Redis is used again.
 
         Args:
-            is_certain: Whether the durable store has made the change, if it makes it at all. If it may still make
-                it after an error, the wipe is repeated some seconds later.
+            is_certain: False if the durable store returned an error, and may still make the change. Then the wipe is
+                repeated some seconds later.
         """
         self._wipe((*(self._key_prefix + digest for digest in digests),), is_certain)
 
     def wipe_generation(self, *, is_certain: bool = True) -> None:
-        """Begin a new generation, like :meth:`wipe_keys`."""
+        """Begin a new generation. Everything else is as for :meth:`wipe_keys`."""
         self._wipe((self._generation,), is_certain)
 
     def ping(self) -> None:
-        """Prove that Redis takes writes now, whatever was a moment ago, and wipe what has to be wiped."""
+        """Check that Redis accepts writes, even if it has just failed, and make pending wipes."""
         self._ask(self.connection.prove_writing, urgent=True)
 
     def close(self) -> None:
@@ -163,8 +165,8 @@ class RedisCache:
         self.connection.close()
 
     def _tokens(self, session: Session) -> tuple[bytes, bytes]:
-        # A generation lasts no longer than an entry: whoever missed that the organisation has
-        # changed (see above) reads it again then.
+        # A generation expires together with the entries, so that a process that missed a change of the organisation
+        # (see above) loads it again.
         seconds = max(1, int(self._freshness)), self._ttl
         names = [self._generation, self._guard]
         generation, guard = session.run(_TOKENS, names, uuid.uuid4().hex, uuid.uuid4().hex, *seconds)
@@ -174,7 +176,7 @@ class RedisCache:
         self._pending.add(_Wipe(names, due=0))
         if not is_certain:
             self._pending.add(_Wipe(names, due=self._clock() + REPEATED_AFTER))
-        # Urgent: an admin's change may wait for a time-out, a user's look-up may not.
+        # Urgent, because an admin's change may wait for a timeout, but a user's look-up may not.
         self._try(_nothing, urgent=True)
 
     def _deliver(self, session: Session) -> None:
@@ -184,7 +186,7 @@ class RedisCache:
             return
         names = [name for wipe in wipes for name in wipe.names]
         session.run(_WIPE, [self._guard, *names], uuid.uuid4().hex, self._ttl)
-        # By identity: the same name may have become due again in the meantime, as another wipe.
+        # Wipes are compared by identity: another thread may have added a wipe with the same names in the meantime.
         self._pending.difference_update(wipes)
 
     def _ask(self, question: Callable[[Session], T], *, urgent: bool = False) -> T:
@@ -199,12 +201,12 @@ class RedisCache:
         try:
             self._ask(action, urgent=urgent)
         except StoreUnavailable:
-            logger.debug("redis missed a step", exc_info=True)
+            logger.debug("redis is unavailable; a step of the cache was skipped", exc_info=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wipe:
-    """Names that have to be deleted; each is itself, even of the same names."""
+    """Names to delete. Wipes are compared by identity."""
 
     names: tuple[str, ...]
     due: float
@@ -212,4 +214,4 @@ class _Wipe:
 
 
 def _nothing(session: Session) -> None:
-    """Ask nothing: what has to be wiped is wiped first."""
+    """Do nothing: pending wipes are made before each question."""

@@ -1,8 +1,8 @@
--- Replace reserved amounts by the true ones.
+-- Replace the reserved amounts by the true amounts.
 -- ARGV, after those of counters.lua: a token of this call, the commits as JSON:
 -- [[reservation, [[counter, kind, amount], …]], …].
 
--- The gateway calls again if it lost the connection before the answer: once is enough.
+-- The gateway repeats a call if it loses the connection before the answer. The repetition must have no effect.
 if not redis.call('SET', prefix .. 'committed:' .. ARGV[3], 1, 'NX', 'EX', 60) then
     return
 end

@@ -1,5 +1,5 @@
--- Let a budget that was initialised long ago be used for longer.
--- ARGV, after those of counters.lua: its name. Answer: 1, or 0 if nobody has initialised it.
+-- Treat an old initialisation of a budget as recent.
+-- ARGV, after those of counters.lua: its name. Returns 1, or 0 if the budget is not initialised.
 local name = ARGV[3]
 load({ { name, 'budget' } })
 local numbers = counters[name].numbers

@@ -1,4 +1,4 @@
-"""The way to Redis, for everything that is kept there: one server, a service of Sentinels, or a cluster."""
+"""The connection to Redis: one server, a service that Sentinels monitor, or a cluster."""
 
 from __future__ import annotations
 
@@ -36,17 +36,19 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 FAILURES = (redis.RedisError, RedisClusterException, OSError)
-"""What the driver raises: the second is not among the first, and a name that cannot be resolved is the third."""
+"""The driver's exceptions. ``RedisClusterException`` is not a ``RedisError``. A host name that cannot be resolved
+raises an ``OSError``."""
 
 _AFTER_A_MOVE = (redis.ConnectionError, AskError, ClusterError)
-"""What may mean that Redis is somewhere else now: connections were closed, slots have moved. So may ``READONLY``."""
+"""Errors that can mean that Redis has moved: connections were closed, or slots were moved. ``READONLY`` can mean it,
+too."""
 _NOT_AFTER_A_MOVE = (redis.AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
-"""Which of these new connections would not cure."""
+"""Subclasses of these errors that new connections would not fix."""
 
-# Before Redis 7 an error inside of a script is a part of another: "Error running script (…): -READONLY You can't …"
+# Before Redis 7, an error in a script is quoted in another one: "Error running script (…): -READONLY You can't …"
 _CODE = re.compile(r"(?:\A|: -)([A-Z]{3,20})\b")
 _CODES = {redis.ReadOnlyError: "READONLY", OutOfMemoryError: "OOM", MovedError: "MOVED"}
-"""Of errors that the driver has types for, and strips of their code."""
+"""Codes of the errors for which the driver has a class. It removes the code from their messages."""
 _MEANINGS = {
     "READONLY": "it refuses writes, as a replica does",
     "OOM": "it refuses writes, its memory is full",
@@ -56,7 +58,7 @@ _MEANINGS = {
 
 
 class Session:
-    """One client of the driver, with the connections that it has and the scripts that were registered with it."""
+    """One client of the driver, with its connections and registered scripts."""
 
     def __init__(self, client: Any, *others: Any) -> None:
         self._client = client
@@ -67,14 +69,14 @@ class Session:
         return self._client.execute_command(*words)
 
     def run(self, script: str, keys: Sequence[str], *arguments: str | bytes | int | float) -> Any:
-        """Run *script* in one step; a server that does not know it is told."""
+        """Run *script* atomically. The driver loads it into a server that does not have it yet."""
         registered = self._scripts.get(script)
         if registered is None:
             registered = self._scripts[script] = self._client.register_script(script)
         return registered(keys=keys, args=arguments)
 
     def close_idle(self) -> None:
-        """Close the connections that nobody uses; the others are closed when their last command has ended."""
+        """Close idle connections. The others are closed when their last command has ended."""
         for pool in self._pools():
             pool.disconnect(inuse_connections=False)
 
@@ -90,21 +92,21 @@ class Session:
 
 
 class RedisConnection:
-    """Connects when first used; its connections are not shared across a fork.
+    """A connection to Redis. It connects when it is first used. Its connections are not shared across a fork.
 
-    After any failure all connections are given up, and whoever asks next dials anew and proves first that Redis
-    takes writes. So a Redis that can only be read counts as away, and a failover ends with the first question
-    after it, also behind an address that stays the same. What may have failed for such a reason (a closed
-    connection, ``READONLY``, ``MOVED`` where the driver does not follow it) is asked once more at once. So
-    every question must bear to be asked twice.
+    After a failure all connections are closed. The next question connects again, and first checks that Redis accepts
+    writes. So a Redis that is read-only counts as unavailable, and the first question after a failover finds the new
+    master, even if the address has not changed. If a failover may be the cause of an error (a closed connection,
+    ``READONLY``, or ``MOVED`` if the driver does not follow it), the question is repeated once, at once. So every
+    question must be safe to repeat.
 
     Args:
-        url: As :meth:`RedisURL.parse` reads it.
-        namespace: The hash tag, which all names share; two gateways that share a Redis need different ones.
-        timeout: Seconds to connect, and for an answer. A Redis that is well answers within a
-            millisecond; half a second outlasts its pauses (a fork for a snapshot, a slow command), and
-            is what the requests of one moment wait when it hangs, before the circuit spares the next.
-        retry_after: Seconds between attempts while Redis is away.
+        url: See :meth:`RedisURL.parse`.
+        namespace: The hash tag in all names. Gateways that share a Redis need different ones.
+        timeout: Seconds to connect, and to wait for an answer. Redis normally answers within a millisecond. Half a
+            second is longer than its usual pauses (a fork for a snapshot, a slow command). If Redis hangs, requests
+            wait for this time until the circuit opens.
+        retry_after: Seconds between attempts while Redis is unavailable.
         clock: Seconds since the epoch.
     """
 
@@ -120,7 +122,7 @@ class RedisConnection:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.prefix = f"llmgateway:2:{{{namespace}}}:"
-        """What every name begins with. 2 is the version of what is stored: others are never read."""
+        """Prefix of all names. 2 is the version of the stored data; other versions are never read."""
         self._url = RedisURL.parse(url)
         self._timeout = timeout
         self._circuit = Circuit("redis", retry_after=retry_after, clock=clock)
@@ -131,10 +133,12 @@ class RedisConnection:
         self._problem: Exception | None = None
 
     def ask(self, question: Callable[[Session], T], *, urgent: bool = False) -> T:
-        """Ask, unless Redis failed less than *retry_after* seconds ago and the question is not *urgent*.
+        """Call *question* with a session and return its result.
+
+        If Redis failed less than *retry_after* seconds ago, only an *urgent* question is asked.
 
         Raises:
-            StoreUnavailable: it fails, or has just failed.
+            StoreUnavailable: Redis fails, or has just failed.
         """
         if not urgent and not self._circuit.allows():
             raise StoreUnavailable("Redis does not serve. Try again later.")
@@ -144,12 +148,12 @@ class RedisConnection:
             reason = _reason(error)
             self._circuit.failed(reason)
             raise StoreUnavailable(f"Redis does not serve ({reason}). Try again later.") from error
-        if session is self._session:  # an answer over connections that somebody has given up proves nothing
+        if session is self._session:  # not if another thread has discarded the session after a failure
             self._circuit.succeeded()
         return answer
 
     def prove_writing(self, session: Session) -> None:
-        """Write something: replicas, a full memory and a full disk answer reads as if nothing was wrong."""
+        """Write a value. Reads also succeed on a replica, or if the memory or the disk is full."""
         session.command("SET", self.prefix + "writable", 1, "EX", 60)
 
     def close(self) -> None:
@@ -176,7 +180,7 @@ class RedisConnection:
             raise
 
     def _dial(self) -> Session:
-        """A new session; of several threads at once one dials, and the others have what comes of it."""
+        """Return a new session. If several threads call this at the same time, one connects, and all get its result."""
         dialled = self._dialled
         with self._dialling:
             session = self._session
@@ -196,7 +200,7 @@ class RedisConnection:
             return session
 
     def _give_up(self, session: Session) -> bool:
-        """Let nobody use *session* any more; False if another thread has done so already."""
+        """Discard *session*; False if another thread has already done so."""
         with self._giving_up:
             is_first = self._session is session
             if is_first:
@@ -206,27 +210,27 @@ class RedisConnection:
 
 
 def script(*files: str) -> str:
-    """The script that these files of this folder are together."""
+    """Return the joined content of these files in this folder."""
     folder = resources.files(__package__)
     return "\n".join(folder.joinpath(file).read_text() for file in files)
 
 
 def _may_have_moved(error: Exception) -> bool:
-    """Whether the same question may be answered over new connections."""
+    """Whether the same question may succeed with new connections."""
     if _code(error) == "READONLY":
         return True
     return isinstance(error, _AFTER_A_MOVE) and not isinstance(error, _NOT_AFTER_A_MOVE)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the driver's text: that names hosts, and some servers' errors repeat a password."""
+    """Describe *error* without the driver's message, which can contain host names and passwords."""
     code = _code(error)
     shown = code or type(error).__name__
     return f"{shown}: {_MEANINGS[code]}" if code in _MEANINGS else shown
 
 
 def _code(error: Exception) -> str:
-    """The code with which Redis names an error, if it has one that is known."""
+    """Return the Redis code of *error*, for example ``READONLY``; empty if there is none."""
     if type(error) is not redis.ResponseError:
         return _CODES.get(type(error), "")
     found = _CODE.search(str(error))
@@ -234,30 +238,30 @@ def _code(error: Exception) -> str:
 
 
 def _session(url: RedisURL, timeout: float) -> Session:
-    """Make the driver's client; only that of a cluster connects at once."""
+    """Create the driver's client. Only the client of a cluster connects at once."""
     timeouts = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     options: dict[str, Any] = {
         **timeouts,
         "username": url.username,
         "password": url.password,
-        # The threads are the bound; the driver's own, 100, would fail look-ups at the 101st.
+        # The number of threads is the real limit. With the driver's default of 100, the 101st look-up would fail.
         "max_connections": 10_000,
-        # An older server answers RESP3's greeting with an error that repeats the password.
+        # Older servers answer the HELLO of RESP3 with an error that contains the password.
         "protocol": 2,
     }
     if url.kind is not Kind.SOCKET:
         options["socket_keepalive"] = True
     tls: dict[str, Any] = {"ssl": True, **url.tls_options} if url.tls else {}
-    # Never the driver's own attempts and pauses: the durable store answers sooner.
+    # The driver must not retry and pause, because the durable store answers sooner.
     once = Retry(NoBackoff(), 0)
     if url.kind is Kind.CLUSTER:
         nodes = [ClusterNode(*host) for host in url.hosts]  # type: ignore[no-untyped-call]
-        # Our names are in one slot: whether others are covered does not matter.
+        # All names are in one slot, so the other slots need not be covered.
         cluster = RedisCluster(
             startup_nodes=nodes, require_full_coverage=False, reinitialize_steps=1, retry=once, **options, **tls
         )
         return Session(cluster)
-    # A connection that was idle for longer may have been dropped on the way without a word.
+    # A firewall may have dropped a connection that was idle for longer.
     options |= {"db": url.db, "health_check_interval": 30, "retry": once}
     if url.kind is Kind.SENTINEL:
         login = {"username": url.sentinel_username, "password": url.sentinel_password}

@@ -1,19 +1,21 @@
--- What the scripts of the counters have in common; each of them begins with this.
--- KEYS: the leases, and when they end. ARGV: what every name begins with, the time (empty: Redis' own).
+-- The common part of the counter scripts. Each of them begins with this file.
+-- KEYS: the leases, and their ends. ARGV: the prefix of all names, the time (empty: the clock of Redis).
 --
--- A counter is a list of whole numbers, which is read and written as one value. Of a window:
--- second, amount, second, amount, …, oldest first. Of a gauge: what is held. Of a budget: what was
--- spent, what is held, the epoch, when the period ends (0: never); nothing while that is unknown.
--- The mark that is kept with a reserved amount is its second in a window, and the epoch of a budget. A budget
--- gets another epoch whenever it is initialised: it does not hold what was reserved before. The epoch is the
--- second in which that was, and 20 random bits.
+-- A counter is a list of whole numbers, which is stored as one value:
+-- - window: second, amount, second, amount, …, oldest first.
+-- - gauge: the held amount.
+-- - budget: the spent amount, the held amount, the epoch, the end of the period (0: never). The list is empty while
+--   the budget is not initialised.
+-- Each reserved amount is stored with a mark: its second in a window, or the epoch of a budget. A budget gets a new
+-- epoch whenever it is initialised, and then does not hold earlier reservations. The epoch consists of the second of
+-- the initialisation and of 20 random bits.
 --
--- Names are made here and are not all among KEYS: what an expired lease held is not known
--- before. On a cluster they are in the same slot all the same, as all of them share a hash tag.
+-- Not all names are in KEYS, because the counters of expired leases are not known before. On a cluster they are in the
+-- same slot all the same, because all names share a hash tag.
 local WINDOW, DAY, IDLE_BUDGET = 60, 24 * 3600, 40 * 24 * 3600
 local TRUSTED, TRUSTED_AT_MOST = 600, 3600
 local RELEASED_AT_ONCE = 50
-local ADMITTED, REFUSED, UNKNOWN = 1, 0, -1
+local ADMITTED, REFUSED, UNINITIALISED = 1, 0, -1
 local leases, ends, prefix, now = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
 if not now then
     local time = redis.call('TIME')
@@ -21,7 +23,7 @@ if not now then
 end
 local second = math.floor(now)
 
--- Whole numbers beyond 10^14 would get an exponent, and lose digits, on their own way into a text.
+-- Lua's own conversion writes whole numbers above 10^14 with an exponent, and loses digits.
 local function text(number)
     return string.format('%.0f', number)
 end
@@ -31,7 +33,7 @@ Window.__index = Window
 
 function Window.new(numbers)
     local used, count = 0, #numbers
-    -- Those from further ahead than a window is long were reserved before the clock was put back.
+    -- Seconds more than a window in the future come from before the clock was set back.
     if count > 0 and (numbers[1] < second - WINDOW or numbers[count - 1] > second + WINDOW) then
         local current = {}
         for position = 1, count, 2 do
@@ -78,7 +80,7 @@ function Window:commit(reserved, mark, amount)
     if mark >= second - WINDOW then
         self:change(mark, amount - reserved)
     else
-        -- What was reserved has left the window. What the request used beyond it would never be counted otherwise.
+        -- The reserved amount has left the window. The amount beyond it has not been counted yet.
         self:add(math.max(0, amount - reserved))
     end
 end
@@ -87,7 +89,7 @@ function Window:add(amount)
     self:change(second, amount)
 end
 
--- The second in which as much as surplus has left, or all there is.
+-- Return the second in which surplus has left the window, or the whole content if that is less.
 function Window:leaves_at(surplus)
     local leaves_at = 0
     for position = 1, #self.numbers, 2 do
@@ -128,7 +130,7 @@ end
 function Gauge:add()
 end
 
--- Renewing a lease does not touch the gauges that it holds.
+-- A long time, because renewing a lease does not change the gauges that it holds.
 function Gauge:ttl()
     return DAY
 end
@@ -159,18 +161,18 @@ function Budget:add(amount)
     end
 end
 
--- Whether it was initialised, and not too long ago: a Redis that was restarted from an old snapshot, or a
--- process that was killed before it committed, has made it wrong without a trace.
-function Budget:is_known()
+-- Whether the budget was initialised, and not too long ago. A counter can be wrong without a sign of it: Redis was
+-- restarted from an old snapshot, or a process was killed before it committed.
+function Budget:is_initialised()
     if not self.numbers[1] then
         return false
     end
-    -- One from far ahead was initialised before the clock was put back.
+    -- An initialisation in the future happened before the clock was set back.
     local age = math.abs(second - math.floor(self.numbers[3] / 2 ^ 20))
     return age <= (self.held == 0 and TRUSTED or TRUSTED_AT_MOST)
 end
 
--- A request that begins within the period may end after it, and is then added.
+-- A request that began in the period may end and be counted after it.
 function Budget:ttl()
     local ends_at = self.numbers[4]
     return ends_at == 0 and IDLE_BUDGET or math.max(ends_at - second, 0) + DAY
@@ -183,7 +185,7 @@ local function name_of(name)
     return prefix .. 'count:' .. name
 end
 
--- Read the counters of these requests, each of which begins with a counter's name and its kind.
+-- Load the counters of requests. Each request begins with the name and the kind of a counter.
 local function load(requests)
     local names, wanted = {}, {}
     for _, request in ipairs(requests) do
@@ -213,7 +215,7 @@ local function store()
     end
 end
 
--- Replace what one reservation held by the true amounts.
+-- Replace the amounts that one reservation holds by the true amounts.
 local function commit(held, true_amounts)
     load(held)
     for _, request in ipairs(held) do
@@ -222,7 +224,7 @@ local function commit(held, true_amounts)
     end
 end
 
--- Release what expired leases hold of gauges and budgets; windows forget by themselves.
+-- Give the amounts of expired leases back to gauges and budgets. Amounts in windows expire in any case.
 local function release_expired()
     local expired = redis.call(
         'ZRANGEBYSCORE', ends, '-inf', string.format('%.6f', now), 'LIMIT', 0, RELEASED_AT_ONCE
@@ -245,7 +247,8 @@ local function release_expired()
     counters = {}
 end
 
--- One counter for the answer: used, held, whether the request fits, when it will, when nothing is left.
+-- Return the reading of one counter: the used and the held amount, whether the request fits, when it will fit, and when
+-- the counter will be empty.
 local function read(request)
     local counter, amount, limit = counters[request[1]], request[3], request[4]
     local surplus = limit and counter.used + amount - limit or 0
@@ -254,25 +257,25 @@ local function read(request)
     return { counter.used, counter.held, surplus <= 0 and 1 or 0, fits_at, empties_at }
 end
 
--- The answer to requests with budgets that were not initialised, or not lately; nil if there are none.
-local function unknown_of(requests)
-    local unknown = { UNKNOWN }
+-- Return the answer for requests with budgets that must be initialised; nil if there are none.
+local function uninitialised_of(requests)
+    local names = { UNINITIALISED }
     for _, request in ipairs(requests) do
-        if request[2] == 'budget' and not counters[request[1]]:is_known() then
-            unknown[#unknown + 1] = request[1]
+        if request[2] == 'budget' and not counters[request[1]]:is_initialised() then
+            names[#names + 1] = request[1]
         end
     end
-    return #unknown > 1 and unknown or nil
+    return #names > 1 and names or nil
 end
 
--- A whole number of 64 bits for struct, whose own ends at 32 where the server has no more.
+-- Split a whole number of 64 bits into two of 32 bits, because struct has no larger ones on 32-bit servers.
 local function halves(number)
     return number % 2 ^ 32, math.floor(number / 2 ^ 32)
 end
 
--- The answer to requests that were read: whether all of them fit, and all readings in one text, each of them two whole
--- numbers of 64 bits, a byte and the seconds from now as two doubles. The gateway reads that faster than a list
--- of numbers.
+-- Return the answer for these readings: whether all requests fit, and all readings in one string. A reading is two
+-- whole numbers of 64 bits, a byte, and two doubles with seconds from now. The gateway reads a string faster than a
+-- list of numbers.
 local function answer(readings)
     local verdict, packed = ADMITTED, {}
     for position, reading in ipairs(readings) do

@@ -1,17 +1,17 @@
-"""The counters behind limits in Redis, shared by every host.
+"""The counters for limits in Redis, which all hosts share.
 
-Their names begin like those of ``cache.py``:
+Their names have the same prefix as those of ``cache.py``:
 
 ``llmgateway:2:{gateway}:count:<counter>``
-    What one counter remembers; ``counters.lua`` says how.
+    The state of one counter; ``counters.lua`` explains it.
 ``llmgateway:2:{gateway}:leases``, ``llmgateway:2:{gateway}:ends``
     What each running request holds, and until when.
 ``llmgateway:2:{gateway}:askers:<counter>``, ``llmgateway:2:{gateway}:waiting:<counter>``
-    Which keys share a window, and which of them wait for what becomes free in it.
+    Which keys share a window, and which of them wait for a free amount.
 ``llmgateway:2:{gateway}:committed:<token>``
-    That a call of commit has been done, should it be repeated.
+    Marks a call of commit as done, in case it is repeated.
 
-All of them disappear when nobody uses them any more.
+All of them expire when they are no longer used.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from llmgateway.ratelimit.reservations import Commit, CounterRequest, Decision, 
 
 from .connection import RedisConnection, Session, script
 
-_ADMITTED, _UNKNOWN = 1, -1
+_ADMITTED, _UNINITIALISED = 1, -1
 _KINDS = {"window": "window", "level": "gauge", "total": "budget"}
-"""What the scripts call each kind."""
+"""Names of the kinds in the scripts."""
 _READING = struct.Struct("<qq?dd")
 """A :class:`Reading` as ``counters.lua`` packs it."""
 COMMITTED_AT_ONCE = 100
-"""Commits of one script: nobody else is served while it runs."""
+"""Maximum number of commits in one script, because Redis serves no other client while it runs."""
 
 _RESERVE, _COMMIT, _RENEW, _LOOK, _INITIALISE, _CONFIRM = (
     script("counters.lua", f"{name}.lua") for name in ("reserve", "commit", "renew", "look", "initialise", "confirm")
@@ -42,10 +42,10 @@ _RESERVE, _COMMIT, _RENEW, _LOOK, _INITIALISE, _CONFIRM = (
 
 
 class RedisCounters:
-    """A :class:`~llmgateway.interfaces.CounterStore`: every call is one script, and they take turns.
+    """A :class:`~llmgateway.interfaces.CounterStore` in Redis. Every call is one script, which Redis runs atomically.
 
     Args:
-        clock: Seconds since the epoch; None for Redis' own.
+        clock: Seconds since the epoch; None for the clock of Redis.
     """
 
     def __init__(self, connection: RedisConnection, *, clock: Clock | None = None) -> None:
@@ -83,7 +83,7 @@ class RedisCounters:
             self._connection.ask(lambda session: session.command("DEL", *names))
 
     def flush(self) -> None:
-        """Nothing: Redis has it all."""
+        """Do nothing: everything is in Redis."""
 
     def _run(self, script: str, *arguments: str | bytes | int | float) -> Any:
         now = "" if self._clock is None else f"{self._clock():.6f}"
@@ -95,7 +95,7 @@ class RedisCounters:
 
 
 def _counter_requests(counter_requests: Sequence[CounterRequest]) -> bytes:
-    # false and not null: that is a value of its own to Redis' JSON, which counts as true.
+    # false instead of null, because cjson decodes null to a value that is true in Lua.
     return orjson.dumps(
         [
             (name, _KINDS[kind], amount, False if limit is None else limit, own or False)
@@ -106,7 +106,7 @@ def _counter_requests(counter_requests: Sequence[CounterRequest]) -> bytes:
 
 def _decision(answer: Sequence[Any]) -> Decision:
     verdict, *rest = answer
-    if verdict == _UNKNOWN:
+    if verdict == _UNINITIALISED:
         return Decision(admitted=False, readings=(), uninitialised=tuple(name.decode() for name in rest))
     (packed,) = rest
     return Decision(admitted=verdict == _ADMITTED, readings=tuple(map(Reading._make, _READING.iter_unpack(packed))))

@@ -1,8 +1,8 @@
-"""What is written into Redis of keys and of the organisation, so that only a gateway can have written it.
+"""Signed entries for keys and the organisation in Redis. The gateway uses only entries that a gateway has signed.
 
-An entry is a version, an HMAC-SHA256, the time at which it was made, and the content. The HMAC covers the version,
-the entry's name in Redis, the time and the content: whoever can write to Redis can put back what was there under the
-same name, and nothing else.
+An entry consists of a version, an HMAC-SHA256, the time at which it was made, and the content. The HMAC covers the
+version, the name of the entry in Redis, the time and the content. So an attacker who can write to Redis can only
+restore an earlier entry under the same name.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ logger = logging.getLogger(__name__)
 _VERSION = b"2"
 _HEAD = struct.Struct("<1s32sd")
 """Version, HMAC, seconds since the epoch."""
-# As for Azure's key (accounts/credential.py): whoever reads Redis can try secrets, and ADMIN_KEY may be a word.
+# scrypt, as for Azure's key (accounts/credential.py): an attacker who can read Redis can try secrets, and ADMIN_KEY may
+# be a simple word.
 _SALT = b"llmgateway redis entries v2"
 KEPT_KEYS = 10_000
-"""Entries that are kept decoded, the latest; some 2 KB each."""
+"""Maximum number of decoded entries in memory; the oldest are removed. Each takes about 2 KB."""
 _WARN_SECONDS = 60
 _FIELDS = frozenset(field.name for field in fields(KeyRecord))
 _ORGANISATION_FIELDS = frozenset(field.name for field in fields(Organisation))
@@ -39,7 +40,7 @@ class EntrySigner:
     """Signs entries and verifies them. Thread-safe.
 
     Args:
-        key: Of the HMAC, the same on all hosts.
+        key: Key of the HMAC, the same on all hosts.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -47,14 +48,14 @@ class EntrySigner:
 
     @classmethod
     def from_secret(cls, secret: str) -> EntrySigner:
-        """Derive the key from the operator's secret: 50 ms, once at start."""
+        """Derive the key from the operator's secret. This takes 50 ms, once at start."""
         return cls(Scrypt(salt=_SALT, length=32, n=2**14, r=8, p=1).derive(secret.encode()))
 
     def sign(self, name: str, content: bytes, *, at: float) -> bytes:
         return _HEAD.pack(_VERSION, self._mac(name, at, content), at) + content
 
     def verify(self, name: str, entry: bytes) -> SignedContent | None:
-        """What was signed; None if it was signed with another key, under another name, or not at all."""
+        """Return the signed content; None if the signature is missing, or made with another key or name."""
         if len(entry) < _HEAD.size:
             return None
         version, mac, at = _HEAD.unpack_from(entry)
@@ -64,29 +65,29 @@ class EntrySigner:
         return SignedContent(content, at)
 
     def _mac(self, name: str, at: float, content: bytes) -> bytes:
-        # No name has a zero byte, so nothing can move from one part to another.
+        # Names contain no zero byte, so the parts cannot be split in another way.
         signed = b"%b%b\0%b%b" % (_VERSION, name.encode(), struct.pack("<d", at), content)
         return hmac.digest(self._key, signed, "sha256")
 
 
 class SignedContent(NamedTuple):
-    """What an entry says, and since when."""
+    """The content of an entry, and the time at which it was made."""
 
     content: bytes
     at: float
 
 
 class KeyEntry(NamedTuple):
-    """A key as the durable store had it *at* some time."""
+    """A key as the durable store returned it at the time *at*."""
 
     record: KeyRecord
     at: float
 
 
 class Entries:
-    """Makes entries and reads them. Thread-safe.
+    """Encodes and decodes entries. Thread-safe.
 
-    An entry that does not verify is read as if it was missing; one line a minute says so.
+    An entry with a wrong signature counts as missing. A warning is logged, at most once a minute.
 
     Args:
         clock: Seconds since the epoch.
@@ -103,9 +104,9 @@ class Entries:
         return self._signer.sign(name, orjson.dumps(record), at=self._clock())
 
     def key(self, name: str, entry: bytes | None) -> KeyEntry | None:
-        """Read a key; the same object for the same bytes, and the same record for as long as the key is the same.
+        """Decode a key; None if the entry is missing, or another version of this program wrote it.
 
-        None also for what another version of this program has written.
+        Equal entries return the same object, and the record stays the same object until the key changes.
         """
         if entry is None:
             return None
@@ -119,7 +120,7 @@ class Entries:
         if before is not None and before[1].record == record:
             record = before[1].record
         decoded = KeyEntry(record, signed.at)
-        # Each step is atomic under the interpreter's lock, and no two of them depend on each other.
+        # Without a lock: each step is atomic under the GIL, and the steps do not depend on each other.
         self._decoded.pop(name, None)
         self._decoded[name] = entry, decoded
         if len(self._decoded) > self._limit:
@@ -131,7 +132,7 @@ class Entries:
         return self._signer.sign(name, document + b"\n" + (organisation.credential or b""), at=self._clock())
 
     def organisation(self, name: str, entry: bytes | None) -> Organisation | None:
-        """What admins had set; None also for what another version of this program has written."""
+        """Decode the organisation; None if the entry is missing, or another version of this program wrote it."""
         signed = None if entry is None else self._verify(name, entry)
         return None if signed is None else _organisation(signed.content)
 
@@ -153,8 +154,8 @@ class Entries:
 
 
 def _key(shape: dict[str, Any]) -> KeyRecord | None:
-    # An entry without a field that this version knows would seem to say that a key lacks, say,
-    # a limit: better to ask the durable store.
+    # If the fields differ, the durable store is asked instead: an entry without the field "limits", for example, must
+    # not look like a key without limits.
     if shape.keys() != _FIELDS:
         return None
     for name in ("created_at", "starts_at", "expires_at", "retires_at"):

@@ -1,6 +1,6 @@
--- Put a key that was read from the durable store into the cache, unless any key has changed
--- since the reader looked: it may have read the state before that change.
--- KEYS: entry, guard. ARGV: the guard as the reader saw it, the entry, seconds to keep it.
+-- Store an entry of a key that was read from the durable store, unless any key has changed since then: the entry may be
+-- older than that change.
+-- KEYS: entry, guard. ARGV: the guard before the durable store was read, the entry, its TTL in seconds.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
     return 0
 end

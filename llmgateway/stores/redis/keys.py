@@ -1,4 +1,4 @@
-"""Keys: Redis in front of a durable store."""
+"""The keys: Redis in front of a durable store."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .organisation import durable_generation
 
 
 class RedisKeys:
-    """A :class:`~llmgateway.interfaces.KeyStore`: Redis in front of *durable*.
+    """A :class:`~llmgateway.interfaces.KeyStore` with Redis in front of *durable*.
 
-    :meth:`find` is one round trip to Redis if the key is there and fresh. A stale entry is
-    used if the durable store is away; without Redis the durable store is asked each time.
+    :meth:`find` takes one round trip to Redis if there is a fresh entry. A stale entry is used only if the durable
+    store is unavailable. If Redis is unavailable, each call asks the durable store.
 
-    A change of a key reads first what the key's digests are, and is not made if that fails. Their entries are
-    wiped in any case, also after an error: the durable store may have made the change, and only its answer was lost,
-    or it may make it in the next seconds.
+    Before a change of a key, its digests are read from the durable store. If that fails, the change is not made. The
+    entries of these digests are deleted from Redis even if the change fails: its answer may have been lost, or the
+    durable store may still make the change within seconds.
     """
 
     def __init__(self, cache: RedisCache, durable: KeyStore) -> None:
@@ -30,7 +30,7 @@ class RedisKeys:
         self._durable = durable
 
     def version(self) -> object:
-        """Return a value that changes with every change of what :meth:`find` returns; None if Redis cannot tell."""
+        """Return a value that changes whenever a result of :meth:`find` may change; None if Redis is unavailable."""
         try:
             return self._cache.tokens()
         except StoreUnavailable:
@@ -97,7 +97,7 @@ class RedisKeys:
 
     @contextmanager
     def _wiping(self, *records: KeyRecord | None) -> Iterator[set[str]]:
-        """Wipe the entries of *records*, and of the digests that are added to what is yielded, at the end."""
+        """Delete the entries of *records* from Redis at the end of the block. The block may add further digests."""
         digests, is_certain = _digests(*records), True
         try:
             yield digests

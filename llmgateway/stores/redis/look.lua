@@ -1,10 +1,10 @@
--- Read without reserving.
--- ARGV, after those of counters.lua: the requests as JSON, as for reserve.lua. Answer: as that of reserve.lua.
+-- Read counters without a reservation.
+-- ARGV, after those of counters.lua: the requests as JSON, as for reserve.lua. Returns the same as reserve.lua.
 local requests = cjson.decode(ARGV[3])
 load(requests)
-local unknown = unknown_of(requests)
-if unknown then
-    return unknown
+local uninitialised = uninitialised_of(requests)
+if uninitialised then
+    return uninitialised
 end
 local readings = {}
 for position, request in ipairs(requests) do

@@ -1,4 +1,4 @@
-"""What admins set for everybody: a durable store, with the generation and a copy in Redis."""
+"""The settings of the organisation: a durable store, with the generation and a copy in Redis."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .cache import RedisCache
 
 
 class RedisOrganisation:
-    """An :class:`~llmgateway.interfaces.OrganisationStore`: *durable*, with the generation in Redis.
+    """An :class:`~llmgateway.interfaces.OrganisationStore` that uses *durable*, with the generation in Redis.
 
-    Every change begins a new generation, also after an error, like the changes of :class:`~.keys.RedisKeys`.
+    Every change begins a new generation. It does so even after an error, for the same reason as
+    :class:`~.keys.RedisKeys`.
     """
 
     def __init__(self, cache: RedisCache, durable: OrganisationStore) -> None:
@@ -25,8 +26,8 @@ class RedisOrganisation:
         self._durable = durable
 
     def load(self) -> Organisation:
-        # The generation first: if a change comes between the two, it is the old one with the new
-        # content, and the next look-up makes the caller load again. The other way round would hide it.
+        # The generation is read first. If a change happens between the two reads, the new content has the old
+        # generation, and the next look-up makes the caller load again. The other order would hide the change.
         try:
             generation = self._cache.generation()
         except StoreUnavailable:
@@ -35,7 +36,7 @@ class RedisOrganisation:
         return replace(self._load(), version=generation)
 
     def _load(self) -> Organisation:
-        """The durable store's, or while that is away what it was when anybody last loaded it."""
+        """Load from the durable store; while that is unavailable, return the copy in Redis."""
         try:
             organisation = self._cache.durable.call(self._durable.load)
         except StoreUnavailable:
@@ -99,5 +100,5 @@ class RedisOrganisation:
 
 
 def durable_generation(generation: str) -> str:
-    """The durable store's own, so marked that it equals none of Redis'."""
+    """Mark a generation of the durable store, so that it differs from all generations in Redis."""
     return f"durable:{generation}"

@@ -1,5 +1,5 @@
--- Prolong leases that are still there.
--- ARGV, after those of counters.lua: seconds of the lease, each reservation.
+-- Extend the leases that still exist.
+-- ARGV, after those of counters.lua: the lease in seconds, each reservation.
 local lease = tonumber(ARGV[3])
 for position = 4, #ARGV do
     redis.call('ZADD', ends, 'XX', string.format('%.6f', now + lease), ARGV[position])

@@ -1,11 +1,11 @@
--- Reserve all, or nothing.
--- ARGV, after those of counters.lua: the reservation, seconds of its lease, the requests as JSON:
+-- Reserve the amounts of all requests, or nothing.
+-- ARGV, after those of counters.lua: the reservation, its lease in seconds, the requests as JSON:
 -- [[counter, kind, amount, limit or false, own or false], …].
--- Answer: whether that is ADMITTED, REFUSED or UNKNOWN, then the readings, or each unknown budget.
+-- Returns ADMITTED or REFUSED and the readings; or UNINITIALISED and the names of the budgets to initialise.
 local PATIENCE = 5
 local reservation, lease, requests = ARGV[3], tonumber(ARGV[4]), cjson.decode(ARGV[5])
 
--- The gateway asks again if it lost the connection before the answer: that is the same reservation.
+-- The gateway repeats a call if it loses the connection before the answer. So replace an earlier reservation.
 local before = redis.call('HGET', leases, reservation)
 if before then
     commit(cmsgpack.unpack(before), {})
@@ -16,12 +16,12 @@ if before then
 end
 
 load(requests)
-local unknown = unknown_of(requests)
-if unknown then
-    return unknown
+local uninitialised = uninitialised_of(requests)
+if uninitialised then
+    return uninitialised
 end
 
--- Remember who shares a window: those who asked within the last minute or wait, and until when.
+-- Store that a key shares a window, and until when. Keys share it that asked within the last minute, or that wait.
 local function count_asker(request, ends_at)
     local name = prefix .. 'askers:' .. request[1]
     local known = redis.call('ZSCORE', name, request[5])
@@ -32,8 +32,8 @@ local function count_asker(request, ends_at)
     end
 end
 
--- A key that has used less than its equal share goes first. What such a key wanted and did not get is
--- kept for it: the other keys do not get it.
+-- A key that has used less than its equal share goes first. If its request does not fit, the amount is kept for it, and
+-- the other keys do not get it.
 local function judge(request, reading, fits_elsewhere)
     local waiting = prefix .. 'waiting:' .. request[1]
     local kept, kept_until = 0, 0
@@ -47,7 +47,7 @@ local function judge(request, reading, fits_elsewhere)
         end
     end
     if reading[3] == 1 and kept_until == 0 then
-        return -- nearly always
+        return -- the usual case
     end
     local shared, amount, limit = counters[request[1]], request[3], request[4]
     local sharing = redis.call('ZCOUNT', prefix .. 'askers:' .. request[1], '(' .. second, '+inf')
@@ -95,7 +95,7 @@ for _, position in ipairs(sharing) do
 end
 redis.call('HSET', leases, reservation, cmsgpack.pack(held))
 redis.call('ZADD', ends, string.format('%.6f', now + lease), reservation)
--- If nobody comes any more to release them, they disappear some time after the last of them.
+-- Redis deletes them a day after the last lease, if no script has released them.
 redis.call('EXPIRE', leases, math.ceil(lease) + DAY)
 redis.call('EXPIRE', ends, math.ceil(lease) + DAY)
 store()

@@ -1,4 +1,4 @@
-"""The URL of a Redis: one server, a service that Sentinels watch, or a cluster. Knows no driver."""
+"""Parses Redis URLs: one server, a service that Sentinels monitor, or a cluster. Does not import the driver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PARAMETER = re.compile(r"[a-z_]{1,40}\Z", re.ASCII)
 
 
 class Kind(StrEnum):
-    """What answers at the hosts of a URL."""
+    """The kind of servers at the hosts of a URL."""
 
     SERVER = "redis"
     SOCKET = "unix"
@@ -34,7 +34,7 @@ SCHEMES = {
     "redis+cluster": (Kind.CLUSTER, False),
     "rediss+cluster": (Kind.CLUSTER, True),
 }
-"""By scheme: what answers there, and whether over TLS."""
+"""The kind of each scheme, and whether it uses TLS."""
 
 _LOGIN = ("username", "password")
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
@@ -43,31 +43,31 @@ _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_che
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisURL:
-    """Where Redis is, and how to log in. No password is in its ``repr``."""
+    """The address of Redis, and its login. ``repr()`` shows no password."""
 
     kind: Kind
     tls: bool = False
     hosts: tuple[tuple[str, int], ...] = ()
-    """Of the Sentinels, of some nodes of the cluster, or the only one."""
+    """The server, the Sentinels, or some nodes of the cluster."""
     path: str = ""
-    """Of the socket."""
+    """Path of the socket."""
     service: str = ""
-    """What the Sentinels call the Redis."""
+    """Name of the service at the Sentinels."""
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
     tls_options: Mapping[str, str | bool] = field(default_factory=dict)
-    """``ssl_…`` as redis-py has them."""
+    """Options ``ssl_…`` of redis-py."""
 
     @classmethod
     def parse(cls, text: str) -> RedisURL:
-        """Read a URL.
+        """Parse a URL.
 
         Raises:
-            ValueError: everything that is wrong with it, to be put behind the name of a setting. Quotes no
-                password, also if one was not escaped.
+            ValueError: has all problems. The message continues a sentence that begins with the name of a setting. It
+                contains no part of a password, even if the password was not escaped.
         """
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in SCHEMES:
@@ -75,7 +75,7 @@ class RedisURL:
         kind, tls = SCHEMES[scheme]
         rest, _, query = rest.partition("?")
         authority, slash, path = rest.partition("/")
-        # What follows a login that was not escaped cannot be told from it, so nothing else is looked at.
+        # If the login was not escaped, it cannot be separated from the rest, so nothing else is checked.
         if "@" in path or "@" in query or "#" in text:
             raise ValueError(f"has a login that cannot be read: {_ESCAPES}")
         login, _, hosts = authority.rpartition("@")
@@ -92,7 +92,7 @@ class RedisURL:
 
 
 class _Reader:
-    """Reads the parts of one URL and collects what is wrong with them."""
+    """Parses the parts of one URL, and collects the problems."""
 
     def __init__(self, kind: Kind, tls: bool) -> None:
         self._kind = kind
@@ -100,12 +100,12 @@ class _Reader:
         self.problems: list[str] = []
 
     def login(self, text: str) -> dict[str, Any]:
-        # redis://password@host has always been a user name to redis-py; so it stays.
+        # In redis://name@host, redis-py takes the name as the user name, not as the password.
         username, _, password = text.partition(":")
         return {
             name: self._decoded(value)
             for name, value in (("username", username), ("password", password))
-            if value  # an empty one may be among the parameters
+            if value  # the parameters may contain it
         }
 
     def hosts(self, text: str) -> tuple[tuple[str, int], ...]:
@@ -121,25 +121,25 @@ class _Reader:
         match = _HOST.match(text)
         port = int(match["port"] or default) if match else 0
         if match is None or not 1 <= port <= 65535 or not _is_host(match["host"], match["address"]):
-            self._problem(f"has a port that is none, or a host: {_ESCAPES}, and [::1] for an IPv6 address")
+            self._problem(f"has a host or a port that is not valid: {_ESCAPES}, and [::1] for an IPv6 address")
             return None
         return match["address"] or match["host"], port
 
     def path(self, text: str) -> dict[str, Any]:
-        """What is behind the hosts: a number of a database, in front of it the name of a service."""
+        """Parse the path: the number of a database; for Sentinels the name of the service before it."""
         values: dict[str, Any] = {}
         if self._kind is Kind.SENTINEL:
             service, _, text = text.partition("/")
             values["service"] = self._decoded(service)
             if not service:
-                self._problem("lacks a service: it goes HOST:PORT,HOST:PORT/SERVICE, as the Sentinels call it")
+                self._problem("lacks a service: write HOST:PORT,HOST:PORT/SERVICE, with the name at the Sentinels")
         if text:
             values |= self._database(text)
         return values
 
     def socket(self, host: str, path: str) -> str:
         if host or not path.strip("/"):
-            self._problem("lacks the path of a socket: it goes unix:///PATH, with three slashes")
+            self._problem("lacks the path of a socket: write unix:///PATH, with three slashes")
         return self._decoded(path)
 
     def parameters(self, query: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class _Reader:
         try:
             return unquote(text, errors="strict")
         except UnicodeDecodeError:
-            self._problem("has a percent sign in front of what is no UTF-8: write %25 for %")
+            self._problem("has a percent sign that does not begin a UTF-8 character: write %25 for %")
             return ""
 
     def _problem(self, problem: str) -> None:
@@ -193,7 +193,7 @@ class _Reader:
 
 
 def _is_host(host: str, address: str | None) -> bool:
-    """Whether *host* can be looked up, and *address*, if it stood in brackets, may (RFC 3986 section 3.2.2)."""
+    """Whether *host* is a valid host name; or *address*, if it is in brackets, a valid IPv6 address (RFC 3986)."""
     try:
         return bool(host.encode("idna") if address is None else IPv6Address(address))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The embedded store: SQLite files that several processes of one host share."""
+"""The SQLite store: files that all processes of one host share."""
 
 from .audit import SQLiteAuditLog
 from .counters import COUNTERS, SQLiteCounters

@@ -1,4 +1,4 @@
-"""What admins changed, in the embedded store."""
+"""The audit log in SQLite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .database import SQLiteDatabase
 _FIELDS = tuple(field.name for field in fields(AuditEntry))
 _COLUMNS = ", ".join(_FIELDS)
 
-# Only names of our own are put into statements; values are always parameters.
+# Only constant names are formatted into statements; values are always parameters.
 _APPEND = f"""
     INSERT INTO audit ({_COLUMNS}) VALUES ({", ".join("?" * len(_FIELDS))})
     ON CONFLICT (id) DO NOTHING
@@ -24,7 +24,7 @@ _APPEND = f"""
 
 
 class SQLiteAuditLog:
-    """An :class:`~llmgateway.interfaces.AuditLog` in the embedded store's file."""
+    """An :class:`~llmgateway.interfaces.AuditLog` in SQLite."""
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database

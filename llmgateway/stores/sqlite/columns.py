@@ -1,4 +1,4 @@
-"""Conversion between values that SQLite has no type for and what a column holds."""
+"""Converts values that SQLite has no type for to and from column values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmgateway.stores.epoch import from_ms, to_ms
 
 
 def stored(value: object) -> object:
-    """Return what a column holds: whole milliseconds since 1970 for times, JSON for lists, limits and prompts."""
+    """Return the column value: whole milliseconds since 1970 for a time; JSON for lists, limits and prompts."""
     if isinstance(value, datetime):
         return to_ms(value)
     if isinstance(value, Limits):
@@ -34,14 +34,14 @@ def models_of(column: str | None) -> tuple[str, ...] | None:
     return None if column is None else tuple(json.loads(column))
 
 
-# Cached: every look-up reads the limits of its key, and the keys of a class have the same ones.
+# Cached, because every look-up reads the limits of its key, and the keys of a class usually have the same limits.
 @functools.lru_cache(maxsize=1024)
 def limits_of(column: str | None) -> Limits:
     return UNLIMITED if column is None else Limits.from_json(json.loads(column))
 
 
 def merged_limits(column: str | None, parts: Mapping[str, Any]) -> Limits:
-    """The limits in *column*, with *parts* of them replaced."""
+    """Return the limits in *column*, with the fields *parts* replaced."""
     return replace(limits_of(column), **parts)
 
 

@@ -1,4 +1,4 @@
-"""The counters behind limits in an embedded database, which the processes of a host share."""
+"""The counters for limits in an SQLite file, which the processes of one host share."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from .rows import insert, places, some_at_once
 log = logging.getLogger(__name__)
 
 COMMITTED_AT_ONCE = 100
-"""Commits of one transaction, so that those who reserve do not wait long."""
+"""Maximum number of commits in one transaction, so that reservations do not wait long."""
 RETURNED_AT_ONCE = 50
-"""Leases that ran out and are cleared away by one transaction, for the same reason."""
+"""Maximum number of expired leases that one transaction deletes, for the same reason."""
 SWEPT_AT_ONCE = 100
-"""Counters that are looked at once a second, for whether anybody still uses them."""
+"""Number of counters that are checked each second, to delete those that are no longer used."""
 
 COUNTERS: tuple[tuple[str, ...], ...] = (
     (
-        # The numbers of ratelimit/counters.py, eight bytes each: one row to read and one to write for each counter,
-        # however many seconds a window has.
+        # numbers: the numbers of ratelimit/kinds.py, eight bytes each. So a counter is one row, even if its window
+        # contains many seconds.
         """CREATE TABLE counters (
             name TEXT NOT NULL PRIMARY KEY,
             expires_at INTEGER NOT NULL,
             numbers BLOB NOT NULL
         )""",
-        # What each holds is JSON: [[counter, kind, amount, mark], …].
+        # claims: the held amounts as JSON: [[counter, kind, amount, mark], …].
         """CREATE TABLE leases (
             reservation TEXT NOT NULL PRIMARY KEY,
             expires_at REAL NOT NULL,
             claims BLOB NOT NULL
         ) WITHOUT ROWID""",
         "CREATE INDEX leases_end ON leases (expires_at)",
-        # Those who share a window: who asked within the last minute, and who waits.
+        # Keys that share a window: those that asked within the last minute, and those that wait.
         """CREATE TABLE askers (
             counter TEXT NOT NULL,
             own TEXT NOT NULL,
@@ -60,14 +60,14 @@ COUNTERS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (counter, own)
         ) WITHOUT ROWID""",
     ),
-    # Whoever takes all counters into memory has to know what they are; so far, those who asked knew.
+    # A process that loads all counters into memory needs their kinds. Before, each counter request named the kind.
     (
         "ALTER TABLE counters ADD COLUMN kind TEXT NOT NULL DEFAULT 'total'",
         "UPDATE counters SET kind = 'window' WHERE name LIKE '%:requests' OR name LIKE '%:tokens'",
         "UPDATE counters SET kind = 'level' WHERE name LIKE '%:parallel'",
     ),
 )
-"""The shape of the database, as the list of steps that lead to it; see ``schema.py``."""
+"""The schema of ``counters.sqlite``, as a list of migrations; see ``schema.py``."""
 
 _STORE = """
     INSERT INTO counters (name, kind, expires_at, numbers) VALUES {}
@@ -85,22 +85,22 @@ _STORE_WAITING = """
 
 
 class Lock(Protocol):
-    """Keeps others from counting in memory meanwhile."""
+    """Prevents other processes from counting in memory."""
 
     def share(self) -> bool:
-        """Whether nobody counts in memory, now and as long as this process lives. Cheap when it was true before."""
+        """Share the lock until this process ends; False if another process counts in memory. Cheap after success."""
         ...
 
 
 class SQLiteCounters:
-    """A :class:`~llmgateway.interfaces.CounterStore`: every call is one transaction of the writing kind.
+    """A :class:`~llmgateway.interfaces.CounterStore` in SQLite. Every call is one write transaction.
 
-    Also where :class:`~llmgateway.ratelimit.memory.MemoryCounters` has its counters from.
+    :class:`~llmgateway.ratelimit.memory.MemoryCounters` also loads and saves its counters here.
 
     Args:
-        database: Of the shape ``COUNTERS``.
-        clock: Seconds since the epoch, the same for everybody who shares the database.
-        lock: Shared from the first call on; None where nobody else can come.
+        database: A database with the migrations ``COUNTERS``.
+        clock: Seconds since the epoch, the same clock for all processes that share the database.
+        lock: Shared from the first call on. None if no other process uses the database.
     """
 
     def __init__(self, database: SQLiteDatabase, *, clock: Clock, lock: Lock | None = None) -> None:
@@ -144,29 +144,29 @@ class SQLiteCounters:
             work.counters.forget(counters)
 
     def flush(self) -> None:
-        """Nothing: the file has it all."""
+        """Do nothing: everything is in the file."""
 
     def take(self) -> Counters:
-        """Return all there are and store them no more."""
+        """Return all counters, and delete them from the file."""
         with self._database.transaction() as connection:
             counters = _everything(connection)
             for table in ("counters", "leases", "askers", "waiting"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constant names
         return counters
 
     def add(self, counters: Counters) -> None:
-        """Store *counters*, added to what is there."""
+        """Add *counters* to the stored ones."""
         with self._unit_of_work([*counters.counters]) as work:
             work.add(counters)
 
     @contextmanager
     def _unit_of_work(self, counters: Sequence[str], reservations: Sequence[str] = ()) -> Iterator[_UnitOfWork]:
-        """A transaction in which these counters and these leases are known."""
+        """Begin a transaction, and load these counters and leases. Store the changes at the end."""
         with self._database.transaction() as connection:
             if self._lock is not None and not self._lock.share() and not self._has_warned:
                 self._has_warned = True
-                log.warning("Another process counts limits in its memory, which are not seen here until it stops.")
-            # The clock is asked when the transaction has begun, so that time goes the way of the transactions.
+                log.warning("Another process counts limits in its memory. Its counts are not used here until it stops.")
+            # The clock is read after the transaction has begun, so that times are in the order of the transactions.
             work = _UnitOfWork(connection, self._clock())
             work.load(counters, reservations)
             yield work
@@ -177,8 +177,7 @@ class SQLiteCounters:
 
 
 class _UnitOfWork:
-    """The part of the tables that one transaction needs: loaded, worked with in memory, and stored as far as it has
-    changed."""
+    """The rows that one transaction needs. They are loaded, changed in memory, and stored if they have changed."""
 
     def __init__(self, connection: sqlite3.Connection, now: float) -> None:
         self.now = now
@@ -190,7 +189,7 @@ class _UnitOfWork:
         self._waiting: dict[str, dict[str, tuple[int, int]]] = {}
 
     def load(self, names: Sequence[str], reservations: Sequence[str]) -> None:
-        """Load these leases, some that have run out, these counters, and those of which the leases hold something."""
+        """Load these counters and leases, some expired leases, and the counters of which these leases hold amounts."""
         self._load_leases("expires_at <= ? LIMIT ?", (self.now, RETURNED_AT_ONCE))
         for some in some_at_once([name for name in reservations if name not in self._leases]):
             self._load_leases(f"reservation IN ({places(some)})", some)
@@ -204,7 +203,7 @@ class _UnitOfWork:
                 self.counters.put(name, _unpacked(kind, numbers))
 
     def load_shares(self, requests: Iterable[CounterRequest]) -> None:
-        """Load who waits for what becomes free in the windows that are shared."""
+        """Load the keys that wait for free amounts of shared windows."""
         for name in {request.counter for request in requests if request.own and request.limit is not None}:
             rows = self._connection.execute("SELECT own, amount, until FROM waiting WHERE counter = ?", (name,))
             waiting = {own: (amount, until) for own, amount, until in rows}
@@ -212,7 +211,7 @@ class _UnitOfWork:
             self.counters.shares[name] = FairShare(_Askers(self._connection, name), waiting)
 
     def add(self, counters: Counters) -> None:
-        """Add the counters of another process, and what its requests hold."""
+        """Add the counters, leases and fair shares of another process."""
         for name, other in counters.counters.items():
             here = self.counters.counters.get(name)
             if here is None:
@@ -228,7 +227,7 @@ class _UnitOfWork:
             insert(self._connection, _STORE_WAITING, [(name, own, *entry) for own, entry in share.waiting.items()])
 
     def store(self) -> None:
-        """Write what has changed."""
+        """Write the changes."""
         self._store_counters()
         self._store_leases()
         for name, before in self._waiting.items():
@@ -243,7 +242,7 @@ class _UnitOfWork:
         changed = []
         for name, one in self.counters.counters.items():
             numbers = array("q", one.numbers).tobytes()
-            # One that is new and counts nothing is as good as none.
+            # A new counter without an amount need not be stored.
             if numbers != self._loaded.get(name) and (name in self._loaded or any(one.numbers)):
                 changed.append((name, one.kind, one.expires_at(self.second), numbers))
         insert(self._connection, _STORE, changed)
@@ -269,7 +268,7 @@ class _UnitOfWork:
 
 
 class _Askers:
-    """Those who asked for one shared window lately, in their table."""
+    """The keys that asked for one shared window recently, in the table ``askers``."""
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
@@ -284,7 +283,7 @@ class _Askers:
         ).fetchone()
         return int(found[0])
 
-    def forget(self, second: int) -> bool:  # noqa: ARG002 - they are swept with the rest
+    def forget(self, second: int) -> bool:  # noqa: ARG002 - _sweep() deletes them
         return False
 
 
@@ -302,7 +301,7 @@ def _everything(connection: sqlite3.Connection) -> Counters:
 
 
 def _sweep(connection: sqlite3.Connection, second: int, after: str) -> str:
-    """Forget some of what nobody uses any more, behind *after* in the order of names; return where to go on."""
+    """Delete unused counters among the next ones after the name *after*; return the name to continue after."""
     names = connection.execute(
         "SELECT name FROM counters WHERE name > ? ORDER BY name LIMIT ?", (after, SWEPT_AT_ONCE)
     ).fetchall()

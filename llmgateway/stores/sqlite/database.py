@@ -1,4 +1,4 @@
-"""Connections, transactions and migrations of the embedded store's file."""
+"""Connections, transactions and migrations of an SQLite file."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from .schema import MIGRATIONS
 _MAPPED_BYTES = 256 * 1024 * 1024
 
 CONNECTIONS = 8
-"""For reading, of one process to one file. A look-up takes microseconds, so hundreds of threads need only a few; with
-one for each, 300 threads would take 42 MB."""
+"""Maximum number of connections for reading, for each process and file. A look-up takes microseconds, so a few
+connections are enough for hundreds of threads. One connection per thread would take 42 MB for 300 threads."""
 
 
 class SQLiteDatabase:
-    """One file in WAL mode, shared by the threads and processes of one host.
+    """An SQLite file in WAL mode, which the threads and processes of one host share.
 
-    Threads share a few connections, each of which is made when it is first needed; a thread that uses
-    one must not ask for another. The constructor brings the file to the present shape and leaves no
-    connection open. Connections are closed around ``os.fork()`` and come back by themselves on both sides.
+    Threads share a few connections, which are opened when they are first needed. A thread that uses a connection must
+    not ask for another one. The constructor runs the migrations and leaves no connection open. All connections are
+    closed before ``os.fork()``; the parent and the child open new ones.
 
     Args:
-        path: The file; made with mode 0600 if it is not there. Its folder must exist, on a local disk.
+        path: The file. It is created with mode 0600 if it does not exist. Its folder must exist, on a local disk.
         timeout: Seconds to wait for another writer before :class:`StoreUnavailable`.
-        migrations: What leads to the file's shape, see ``schema.py``.
-        durable: Whether what was committed survives loss of power. If not, the last commits may be gone
-            then; the file is sound in any case.
+        migrations: The schema, see ``schema.py``.
+        durable: Whether commits survive a power failure. If not, the last commits may be lost, but the file is
+            consistent in any case.
 
     Raises:
-        ConfigurationError: a newer program wrote the file; it is left as it is.
+        ConfigurationError: a newer version wrote the file; it is not changed.
         StoreUnavailable: the file cannot be used.
     """
 
@@ -60,8 +60,8 @@ class SQLiteDatabase:
         self._synchronous = "FULL" if durable else "NORMAL"
         self._connections = [_Connection(self._connect) for _ in range(CONNECTIONS)]
         self._next = itertools.count()
-        # One connection of its own for writing: "PRAGMA data_version" of the others tells of its commits, too.
-        # Writers of one process take turns: SQLite lets a writer sleep and look again, for longer and longer.
+        # Writing has a connection of its own, so that "PRAGMA data_version" of the others notices its commits. A lock
+        # queues the writers of one process, because SQLite would let them sleep for longer and longer times.
         self._writer = _Connection(self._connect)
         self._writing = threading.Lock()
         _watch_forks()
@@ -72,8 +72,8 @@ class SQLiteDatabase:
         self.close()
 
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        """Every row of one reading statement, from one snapshot."""
-        # Spelled out and not a context manager of a generator: this is the look-up of every request.
+        """Return all rows of one reading statement, from one snapshot."""
+        # Without a context manager, which is slower. Every look-up of a key calls this method.
         connection = self._take()
         try:
             return connection.opened().execute(statement, parameters).fetchall()
@@ -83,9 +83,9 @@ class SQLiteDatabase:
             connection.release()
 
     def current_row(self, statement: str) -> Any:
-        """The first row of one reading statement, which is executed only if anything was committed since the last call.
+        """Return the first row of one reading statement. It is executed only if the file has changed since.
 
-        Otherwise it costs no more than ``PRAGMA data_version``, some 4 microseconds.
+        Otherwise this takes only as long as ``PRAGMA data_version``, about 4 microseconds.
         """
         connection = self._take()
         try:
@@ -97,7 +97,7 @@ class SQLiteDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do what is inside as one step; once the block is left without an error a durable file has it for good."""
+        """Run the block in a write transaction. It is committed when the block ends without an error."""
         if not self._writing.acquire(timeout=self._timeout):
             raise _unavailable(TimeoutError())
         try:
@@ -116,7 +116,7 @@ class SQLiteDatabase:
             connection.release()
 
     def hold_for_fork(self) -> None:
-        """Wait until no thread is at work, and let none begin; :meth:`release_after_fork` lets them go on."""
+        """Wait until no thread uses a connection, and block all threads until :meth:`release_after_fork`."""
         self._writing.acquire()
         for connection in self._all():
             connection.hold()
@@ -138,7 +138,7 @@ class SQLiteDatabase:
             self._writer.release()
 
     def _take(self) -> _Connection:
-        """The first that is idle, so that few are ever opened; if none is, wait for one of them."""
+        """Return the first idle connection, so that few are opened. If none is idle, wait for one of them."""
         for connection in self._connections:
             if connection.take(wait=False):
                 return connection
@@ -147,25 +147,23 @@ class SQLiteDatabase:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        # check_same_thread is off because threads share it, one at a time, under the connection's lock.
-        # Transactions are ours: isolation_level None.
+        # check_same_thread is off, because threads share the connection, one at a time, under a lock.
+        # isolation_level is None, because begun() manages the transactions.
         connection = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        # The journal cuts a usage record off once this store has acknowledged it, and an admin who
-        # was told that a key is revoked does not look again. Both write rarely or in batches, so
-        # the sync costs no request anything. Counters, which write for every request, have a file
-        # of their own.
+        # Usage records are deleted from the journal when this store has acknowledged them, and admins rely on the
+        # answer that a key is revoked: both must survive a power failure. They are written rarely or in batches, so
+        # no request waits for the sync. Counters are written for every request, and have a file of their own.
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        # Pages are read in place from the system's cache, which all threads and processes share:
-        # with 200,000 keys a look-up takes half the time, and no connection needs a large cache.
+        # Pages are read from the page cache of the operating system, which all threads and processes share. With
+        # 200,000 keys a look-up takes half the time, and connections need no large cache.
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         return connection
 
     def _create(self) -> None:
-        # O_EXCL, so that a file that is there is not opened and closed beside SQLite: POSIX drops
-        # all of a process' locks on a file when it closes any descriptor of it. The -wal and -shm
-        # files take their mode from this one.
+        # O_EXCL, so that an existing file is not opened and closed here: POSIX releases all locks of a process on a
+        # file when the process closes any descriptor of it. The -wal and -shm files get the mode of this file.
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
@@ -175,7 +173,7 @@ class SQLiteDatabase:
                 return
             self._enter_wal(connection)
             with begun(connection):
-                # Again: another process may have been faster.
+                # Read the version again, because another process may have migrated the file.
                 for migration in migrations[self._version(connection, migrations) :]:
                     for statement in migration:
                         connection.execute(statement)
@@ -192,8 +190,7 @@ class SQLiteDatabase:
         return int(version)
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait for the lock that this switch needs, whatever its time-out, and
-        # several processes may be starting.
+        # SQLite ignores its timeout for the lock that this needs, and several processes may start at the same time.
         deadline = time.monotonic() + self._timeout
         while True:
             try:
@@ -207,7 +204,7 @@ class SQLiteDatabase:
 
 
 class _Connection:
-    """One thread's at a time: opened by its use, and again after it was closed."""
+    """A connection that one thread uses at a time. It is opened when it is used, also after :meth:`hold`."""
 
     __slots__ = ("_connect", "_lock", "_open", "_row", "_row_of")
 
@@ -219,23 +216,23 @@ class _Connection:
         self._row: Any = None
 
     def take(self, *, wait: bool) -> bool:
-        """Whether it is the caller's now, until :meth:`release`."""
+        """Reserve the connection for the caller until :meth:`release`; False if another thread uses it."""
         return self._lock.acquire(blocking=wait)
 
     def opened(self) -> sqlite3.Connection:
-        """For the one whose it is."""
+        """Return the open connection. Only for the thread that has taken it."""
         if self._open is None:
             self._open = self._connect()
         return self._open
 
     def current_row(self, statement: str) -> Any:
-        """As :meth:`SQLiteDatabase.current_row`, for the one whose it is."""
+        """See :meth:`SQLiteDatabase.current_row`. Only for the thread that has taken the connection."""
         connection = self.opened()
         # "Different if changes were committed to the database by any other connection in the interim"
         # (https://www.sqlite.org/pragma.html#pragma_data_version).
         ((version,),) = connection.execute("PRAGMA data_version")
         if self._row_of != (statement, version):
-            # In this order: what is committed in between is read twice, and not missed.
+            # In this order a commit in between is read twice; in the other order it could be missed.
             self._row = connection.execute(statement).fetchone()
             self._row_of = statement, version
         return self._row
@@ -245,9 +242,9 @@ class _Connection:
             self._open.close()
 
     def hold(self) -> None:
-        """Wait until the connection is idle, close it and keep everybody out until :meth:`release`."""
+        """Wait until the connection is idle, close it, and block other threads until :meth:`release`."""
         self._lock.acquire()
-        self._row_of = None  # another connection may count its data versions from the same number
+        self._row_of = None  # data versions of the next connection are not comparable with those of this one
         if self._open is not None:
             self._open.close()
             self._open = None
@@ -256,10 +253,9 @@ class _Connection:
         self._lock.release()
 
 
-# A child may neither use nor close a connection that its parent has made, and what SQLite
-# remembers of one in the process' memory makes even the child's own connections to that file
-# believe in locks that only the parent holds (https://www.sqlite.org/howtocorrupt.html, 2.6).
-# So no connection is open while the process forks.
+# A child process must neither use nor close the connections of its parent. SQLite also keeps the state of its locks in
+# the memory of the process, so even new connections of the child would rely on locks that only the parent holds
+# (https://www.sqlite.org/howtocorrupt.html, 2.6). So all connections are closed while the process forks.
 _databases: weakref.WeakSet[SQLiteDatabase] = weakref.WeakSet()
 _forking = threading.Lock()
 _held: list[SQLiteDatabase] = []
@@ -285,9 +281,9 @@ def _after_fork() -> None:
 
 @contextmanager
 def begun(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """What is inside is one transaction: all of it is done, or nothing."""
-    # IMMEDIATE: a transaction that reads first and then wants to write cannot wait for
-    # another writer (its snapshot would be old) and would fail at once instead.
+    """Run the block as one transaction; roll it back after an error."""
+    # IMMEDIATE, because a transaction that first reads and then writes cannot wait for another writer: its snapshot
+    # would be out of date, so it would fail at once.
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
@@ -300,7 +296,7 @@ def begun(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """The driver's errors leave the block as :class:`StoreUnavailable`."""
+    """Convert the driver's errors in the block to :class:`StoreUnavailable`."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:

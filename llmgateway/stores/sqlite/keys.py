@@ -1,4 +1,4 @@
-"""The keys that were handed out, in the embedded store."""
+"""The keys in SQLite."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ _COLUMNS = ", ".join(f'keys."{name}"' for name in _FIELDS)
 
 _VERSIONS = "SELECT generation, keys_version FROM organisation"
 
-# Only names of our own are put into statements; values are always parameters.
-# Not "digest = ?1 OR retiring_digest = ?1": that reads both indexes although the first one
-# nearly always has the answer.
+# Only constant names are formatted into statements; values are always parameters.
+# Not "digest = ?1 OR retiring_digest = ?1", which would read both indexes although the first one usually has the key.
 _FIND = f"""
     SELECT organisation.generation, {_COLUMNS} FROM organisation LEFT JOIN keys ON keys.rowid = coalesce(
         (SELECT rowid FROM keys WHERE digest = ?1), (SELECT rowid FROM keys WHERE retiring_digest = ?1)
@@ -36,7 +35,7 @@ _ADD = f"""
 _TAKEN = """
     SELECT 1 FROM keys WHERE id = :id OR digest IN (:digest, :retiring) OR retiring_digest IN (:digest, :retiring)
 """
-# A key may go back to its own retiring digest, but not replace its digest by itself.
+# A key may return to its own retiring digest, but the new digest must differ from the current one.
 _DIGEST_TAKEN = "SELECT 1 FROM keys WHERE digest = ?1 OR (retiring_digest = ?1 AND id <> ?2)"
 _ROTATE = f"""
     UPDATE keys
@@ -48,13 +47,13 @@ _REMOVE = f"DELETE FROM keys WHERE id = ? RETURNING {_COLUMNS}"  # noqa: S608
 
 
 class SQLiteKeys:
-    """A :class:`~llmgateway.interfaces.KeyStore` in the embedded store's file."""
+    """A :class:`~llmgateway.interfaces.KeyStore` in SQLite."""
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
 
     def version(self) -> object:
-        """Return a value that changes with every change of what :meth:`find` returns. Costs less than a look-up."""
+        """Return a value that changes whenever a result of :meth:`find` may change. Cheaper than a look-up."""
         return self._database.current_row(_VERSIONS)
 
     def find(self, digest: str) -> Lookup:
@@ -150,7 +149,7 @@ def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[
 
 
 def _record(row: Any) -> KeyRecord:
-    # Without a loop over the fields, which takes twice as long: this runs for every look-up.
+    # Without a loop over the fields, which would take twice as long. Every look-up calls this function.
     key_id, digest, user, name, created_at, group, email, note, active, starts_at, expires_at, models = row[:12]
     limits, prompt, retiring_digest, retires_at = row[12:]
     return KeyRecord(

@@ -1,4 +1,4 @@
-"""What admins set for everybody, in the embedded store."""
+"""The settings of the organisation and the groups in SQLite."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _ADD_PROMPT = """
 """
 _GROUP_FIELDS = tuple(field.name for field in fields(Group))
 _GROUP_COLUMNS = ", ".join(_GROUP_FIELDS)
-# Only names of our own are put into statements; values are always parameters.
+# Only constant names are formatted into statements; values are always parameters.
 _GROUPS = f"SELECT {_GROUP_COLUMNS} FROM groups"  # noqa: S608
 _SET_GROUP = f"REPLACE INTO groups ({_GROUP_COLUMNS}) VALUES ({', '.join('?' * len(_GROUP_FIELDS))})"  # noqa: S608
 
 
 class SQLiteOrganisation:
-    """An :class:`~llmgateway.interfaces.OrganisationStore` in the embedded store's file."""
+    """An :class:`~llmgateway.interfaces.OrganisationStore` in SQLite."""
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
 
     def load(self) -> Organisation:
-        # The version first: if a change comes between the reads, the old version stands with
-        # the new content, and the next look-up makes the caller load again.
+        # The version is read first. If a change happens between the reads, the new content has the old version, and
+        # the next look-up makes the caller load again.
         ((version, credential, limits, *prompt),) = self._database.rows(_LOAD)
         prices = self._database.rows("SELECT model, prompt, cached, completion FROM prices")
         groups = self._database.rows(f"{_GROUPS} ORDER BY name")
@@ -140,7 +140,7 @@ def _write_group(connection: sqlite3.Connection, group: Group) -> None:
 
 
 def _begin_version(connection: sqlite3.Connection) -> None:
-    # Random, not a counter: after a backup was restored, a counter would repeat numbers.
+    # Random instead of a counter, because a counter would repeat its numbers after a backup is restored.
     connection.execute("UPDATE organisation SET generation = ?", (secrets.token_hex(16),))
 
 

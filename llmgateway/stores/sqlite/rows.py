@@ -1,4 +1,4 @@
-"""Many rows with few statements: each statement releases and takes the interpreter's lock at least once."""
+"""Reads and writes many rows with few statements, because each statement releases and acquires the GIL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 ROWS_AT_ONCE, MANY_ROWS = 16, 128
-"""Rows or names per statement. Only two sizes, so that few different statements have to be prepared."""
+"""Numbers of rows or names per statement. There are few sizes, so that few statements must be prepared."""
 
 
 def some_at_once(rows: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -27,7 +27,7 @@ def places(values: Sequence[object]) -> str:
 
 
 def insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
-    """Execute *statement* for all of *rows*; ``{}`` in it stands for the rows' placeholders."""
+    """Execute *statement* for all *rows*. ``{}`` in the statement is replaced by the placeholders of the rows."""
     for some in some_at_once(rows):
         row = f"({places(some[0])})"
         connection.execute(statement.format(", ".join([row] * len(some))), [value for row in some for value in row])

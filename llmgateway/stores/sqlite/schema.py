@@ -1,8 +1,8 @@
-"""The schema of the file, as the list of migrations that lead to it.
+"""The schema of ``gateway.sqlite``, as a list of migrations.
 
-Each step is the statements that turn version *n* of the file (``PRAGMA user_version``) into
-version *n + 1*. A step that was ever released is never edited; a change is a new step at the end.
-Times are whole milliseconds since 1970; lists, limits and prompts are JSON.
+Each migration is a list of statements that convert version *n* of the file (``PRAGMA user_version``) to version
+*n + 1*. A released migration must never be edited; append a new migration instead. Times are whole milliseconds since
+1970; lists, limits and prompts are JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX keys_user ON keys (user, id)",
         'CREATE INDEX keys_group ON keys ("group", id)',
-        # One row. The prompt in force is the highest version in prompts.
+        # This table has one row. The organisation's prompt is the highest version in prompts.
         """CREATE TABLE organisation (
             id INTEGER PRIMARY KEY CHECK (id = 1),
             generation TEXT NOT NULL,
@@ -69,8 +69,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # US dollars per million tokens.
     ("CREATE TABLE prices (model TEXT NOT NULL PRIMARY KEY, prompt REAL, cached REAL, completion REAL)",),
-    # Sums of days, so that a report reads no record. A series is what one key does with one model; days
-    # are whole numbers like 20260131 and months like 202601: small, sorted, and readable.
+    # Daily sums, so that reports do not have to read records. A series is the usage of one model by one key. Days are
+    # whole numbers like 20260131, and months like 202601.
     (
         """CREATE TABLE usage_series (
             id INTEGER PRIMARY KEY,
@@ -80,7 +80,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             model TEXT NOT NULL
         )""",
         "CREATE INDEX usage_series_key ON usage_series (key_id, model)",
-        # The month in between lets SQLite add months up in the order of the table, without sorting.
+        # With the month in the primary key, SQLite can add up months in the order of the table, without sorting.
         """CREATE TABLE usage_daily (
             series INTEGER NOT NULL,
             month INTEGER NOT NULL,
@@ -97,7 +97,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         """INSERT INTO usage_series (key_id, user, "group", model)
             SELECT DISTINCT key_id, user, "group", model FROM logs""",
-        # CROSS keeps the order: the log is read once, and a series looked up for each record, not the reverse.
+        # CROSS JOIN fixes the order: SQLite reads the log once, and looks up the series of each record.
         """INSERT INTO usage_daily
             SELECT series.id, CAST(strftime('%Y%m', timestamp / 1000, 'unixepoch') AS INTEGER),
                 CAST(strftime('%Y%m%d', timestamp / 1000, 'unixepoch') AS INTEGER) AS day,
@@ -107,21 +107,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                 ON series.key_id = logs.key_id AND series.model = logs.model
                 AND series.user = logs.user AND series."group" IS logs."group"
             GROUP BY series.id, day""",
-        # Of each source the highest batch that was accepted.
+        # The highest accepted batch number of each source.
         "CREATE TABLE usage_sources (source TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL)",
-        # One row: records of earlier days were purged.
+        # This table has one row. Records before the day kept_before have been purged.
         "CREATE TABLE usage_purged (id INTEGER PRIMARY KEY CHECK (id = 1), kept_before INTEGER NOT NULL)",
         "INSERT INTO usage_purged VALUES (1, 0)",
         "CREATE INDEX logs_user ON logs (user, timestamp)",
         "CREATE INDEX logs_outcome ON logs (outcome, timestamp)",
     ),
-    # Limits, groups, prompts of groups and keys, rotation, and what admins changed.
+    # Limits, groups, prompts of groups and keys, rotation, and the audit log.
     (
         "ALTER TABLE keys ADD COLUMN limits TEXT",
         "ALTER TABLE keys ADD COLUMN prompt TEXT",
         "ALTER TABLE keys ADD COLUMN retiring_digest TEXT",
         "ALTER TABLE keys ADD COLUMN retires_at INTEGER",
-        # Partial, and so small: few keys are being replaced at a time.
+        # A partial index is small, because few keys are being replaced at any time.
         "CREATE UNIQUE INDEX keys_retiring ON keys (retiring_digest) WHERE retiring_digest IS NOT NULL",
         "ALTER TABLE organisation ADD COLUMN limits TEXT",
         """CREATE TABLE groups (
@@ -134,7 +134,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             limits TEXT,
             prompt TEXT
         )""",
-        # Empty for the organisation's, of which the highest version is in force.
+        # Empty for the organisation, whose prompt is the highest version with this scope.
         "ALTER TABLE prompts ADD COLUMN scope TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX prompts_scope ON prompts (scope, version)",
         'CREATE INDEX usage_series_group ON usage_series ("group")',
@@ -150,8 +150,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX audit_target ON audit (target, id)",
     ),
-    # What a process has cached of keys is valid until keys_version changes. Triggers change it, so that no statement
-    # can forget to, not even one that an admin types into sqlite3.
+    # Cached keys are valid until keys_version changes. Triggers change it, so that every statement does so, even one
+    # that an admin enters in sqlite3.
     (
         "ALTER TABLE organisation ADD COLUMN keys_version TEXT NOT NULL DEFAULT ''",
         """CREATE TRIGGER keys_added AFTER INSERT ON keys BEGIN

@@ -1,4 +1,4 @@
-"""The usage records and their sums by day, in the embedded store."""
+"""The usage records and their daily sums in SQLite."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
 _VALUES = attrgetter(*_FIELDS)
 _TIMESTAMP, _CONTENT_FILTER = _FIELDS.index("timestamp"), _FIELDS.index("content_filter")
 
-# Only names of our own are put into statements; values are always parameters.
+# Only constant names are formatted into statements; values are always parameters.
 _APPEND = f"INSERT INTO logs ({_COLUMNS}) VALUES {{}}"  # noqa: S608
 _ADD = f"""
     INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES {{}}
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608
-# By primary key, series by series: the table is not sorted by day.
+# Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
 _COUNTED = """
@@ -49,22 +49,22 @@ _GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "
 
 
 KEPT_SERIES = 10_000
-"""Numbers of series kept in memory."""
+"""Maximum number of series whose ids are cached in memory."""
 
 
 class SQLiteUsageLog:
-    """A :class:`~llmgateway.interfaces.UsageLog` in the embedded store's file.
+    """A :class:`~llmgateway.interfaces.UsageLog` in SQLite.
 
-    A batch is one transaction: after an error none of it is stored, and none of it is counted.
+    A batch is one transaction: after an error, nothing of it is stored or counted.
     """
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
-        self._series: dict[tuple[str, str, str | None, str], int] = {}  # committed numbers, which never change
+        self._series: dict[tuple[str, str, str | None, str], int] = {}  # ids of committed series, which never change
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         with self._database.transaction() as connection:
-            # Not only to be faster: records that have been purged since would be taken for new ones.
+            # Necessary, because records that have been purged since would look like new records.
             if _is_known(connection, batch):
                 return
             new = _append(connection, records)
@@ -77,7 +77,7 @@ class SQLiteUsageLog:
         self._series.update(series)
 
     def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
-        # query.promptly needs nothing: a file of this host answers soon, or fails after its time-out.
+        # query.promptly is ignored: a local file answers quickly, or fails after its timeout.
         by = query.by
         filters = {
             "day >= ?": None if query.first_day is None else _number(query.first_day),
@@ -129,7 +129,7 @@ class SQLiteUsageLog:
         return purged
 
     def rebuild(self) -> Iterator[Rebuilding]:
-        # Each day is one transaction, and so is each batch: batches that come in between are counted as usual.
+        # Each day is one transaction, and each batch is one, so batches in between are counted as usual.
         ((kept_before,),) = self._database.rows("SELECT kept_before FROM usage_purged")
         days = [day for day in self._days() if day >= kept_before]
         kept = _date(kept_before) if kept_before else None
@@ -154,7 +154,7 @@ def _is_known(connection: sqlite3.Connection, batch: Batch) -> bool:
 
 
 def _append(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> list[UsageRecord]:
-    """Store those of *records* that are not there yet; return these."""
+    """Store the records that do not exist yet, and return them."""
     unseen = {record.id: record for record in reversed(records)}
     for ids in some_at_once([*unseen]):
         statement = f"SELECT id FROM logs WHERE id IN ({places(ids)})"  # noqa: S608
@@ -179,7 +179,7 @@ def _series(connection: sqlite3.Connection, cell: Cell) -> int:
 
 def _rebuild(connection: sqlite3.Connection, day: int) -> None:
     if connection.execute("SELECT kept_before > ? FROM usage_purged", (day,)).fetchone()[0]:
-        return  # purged since
+        return  # purged in the meantime
     connection.execute(_FORGET, _month_and_day(_date(day)))
     interval = (_midnight(_date(day)), _midnight(_date(day) + timedelta(days=1)))
     for key_id, user, group, model, *sums in connection.execute(
@@ -195,7 +195,7 @@ def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     daily = f"SELECT * FROM usage_daily{where}"  # noqa: S608
     if "day" not in by and by:
-        # Add up in the order of the table first, which needs no sorting: few rows are left to sort.
+        # First add up in the order of the table, without sorting. Only the few resulting rows must be sorted.
         period = ", month" if "month" in by else ""
         added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
         daily = f"SELECT series{period}, {added} FROM usage_daily{where} GROUP BY series{period}"  # noqa: S608

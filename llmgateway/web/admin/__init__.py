@@ -1,6 +1,6 @@
-"""What admins call, with the header ``AdminKey``: one module for each thing there is to look after."""
+"""The admin API, with one module for each kind of object. All requests need the header ``AdminKey``."""
 
-# In the order in which the documentation shows them.
+# In the order of the documentation.
 from . import legacy, keys, imports, groups, limits, prompts, models, reports, audit, status  # noqa: F401, I001
 from .blueprint import GUARD, blp, check_admin_key
 

@@ -1,4 +1,4 @@
-"""Changes that several endpoints make, and the entry that every change leaves in the audit log."""
+"""Functions for changes that several endpoints make, and for the audit log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..schemas.keys import KeySchema
 from ..schemas.organisation import PromptSchema
 from .validity import check_validity
 
-SHOWN_ONCE = "The new key. `key` stands in this answer and nowhere else: only its digest is stored."
+SHOWN_ONCE = "The new key. Only this answer contains `key`, because only its digest is stored."
 NO_SUCH_GROUP = "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set."
 TO_END_NOW = "To refuse the key from now on, send 'active': false."
 
@@ -27,12 +27,12 @@ _prompt_schema = PromptSchema()
 def write_down(
     action: str, target: str, *, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None
 ) -> None:
-    """Write down what the present request has changed, as :meth:`~llmgateway.accounts.audit.Audit.changed` does."""
+    """Record a change by the current request in the audit log; see :meth:`~llmgateway.accounts.audit.Audit.changed`."""
     services().audit.changed(action, target, address=request.remote_addr, before=before, after=after)
 
 
 def hand_out(new: dict[str, Any]) -> dict[str, Any]:
-    """Make a key of the fields of :class:`NewKeySchema`, and return all its fields and the key itself."""
+    """Create a key from the fields of :class:`NewKeySchema`, and return its fields and the key itself."""
     check_validity(new, instead=TO_END_NOW)
     refuse_unknown_group(new)
     record, key = services().keys.create(**new)
@@ -41,7 +41,7 @@ def hand_out(new: dict[str, Any]) -> dict[str, Any]:
 
 
 def take_back(key_id: str) -> None:
-    """Raises NotFound if there is no such key."""
+    """Delete a key. Raises NotFound if it does not exist."""
     write_down("key.remove", key_id, before=_key_schema.dump(services().keys.remove(key_id)))
 
 
@@ -52,7 +52,7 @@ def refuse_unknown_group(sent: Mapping[str, Any]) -> None:
 
 
 def some_limits(changes: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the limits that are to be changed out of *changes*, whose other limits stay; ``null`` lifts all of them."""
+    """Remove the limits to change from *changes* and return them. ``null`` for all limits stays in *changes*."""
     if changes.get("limits", ()) is None:
         changes["limits"] = UNLIMITED
         return None

@@ -1,4 +1,4 @@
-"""What all of the admin API has in common: the key that opens it."""
+"""The blueprint of the admin API, which checks the admin key."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _guard() -> None:
 
 
 def check_admin_key(key: str | None) -> None:
-    """As :meth:`AdminGuard.check`, for the address of the request at hand."""
+    """Check *key* for the address of the current request; see :meth:`AdminGuard.check`."""
     guard: AdminGuard = current_app.extensions[GUARD]
     guard.check(key, request.remote_addr or "")
 
 
 @blp.after_request
 def _forbid_storing(response: Response) -> Response:
-    # New keys and people's names are in there.
+    # The responses contain new keys and names of users.
     response.headers["Cache-Control"] = "no-store"
     return response

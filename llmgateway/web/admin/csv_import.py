@@ -1,4 +1,4 @@
-"""Reads and checks the CSV file of a class, as a spreadsheet writes it."""
+"""Reads and checks the CSV file of a class, which a spreadsheet has written."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .audit_helpers import NO_SUCH_GROUP
 from .validity import validity_problems
 
 MOST_LINES = 10_000
-"""Lines with keys. They are stored in one step, which others must not have to wait for."""
+"""Maximum number of lines with keys. They are stored in one step, which must not block other requests for long."""
 
 MOST_PROBLEMS = 100
-"""Wrong lines that are reported; if a whole column is wrong, nobody needs more."""
+"""Maximum number of wrong lines that are reported."""
 
 _PLAIN = ("user", "name", "group", "email", "note", "active", "starts_at", "expires_at")
 _RATES = ("requests_per_minute", "tokens_per_minute", "parallel_requests")
@@ -36,18 +36,19 @@ _schema = NewKeySchema()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One key to hand out, as :meth:`~llmgateway.accounts.keys.Keys.create` takes it."""
+    """A line of the file, which describes one key."""
 
     number: int
-    """Of its first line in the file, from 1."""
+    """Number of its first line in the file, from 1."""
     fields: dict[str, Any]
+    """The arguments of :meth:`~llmgateway.accounts.keys.Keys.create`."""
 
 
 def read_lines(body: bytes) -> list[Line]:
-    """Read the whole file, or report everything that is wrong with it.
+    """Read and check the whole file.
 
     Raises:
-        InvalidFields: by line.
+        InvalidFields: has the problems of all lines.
     """
     problems: dict[int, Any] = {}
     records = _records(_text(body), problems)
@@ -73,7 +74,7 @@ def read_lines(body: bytes) -> list[Line]:
 
 
 def bad_lines(problems: Mapping[int, Any]) -> InvalidFields:
-    """Return the error that names what is wrong, by line."""
+    """Return the error for these problems, by number of the line."""
     named = [str(number) for number in list(problems)[:10]]
     more = ", …" if len(problems) > len(named) else ""
     which = f"Line {named[0]} is" if len(problems) == 1 else f"{len(problems)} lines ({', '.join(named)}{more}) are"
@@ -105,8 +106,8 @@ def _text(body: bytes) -> str:
 def _records(text: str, problems: dict[int, Any]) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of every line that is not empty, with the number of its first line.
 
-    A quoted cell may contain line breaks. A line that cannot be read is added to *problems* and ends the file: nobody
-    knows where the next line begins.
+    A quoted cell may contain line breaks. Reading stops at a line that cannot be parsed, because the start of the next
+    line is then unknown. The line is added to *problems*.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     while True:
@@ -123,7 +124,7 @@ def _records(text: str, problems: dict[int, Any]) -> Iterator[tuple[int, list[st
 
 
 def _separator(text: str) -> str:
-    """Return the separator: Excel writes semicolons where decimals have a comma, and its clipboard has tabs."""
+    """Return the separator. Excel writes semicolons in countries with a decimal comma, and tabs to the clipboard."""
     header = text.lstrip().partition("\n")[0]
     return max(",;\t", key=header.count)
 
@@ -148,7 +149,7 @@ def _check_header(number: int, columns: list[str]) -> None:
 
 
 def _named(column: str, columns: list[str]) -> str:
-    # What does not look like a name may be a cell of a file without header, even a key.
+    # Do not quote text that does not look like a name: in a file without a header it may be a cell with a key.
     is_name = re.fullmatch(r"[a-z_ -]+", column) and len(column) < SHORTEST_OWN_KEY
     return repr(column) if is_name else f"number {columns.index(column) + 1}"
 
@@ -162,7 +163,7 @@ class _Reader:
         self._now = moment(services().clock())
 
     def __call__(self, cells: list[str]) -> dict[str, Any]:
-        """Raises ValidationError, by column."""
+        """Return the fields of a key. Raises ValidationError with problems by column."""
         if any(cell.strip() for cell in cells[len(self._columns) :]):
             problem = f"Has more than {len(self._columns)} cells. Is one with a separator in it not quoted?"
             raise ma.ValidationError({"line": [problem]})
@@ -198,7 +199,7 @@ def _document(cells: dict[str, str]) -> dict[str, Any]:
 
 
 def _whole(cell: str) -> int | str:
-    # The schema refuses what is not a number.
+    # The schema reports cells that are not numbers.
     return int(cell) if re.fullmatch(r"-?\d{1,18}", cell, re.ASCII) else cell
 
 

@@ -1,4 +1,4 @@
-"""Groups: courses and teams, with common limits, models and dates."""
+"""Groups: courses and teams that share limits, models and dates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _schema = GroupSchema()
 
 
 @blp.route("/groups", methods=["GET"])
-@blp.operation("List the groups", description="Who is in one says `GET /admin/keys?group=NAME`.")
+@blp.operation("List the groups", description="`GET /admin/keys?group=NAME` lists the keys of a group.")
 @blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP], "next": None})
 def list_groups() -> dict[str, Any]:
     return {"items": services().groups.list(), "next": None}
@@ -36,7 +36,7 @@ def list_groups() -> dict[str, Any]:
 
 @blp.route("/groups/<name>", methods=["GET"], parameters=[_NAME_IN_PATH])
 @blp.operation("Look a group up", "UnknownGroup", description="By its name.")
-@blp.response(200, GroupSchema, description="All that is set for it.", example=examples.GROUP)
+@blp.response(200, GroupSchema, description="The group.", example=examples.GROUP)
 def get_group(name: str) -> Group:
     return services().groups.get(name)
 
@@ -54,7 +54,7 @@ def get_group(name: str) -> Group:
     examples={
         "team": {"summary": "A team with models and a budget", "value": examples.DATELESS_GROUP_REQUEST},
         "course": {"summary": "A course with dates as well", "value": examples.GROUP_REQUEST},
-        "label": {"summary": "A name for reports, and nothing else", "value": {}},
+        "label": {"summary": "Only a name for reports", "value": {}},
     },
 )
 @blp.response(200, GroupSchema, description="The group as it is now.", example=examples.GROUP)
@@ -102,9 +102,9 @@ def update_group(changes: dict[str, Any], name: str) -> Group:
     "Remove a group",
     "UnknownGroup",
     "GroupInUse",
-    description="One that no key is in any more. What it used stays in the reports.",
+    description="The group must have no keys. Its usage stays in the reports.",
 )
-@blp.response(204, description="The group is gone.")
+@blp.response(204, description="The group was removed.")
 def delete_group(name: str) -> None:
     write_down("group.remove", name, before=_shown(services().groups.remove(name)))
 
@@ -113,9 +113,9 @@ def delete_group(name: str) -> None:
 @blp.operation(
     "Block every key of a group",
     "UnknownGroup",
-    description="Their next requests are refused, on every host. `PATCH /admin/keys/{key_id}` lets one in again.",
+    description="Their next requests are refused, on every host. `PATCH /admin/keys/{key_id}` activates a key again.",
 )
-@blp.response(200, RevokedSchema, description="None of its keys opens anything.", example={"revoked": 28})
+@blp.response(200, RevokedSchema, description="All keys of the group are revoked.", example={"revoked": 28})
 def revoke_group(name: str) -> dict[str, int]:
     services().groups.get(name)
     revoked = services().keys.revoke_group(name)

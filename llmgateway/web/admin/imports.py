@@ -1,4 +1,4 @@
-"""Keys for a whole class at once: CSV in, CSV out."""
+"""Creates the keys of a whole class from a CSV file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: handed out, listed, changed, replaced, taken back."""
+"""Keys: create, list, change, rotate and remove them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _schema = KeySchema()
 
 
 @blp.route("/keys", methods=["GET"])
-@blp.operation("List keys page by page", description="Without the keys themselves, which nobody can read any more.")
+@blp.operation(
+    "List keys page by page",
+    description="The keys themselves are not stored, so they are not listed.",
+)
 @blp.arguments(KeyQuerySchema, location="query")
 @blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY], "next": None})
 def list_keys(query: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def list_keys(query: dict[str, Any]) -> dict[str, Any]:
     "Create a key with all its fields",
     "KeyExists",
     "GroupRemoved",
-    description="Give the `key` of the answer to its user: it is shown this once. Only `user` is needed.",
+    description="Give the `key` of the answer to its user: it is shown only this once. Only `user` is required.",
 )
 @blp.arguments(
     NewKeySchema,
@@ -57,7 +60,7 @@ def create_key(new: dict[str, Any]) -> dict[str, Any]:
 
 @blp.route("/keys/<key_id>", methods=["GET"], parameters=[KEY_ID_IN_PATH])
 @blp.operation("Look a key up", "UnknownKey", description="By its `id`, as `GET /admin/keys` lists it.")
-@blp.response(200, KeySchema, description="All that is known of it.", example=examples.KEY)
+@blp.response(200, KeySchema, description="The key, without the key itself.", example=examples.KEY)
 def get_key(key_id: str) -> KeyRecord:
     return services().keys.get(key_id)
 
@@ -131,9 +134,9 @@ def rotate_key(rotation: dict[str, int], key_id: str) -> dict[str, Any]:
 @blp.operation(
     "Take a key back, by its id",
     "UnknownKey",
-    description="Its next request is refused, on every host. What it used stays in the reports.",
+    description="Its next request is refused, on every host. Its usage stays in the reports.",
 )
-@blp.response(204, description="The key opens nothing any more.")
+@blp.response(204, description="The key was removed.")
 def delete_key(key_id: str) -> None:
     take_back(key_id)
 

@@ -1,4 +1,4 @@
-"""The five calls that existing deployments and their scripts have always made."""
+"""The five endpoints that scripts of existing deployments use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .blueprint import blp
 @blp.operation(
     "Store Azure's key",
     description=(
-        "It is encrypted, goes to Azure from the next request on, and can never be read again. It wins over the "
+        "It is stored encrypted, and used from the next request on. The API never returns it. It wins over the "
         "`LLM_API_KEY` that the gateway was started with."
     ),
 )
@@ -68,8 +68,8 @@ def add_api_key(new: dict[str, Any]) -> dict[str, Any]:
 @blp.operation(
     "Set the organisation's prompt",
     description=(
-        "It goes in front of every conversation from the next request on, but for those of groups and keys with a "
-        "prompt of their own. An empty one removes it."
+        "It is put before every conversation from the next request on, except for groups and keys with a "
+        "prompt of their own. An empty prompt removes it."
     ),
 )
 @blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
@@ -82,7 +82,7 @@ def set_prompt(new: dict[str, str]) -> Prompt:
 @blp.operation(
     "Take a key back",
     "UnknownKey",
-    description="Its next request is refused, on every host. What it used stays in the reports.",
+    description="Its next request is refused, on every host. Its usage stays in the reports.",
 )
 @blp.arguments(
     RemoveKeySchema,
@@ -94,7 +94,7 @@ def set_prompt(new: dict[str, str]) -> Prompt:
 @blp.response(
     200,
     RemovedKeySchema,
-    description="The key opens nothing any more.",
+    description="The key was removed.",
     example={"id": examples.KEY_ID, "removed": True},
 )
 def remove_api_key(which: dict[str, str]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def remove_api_key(which: dict[str, str]) -> dict[str, Any]:
 
 
 @blp.route("/listkeys", methods=["GET"])
-@blp.operation("List every key", description="Without the keys themselves, which nobody can read any more.")
+@blp.operation("List every key", description="The keys themselves are not stored, so they are not listed.")
 @blp.response(200, KeySchema(many=True), description="Oldest first.", example=[examples.KEY])
 def list_api_keys() -> list[KeyRecord]:
     return services().keys.list()

@@ -1,4 +1,4 @@
-"""Limits of everybody together."""
+"""The limits of the organisation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _schema = LimitsInForceSchema()
 
 
 @blp.route("/limits", methods=["GET"])
-@blp.operation("Read the organisation's limits", description="Of everybody together, beside those of groups and keys.")
+@blp.operation(
+    "Read the organisation's limits",
+    description="They apply to all keys together.",
+)
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def get_limits() -> Limits:
     return services().policy.stored().limits
@@ -51,7 +54,7 @@ def set_limits(parts: dict[str, Any]) -> Limits:
 @blp.route("/limits", methods=["PATCH"])
 @blp.operation(
     "Change some of the organisation's limits",
-    description="Parts that are sent are set, `null` lifts one, the others stay.",
+    description="Limits that are sent are set; `null` removes a limit; the others do not change.",
 )
 @blp.arguments(
     LimitsSchema,

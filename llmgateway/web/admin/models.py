@@ -1,4 +1,4 @@
-"""Models: what they cost this organisation."""
+"""The prices of models for this organisation."""
 
 from __future__ import annotations
 

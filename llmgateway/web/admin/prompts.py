@@ -109,5 +109,5 @@ def preview_prompt(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scope(whose: dict[str, str]) -> Scope:
-    # A form sends a field that was left empty, too.
+    # Forms also send fields that were left empty.
     return Scope(group=whose.get("group") or None, key_id=whose.get("key") or None)

@@ -1,4 +1,4 @@
-"""Who used what: sums, and single usage records."""
+"""Usage reports, and single usage records."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def report_usage(query: dict[str, Any]) -> Response:
     if query["format"] == "csv":
         return csv_table(rows, (*by, *_SUMS), name="usage.csv")
     total = {name: sum(row[name] for row in rows) for name in _SUMS}
-    # Of a report with many rows a schema would take most of the time, and there is nothing in it to translate.
+    # Without a schema, which would take most of the time for many rows, and would not change them.
     return Response(orjson.dumps({"rows": rows if by else [], "total": total}), mimetype="application/json")
 
 
@@ -48,7 +48,7 @@ def report_usage(query: dict[str, Any]) -> Response:
 @blp.operation(
     "Read single usage records",
     description=(
-        "One for every request that reached Azure; what was said in it is not kept. Records that are older than "
+        "One for every request that reached Azure; its text is not stored. Records that are older than "
         "`LLMGATEWAY_LOG_DAYS` are gone, and stay in the sums of `GET /admin/usage`."
     ),
 )

@@ -1,4 +1,4 @@
-"""How the gateway is doing."""
+"""The status of the gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .blueprint import blp
 
 
 @blp.route("/status", methods=["GET"])
-@blp.operation("See how the gateway is doing", description="Of the process that answers; others may differ.")
+@blp.operation("Show the gateway's status", description="Shows the process that answers; others may differ.")
 @blp.response(200, StatusSchema, description="Its state now.", example=examples.STATUS)
 def get_status() -> dict[str, Any]:
     gateway, settings, ladder = services().gateway, services().settings, services().ladder

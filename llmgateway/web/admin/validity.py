@@ -14,13 +14,13 @@ Problems = dict[str, list[str]]
 
 
 def check_validity(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, instead: str) -> None:
-    """Check the dates among *sent*, which change those of *before*.
+    """Check the dates in *sent*, which replace those of *before*.
 
     Args:
-        instead: Tells what to do to end it now.
+        instead: The sentence in the error message that says how to end the validity now.
 
     Raises:
-        InvalidFields: by field.
+        InvalidFields: has the problems by field.
     """
     problems = validity_problems(sent, before=before, now=moment(services().clock()), instead=instead)
     if problems:
@@ -30,10 +30,10 @@ def check_validity(sent: Mapping[str, Any], *, before: KeyRecord | Group | None 
 def validity_problems(
     sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None, now: datetime, instead: str
 ) -> Problems:
-    """Return what is wrong with the dates among *sent*, by field; empty if they are right."""
+    """Return the problems of the dates in *sent*, by field; empty if there are none."""
     kept = (before.starts_at, before.expires_at) if before is not None else (None, None)
     starts, expires = sent.get("starts_at", kept[0]), sent.get("expires_at", kept[1])
-    # A date in the past may be sent back as it was read, together with a new note.
+    # An unchanged date in the past is accepted, because clients may send all fields back to change one of them.
     if expires is not None and expires != kept[1] and expires <= now:
         return {"expires_at": [f"Must be in the future. {instead}"]}
     if starts is not None and expires is not None and expires <= starts and (starts, expires) != kept:

@@ -1,1 +1,1 @@
-"""The bodies of requests and answers, checked and documented."""
+"""Schemas that check and document the bodies of requests and responses."""

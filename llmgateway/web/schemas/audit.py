@@ -1,4 +1,4 @@
-"""Who changed what."""
+"""Schemas of the audit log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AuditQuerySchema(ma.Schema):
 
 
 class AuditEntrySchema(AnswerSchema):
-    """One change that an admin made. No key is in it, and not Azure's either."""
+    """One change that an admin made. It contains no keys, and not Azure's key."""
 
     id = ma.fields.String(metadata={"example": examples.AUDIT_ENTRY["id"]})
     timestamp = Moment(metadata={"example": examples.AUDIT_ENTRY["timestamp"]})

@@ -1,4 +1,4 @@
-"""Fields and bases that schemas share."""
+"""Fields and base classes of the schemas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def single_line(limit: int) -> list[Any]:
 
 
 class Moment(ma.fields.AwareDateTime):
-    """A point in time with a zone, kept in UTC to the millisecond. A date alone is its first moment, in UTC."""
+    """A time with a zone, converted to UTC and whole milliseconds. A date without a time means its start in UTC."""
 
     default_error_messages = {
         "invalid": "Must be a time like 2027-03-31T22:00:00Z, or a date like 2027-03-31 (from midnight, UTC).",
@@ -59,7 +59,7 @@ class Day(ma.fields.Date):
 
 
 class AnswerSchema(ma.Schema):
-    """An answer. Every field is always there; clients must accept additional ones in later versions."""
+    """A response. All fields are always present. Clients must accept additional fields of later versions."""
 
     class Meta:
         unknown = ma.EXCLUDE

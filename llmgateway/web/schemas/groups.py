@@ -1,4 +1,4 @@
-"""Courses and teams."""
+"""Schemas of groups."""
 
 from __future__ import annotations
 

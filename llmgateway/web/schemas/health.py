@@ -1,4 +1,4 @@
-"""How the gateway is doing."""
+"""Schemas of health checks and the status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, and Azure's key."""
+"""Schemas of users' keys and of Azure's key."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .fields import AnswerSchema, Moment, single_line
 from .limits import LimitsInForceSchema, LimitsSchema
 
 SHORTEST_OWN_KEY = 20
-"""Characters. A made-up key has 49; a short one can be guessed, and whoever guesses it asks at our cost."""
+"""Minimum length of a key that an admin chooses. A generated key has 49 characters; a short key can be guessed."""
 
 LONGEST_OVERLAP = 30 * 86_400
-"""Seconds in which an old key and the new one both work."""
+"""Seconds for which the old key and the new one both work."""
 
 
 class KeyFieldsSchema(ma.Schema):
-    """What an admin says of a key."""
+    """The fields of a key that admins can set."""
 
     user = ma.fields.String(
         validate=single_line(200), metadata={"description": "Who holds it; reports go by it.", "example": "ada"}
@@ -105,7 +105,7 @@ class AddKeySchema(ma.Schema):
 
     @ma.validates("key")
     def _usable(self, value: str, **_: Any) -> None:
-        # The value is not repeated in the error: it may be somebody's key.
+        # The error does not quote the value, because it may be a key.
         if len(value) < SHORTEST_OWN_KEY or not is_usable_key(value):
             raise ma.ValidationError(
                 f"Must be {SHORTEST_OWN_KEY} to 512 visible ASCII characters without spaces. "
@@ -115,7 +115,7 @@ class AddKeySchema(ma.Schema):
 
 
 class NewKeySchema(AddKeySchema, KeyFieldsSchema):
-    """A key to hand out."""
+    """A key to create."""
 
     @ma.post_load
     def _with_limits(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class IdentitySchema(AnswerSchema):
 
 
 class KeySchema(KeyFieldsSchema, IdentitySchema):
-    """A key as admins see it: everything but the key."""
+    """All fields of a key except the key itself."""
 
     limits = ma.fields.Nested(LimitsInForceSchema)
     retires_at = Moment(
@@ -149,7 +149,7 @@ class SecretSchema(AnswerSchema):
 
 
 class KeyWithSecretSchema(KeySchema, SecretSchema):
-    """A key that has just been handed out."""
+    """A key that was just created, with the key itself."""
 
 
 class KeyPageSchema(AnswerSchema):

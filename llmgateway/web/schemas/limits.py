@@ -1,4 +1,4 @@
-"""Limits of a key, a group or the organisation, and what is left of them."""
+"""Schemas of limits, and of what remains of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...records import Budget, Period, Unit
 from .fields import AnswerSchema
 
 _MOST = 10**12
-"""Of tokens and requests. Counters are exact up to 2**53 (numbers in Redis' scripts), and no limit needs more."""
+"""Maximum limit of tokens and requests. Counters are exact up to 2**53, like all numbers in the scripts of Redis."""
 
 _MOST_DOLLARS = 10**6
-"""Counted in billionths, see ``_MOST``."""
+"""Maximum budget in dollars, which are counted in billionths; see ``_MOST``."""
 
 _BLOCK = "To let nothing through, block the key ('active': false); for no limit, send null."
 
@@ -94,7 +94,7 @@ class LimitsInForceSchema(AnswerSchema):
 
 
 class RemainingSchema(AnswerSchema):
-    """What is left of each limit now; null where there is none."""
+    """What remains of each limit now; null if there is no limit."""
 
     requests_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 29})
     tokens_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 38_200})
@@ -103,7 +103,7 @@ class RemainingSchema(AnswerSchema):
 
 
 class SharedAllowanceSchema(AnswerSchema):
-    """What is shared with others."""
+    """Limits that are shared with other keys."""
 
     limits = ma.fields.Nested(LimitsInForceSchema)
     remaining = ma.fields.Nested(RemainingSchema)

@@ -1,4 +1,4 @@
-"""Prompts and prices."""
+"""Schemas of prompts and prices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NewPromptSchema(ma.Schema):
 
 
 class WhosePromptSchema(ma.Schema):
-    """Of a group, of a key, or of the organisation if neither is named."""
+    """Selects a group or a key; the organisation if neither is given."""
 
     group = ma.fields.String(
         metadata={
@@ -60,7 +60,7 @@ class PromptSchema(AnswerSchema):
 
 
 class PreviewRequestSchema(ma.Schema):
-    """A conversation, and whose it would be; nobody's in particular if neither key nor group is named."""
+    """A conversation to preview, with the key or the group that would send it."""
 
     key = ma.fields.String(metadata={"description": "A key's `id`.", "example": examples.KEY_ID})
     group = ma.fields.String(metadata={"description": "A group's name.", "example": examples.GROUP["name"]})
@@ -107,7 +107,7 @@ class PricesSchema(ma.Schema):
 
 
 class ModelSettingsSchema(ma.Schema):
-    """What is the organisation's own about a model."""
+    """The organisation's settings of a model."""
 
     prices = ma.fields.Nested(PricesSchema, required=True)
 

@@ -1,4 +1,4 @@
-"""Reports and usage records."""
+"""Schemas of usage reports and usage records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OUTCOMES = ", ".join(f"`{outcome.value}`" for outcome in Outcome)
 
 
 class UsageSchema(AnswerSchema):
-    """Sums over usage records."""
+    """Sums of usage records."""
 
     requests = ma.fields.Integer(metadata={"example": 12})
     prompt_tokens = ma.fields.Integer(metadata={"example": 3400})
@@ -153,7 +153,7 @@ class LogQuerySchema(ma.Schema):
 
 
 class UsageRecordSchema(AnswerSchema):
-    """One request that was sent to Azure, and what came of it."""
+    """One request that was sent to Azure, and how it ended."""
 
     id = ma.fields.String(
         metadata={

@@ -1,4 +1,4 @@
-"""What users send and get. Chat bodies have no schema: they are Azure's."""
+"""Schemas of the endpoints for users. Chat completions have no schema, because Azure checks them."""
 
 from __future__ import annotations
 
