@@ -161,7 +161,7 @@ def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool)
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
-        ladder=StoreHealth(stores.backends),
+        stores=StoreHealth(stores.backends),
         metrics=metrics,
         clock=clock,
     )

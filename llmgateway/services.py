@@ -33,6 +33,6 @@ class Services:
     audit: Audit
     usage_log: UsageLog
     journal: Journal
-    ladder: StoreHealth
+    stores: StoreHealth
     metrics: Metrics
     clock: Clock

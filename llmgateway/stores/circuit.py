@@ -11,7 +11,7 @@ from llmgateway.errors import StoreUnavailable
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Circuit:
@@ -67,7 +67,7 @@ class Circuit:
             self._asked_at = self._clock()
             first, self._away = not self._away, True
         if first:
-            logger.warning("%s is away, and is asked again every %g s: %s", self._backend, self._retry_after, reason)
+            log.warning("%s is away, and is asked again every %g s: %s", self._backend, self._retry_after, reason)
 
     def succeeded(self) -> None:
         if not self._away:
@@ -75,4 +75,4 @@ class Circuit:
         with self._lock:
             first, self._away = self._away, False
         if first:
-            logger.warning("%s is back", self._backend)
+            log.warning("%s is back", self._backend)

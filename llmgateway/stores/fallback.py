@@ -14,7 +14,7 @@ from .circuit import Circuit
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class FallbackCounters:
@@ -123,9 +123,9 @@ class FallbackCounters:
         with self._lock:
             turned, self._alone = self._alone != alone, alone
         if turned and alone:
-            logger.warning("the shared counters are unavailable: this process counts limits for itself")
+            log.warning("the shared counters are unavailable: this process counts limits for itself")
         elif turned:
-            logger.warning("the shared counters are available again: all processes count limits together")
+            log.warning("the shared counters are available again: all processes count limits together")
 
     def _forget_later(self, counters: Iterable[str]) -> None:
         with self._lock:

@@ -41,7 +41,7 @@ def get_liveness() -> dict[str, str]:
 def get_readiness() -> ResponseReturnValue:
     # 503 only if no store answers, because one store is enough to look up keys. A missing Azure key is not a reason for
     # 503, because an admin must be able to reach the gateway and set one.
-    health = services().ladder
+    health = services().stores
     problems = health.problems()
     checks = {name: problem or OK for name, problem in problems.items()}
     checks["azure_key"] = services().gateway.credential_problem() or OK

@@ -42,6 +42,6 @@ def get_metrics() -> Response:
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         check_admin_key(request.headers.get("AdminKey") or bearer or None)
     text = services().metrics.exposition(
-        services().ladder, azure_key_ok=services().gateway.credential_problem() is None
+        services().stores, azure_key_ok=services().gateway.credential_problem() is None
     )
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -160,7 +160,7 @@ def _is_closed(wire, *, trickle):
 
 @pytest.fixture
 def two_workers(start_alone):
-    """Two processes on one socket, each with as many places as SLOTS; both serve already."""
+    """Two processes on one socket, each with as many slots as SLOTS; both serve already."""
     gateway = start_alone(LLMGATEWAY_PROCESSES="2", LLMGATEWAY_THREADS="8")
     for worker in gateway.workers():
         gateway.connect_to(worker).close()
@@ -185,8 +185,8 @@ def stalled_calls(wires, azure, count):
     assert [b"HTTP/1.1 200 OK"] * len(wires) == answers_of(wires)
 
 
-def test_nobody_is_refused_while_a_worker_has_places(two_workers, azure):
-    """As many requests as there are places are served, whichever worker is woken for them."""
+def test_nobody_is_refused_while_a_worker_has_free_slots(two_workers, azure):
+    """As many requests as there are slots are served, whichever worker is woken for them."""
     keys = [two_workers.key() for _ in range(2 * SLOTS)]
     for _ in range(5):
         azure.script(Script(stall_after_events=1), times=2 * SLOTS)
@@ -203,7 +203,7 @@ def test_nobody_is_refused_while_a_worker_has_places(two_workers, azure):
 
 
 def test_a_client_of_a_full_worker_is_sent_to_another(two_workers, azure):
-    """A connection that stays open leads to the full one only; it closes it, if another one has places."""
+    """A connection that stays open leads to the full one only; it closes it, if another one has free slots."""
     key = two_workers.key()
     full, _ = two_workers.workers()
     kept = [two_workers.connect_to(full) for _ in range(SLOTS + 3)]
@@ -232,7 +232,7 @@ def test_a_client_of_a_full_worker_is_sent_to_another(two_workers, azure):
 
 
 def test_a_worker_that_dies_full_does_not_count(two_workers, azure):
-    """The worker that replaces it has all its places."""
+    """The worker that replaces it has all its slots."""
     key = two_workers.key()
     full, _ = two_workers.workers()
     kept = [two_workers.connect_to(full) for _ in range(SLOTS)]

@@ -39,7 +39,7 @@ from .entries import Entries, EntrySigner, KeyEntry
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 REPEATED_AFTER = 10
 """Seconds after which a durable store no longer makes a change that returned an error."""
@@ -201,7 +201,7 @@ class RedisCache:
         try:
             self._ask(action, urgent=urgent)
         except StoreUnavailable:
-            logger.debug("redis is unavailable; a step of the cache was skipped", exc_info=True)
+            log.debug("redis is unavailable; a step of the cache was skipped", exc_info=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,7 +33,7 @@ from .url import Kind, RedisURL
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FAILURES = (redis.RedisError, RedisClusterException, OSError)
 """The driver's exceptions. ``RedisClusterException`` is not a ``RedisError``. A host name that cannot be resolved
@@ -171,7 +171,7 @@ class RedisConnection:
             if not _may_have_moved(error):
                 raise
             if is_first:
-                logger.info("redis is dialled again: %s", _reason(error))
+                log.info("redis is dialled again: %s", _reason(error))
         session = self._session or self._dial()
         try:
             return session, question(session)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from llmgateway.records import Group, KeyRecord, Limits, Organisation, Prices, Prompt
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _VERSION = b"2"
 _HEAD = struct.Struct("<1s32sd")
@@ -140,7 +140,7 @@ class Entries:
         signed = self._signer.verify(name, entry)
         if signed is None and not 0 <= self._clock() - self._warned_at < _WARN_SECONDS:
             self._warned_at = self._clock()
-            logger.warning(
+            log.warning(
                 "entries in redis do not verify and are not used: another host has another SECRET_KEY (or ADMIN_KEY, "
                 "where there is none), or somebody else writes to this redis"
             )

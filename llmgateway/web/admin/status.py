@@ -16,11 +16,11 @@ from .blueprint import blp
 @blp.operation("Show the gateway's status", description="Shows the process that answers; others may differ.")
 @blp.response(200, StatusSchema, description="Its state now.", example=examples.STATUS)
 def get_status() -> dict[str, Any]:
-    gateway, settings, ladder = services().gateway, services().settings, services().ladder
-    problems = ladder.problems()
+    gateway, settings, stores = services().gateway, services().settings, services().stores
+    problems = stores.problems()
     return {
         "version": __version__,
-        "rung": ladder.level(problems),
+        "rung": stores.level(problems),
         "stores": {name: problem or "ok" for name, problem in problems.items()},
         "azure_key": gateway.credential_problem() or "ok",
         "journal": services().journal.backlog(),
