@@ -29,7 +29,7 @@ def are_together(gateway, key, *connections):
     """Whether each of two processes has seen, with a request that has limits, that Redis is back."""
     for connection in connections:
         gateway.chat(key, connection=connection)
-    return gateway.output.count("limits are counted together again") == 2
+    return gateway.output.count("all processes count limits together") == 2
 
 
 def budget(amount):
