@@ -1,7 +1,7 @@
 """One thread that sends the events of all slow streams on time.
 
-A thread of its own for each would spend its time on being woken: at 300 streams of 50 events
-a second that costs more than Python has. Here what is due within a millisecond is sent together.
+With one thread for each stream, waking the threads would take all of the CPU at 300 streams of 50 events a second.
+This thread sends everything that is due within the same millisecond at once.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Pacer:
             the client does not read; ``None`` if there is nothing left.
 
         Raises:
-            PeerLeft: the client did.
-            Cut: the script cut the answer.
+            PeerLeft: the client closed the connection.
+            Cut: the script breaks off the answer.
         """
         if pause.until is None:
             return pause

@@ -16,7 +16,7 @@ CREDENTIAL_HEADERS = ("api-key", "authorization", "ocp-apim-subscription-key")
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Served:
-    """One request and what became of it. Changes while it is served; one thread writes.
+    """One request and what became of it. It changes while the request is served; only one thread writes to it.
 
     What is noted about sending is noted just before it is done and taken back where it
     fails: a client that has read the last byte finds ``finished`` true.

@@ -155,7 +155,7 @@ class Simulator:
         return self._history.wait_for(predicate, timeout)
 
     def release(self) -> None:
-        """Let every request that has arrived pass its stall, also one that has not come to it yet."""
+        """Let every request that has arrived go on, whether it has reached its stall or not."""
         self._gate.release()
 
     def reset(self) -> None:
@@ -195,7 +195,7 @@ class Simulator:
                 del self._connections[connection]
 
     def _exchange(self, connection: Connection) -> bool:
-        """Serve one request; False if the connection has come to its end."""
+        """Serve one request; False if the connection cannot be used again."""
         try:
             received = connection.read_request()
         except BadRequest:
@@ -214,7 +214,7 @@ class Simulator:
         return self._serve(connection, request, script, keep=keep)
 
     def _transmit(self, connection: Connection, reply: Reply, *, keep: bool) -> bool:
-        """Send what is not Azure's and is not remembered."""
+        """Send an answer of the control endpoints, which is not recorded."""
         unwritten = Served(connection=connection.number, method="", path="", query={}, headers={}, body=b"")
         return transmit(connection, reply, ORDINARY, unwritten, door=None, keep=keep, pacer=self._pacer)
 

@@ -29,11 +29,11 @@ class PeerLeft(Exception):
 
 
 class BadRequest(Exception):
-    """What came is not HTTP."""
+    """The client sent something that is not HTTP."""
 
 
 class Cut(Exception):
-    """The script ends an answer in its middle."""
+    """The script breaks off the answer."""
 
 
 class Pause(NamedTuple):
@@ -52,7 +52,7 @@ It raises PeerLeft and Cut.
 
 
 class Follower(Protocol):
-    """Somebody else who takes an answer's steps (:class:`~llmgateway.simulator.pacer.Pacer`)."""
+    """Runs the steps of an answer in another thread (:class:`~llmgateway.simulator.pacer.Pacer`)."""
 
     def follow(self, connection: Connection, steps: Steps, pause: Pause) -> Pause | None: ...
 
@@ -178,10 +178,10 @@ class Connection:
         return taken
 
     def wait(self, pause: Pause) -> None:
-        """Let time pass, or until the door opens.
+        """Wait for some time, or until the door is readable.
 
         Raises:
-            PeerLeft: the client did not want to wait; noticed at once.
+            PeerLeft: the client closed the connection. It is raised at once.
         """
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
@@ -429,7 +429,7 @@ class _Writer:
             raise
 
     def _take_back(self, piece: bytes, *, handed_over: int) -> None:
-        """Correct what was noted of a piece that did not get through."""
+        """Correct the record for a piece that was not sent."""
         served = self._served
         served.finished = False
         if piece:
