@@ -112,19 +112,14 @@ class RedisCache:
 
     def tokens(self) -> tuple[bytes, bytes]:
         """Return generation and guard. The generation changes after *freshness* seconds at the latest."""
-
-        def tokens(session: Session) -> tuple[bytes, bytes]:
-            generation, guard = session.command("MGET", self._generation, self._guard)
-            return self._tokens(session) if generation is None or guard is None else (generation, guard)
-
-        return self._ask(tokens)
+        return self._ask(self._tokens)
 
     def is_fresh(self, entry: KeyEntry) -> bool:
         """Whether *entry* may be used without asking the durable store."""
         return 0 <= self._clock() - entry.at <= self._freshness
 
     def generation(self) -> str:
-        return self._ask(self._tokens)[0].decode()
+        return self.tokens()[0].decode()
 
     def organisation(self) -> Organisation | None:
         entry = self._ask(lambda session: session.command("GET", self._organisation))
