@@ -7,9 +7,8 @@ import os
 import time
 
 from flask import Flask
-from flask_cors import CORS
-from waitress.proxy_headers import proxy_headers_middleware
 
+from .accounts.attempts import WrongKeys
 from .accounts.audit import Audit
 from .accounts.credential import CredentialCipher
 from .accounts.groups import Groups
@@ -17,24 +16,36 @@ from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .azure.client import AzureClient
+from .azure.credentials import EntraToken
 from .clock import Clock, Timer
+from .env_file import with_env_file
 from .proxy.concurrency import ConcurrencyLimit
+from .proxy.deployment_states import DeploymentStates
 from .proxy.disconnects import DisconnectWatcher
+from .proxy.doctor import Doctor
+from .proxy.failover import Failover
 from .proxy.pipeline import Gateway
-from .proxy.stream import ReadToEnd
+from .proxy.preparing import PreparationLimit
+from .proxy.read_on import ReadOn
+from .proxy.revocations import RevocationWatcher
+from .proxy.routing import Routing
 from .ratelimit.limiter import Limiter
 from .ratelimit.running import RunningReservations
 from .services import Services
 from .settings import Settings
-from .stores import open_stores
+from .stores import Stores, open_stores
 from .stores.health import StoreHealth
+from .usage.answered_models import AnsweredModels
 from .usage.journal import Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
-from .web import admin, docs, health, openai
+from .usage.unpriced import UnpricedModels
+from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
 from .web.context import EXTENSION
+from .web.cors import AllowedOrigins
 from .web.errors import register_error_handlers
+from .web.forwarded import ForwardedHeaders
 from .web.guard import AdminGuard
 
 log = logging.getLogger(__name__)
@@ -42,6 +53,8 @@ log = logging.getLogger(__name__)
 RESERVED_THREADS = 4
 """The threads of a process that never relay completions, so that health and admin requests are answered under full
 load."""
+
+_PUT_INTO_FORCE = "llmgateway-put-into-force"
 
 
 def create_app(
@@ -66,31 +79,97 @@ def create_app(
         ConfigurationError: the settings have errors. It contains all of them.
         StoreUnavailable: the embedded database cannot be opened.
     """
-    settings = settings or Settings.from_env(os.environ)
+    if settings is None:
+        # requests reads proxies and certificates from the environment. They may be in the file, too.
+        os.environ.update(with_env_file(os.environ))
+        settings = Settings.from_env(os.environ)
     settings.make_instance_folder()
-    services = _wire(settings, clock, timer, serves_alone=serves_alone)
+    upstream = _azure_client(settings)
+    services = _wire(settings, upstream, clock, timer, serves_alone=serves_alone)
     app = Application("llmgateway", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = services
-    app.extensions[admin.GUARD] = AdminGuard(settings.admin_key, clock=clock)
+    wrong_keys = WrongKeys(settings.instance / "wrong-admin-keys", clock=clock)
+    app.extensions[admin.GUARD] = AdminGuard([settings.admin_key], wrong_keys=wrong_keys, clock=clock)
     api = docs.create_api(app)
-    for blueprint in (openai.blp, admin.blp, health.blp, metrics_view.blp):
+    for blueprint in (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp):
         api.register_blueprint(blueprint)
     register_error_handlers(app)
-    if settings.cors_origins:
-        CORS(app, origins=list(settings.cors_origins), expose_headers="*", max_age=600, always_send=False)
-    if settings.trusted_proxy:
-        app.wsgi_app = proxy_headers_middleware(  # type: ignore[method-assign, assignment]
-            app.wsgi_app,
-            trusted_proxy=settings.trusted_proxy,
-            trusted_proxy_headers={"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
-            log_untrusted=False,
+    origins = AllowedOrigins(app, settings.cors_origins)
+    forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
+    app.wsgi_app = forwarded  # type: ignore[method-assign]
+
+    def put_into_force(new: Settings) -> None:
+        if new.models != services.settings.models:
+            services.gateway.offer(new.models)
+        services.settings = new
+        upstream.set_timeouts(
+            connect=new.connect_timeout,
+            first_byte=new.first_byte_timeout,
+            between_bytes=new.between_bytes_timeout,
         )
+        origins.allow(new.cors_origins)
+        forwarded.trusted_proxy = new.trusted_proxy
+
+    app.extensions[_PUT_INTO_FORCE] = put_into_force
     return app
 
 
-def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool) -> Services:
+def local_doctor(settings: Settings) -> Doctor:
+    """Return what examines the deployments of *settings*, and those in its store, without a running gateway.
+
+    Raises:
+        ConfigurationError: the proxy or the certificates that the environment names cannot be used.
+        StoreUnavailable: the store cannot be opened.
+    """
+    upstream = _azure_client(settings)
+    stores = open_stores(settings, clock=time.time)
+    cipher = CredentialCipher(settings.secret_key or settings.admin_key)
+    policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=time.time)
+    answered = AnsweredModels(stores.usage_log.report, clock=time.time)
+    routing = Routing(
+        settings.endpoint,
+        key_header=settings.key_header,
+        policy=policy,
+        offered=settings.models,
+        answered=answered,
+        identity=_entra_token(settings, time.time, time.monotonic),
+    )
+    return Doctor(upstream, routing, policy, answered=answered.names)
+
+
+def put_into_force(app: Flask, settings: Settings) -> None:
+    """Let the running application use these settings from now on. Any thread may call this.
+
+    Args:
+        settings: What :meth:`Settings.reloaded` has returned: they differ from those in force in nothing that needs a
+            restart.
+    """
+    app.extensions[_PUT_INTO_FORCE](settings)
+
+
+def _azure_client(settings: Settings) -> AzureClient:
+    client = AzureClient(
+        connect_timeout=settings.connect_timeout,
+        first_byte_timeout=settings.first_byte_timeout,
+        between_bytes_timeout=settings.between_bytes_timeout,
+        connections=settings.threads,
+    )
+    if settings.endpoint is not None:
+        client.check(settings.endpoint)
+    return client
+
+
+def _entra_token(settings: Settings, clock: Clock, timer: Timer) -> EntraToken | None:
+    identity = settings.identity
+    if identity is None:
+        return None
+    identity.check_installed()
+    return EntraToken(identity.fetch, clock=clock, timer=timer)
+
+
+def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer, *, serves_alone: bool) -> Services:
     stores = open_stores(settings, clock=clock, serves_alone=serves_alone)
     cipher = CredentialCipher(settings.secret_key or settings.admin_key)
     policy = OrganisationPolicy(
@@ -120,39 +199,50 @@ def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool)
         on_turn=metrics.waiting,
         log_days=settings.log_days,
     )
-    endpoint = settings.endpoint
-    upstream = AzureClient(
-        endpoint,
-        key_header=settings.key_header,
-        connect_timeout=settings.connect_timeout,
-        first_byte_timeout=settings.first_byte_timeout,
-        between_bytes_timeout=settings.between_bytes_timeout,
-        connections=settings.threads,
-    )
-    concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS)
+    stores.stored.in_journals = journal.find_stored
+    concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS, key_share=settings.key_share)
     metrics.can_hold(concurrency.capacity)
-    reads_to_end = settings.on_disconnect == "drain"
+    unpriced = UnpricedModels(MeteredUsageRecorder(journal, metrics))
+    read_on = _read_on(settings, places=concurrency.capacity)
+    read_on.on_change = metrics.reads_on
+    answered = AnsweredModels(stores.usage_log.report, clock=clock)
     gateway = Gateway(
         keys=keys,
         limiter=limiter,
         policy=policy,
         upstream=upstream,
-        endpoint=endpoint,
-        recorder=MeteredUsageRecorder(journal, metrics),
-        concurrency=concurrency,
-        read_to_end=ReadToEnd(
-            seconds=settings.disconnect_drain_seconds,
-            at_once=settings.threads // 4 if reads_to_end else 0,
-            timer=timer,
+        routing=Routing(
+            settings.endpoint,
+            key_header=settings.key_header,
+            policy=policy,
+            offered=settings.models,
+            answered=answered,
+            identity=_entra_token(settings, clock, timer),
         ),
-        disconnects=DisconnectWatcher(grace=settings.disconnect_drain_seconds if reads_to_end else 0, timer=timer),
-        offered=settings.models,
+        failover=Failover(
+            stores.cooldowns, seconds=settings.failover_seconds, clock=clock, timer=timer, on_rest=metrics.rests
+        ),
+        recorder=unpriced,
+        concurrency=concurrency,
+        read_on=read_on,
+        preparing=PreparationLimit(
+            most_bytes=settings.preparing_bytes, most_bytes_per_key=settings.preparing_bytes_per_key
+        ),
+        revocations=_revocations(settings, keys, stores, timer),
+        most_containers=settings.max_body_containers,
+        disconnects=DisconnectWatcher(timer=timer),
+        answered=answered,
+        deployments=DeploymentStates(clock=clock, numbers=metrics),
+        refuses_unknown_price=settings.unknown_price == "refuse",
+        stored=stores.stored,
         clock=clock,
         timer=timer,
     )
     return Services(
         settings=settings,
         gateway=gateway,
+        doctor=Doctor(upstream, gateway.routing, policy, answered=answered.names, timer=timer),
+        upstream=upstream,
         keys=keys,
         groups=groups,
         prompts=Prompts(policy, groups, keys, clock=clock),
@@ -163,5 +253,20 @@ def _wire(settings: Settings, clock: Clock, timer: Timer, *, serves_alone: bool)
         journal=journal,
         stores=StoreHealth(stores.backends),
         metrics=metrics,
+        unpriced=unpriced,
         clock=clock,
     )
+
+
+def _revocations(settings: Settings, keys: Keys, stores: Stores, timer: Timer) -> RevocationWatcher | None:
+    if settings.end_streams_on_revoke == "off":
+        return None
+    return RevocationWatcher(lambda key: keys.is_revoked(key.digest, key.id), version=stores.version, timer=timer)
+
+
+def _read_on(settings: Settings, *, places: int) -> ReadOn:
+    if settings.on_disconnect == "drain":
+        return ReadOn(seconds=settings.disconnect_drain_seconds, at_once=settings.threads // 4)
+    if settings.on_disconnect == "auto":
+        return ReadOn(seconds=settings.read_on_seconds, at_once=max(1, places // 8), thinking_only=True)
+    return ReadOn(seconds=0, at_once=0)

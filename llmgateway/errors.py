@@ -59,6 +59,10 @@ class InvalidKey(GatewayError):
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
 
 
+class KeyRevoked(InvalidKey):
+    """The user's key was revoked while its request was running."""
+
+
 class InvalidAdminKey(GatewayError):
     """The ``AdminKey`` header is missing or wrong."""
 
@@ -77,6 +81,12 @@ class ModelNotAllowed(GatewayError):
     status, type, code = 403, "permission_error", "model_not_allowed"
 
 
+class PriceUnknown(GatewayError):
+    """The request would be paid from a budget in dollars, and the model's price is not known."""
+
+    status, type, code = 403, "permission_error", "price_unknown"
+
+
 class ModelNotFound(GatewayError):
     """The requested model does not exist."""
 
@@ -87,6 +97,27 @@ class NotFound(GatewayError):
     """The object that the path or the body names does not exist."""
 
     status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class StoredNotFound(GatewayError):
+    """There is no such stored response, item, container or spoken answer, or it belongs to somebody else.
+
+    The text is Azure's, so that nobody learns whether an identifier exists.
+
+    Args:
+        kind: ``response``, ``item``, ``container`` or ``audio``.
+        param: ``previous_response_id`` if the body names the response; None if the path does.
+    """
+
+    status, type = 404, "invalid_request_error"
+    code: str | None = "previous_response_not_found"
+
+    def __init__(self, stored_id: str, *, kind: str, param: str | None = None) -> None:
+        shown = stored_id if stored_id.isprintable() else repr(stored_id)
+        name = "Previous response" if param == "previous_response_id" else kind.capitalize()
+        super().__init__(f"{name} with id '{shown[:130]}' not found.", param=param)
+        if param != "previous_response_id":
+            self.code = None
 
 
 class NoSuchGroup(NotFound):
@@ -140,7 +171,7 @@ class InvalidFields(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """A rate limit is reached; the same request can succeed later."""
+    """A rate limit is reached, or running requests hold the rest of a budget; the same request can succeed later."""
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
@@ -170,6 +201,16 @@ class StoreUnavailable(GatewayError):
         super().__init__(message, retry_after=retry_after)
 
 
+class StoreReadOnly(StoreUnavailable):
+    """A store answers questions, and takes no changes."""
+
+
+class MetricsIncomplete(GatewayError):
+    """Several processes serve, and nothing adds their metrics up."""
+
+    status, type, code = 503, "server_error", "metrics_incomplete"
+
+
 class UpstreamError(GatewayError):
     """The request to Azure failed, and neither the user's key nor the request is the cause."""
 
@@ -180,6 +221,24 @@ class UpstreamCredentials(UpstreamError):
     """Azure refused the organisation's credential, or there is no usable credential."""
 
     code = "upstream_credentials"
+
+
+class DeploymentsNotListed(GatewayError):
+    """Azure does not list the deployments of a resource."""
+
+    status, type, code = 502, "api_error", "deployments_not_listed"
+
+
+class DoctorBusy(GatewayError):
+    """This process examines the deployments already."""
+
+    status, type, code = 409, "invalid_request_error", "already_running"
+
+
+class UpstreamMoved(UpstreamError):
+    """Azure answered with a redirect: the gateway's setting of Azure's address is not right any more."""
+
+    code = "upstream_moved"
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -198,6 +257,12 @@ class UpstreamTimeout(UpstreamError):
     """The request was sent, but Azure did not answer in time."""
 
     status, code = 504, "upstream_timeout"
+
+
+class UpstreamLimited(GatewayError):
+    """All deployments of the model are at Azure's limits."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
 class ClientGone(GatewayError):

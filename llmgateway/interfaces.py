@@ -7,25 +7,33 @@ The exceptions of a driver are translated and never leave the implementation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .azure.cancellation import CancellationToken
+from .azure.deployments import Target
+from .azure.endpoint import Endpoint
+from .azure.failures import Failure
 from .ratelimit.reservations import Commit, CounterRequest, Decision
 from .records import (
     ALL_KEYS,
     ALL_USAGE,
     AuditEntry,
     Batch,
+    Bound,
+    FilterCount,
     Group,
     KeyQuery,
     KeyRecord,
     Limits,
     Lookup,
+    ModelSettings,
     Organisation,
-    Prices,
+    Owned,
     Prompt,
+    Quota,
     Rebuilding,
     RecordQuery,
     ReportQuery,
@@ -169,8 +177,23 @@ class OrganisationStore(Protocol):
         """Store Azure's key. The caller has encrypted it."""
         ...
 
-    def set_prices(self, model: str, prices: Prices | None) -> None:
-        """Set the price of *model*; None restores its list price. Other models do not change."""
+    def set_model(
+        self,
+        model: str,
+        parts: Mapping[str, object] | None,
+        *,
+        check: Callable[[Mapping[str, ModelSettings]], None] | None = None,
+    ) -> ModelSettings:
+        """Set the named fields of the settings of *model*, and return all of its settings. Atomic.
+
+        Other models do not change. A model all of whose settings are ``None`` is forgotten.
+
+        Args:
+            model: Name of a model or a deployment.
+            parts: Names and values of :class:`~llmgateway.records.ModelSettings` fields; None forgets all of them.
+            check: Called with the settings of all models as they are before, and may be called several times. Nobody
+                changes them between its last call and this change, which is not made if it raises an error.
+        """
         ...
 
 
@@ -209,6 +232,21 @@ class UsageLog(Protocol):
         """
         ...
 
+    def find_stored(self, stored_id: str) -> UsageRecord | None:
+        """Return the record of the request that made the response, the item or the container *stored_id*.
+
+        None if there is none, or if it was purged. A container may be in several records, all of the same user. A
+        request waits for the answer.
+        """
+        ...
+
+    def filter_counts(self, query: ReportQuery = ALL_USAGE) -> Iterable[FilterCount]:
+        """Count the records in which a content filter found something. ``query.by`` is ignored.
+
+        Reads the records, not the sums: those that were purged are not counted.
+        """
+        ...
+
     def purge(self, first_day: date, *, limit: int) -> int:
         """Delete at most *limit* records from before *first_day*, and return their number. The sums stay."""
         ...
@@ -233,6 +271,25 @@ class Spending(Protocol):
         ...
 
 
+class StoredResponses(Protocol):
+    """Knows whose the responses are that Azure stores, with their items and containers. All processes share it.
+
+    Azure keeps them for 30 days, and everybody who has the key of the resource can read them: so this decides.
+    """
+
+    def remember(self, record: UsageRecord) -> None:
+        """Note that what *record* names belongs to its user. Raises nothing: the journal has the record, too."""
+        ...
+
+    def find(self, stored_id: str) -> Owned | None:
+        """Return whose *stored_id* is; None if no user of this gateway has made it.
+
+        Raises:
+            StoreUnavailable: it was not found, and one of the stores that may have it did not answer.
+        """
+        ...
+
+
 class CounterStore(Protocol):
     """The counters for limits. All processes that use the same store share them.
 
@@ -241,6 +298,9 @@ class CounterStore(Protocol):
 
     def reserve(self, reservation: str, counter_requests: Sequence[CounterRequest], *, lease: float) -> Decision:
         """Reserve the amounts of all of *counter_requests*, or none. Atomic, and one round trip.
+
+        If the amount of a budget total does not fit, but its ``at_least`` does and nothing is held of the total, all
+        that is left of it is reserved.
 
         Args:
             reservation: The identifier of the request; it must be new.
@@ -305,15 +365,46 @@ class AuditLog(Protocol):
         ...
 
 
+class Cooldown(NamedTuple):
+    """A deployment is left alone."""
+
+    until: float
+    """Seconds since the epoch."""
+    limited: bool
+    """Whether it is at its limit; else it has failed."""
+
+
+class Cooldowns(Protocol):
+    """Remembers which deployments are left alone for a while. Raises nothing: it is never worth an error."""
+
+    def current(self) -> Mapping[str, Cooldown]:
+        """Return those that are left alone now. Nearly always from memory."""
+        ...
+
+    def rest(self, deployment: str, seconds: float, *, limited: bool) -> None:
+        """Leave a deployment alone. Other processes that share the store notice it within a second or two."""
+        ...
+
+
 class Answer(Protocol):
     """Azure's answer: its status and headers, and its body as it arrives. Used by one thread at a time."""
 
     status: int
     headers: list[tuple[str, str]]
     """The headers for the client, with names in lower case."""
+    location: str | None
+    """Where a redirect points to, for the operator: without the query, which may contain a secret."""
     region: str | None
     upstream_request_id: str | None
     is_event_stream: bool
+    quota: Quota
+    """What Azure says about the limits of the deployment that has answered."""
+    spilled_to: str | None
+    """The deployment that has answered in place of a provisioned one that was full; None if it did not spill over."""
+
+    def arrived(self) -> bytes:
+        """Return the part of the body that has arrived with the head, and do not wait. It can be read again."""
+        ...
 
     def read(self) -> bytes:
         """Wait for at least one byte and return what has arrived; empty at the end of the body.
@@ -330,31 +421,89 @@ class Answer(Protocol):
         ...
 
 
+class Upload(Protocol):
+    """A body that is not in memory, such as a form with a recording. It can be sent several times."""
+
+    content_type: str
+    """The value of the header ``Content-Type``."""
+
+    def __len__(self) -> int:
+        """Return the number of bytes."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield all bytes, from the first one on."""
+        ...
+
+
 class Upstream(Protocol):
-    """Sends completions to Azure."""
+    """Sends requests to Azure."""
 
     def send(
-        self, body: bytes, *, deployment: str, credential: str, request_id: str, cancellation: CancellationToken
+        self,
+        body: bytes | Upload,
+        *,
+        target: Target,
+        operation: str,
+        in_path: bool = True,
+        accept: str | None = None,
+        request_id: str,
+        cancellation: CancellationToken,
+        seconds: float = math.inf,
     ) -> Answer:
-        """Send one completion and wait for the status and headers of the answer.
+        """Send one request and wait for the status and headers of the answer.
 
         Args:
+            operation: The end of the path, such as ``chat/completions``.
+            in_path: Whether the classic form of the URL names the deployment for this operation.
+            accept: The header ``Accept``; None for JSON and streams of events.
             request_id: Sent as ``x-ms-client-request-id``.
             cancellation: With it another thread can cancel the request, also while the answer is read.
+            seconds: The most seconds until the answer begins, besides the time-out in the settings.
 
         Raises:
+            UpstreamCredentials: there is nothing to authenticate with.
             UpstreamUnreachable: nothing was sent.
             UpstreamTimeout, UpstreamBroken: the request was sent, at least in part, and no answer arrived.
             ClientGone: the request was cancelled.
         """
         ...
 
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        target: Target,
+        request_id: str,
+        cancellation: CancellationToken,
+    ) -> Answer:
+        """Send one request without a body about something that Azure stores; otherwise like :meth:`send`.
+
+        Args:
+            path: The end of the path, such as ``responses/resp_1``.
+            query: Names and values that are added to the query.
+        """
+        ...
+
+    def explain(self, error: BaseException, endpoint: Endpoint) -> Failure:
+        """Return why a call has raised *error*, for admins."""
+        ...
+
 
 class UsageRecorder(Protocol):
     """Records every request that is sent to Azure. A call takes no longer than a write to disk."""
 
-    def begin(self, record: UsageRecord) -> None:
-        """Record that a request is being sent. *record* is the final record if this process dies."""
+    def begin(self, record: UsageRecord, bound: Bound) -> None:
+        """Record that a request is being sent.
+
+        If this process dies, *record* is the final record, with the completion tokens that *bound* allows.
+        """
+        ...
+
+    def amend(self, record: UsageRecord, bound: Bound) -> None:
+        """Replace the record of :meth:`begin` of a request that still runs, because more is known of it now."""
         ...
 
     def end(self, record: UsageRecord) -> None:

@@ -22,9 +22,12 @@ _NAMED_KEYS = re.compile(
     re.IGNORECASE,
 )
 
+# What a terminal obeys, or what changes the direction of text: clients choose some of the texts in a log.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a log record with its traceback, and replaces secrets by ``[hidden]``.
+    """Formats a log record with its traceback, and replaces secrets by ``[hidden]`` and control characters by escapes.
 
     Args:
         secrets: Values to hide wherever they appear.
@@ -40,7 +43,8 @@ class RedactingFormatter(logging.Formatter):
         text = super().format(record)
         for secret in self._secrets:
             text = text.replace(secret, _HIDDEN)
-        return _NAMED_KEYS.sub(rf"\1{_HIDDEN}", _KEYS.sub(_HIDDEN, text))
+        text = _NAMED_KEYS.sub(rf"\1{_HIDDEN}", _KEYS.sub(_HIDDEN, text))
+        return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def configure_logging(level: str, secrets: Iterable[str]) -> None:
@@ -50,6 +54,9 @@ def configure_logging(level: str, secrets: Iterable[str]) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # urllib3 warns about each connection that Azure has closed, which is normal.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # azure-identity warns of each attempt that fails, and quotes answers. azure/credentials.py logs one line a minute.
+    for name in ("azure", "msal"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # At DEBUG, pymongo logs every command with its values: prompts, users, and keys that somebody sent
     # instead of their id.
     logging.getLogger("pymongo").setLevel(logging.INFO)

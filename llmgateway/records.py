@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -188,12 +188,141 @@ class Lookup(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """The prices of a model for this organisation, in US dollars per million tokens."""
+    """What a model costs in US dollars: its tokens per million, or what else Azure counts. ``None``: not known."""
 
-    prompt: float
-    cached: float
-    """Price of prompt tokens that Azure had in its cache."""
-    completion: float
+    prompt: float | None = None
+    cached: float | None = None
+    """Price of prompt tokens that Azure had in its cache. If it is not known, they cost as much as the others, which
+    is never too little."""
+    completion: float | None = None
+    cache_write: float | None = None
+    """Price of prompt tokens that Azure put into its cache. Azure does not report their number (2026-11), so no cost is
+    computed with it yet."""
+    audio_prompt: float | None = None
+    audio_completion: float | None = None
+    image: float | None = None
+    """Price of prompt tokens of images, where the answer counts them apart. If it is not known, they cost as much as
+    text."""
+    minute: float | None = None
+    """Price of a minute of audio that is written down. Where it is known, the tokens of such a request cost nothing."""
+    characters: float | None = None
+    """Price of a million characters that are spoken. The same holds for it."""
+    per_image: float | None = None
+    """Price of one image that is made. The same holds for it."""
+    above: int | None = None
+    """Prompts of more tokens than this cost the prices of ``long_context``: the whole request, not the excess."""
+    long_context: Prices | None = None
+    tiers: Mapping[str, Prices] = field(default_factory=dict)
+    """Prices of other service tiers than the default, by the name that answers have in ``service_tier``."""
+    tools: Mapping[str, float] = field(default_factory=dict)
+    """Prices of Azure's own tools, by name, in US dollars per thousand uses. The others have their list price."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Prices:
+        """Convert the output of :meth:`as_json`. Fields of a newer version are ignored."""
+        prices: dict[str, Any] = {name: document.get(name) for name in PRICE_KINDS}
+        long_context = document.get("long_context")
+        if long_context is not None:
+            prices |= {"above": long_context["above"], "long_context": cls.from_json(long_context)}
+        tiers = {name: cls.from_json(tier) for name, tier in (document.get("tiers") or {}).items()}
+        return cls(**prices, tiers=tiers, tools=document.get("tools") or {})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the prices that are known, in the shape of ``PUT /admin/models/{name}``."""
+        document: dict[str, Any] = {name: price for name in PRICE_KINDS if (price := getattr(self, name)) is not None}
+        if self.long_context is not None:
+            document["long_context"] = {"above": self.above, **self.long_context.as_json()}
+        if self.tools:
+            document["tools"] = dict(self.tools)
+        if self.tiers:
+            document["tiers"] = {name: prices.as_json() for name, prices in self.tiers.items()}
+        return document
+
+
+TOKEN_KINDS = ("prompt", "cached", "completion", "cache_write", "audio_prompt", "audio_completion", "image")
+"""The fields of :class:`Prices` that are prices of tokens."""
+
+UNIT_KINDS = ("minute", "characters", "per_image")
+"""The fields of :class:`Prices` that are prices of something else than tokens."""
+
+PRICE_KINDS = (*TOKEN_KINDS, *UNIT_KINDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One deployment at Azure that an admin has registered for a model."""
+
+    name: str
+    """Unique within the model."""
+    base_url: str
+    """As ``LLM_BASE_URL``."""
+    deployment: str
+    """Its name at Azure."""
+    api_version: str | None = None
+    key: str | None = field(default=None, repr=False)
+    """The key of its resource, encrypted; ``None`` for that of ``LLM_BASE_URL``."""
+    identity: bool = False
+    """Whether a token of Entra ID authenticates the gateway, in place of a key."""
+    key_header: str | None = None
+    """``None`` for ``LLM_KEY_HEADER``."""
+    priority: int = 1
+    """Those with the smallest number are asked first."""
+    weight: float = 1.0
+    """Its part of the requests among those with the same priority."""
+    active: bool = True
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Deployment:
+        """Convert the output of :meth:`as_json`. Fields of a newer version are ignored."""
+        return cls(**{one.name: document[one.name] for one in fields(cls) if one.name in document})
+
+    def as_json(self) -> dict[str, Any]:
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What admins set for one model or deployment. ``None``: the gateway's own tables decide."""
+
+    prices: Prices | None = None
+    max_output_tokens: int | None = None
+    """The most tokens of one answer, including reasoning."""
+    tokens_per_second: float | None = None
+    """How fast it writes at most. Decides what is booked for answers whose count never came."""
+    reasoning: bool | None = None
+    """Whether it thinks unseen before it answers."""
+    deployments: tuple[Deployment, ...] | None = None
+    """Where it is. ``None`` or empty: it is not registered, and ``LLM_BASE_URL`` answers."""
+    endpoints: tuple[str, ...] | None = None
+    """Names of the operations that it serves, such as ``chat/completions``; ``None`` for all."""
+    aliases: tuple[str, ...] | None = None
+    """Patterns of other names for it, with ``*`` for any text."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ModelSettings:
+        """Convert the output of :meth:`as_json`. Fields of a newer version are ignored."""
+        known: dict[str, Any] = {name: document[name] for name in MODEL_FIELDS if document.get(name) is not None}
+        if "prices" in known:
+            known["prices"] = Prices.from_json(known["prices"])
+        if "deployments" in known:
+            known["deployments"] = tuple(map(Deployment.from_json, known["deployments"]))
+        for name in ("endpoints", "aliases"):
+            if name in known:
+                known[name] = tuple(known[name])
+        return cls(**known)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings that are not ``None``."""
+        return {name: _as_json(value) for name in MODEL_FIELDS if (value := getattr(self, name)) is not None}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_json(one) for one in value]
+    return value.as_json() if isinstance(value, Prices | Deployment) else value
+
+
+MODEL_FIELDS = tuple(field.name for field in fields(ModelSettings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +332,8 @@ class Organisation:
     prompt: Prompt = Prompt()
     credential: bytes | None = field(default=None, repr=False)
     """Azure's key, encrypted; ``None`` if no admin has set one."""
-    prices: Mapping[str, Prices] = field(default_factory=dict)
-    """Prices by model. A model without an entry costs its list price."""
+    models: Mapping[str, ModelSettings] = field(default_factory=dict)
+    """Settings of models, by model or deployment. A model without prices here costs its list price."""
     limits: Limits = UNLIMITED
     """Limits of all keys together."""
     groups: Mapping[str, Group] = field(default_factory=dict)
@@ -224,6 +353,18 @@ class Usage:
     """Part of ``prompt_tokens``: tokens that Azure had in its cache."""
     reasoning_tokens: int = 0
     """Part of ``completion_tokens``: tokens that the model used for reasoning. They are not in the answer."""
+    audio_prompt_tokens: int = 0
+    """Part of ``prompt_tokens``."""
+    audio_completion_tokens: int = 0
+    """Part of ``completion_tokens``."""
+    image_prompt_tokens: int = 0
+    """Part of ``prompt_tokens``."""
+    audio_seconds: float = 0.0
+    """The length of a recording that was written down. It is a way to count it beside its tokens, as are the next."""
+    characters: int = 0
+    """The length of a text that was spoken."""
+    images: int = 0
+    """The number of images that were made."""
 
 
 class Outcome(StrEnum):
@@ -234,6 +375,8 @@ class Outcome(StrEnum):
     CLIENT_CLOSED = "client_closed"
     BROKEN = "broken"
     TIMEOUT = "timeout"
+    REVOKED = "revoked"
+    """The key was revoked meanwhile."""
     INTERRUPTED = "interrupted"
 
 
@@ -241,8 +384,56 @@ class UsageSource(StrEnum):
     """The source of the token counts of a record."""
 
     UPSTREAM = "upstream"
+    """Azure counted."""
     ESTIMATED = "estimated"
+    """Azure did not count. The tokens are those that the gateway saw, and those that can have been on their way."""
+    BOUND = "bound"
+    """Azure did not count, and the model worked unseen. The tokens are the most that it can have produced."""
     NONE = "none"
+    """The request cost nothing."""
+
+
+UNKNOWN_MODEL = "unknown"
+"""The name under which all models that do not exist are counted, so that nobody can fill the reports with names."""
+
+LONGEST_RECORDED_MODEL = 100
+
+
+class Quota(NamedTuple):
+    """What Azure's headers say about the limits of a deployment. ``None``: nothing."""
+
+    limit_requests: int | None = None
+    """Requests per minute."""
+    remaining_requests: int | None = None
+    limit_tokens: int | None = None
+    """Tokens per minute."""
+    remaining_tokens: int | None = None
+
+    def is_lower_than(self, before: Quota) -> bool:
+        """Return whether a limit is smaller than it was before."""
+        return _is_less(self.limit_requests, before.limit_requests) or _is_less(self.limit_tokens, before.limit_tokens)
+
+
+def _is_less(limit: int | None, before: int | None) -> bool:
+    return limit is not None and before is not None and limit < before
+
+
+UNKNOWN_QUOTA = Quota()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One request to Azure for a request of a client, which may need several."""
+
+    deployment: str
+    """The name under which an admin has registered it."""
+    status: int | None = None
+    """HTTP status of the answer; ``None`` if there was none."""
+    upstream_request_id: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    error_code: str | None = None
 
 
 # Without slots, because orjson then needs a third of the time, and it serialises two records per request.
@@ -258,7 +449,9 @@ class UsageRecord:
     user: str
     group: str | None = None
     model: str
-    """Name of the model in the client's request."""
+    """Name of the model in the client's request; its first :data:`LONGEST_RECORDED_MODEL` characters."""
+    model_known: bool = True
+    """Whether Azure, or an admin, knows the model. If not, the sums count it as :data:`UNKNOWN_MODEL`."""
     deployment: str
     endpoint: str
     stream: bool
@@ -272,16 +465,87 @@ class UsageRecord:
     reasoning_tokens: int = 0
     usage_source: UsageSource
     cost_usd: float | None = None
-    """``None`` if no price is known for the model."""
+    """``None`` if the price is not known of the model, of the service tier, or of a kind of token."""
     prompt_version: int = 0
     content_filter: tuple[str, ...] = ()
     """Categories of Azure's content filter that flagged the prompt or the answer."""
+    filter_severities: tuple[str, ...] = ()
+    """What the filter found, also where it let it pass: ``category:severity``, with ``low``, ``medium`` or ``high``;
+    ``found`` for categories without severities."""
     ttft_ms: float | None = None
     """Time to first token: from the arrival of the request to the first event that contains text. Streams only."""
     duration_ms: float
     upstream_request_id: str | None = None
     region: str | None = None
     client_address: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    """What was sent to registered deployments, in order. Tokens and cost of the record are the sums. Empty for
+    requests to ``LLM_BASE_URL``."""
+    response_id: str | None = None
+    """The identifier of a response that Azure stores; it belongs to the user of this record."""
+    stored_ids: tuple[str, ...] = ()
+    """What else Azure stores with the response, and what later requests can name: its items, and its containers."""
+    stored_at: str | None = None
+    """Address of the resource that has the response; ``None`` for that of ``LLM_BASE_URL``."""
+    service_tier: str | None = None
+    """The tier that served the request, as Azure named it."""
+    spilled_over: bool = False
+    """Whether a provisioned deployment had no capacity, so that another one answered, which bills by token."""
+    error_code: str | None = None
+    """The code in Azure's error, or the gateway's own."""
+    tool_uses: Mapping[str, int] = field(default_factory=dict)
+    """How often Azure ran its own tools that it bills by use, such as ``web_search``."""
+
+    @property
+    def counted_model(self) -> str:
+        """The name under which the sums count this record."""
+        return self.model if self.model_known else UNKNOWN_MODEL
+
+    @property
+    def counted_deployment(self) -> str:
+        """The deployment under which the sums count this record. If the client named it, it is counted as the model."""
+        is_clients = self.deployment[:LONGEST_RECORDED_MODEL] == self.model
+        return UNKNOWN_MODEL if is_clients and not self.model_known else self.deployment
+
+
+class Owned(NamedTuple):
+    """Whose a stored response is, and where Azure keeps it. Each of its items has the same."""
+
+    user: str
+    response_id: str
+    model: str
+    """The name that the client sent."""
+    deployment: str
+    target: str
+    """Address of the resource; empty for the one of ``LLM_BASE_URL``."""
+    prompt_tokens: int
+    """Of the request that made it. A request that continues the response has these in its prompt, too."""
+    completion_tokens: int
+    at: float
+    """When its record was written, in seconds since the epoch: at the end of the answer, if that has come."""
+
+    @classmethod
+    def of(cls, record: UsageRecord) -> Owned:
+        return cls(
+            user=record.user,
+            response_id=record.response_id or "",
+            model=record.model,
+            deployment=record.deployment,
+            target=record.stored_at or "",
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            at=record.timestamp.timestamp() + record.duration_ms / 1000,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """How much the model can write for one request, all choices together."""
+
+    most_tokens: int
+    """The most completion tokens: the client's limit or that of the model."""
+    tokens_per_second: float
+    """How fast they can be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +579,7 @@ class RecordQuery:
     until: datetime | None = None
     """Exclusive."""
     outcome: Outcome | None = None
+    usage_source: UsageSource | None = None
     after: str = ""
     """Only records after this identifier, which is the last one of the page before."""
     limit: int
@@ -331,8 +596,9 @@ class Batch(NamedTuple):
     """Less than 2**63."""
 
 
-GROUPINGS = ("day", "month", "user", "key", "group", "model")
-"""Possible groupings of a usage report. ``key`` is the record's ``key_id``; days and months are in UTC."""
+GROUPINGS = ("day", "month", "user", "key", "group", "model", "deployment")
+"""Possible groupings of a usage report. ``key`` is the record's ``key_id``; days and months are in UTC.
+``deployment`` is missing in sums that an older version has stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,8 +631,34 @@ class UsageRow:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     cost_usd: float = 0.0
+    """Sum of the known costs."""
     errors: int = 0
     """Number of records whose outcome is not ``ok``."""
+    unpriced_requests: int = 0
+    """Number of records with tokens whose cost is not known."""
+    estimated_tokens: int = 0
+    """The part of ``total_tokens`` that is from records with :attr:`UsageSource.ESTIMATED`."""
+    bound_tokens: int = 0
+    """The part of ``total_tokens`` that is from records with :attr:`UsageSource.BOUND`."""
+
+
+FILTER_GROUPINGS = ("day", "month", "user", "key", "group", "model", "category", "severity")
+"""Possible groupings of a report about content filters."""
+
+
+class FilterCount(NamedTuple):
+    """How many records have the same fields and findings of the content filter."""
+
+    day: str
+    """Like ``2026-01-31``, in UTC."""
+    user: str
+    key_id: str
+    group: str | None
+    model: str
+    fired: tuple[str, ...]
+    severities: tuple[str, ...]
+    """As in :attr:`UsageRecord.filter_severities`."""
+    requests: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

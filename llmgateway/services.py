@@ -10,21 +10,26 @@ from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .clock import Clock
-from .interfaces import UsageLog
+from .interfaces import Upstream, UsageLog
+from .proxy.doctor import Doctor
 from .proxy.pipeline import Gateway
 from .ratelimit.limiter import Limiter
 from .settings import Settings
 from .stores.health import StoreHealth
 from .usage.journal import Journal
 from .usage.metrics import Metrics
+from .usage.unpriced import UnpricedModels
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Services:
     """The objects of one gateway, connected with each other by :func:`~llmgateway.app.create_app`."""
 
     settings: Settings
+    """Replaced when the settings are read again, see :func:`~llmgateway.app.put_into_force`."""
     gateway: Gateway
+    doctor: Doctor
+    upstream: Upstream
     keys: Keys
     groups: Groups
     prompts: Prompts
@@ -35,4 +40,5 @@ class Services:
     journal: Journal
     stores: StoreHealth
     metrics: Metrics
+    unpriced: UnpricedModels
     clock: Clock

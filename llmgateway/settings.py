@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from ipaddress import ip_address
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from . import settings_parsers as parsers
 from .azure.endpoint import Endpoint
+from .azure.identity import KINDS, Identity
+from .env_file import ENV_FILE, with_env_file
 from .errors import ConfigurationError
-from .stores.redis.url import RedisURL
+from .settings_names import is_set_by_kubernetes, unknown_settings
+
+NO_BASE_URL = "none"
+"""The value of ``LLM_BASE_URL`` for a gateway whose models all have deployments of their own."""
+
+MISSING_BASE_URL = (
+    "LLM_BASE_URL is missing. Set it to the address of your resource, such as "
+    "https://NAME.openai.azure.com/openai/v1, or to none if you register all models with deployments of their own."
+)
 
 KEY_HEADERS = ("api-key", "Authorization", "Ocp-Apim-Subscription-Key")
-SHORT_ADMIN_KEY = 16  # characters; a shorter key can be guessed
-_HOST_AND_PORT = re.compile(r"(?:[^:\[\]]+|\[[^\[\]]+\])(?::(\d{1,5}))?\Z", re.ASCII)
+
+SHORT_ADMIN_KEY = 16
+"""Characters. A shorter key can be guessed, so its owner has to wait like those who guess."""
 
 
 def _text(text: str) -> str:
@@ -62,97 +72,6 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        # Without urlsplit(), because its error messages can contain a password.
-        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError("must begin with " + " or ".join(f"{scheme}://" for scheme in schemes))
-        return text
-
-    return parse
-
-
-def _host(text: str) -> str:
-    if "/" in text or "@" in text or any(c.isspace() for c in text):
-        raise ValueError("must be a host name or host:port; put a full URL into MONGO_URL or REDIS_URL")
-    return text
-
-
-def _host_alone(text: str) -> str:
-    if ":" in _host(text):
-        raise ValueError("must be a host name without a port: put the port into REDISPORT, a full URL into REDIS_URL")
-    return text
-
-
-def _host_and_port(text: str) -> str:
-    match = _HOST_AND_PORT.match(_host(text))
-    if not match or not 1 <= int(match[1] or 1) <= 65535:
-        raise ValueError("must be host or host:port, with a port from 1 to 65535; put a full URL into MONGO_URL")
-    return text
-
-
-def _redis_url(text: str) -> str:
-    RedisURL.parse(text)
-    return text
-
-
-def _mongo_url(text: str) -> str:
-    # Finds most errors without the driver, so that they are reported together with the errors of other settings.
-    url = _url("mongodb", "mongodb+srv")(text)
-    authority = re.split("[/?]", url.partition("://")[2], maxsplit=1)[0]
-    login, _, hosts = authority.rpartition("@")
-    if "@" in login or login.count(":") > 1:
-        raise ValueError("has a login that cannot be read: in a password write %2F for /, %3A for :, %40 for @")
-    try:
-        for host in hosts.split(","):
-            _host_and_port(host)
-    except ValueError:
-        raise ValueError(
-            "has a host or a port that is not valid: write USER:PASSWORD@HOST:PORT, in a password write %2F for /, "
-            "%3A for :, %40 for @"
-        ) from None
-    return url
-
-
-def _address(text: str) -> str:
-    if text != "*":
-        try:
-            ip_address(text)
-        except ValueError:
-            raise ValueError(
-                "must be an IP address, or * for any: it is compared with the address that requests come from"
-            ) from None
-    return text
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    origins = _names(text)
-    for origin in origins:
-        # Browsers send origins without a path and without a slash at the end (RFC 6454 section 7).
-        if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
-            raise ValueError("must be like https://app.example.org, without a path or a slash at the end")
-    return origins
-
-
-def _without_blanks_around(text: str) -> str:
-    if text != text.strip():
-        raise ValueError("begins or ends with a blank or a line break: remove it")
-    return text
-
-
-def _admin_key(text: str) -> str:
-    # A header value cannot begin or end with blanks, and cannot contain control characters (RFC 9110 section 5.5).
-    if re.search(r"[\x00-\x1f\x7f]", _without_blanks_around(text)):
-        raise ValueError("must not contain line breaks or control characters: it is sent in a header")
-    return text
-
-
-def _header_value(text: str) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError("must be visible ASCII characters without spaces: copy the key again")
-    return text
-
-
 def _setting(
     variable: str,
     meaning: str,
@@ -161,6 +80,7 @@ def _setting(
     parse: Callable[[str], Any] = _text,
     secret: bool = False,
     as_it_is: bool = False,
+    reloads: bool = False,
     shown: str | None = None,
 ) -> Any:
     """Declare a field that is read from *variable*.
@@ -170,6 +90,7 @@ def _setting(
         default: MISSING if the variable is required.
         as_it_is: Do not strip blanks before *parse*. Other values are stripped, because tools that write the
             environment may add a line break.
+        reloads: Whether a new value can be put into force while the gateway runs, see :meth:`Settings.reloaded`.
         shown: The default in docs/settings.md, if ``str()`` of the default is not suitable.
     """
     metadata = {
@@ -178,6 +99,7 @@ def _setting(
         "parse": parse,
         "secret": secret,
         "as_it_is": as_it_is,
+        "reloads": reloads,
         "shown": shown,
     }
     return field(default=default, repr=not secret, metadata=metadata)
@@ -194,22 +116,27 @@ class Settings:
 
     admin_key: str = _setting(
         "ADMIN_KEY",
-        "Key of the admin API, sent as the header `AdminKey`. The gateway warns if it is shorter than 16 characters.",
-        parse=_admin_key,
+        "Key of the admin API, sent as the header `AdminKey`. The gateway warns if it is shorter than 16 characters: "
+        "such a key also has to wait after [too many wrong ones](security.md#who-may-do-what).",
+        parse=parsers.admin_key,
         secret=True,
         as_it_is=True,
     )
-    base_url: str = _setting(
+    base_url: str | None = _setting(
         "LLM_BASE_URL",
         "Address of Azure, up to `/chat/completions`, in any form in which Azure shows it: "
         "`https://NAME.openai.azure.com/openai/v1`, `…/openai/deployments/NAME`, `…/deployments/{model}`, "
-        "an API Management URL.",
+        "an API Management URL. May be missing when models have "
+        "[deployments of their own](admin.md#models-and-their-deployments); `none` starts a gateway without it that "
+        "has no such models yet.",
+        None,
+        shown="required",
     )
     api_key: str | None = _setting(
         "LLM_API_KEY",
         "Azure's key. A key that was set through `/admin/setllmkey` wins over this one.",
         None,
-        parse=_header_value,
+        parse=parsers.header_value,
         secret=True,
         as_it_is=True,
     )
@@ -220,11 +147,49 @@ class Settings:
         "api-key",
         parse=_one_of(*KEY_HEADERS),
     )
+    identity_kind: str | None = _setting(
+        "LLM_IDENTITY",
+        "Send tokens of Microsoft Entra ID instead of a key: `managed`, `workload` or `secret` says with which "
+        "identity, `auto` takes what the environment has. See "
+        "[operations](operations.md#without-a-key-microsoft-entra-id).",
+        None,
+        parse=_one_of(*KINDS),
+        shown="a key",
+    )
+    identity_client_id: str | None = _setting(
+        "LLM_IDENTITY_CLIENT_ID",
+        "Client id of the identity; for `managed` that of the identity that a user has assigned.",
+        None,
+        shown="`AZURE_CLIENT_ID`; with `managed` the identity of the system",
+    )
+    identity_scope: str | None = _setting(
+        "LLM_IDENTITY_SCOPE",
+        "Scope of the tokens.",
+        None,
+        parse=parsers.scope,
+        shown="`https://cognitiveservices.azure.com/.default`, or that of the cloud of `LLM_BASE_URL`",
+    )
+    azure_tenant_id: str | None = _setting("AZURE_TENANT_ID", "Tenant, with `LLM_IDENTITY`.", None)
+    azure_client_id: str | None = _setting(
+        "AZURE_CLIENT_ID", "Client id, if there is no `LLM_IDENTITY_CLIENT_ID`.", None
+    )
+    azure_client_secret: str | None = _setting(
+        "AZURE_CLIENT_SECRET", "Secret of the client, with `LLM_IDENTITY`.", None, secret=True
+    )
+    azure_token_file: str | None = _setting(
+        "AZURE_FEDERATED_TOKEN_FILE", "File with the token of the platform. Workload identity sets it.", None
+    )
+    azure_authority_host: str | None = _setting(
+        "AZURE_AUTHORITY_HOST",
+        "What issues tokens, with `LLM_IDENTITY`.",
+        None,
+        shown="`https://login.microsoftonline.com`, or that of the cloud of `LLM_BASE_URL`",
+    )
     mongo_host: str | None = _setting(
         "MONGOHOST",
         "MongoDB, `host[:port]`: keys, prompt and usage log.",
         None,
-        parse=_host_and_port,
+        parse=parsers.host_and_port,
         shown="embedded SQLite",
     )
     mongo_user: str | None = _setting("MONGOUSER", "User for MongoDB, not escaped.", None, as_it_is=True)
@@ -235,14 +200,14 @@ class Settings:
         "MONGO_URL",
         "Full MongoDB URL (TLS, replica sets, Cosmos DB); wins over the three above.",
         None,
-        parse=_mongo_url,
+        parse=parsers.mongo_url,
         secret=True,
     )
     redis_host: str | None = _setting(
         "REDISHOST",
         "Redis: looks up keys and counts limits.",
         None,
-        parse=_host_alone,
+        parse=parsers.host_alone,
         shown="the durable store; this host counts limits",
     )
     redis_port: int = _setting("REDISPORT", "Port of Redis.", 6379, parse=_integer(1, 65535))
@@ -253,28 +218,30 @@ class Settings:
         "REDIS_URL",
         "Full Redis URL (TLS, Sentinel, cluster, user, database); wins over the three above.",
         None,
-        parse=_redis_url,
+        parse=parsers.redis_url,
         secret=True,
     )
     secret_key: str | None = _setting(
         "SECRET_KEY",
         "Encrypts the stored Azure key and signs entries in Redis; must be the same on all hosts.",
         None,
-        parse=_without_blanks_around,
+        parse=parsers.without_blanks_around,
         secret=True,
         as_it_is=True,
         shown="derived from `ADMIN_KEY`",
     )
     on_disconnect: str = _setting(
         "LLM_ON_DISCONNECT",
-        "When a client leaves: `close` stops the request at Azure at once, `drain` reads the answer to its end for an "
-        "exact token count.",
-        "close",
-        parse=_one_of("close", "drain"),
+        "When a client leaves: `auto` reads an answer on for `LLMGATEWAY_READ_ON_SECONDS` if its model thinks unseen, "
+        "because only its end tells the count, and stops any other at once; `close` stops each request at Azure at "
+        "once; `drain` reads each answer on for `LLMGATEWAY_DISCONNECT_DRAIN_SECONDS`. What is booked without a count: "
+        "docs/operations.md.",
+        "auto",
+        parse=_one_of("auto", "close", "drain"),
     )
     instance: Path = _setting(  # noqa: RUF009
         "LLMGATEWAY_INSTANCE",
-        "Folder for everything the program writes. Metrics of several processes are in shared memory.",
+        "Folder for everything the program writes.",
         Path("instance"),
         parse=Path,
         shown="`./instance`",
@@ -298,21 +265,45 @@ class Settings:
         (),
         parse=_names,
         shown="all that Azure has",
+        reloads=True,
+    )
+    azure_events: str = _setting(
+        "LLMGATEWAY_AZURE_EVENTS",
+        "What happens under `/v1` to events of a stream that OpenAI would not send: `withhold` makes the stream one of "
+        "OpenAI's, `pass` passes every event on as Azure sent it.",
+        "withhold",
+        parse=_one_of("withhold", "pass"),
+    )
+    unknown_price: str = _setting(
+        "LLMGATEWAY_UNKNOWN_PRICE",
+        "Whether somebody whose key, group or organisation has a budget in dollars may use a model without a known "
+        "price: `allow` or `refuse`.",
+        "allow",
+        parse=_one_of("allow", "refuse"),
     )
     connect_timeout: float = _setting(
-        "LLMGATEWAY_CONNECT_TIMEOUT", "Seconds to connect to Azure.", 5.0, parse=_number(0.1, 300)
+        "LLMGATEWAY_CONNECT_TIMEOUT", "Seconds to connect to Azure.", 5.0, parse=_number(0.1, 300), reloads=True
     )
     first_byte_timeout: float = _setting(
         "LLMGATEWAY_FIRST_BYTE_TIMEOUT",
         "Seconds until Azure begins to answer; reasoning models think for minutes.",
         300.0,
         parse=_number(0.1, 3600),
+        reloads=True,
+    )
+    failover_seconds: float = _setting(
+        "LLMGATEWAY_FAILOVER_SECONDS",
+        "Seconds after the arrival of a request in which other deployments of its model may be asked if one cannot "
+        "answer. While others could answer, one may take half of what is left of them to begin its answer.",
+        600.0,
+        parse=_number(1, 3600),
     )
     between_bytes_timeout: float = _setting(
         "LLMGATEWAY_BETWEEN_BYTES_TIMEOUT",
         "Seconds of silence in the middle of an answer.",
         120.0,
         parse=_number(0.1, 3600),
+        reloads=True,
     )
     client_timeout: float = _setting(
         "LLMGATEWAY_CLIENT_TIMEOUT",
@@ -320,12 +311,46 @@ class Settings:
         "its answer.",
         60.0,
         parse=_number(1, 3600),
+        reloads=True,
     )
     max_body_bytes: int = _setting(
         "LLMGATEWAY_MAX_BODY_BYTES",
         "Largest body of a request in bytes; a larger one gets 413.",
         32 * 1024 * 1024,
         parse=_integer(1024, 1024**3),
+    )
+    max_body_containers: int = _setting(
+        "LLMGATEWAY_MAX_BODY_CONTAINERS",
+        "The most objects and arrays in the body of a request; more get 400. Twice as many names in "
+        "objects and twenty times as many values are accepted, at least 400,000 and 4,000,000.",
+        200_000,
+        parse=_integer(1000, 10**8),
+    )
+    preparing_bytes: int = _setting(
+        "LLMGATEWAY_PREPARING_BYTES",
+        "The most bytes of bodies over 64 KiB that each process receives and checks at once; more get 503.",
+        256 * 1024 * 1024,
+        parse=_integer(1024, 1024**4),
+    )
+    preparing_bytes_per_key: int = _setting(
+        "LLMGATEWAY_PREPARING_BYTES_PER_KEY",
+        "The same for one key.",
+        64 * 1024 * 1024,
+        parse=_integer(1024, 1024**4),
+    )
+    key_share: float = _setting(
+        "LLMGATEWAY_KEY_SHARE",
+        "The part of the request slots of each process that any one key may take. When it is taken, a key gets another "
+        "slot only if it holds less than its equal share. 1 switches this off, for a gateway with a single key.",
+        0.75,
+        parse=_number(0, 1),
+    )
+    end_streams_on_revoke: str = _setting(
+        "LLMGATEWAY_END_STREAMS_ON_REVOKE",
+        "Whether running answers end when their key is removed, blocked or replaced without overlap: `on` or `off`. "
+        "An expiry date never ends one.",
+        "on",
+        parse=_one_of("on", "off"),
     )
     store_timeout: float = _setting(
         "LLMGATEWAY_STORE_TIMEOUT", "Seconds to wait for Redis or MongoDB.", 2.0, parse=_number(0.05, 60)
@@ -338,11 +363,23 @@ class Settings:
         shown="all",
     )
     drain_seconds: float = _setting(
-        "LLMGATEWAY_DRAIN_SECONDS", "Seconds that running answers get to end at SIGTERM.", 30.0, parse=_number(0, 3600)
+        "LLMGATEWAY_DRAIN_SECONDS",
+        "Seconds that running answers get to end at SIGTERM.",
+        30.0,
+        parse=_number(0, 3600),
+        reloads=True,
+    )
+    read_on_seconds: float = _setting(
+        "LLMGATEWAY_READ_ON_SECONDS",
+        "With `LLM_ON_DISCONNECT=auto`: the most seconds that an abandoned answer is read on. At most an eighth of the "
+        "request slots do so at once.",
+        20.0,
+        parse=_number(0, 3600),
     )
     disconnect_drain_seconds: float = _setting(
         "LLMGATEWAY_DISCONNECT_DRAIN_SECONDS",
-        "With `LLM_ON_DISCONNECT=drain`: the most seconds spent on one abandoned answer.",
+        "With `LLM_ON_DISCONNECT=drain`: the most seconds spent on one abandoned answer. At most a quarter of the "
+        "threads do so at once.",
         60.0,
         parse=_number(1, 3600),
     )
@@ -351,39 +388,56 @@ class Settings:
         "Address of your proxy, whose `X-Forwarded-*` headers are believed; `*` for any (then only the proxy may be "
         "able to reach the gateway).",
         None,
-        parse=_address,
+        parse=parsers.proxy_address,
         shown="nobody",
+        reloads=True,
     )
     cors_origins: tuple[str, ...] = _setting(
         "LLMGATEWAY_CORS_ORIGINS",
-        "Origins whose pages may call the API from a browser, separated by commas.",
+        "Origins whose pages may call the API from a browser, separated by commas: whole ones like "
+        "`https://app.example.org` or `app://obsidian.md`, `null`, or `*` for all.",
         (),
-        parse=_origins,
+        parse=parsers.origins,
         shown="none",
+        reloads=True,
     )
     metrics: str = _setting(
         "LLMGATEWAY_METRICS",
         "Who may read `/metrics`: `admin` (with the admin key), `open` (anybody who reaches the port), `off` (nobody).",
         "admin",
         parse=_one_of("admin", "open", "off"),
+        reloads=True,
     )
     log_level: str = _setting(
         "LLMGATEWAY_LOG_LEVEL",
         "`DEBUG`, `INFO`, `WARNING` or `ERROR`.",
         "INFO",
         parse=_one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        reloads=True,
     )
+
+    env_file: Path | None = _setting(  # noqa: RUF009
+        ENV_FILE,
+        "File with more of these variables, see [below](#a-file-of-settings). What the environment has itself wins.",
+        None,
+        parse=Path,
+        shown="none",
+    )
+
+    unknown: tuple[str, ...] = ()
+    """A sentence for each variable in the environment that looks like a setting and is none."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read and check all settings.
 
         An empty variable, or one with only blanks, counts as not set. Docker Compose passes variables that are missing
-        in its own environment as empty variables.
+        in its own environment as empty variables. ``LLMGATEWAY_ENV_FILE`` names a file with more variables.
 
         Raises:
             ConfigurationError: has all problems; each message begins with the name of the variable.
         """
+        environ = with_env_file(environ)
         values: dict[str, Any] = {}
         problems: list[str] = []
         for setting in settings_fields():
@@ -391,7 +445,7 @@ class Settings:
             text = environ.get(variable, "")
             if not setting.metadata["as_it_is"]:
                 text = text.strip()
-            if not text.strip():
+            if not text.strip() or is_set_by_kubernetes(variable, text):
                 if setting.default is MISSING:
                     problems.append(f"{variable} is missing. {setting.metadata['meaning']}")
                 continue
@@ -399,15 +453,35 @@ class Settings:
                 values[setting.name] = setting.metadata["parse"](text)
             except ValueError as error:
                 problems.append(f"{variable} {error}.")
-        if "base_url" in values:
+        if values.get("base_url", NO_BASE_URL) != NO_BASE_URL:
             try:
                 Endpoint.parse(values["base_url"], values.get("api_version"))
             except ValueError as error:
                 problems.append(f"LLM_BASE_URL {error}.")
         problems += _contradictions(values)
+        try:
+            _identity(values.get)
+        except ConfigurationError as error:
+            problems += error.problems
         if problems:
-            raise ConfigurationError(problems)
-        return cls(**values)
+            # On its own it need not be wrong: models may have deployments of their own, which only the store knows.
+            raise ConfigurationError([*problems, *([] if "base_url" in values else [MISSING_BASE_URL])])
+        return cls(**values, unknown=unknown_settings_in(environ))
+
+    def reloaded(self, new: Settings) -> Settings:
+        """Return these settings with those of *new* that can be put into force while the gateway runs."""
+        values = {field.name: getattr(new, field.name) for field in settings_fields() if field.metadata["reloads"]}
+        return replace(self, unknown=new.unknown, **values)
+
+    def differing(self, other: Settings) -> list[str]:
+        """Return the variables whose values differ."""
+        differ = (field for field in settings_fields() if getattr(self, field.name) != getattr(other, field.name))
+        return [field.metadata["variable"] for field in differ]
+
+    def secrets(self) -> list[str]:
+        """Return all values that must not appear in a log."""
+        values = (getattr(self, field.name) for field in settings_fields() if field.metadata["secret"])
+        return [value for value in values if value]
 
     def make_instance_folder(self) -> None:
         """Create the folder for all files of the gateway, if it does not exist.
@@ -418,14 +492,31 @@ class Settings:
         try:
             self.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            problem = f"LLMGATEWAY_INSTANCE: the folder {self.instance} cannot be made: {error.strerror}."
+            problem = f"LLMGATEWAY_INSTANCE: the folder {self.instance.absolute()} cannot be made: {error.strerror}."
             raise ConfigurationError([problem]) from error
-        if not os.access(self.instance, os.W_OK | os.X_OK):
-            raise ConfigurationError([f"LLMGATEWAY_INSTANCE: the folder {self.instance} is not writable."])
+        self.check_instance_folder()
+
+    def check_instance_folder(self) -> None:
+        """Check that the folder can be used, without creating it.
+
+        Raises:
+            ConfigurationError: the folder, or the one in which it would be created, is not a writable folder.
+        """
+        folder = self.instance.absolute()
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            which = f"the folder {folder}" if existing == folder else f"the folder {folder} cannot be made: {existing}"
+            raise ConfigurationError([f"LLMGATEWAY_INSTANCE: {which} is not a writable folder."])
 
     @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint.parse(self.base_url, self.api_version)
+    def endpoint(self) -> Endpoint | None:
+        """The address of ``LLM_BASE_URL``; None if it is not set."""
+        return None if self.base_url in (None, NO_BASE_URL) else Endpoint.parse(self.base_url, self.api_version)
+
+    @property
+    def identity(self) -> Identity | None:
+        """The identity whose tokens are sent to Azure, or None if a key is."""
+        return _identity(lambda name: getattr(self, name))
 
     @property
     def mongo_url(self) -> str | None:
@@ -447,15 +538,18 @@ class Settings:
 
     def warnings(self) -> list[str]:
         """Return a warning for each setting that works but should be changed."""
-        found = []
+        found = [*self.unknown]
         if len(self.admin_key) < SHORT_ADMIN_KEY:
             found.append(
-                f"ADMIN_KEY IS TOO SHORT: it can be guessed. Use {SHORT_ADMIN_KEY} characters or more, "
-                "for example from: openssl rand -hex 24"
+                "ADMIN_KEY IS TOO SHORT: it can be guessed. So it has to wait, too, when too many wrong keys came from "
+                f"its address. Use {SHORT_ADMIN_KEY} characters or more, for example from: "
+                "openssl rand -hex 24"
             )
-        url = urlsplit(self.base_url)
+        url = urlsplit(self.base_url or "")
         if url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
             found.append("LLM_BASE_URL is not https: Azure's key and everybody's conversations travel unencrypted.")
+        if self.identity_kind and self.api_key:
+            found.append("LLM_API_KEY is not used, because LLM_IDENTITY is set: remove one of them.")
         if self.trusted_proxy == "*":
             found.append(
                 "LLMGATEWAY_TRUSTED_PROXY=* believes everybody's X-Forwarded-For: let only the proxy reach this port."
@@ -477,7 +571,33 @@ class Settings:
 
 def settings_fields() -> list[Field[Any]]:
     """Return all settings, in the order of the table in docs/settings.md. :func:`_setting` fills their ``metadata``."""
-    return list(fields(Settings))
+    return [field for field in fields(Settings) if field.metadata]
+
+
+def unknown_settings_in(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for each variable that looks like a setting and is none."""
+    return unknown_settings(environ, [setting.metadata["variable"] for setting in settings_fields()])
+
+
+def _identity(value: Callable[[str], Any]) -> Identity | None:
+    """Return the identity that is set; *value* gives the values of fields.
+
+    Raises:
+        ConfigurationError: something is missing for it.
+    """
+    kind = value("identity_kind")
+    if kind is None:
+        return None
+    return Identity.choose(
+        kind,
+        value("base_url") or "",
+        authority=value("azure_authority_host"),
+        scope=value("identity_scope"),
+        tenant_id=value("azure_tenant_id"),
+        client_id=value("identity_client_id") or value("azure_client_id"),
+        client_secret=value("azure_client_secret"),
+        token_file=value("azure_token_file"),
+    )
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import settings
 
 # What the shared contracts compare is then shown when it differs.
-pytest.register_assert_rewrite("tests.stores.contract", "tests.stores.counter_contract")
+pytest.register_assert_rewrite(
+    "tests.stores.contract",
+    "tests.stores.counter_contract",
+    "tests.reliability.calls",
+    "tests.reliability.site",
+    "tests.reliability.soak",
+)
 
 from tests.servers import MongoServer, RedisServer, Server  # noqa: E402 - after that
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,7 +13,10 @@ import orjson
 from llmgateway.proxy.call import UpstreamCall
 from llmgateway.proxy.concurrency import ConcurrencyLimit
 from llmgateway.proxy.disconnects import DisconnectWatcher
-from llmgateway.records import Outcome, Prices, UsageRecord, UsageSource
+from llmgateway.proxy.read_on import ReadOn
+from llmgateway.records import UNKNOWN_QUOTA, Bound, ModelSettings, Outcome, Owned, UsageRecord, UsageSource
+from llmgateway.usage.booking import Asked
+from llmgateway.usage.observed import ObservedDeployments
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,12 +40,19 @@ class Entries:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.begun: list[UsageRecord] = []
+        self.bounds: list[Bound] = []
+        self.amended: list[UsageRecord] = []
         self.ended: list[UsageRecord] = []
         self.cancelled: list[str] = []
 
-    def begin(self, record: UsageRecord) -> None:
+    def begin(self, record: UsageRecord, bound: Bound) -> None:
         with self._lock:
             self.begun.append(record)
+            self.bounds.append(bound)
+
+    def amend(self, record: UsageRecord, bound: Bound) -> None:
+        with self._lock:
+            self.amended.append(record)
 
     def end(self, record: UsageRecord) -> None:
         with self._lock:
@@ -57,6 +67,21 @@ class Entries:
         """The one record there is."""
         (record,) = self.ended
         return record
+
+
+class Owners:
+    """A :class:`~llmgateway.interfaces.StoredResponses` in memory."""
+
+    def __init__(self) -> None:
+        self.owned: dict[str, Owned] = {}
+
+    def remember(self, record: UsageRecord) -> None:
+        for stored_id in (record.response_id, *record.stored_ids):
+            if stored_id:
+                self.owned[stored_id] = Owned.of(record)
+
+    def find(self, stored_id: str) -> Owned | None:
+        return self.owned.get(stored_id)
 
 
 class Claimed:
@@ -81,9 +106,12 @@ class ScriptedAnswer:
 
     status = 200
     headers: list[tuple[str, str]] = []
+    location = None
     region = "East US 2"
     upstream_request_id = "upstream-1"
     is_event_stream = True
+    quota = UNKNOWN_QUOTA
+    spilled_to = None
 
     def __init__(self, *script: bytes | Exception) -> None:
         self._script = list(script)
@@ -97,6 +125,9 @@ class ScriptedAnswer:
         if isinstance(step, Exception):
             raise step
         return step
+
+    def arrived(self) -> bytes:
+        return self._script[0] if self._script and isinstance(self._script[0], bytes) else b""
 
     def close(self) -> None:
         self.closed += 1
@@ -127,6 +158,8 @@ def new_call(
     concurrency: ConcurrencyLimit,
     *,
     disconnects: DisconnectWatcher | None = None,
+    read_on: ReadOn | None = None,
+    observed: ObservedDeployments | None = None,
     timer: Stopwatch | None = None,
 ) -> UpstreamCall:
     """A call that has a place and nothing else."""
@@ -135,6 +168,8 @@ def new_call(
         concurrency,
         recorder=entries,
         disconnects=disconnects or DisconnectWatcher(),
+        read_on=read_on or ReadOn(seconds=0, at_once=0),
+        observed=observed or ObservedDeployments(),
         timer=timer or Stopwatch(),
     )
 
@@ -143,14 +178,32 @@ def call(
     entries: Entries,
     timer: Stopwatch | None = None,
     *,
-    prices: Mapping[str, Prices] | None = None,
+    models: Mapping[str, ModelSettings] | None = None,
+    asked: Asked | None = None,
+    read_on: ReadOn | None = None,
+    observed: ObservedDeployments | None = None,
+    disconnects: DisconnectWatcher | None = None,
+    client_gone: Callable[[], bool] | None = None,
     admission: Claimed | None = None,
     concurrency: ConcurrencyLimit | None = None,
     **fields: object,
 ) -> UpstreamCall:
     """A call that is about to be sent."""
-    made = new_call(entries, concurrency or ConcurrencyLimit(1), timer=timer)
-    made.begin(draft(**fields), admission or Claimed(), prices=prices or {})
+    made = new_call(
+        entries,
+        concurrency or ConcurrencyLimit(1),
+        disconnects=disconnects,
+        read_on=read_on,
+        observed=observed,
+        timer=timer,
+    )
+    made.begin(
+        draft(**fields),
+        admission or Claimed(),
+        models=models or {},
+        asked=asked or Asked(),
+        client_gone=client_gone,
+    )
     return made
 
 
@@ -203,3 +256,16 @@ def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """*data* in pieces that end at *cuts*."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+def in_openais_dialect(body: bytes, *, usage: bool = False) -> bytes:
+    """What a client of ``/v1`` gets of Azure's stream *body*, with the *usage* event if it asked for it.
+
+    Only the complete events of a stream that breaks off.
+    """
+    *events, _ = body.split(b"\n\n")
+    kept = [event for event in events if b'"choices":[]' not in event or (usage and b'"usage":{' in event)]
+    return b"".join(
+        (event if b'"delta"' in event else event.replace(b'"choices":[{', b'"choices":[{"delta":{},')) + b"\n\n"
+        for event in kept
+    )

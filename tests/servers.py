@@ -33,6 +33,10 @@ PASSWORD = "p@ss/w:rd %41"  # every character that a careless URL breaks on
 
 _START_SECONDS = 20
 _chance = random.SystemRandom()  # of its own in each process, also after a fork
+_WORKERS = 16
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+"""The number of this worker of pytest-xdist. Each has ports of its own: a server takes a second to listen, and another
+worker could choose the same port meanwhile."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -73,7 +77,7 @@ def free_port() -> int:
     to reach it meanwhile are given it sooner or later, and are then connected to themselves.
     """
     while True:
-        port = _chance.randrange(20_000, _lowest_given_away())
+        port = _chance.randrange(20_000 + _WORKER, _lowest_given_away(), _WORKERS)
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING
+from dataclasses import MISSING, fields
+from typing import get_args
 
 import pytest
 
 from llmgateway import errors
 from llmgateway.cli import main
 from llmgateway.settings import settings_fields
+from llmgateway.simulator import FAULTS, Deployment, Script
+from llmgateway.simulator.deployments import Maker
+from llmgateway.simulator.scripts import CHOICES
+from llmgateway.simulator.usages import UsageForm
 from tests import ROOT
+from tests.clients.__main__ import anchor as anchor_of
+from tests.clients.catalogue import CLIENTS
 from tests.pages import PAGES, README, Page
 from tests.test_imports import MAY_IMPORT
 
@@ -114,6 +121,35 @@ def leaves(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError
             yield from below or [child]
 
 
+def test_fields_of_scripts_are_complete():
+    """The page of the simulator explains every field of a script, and every choice that a field has."""
+    rows = re.findall(r"^\| (`.+?) \| (.+?) \|", Page("docs/simulator.md").section("Fields of a script"), re.MULTILINE)
+    explained = {name: values for names, values in rows for name in re.findall(r"`(\w+)`", names)}
+
+    assert {field.name for field in fields(Script)} == explained.keys()
+    for name, choices in [*CHOICES.items(), ("usage", get_args(UsageForm))]:
+        if name != "fault":
+            assert set(choices) <= set(re.findall(r"`(\w+)`", explained[name])), name
+
+
+def test_fields_of_simulated_deployments_are_complete():
+    """The page of the simulator explains every field of a deployment, and every maker."""
+    section = Page("docs/simulator.md").section("Regions, limits and spill-over")
+    rows = re.findall(r"^\| (`.+?) \| (.+?) \|", section, re.MULTILINE)
+    explained = {name: values for names, values in rows for name in re.findall(r"`(\w+)`", names)}
+
+    assert {field.name for field in fields(Deployment)} == explained.keys()
+    assert set(get_args(Maker)) == set(re.findall(r"`(\w+)`", explained["maker"]))
+
+
+def test_faults_are_complete():
+    """The page of the simulator explains every error that a script can order, and no other."""
+    section = Page("docs/simulator.md").section("Errors that a script can order")
+    rows = re.findall(r"^\| (`\w.+?) \|", section, re.MULTILINE)
+
+    assert sorted(FAULTS) == sorted(name for row in rows for name in re.findall(r"`(\w+)`", row) if name != "fault")
+
+
 def test_metrics_are_complete():
     """Every metric of the program is in the table, and no other."""
     rows = re.findall(r"^\| `(llmgateway_\w+)` \|", Page("docs/operations.md").section("Monitoring"), re.MULTILINE)
@@ -154,3 +190,22 @@ def test_readme_leads_to_every_page():
     linked = {path for path, _ in README.links()}
 
     assert set() == set(PAGES) - linked - {README.path}
+
+
+def test_clients_are_complete():
+    """The table has every client of the catalogue in the version that is tried, and leads to how it is set."""
+    section = Page("docs/clients.md").section("What was tried")
+    rows = re.findall(r"^\| \[([\w.-]+)\]\(#([\w-]+)\) \| (\S+) \|", section, re.MULTILINE)
+
+    expected = [(client.name, anchor_of(client.section), next(iter(client.packages.values()))) for client in CLIENTS]
+    assert expected == rows
+
+
+def test_settings_that_reload_are_named():
+    """The page lists all settings that SIGHUP puts into force, and no others."""
+    paragraph = (
+        Page("docs/settings.md").section("A file of settings").partition("At SIGHUP")[2].partition("The log says")[0]
+    )
+
+    expected = {field.metadata["variable"] for field in settings_fields() if field.metadata["reloads"]}
+    assert expected == set(re.findall(r"`(\w+)`", paragraph))

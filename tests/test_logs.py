@@ -88,3 +88,12 @@ def test_configures_the_whole_process():
 
     assert "" == done.stdout
     assert re.fullmatch(r"\S+Z INFO a: with \[hidden\]\n", done.stderr)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "\x9b31m", "\r", "\u202e", "\u2028"], ids=ascii)
+def test_shows_what_a_terminal_would_obey(text):
+    """A client chooses its X-Forwarded-For, and Azure's answer its error code."""
+    shown = line("from %s!", text)
+
+    assert text[0] not in shown
+    assert f"from {ascii(text)[1:-1]}!" in shown

@@ -82,7 +82,7 @@ def test_further_commands_lead_to_a_user_with_an_answer(clone, type_in):
         azures = {"https://NAME.openai.azure.com/openai/v1": base_url, "LLM_API_KEY=…": f"LLM_API_KEY={api_key}"}
         script = replaced("\n".join([*settings, "echo $ADMIN_KEY", serve]), azures)
         with type_in(f"{script} --port 0") as gateway:
-            admin_key, listens = read_up_to(gateway, "listens on").splitlines()
+            admin_key, *_, listens = read_up_to(gateway, "listens on").splitlines()
             url = re.search(r"http://[\d.:]+", listens)[0]
             hand_out = replaced(README.code("For admins"), {"http://127.0.0.1:8080": url, "$ADMIN_KEY": admin_key})
             key = json.loads(run(["bash", "-c", hand_out]))["key"]

@@ -99,6 +99,23 @@ def test_every_setting_says_what_it_is(field):
             ("https://a.example", "http://b:3000"),
         ),
         ("LLMGATEWAY_CORS_ORIGINS", "*", "cors_origins", ("*",)),
+        ("LLMGATEWAY_CORS_ORIGINS", "null, app://obsidian.md", "cors_origins", ("null", "app://obsidian.md")),
+        (
+            "LLMGATEWAY_CORS_ORIGINS",
+            f"chrome-extension://{'a' * 32}",
+            "cors_origins",
+            (f"chrome-extension://{'a' * 32}",),
+        ),
+        ("LLMGATEWAY_CORS_ORIGINS", "HTTPS://App.Example.ORG:443", "cors_origins", ("https://app.example.org",)),
+        ("LLMGATEWAY_CORS_ORIGINS", "http://[::1]:3000", "cors_origins", ("http://[::1]:3000",)),
+        (
+            "LLMGATEWAY_CORS_ORIGINS",
+            "https://bücher.example:8443",
+            "cors_origins",
+            ("https://xn--bcher-kva.example:8443",),
+        ),
+        ("LLMGATEWAY_PORT", "tcp://10.96.0.12:8080", "port", 8080),
+        ("ADMIN_KEY", "schlüssel für alle Türen", "admin_key", None),
         ("LLMGATEWAY_CONNECT_TIMEOUT", "0.5", "connect_timeout", 0.5),
         ("LLMGATEWAY_INSTANCE", "/var/lib/gateway", "instance", Path("/var/lib/gateway")),
         ("LLM_API_VERSION", " 2024-10-21\n", "api_version", "2024-10-21"),
@@ -111,6 +128,8 @@ def test_every_setting_says_what_it_is(field):
         ("MONGO_URL", "mongodb+srv://u:p@c.example/?retryWrites=true", "mongo_full_url", None),
         ("LLMGATEWAY_TRUSTED_PROXY", "2001:db8::1", "trusted_proxy", None),
         ("LLMGATEWAY_TRUSTED_PROXY", "*", "trusted_proxy", None),
+        ("LLMGATEWAY_TRUSTED_PROXY", "2001:DB8:0::1", "trusted_proxy", "2001:db8::1"),
+        ("LLMGATEWAY_TRUSTED_PROXY", "::ffff:10.0.0.1", "trusted_proxy", "10.0.0.1"),
     ],
 )
 def test_reads_values(variable, text, field, value):
@@ -125,7 +144,7 @@ def test_reads_values(variable, text, field, value):
     [
         ("LLM_BASE_URL", "https://n.openai.azure.com/openai/deployments/gpt", "set LLM_API_VERSION"),
         ("LLM_KEY_HEADER", "x-api-key", "must be one of api-key, Authorization, Ocp-Apim-Subscription-Key"),
-        ("LLM_ON_DISCONNECT", "stop", "must be one of close, drain"),
+        ("LLM_ON_DISCONNECT", "stop", "must be one of auto, close, drain"),
         ("LLMGATEWAY_LOG_LEVEL", "loud", "must be one of DEBUG, INFO, WARNING, ERROR"),
         ("MONGOHOST", "mongodb://host", "put a full URL into MONGO_URL"),
         ("MONGOHOST", "user@host", "put a full URL into MONGO_URL"),
@@ -135,6 +154,8 @@ def test_reads_values(variable, text, field, value):
         ("MONGOHOST", "::1", "must be host or host:port"),
         ("REDISHOST", "cache:6380", "put the port into REDISPORT"),
         ("REDIS_URL", "redis://:se/cret@host:6379", "has a login that cannot be read"),
+        ("LLM_IDENTITY", "azure", "must be one of managed, workload, secret, auto"),
+        ("LLM_IDENTITY_SCOPE", "https://cognitiveservices.azure.com", "must end with /.default"),
         ("LLM_API_KEY", "…", "must be visible ASCII"),
         ("LLM_API_KEY", "two words", "must be visible ASCII"),
         ("LLM_API_KEY", "key\n", "copy the key again"),
@@ -142,7 +163,18 @@ def test_reads_values(variable, text, field, value):
         ("ADMIN_KEY", "an-admin-key-of-24-chars\n", "begins or ends with a blank or a line break: remove it"),
         ("ADMIN_KEY", " an-admin-key-of-24-chars", "begins or ends with a blank"),
         ("ADMIN_KEY", "an-admin-key\nof-24-chars", "must not contain line breaks or control characters"),
+        ("ADMIN_KEY", "ключ-от-всех-дверей", "characters that a header cannot carry: use letters, digits"),
+        ("ADMIN_KEY", "an-admin-key-of-24-chars…", "set it to the old ADMIN_KEY"),
+        ("ADMIN_KEY", "an-admin-key\xad-of-24-chars", "characters that a header cannot carry"),
+        ("ADMIN_KEY", "an-admin-key\x85-of-24-chars", "characters that a header cannot carry"),
         ("SECRET_KEY", "secret ", "begins or ends with a blank"),
+        ("LLM_BASE_URL", "https://n.services.ai.azure.com/api/projects/p", "https://n.services.ai.azure.com/openai/v1"),
+        (
+            "MONGO_URL",
+            "mongodb://h/?tls=true&tlsCAFile=/no/ca.pem",
+            "with tlsCAFile a file that cannot be read: /no/ca.pem",
+        ),
+        ("REDIS_URL", "rediss://h/0?ssl_ca_certs=/no/ca.pem", "with ssl_ca_certs a file that cannot be read"),
         ("MONGO_URL", "mongodb://ada:se/cret@host:27017/", "a host or a port that is not valid: write USER:PASSWORD@"),
         ("MONGO_URL", "mongodb://ada:secret@host:99999/", "a host or a port that is not valid"),
         ("MONGO_URL", "mongodb://ada:secret@/gateway", "a host or a port that is not valid"),
@@ -152,6 +184,15 @@ def test_reads_values(variable, text, field, value):
         ("LLMGATEWAY_TRUSTED_PROXY", "10.0.0.0/8", "must be an IP address"),
         ("LLMGATEWAY_CORS_ORIGINS", "https://a.example,https://b.example/", "without a path or a slash at the end"),
         ("LLMGATEWAY_CORS_ORIGINS", "a.example", "must be like https://app.example.org"),
+        ("LLMGATEWAY_CORS_ORIGINS", "https://*.example.org", "no patterns: name each origin"),
+        ("LLMGATEWAY_CORS_ORIGINS", "https://a.example,chrome-extension://*", "no patterns"),
+        ("LLMGATEWAY_CORS_ORIGINS", "https://(a|b).example", "no patterns"),
+        ("LLMGATEWAY_CORS_ORIGINS", r"https://a\.example", "no patterns"),
+        ("LLMGATEWAY_CORS_ORIGINS", ".*", "must be like https://app.example.org"),
+        ("LLMGATEWAY_CORS_ORIGINS", "^https://a.example$", "no patterns"),
+        ("LLMGATEWAY_CORS_ORIGINS", "https://a.example:99999", "must have a port from 1 to 65535"),
+        ("LLMGATEWAY_CORS_ORIGINS", "https://me@a.example", "without a path or a slash at the end"),
+        ("LLMGATEWAY_CORS_ORIGINS", f"https://{'ü' * 80}.example", "a host that is not valid"),
         ("MONGO_URL", "host:27017", r"must begin with mongodb:// or mongodb\+srv://"),
         ("REDIS_URL", "http://host", "must begin with redis:// or rediss:// or unix://"),
         ("REDISPORT", "0", "must be a whole number from 1 to 65535"),
@@ -249,6 +290,7 @@ def test_shows_no_secret():
         "REDISPASSWORD": "secret-redis",
         "REDIS_URL": "redis://:secret-redis-url@h/",
         "SECRET_KEY": "secret-secret",
+        "AZURE_CLIENT_SECRET": "secret-client",
     }
 
     shown = repr(settings(MONGOUSER="me", **secrets))
@@ -281,6 +323,50 @@ def test_warns_of_what_should_not_stay(variables, warnings):
     assert "fifteen-letters" not in "".join(found)
 
 
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("LLMGATEWAY_THREAD", "Did you mean LLMGATEWAY_THREADS?"),
+        ("LLMGATEWAY_MAX_BODY_SIZE", "Did you mean LLMGATEWAY_MAX_BODY_BYTES?"),
+        ("LLMGATEWAY_TRUSTED_PROXIES", "Did you mean LLMGATEWAY_TRUSTED_PROXY?"),
+        ("LLMGATEWAY_CORS_ORIGIN", "Did you mean LLMGATEWAY_CORS_ORIGINS?"),
+        ("LLM_GATEWAY_PORT", "Did you mean LLMGATEWAY_PORT?"),
+        ("llmgateway_port", "Did you mean LLMGATEWAY_PORT?"),
+        ("LLMGATEWAYPORT", "Did you mean LLMGATEWAY_PORT?"),
+        ("LLMGATEWAY_XYZZY", "docs/settings.md lists all settings"),
+    ],
+)
+def test_warns_of_settings_that_there_are_not(variable, says):
+    """A typing error would else be noticed when it hurts; the value, which may be a secret, is not shown."""
+    (warning,) = settings(**{variable: "hunter2"}).warnings()
+
+    assert warning.startswith(f"{variable} is not a setting")
+    assert says in warning
+    assert "hunter2" not in warning
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("LLMGATEWAY_URL", "http://gateway:8080"),
+        ("LLMGATEWAY_TEST_REDIS_URL", "redis://h"),
+        ("LLMGATEWAY_PORT", "tcp://10.96.0.12:8080"),
+        ("LLMGATEWAY_PORT_8080_TCP", "tcp://10.96.0.12:8080"),
+        ("LLMGATEWAY_PORT_8080_TCP_ADDR", "10.96.0.12"),
+        ("LLMGATEWAY_SERVICE_HOST", "10.96.0.12"),
+        ("LLMGATEWAY_SERVICE_PORT_HTTP", "8080"),
+        ("LLMGATEWAY_REDIS_PORT", "tcp://10.96.0.13:6379"),
+        ("LLMGATEWAY_REDIS_SERVICE_HOST", "10.96.0.13"),
+        ("LLMGATEWAY_REDIS_PORT_6379_TCP_PROTO", "tcp"),
+        ("LLMGATEWAY_THREAD", ""),
+        ("MY_LLMGATEWAY_THREAD", "1"),
+    ],
+)
+def test_is_quiet_about_what_is_for_others(variable, text):
+    """Settings of the command line, what Kubernetes sets for Services of our name, and what is set to nothing."""
+    assert [] == settings(**{variable: text}).warnings()
+
+
 def test_has_the_endpoint_of_the_url():
     """LLM_API_VERSION completes a URL that names a deployment."""
     chosen = settings(
@@ -289,3 +375,30 @@ def test_has_the_endpoint_of_the_url():
 
     assert chosen.url("gpt").endswith("/deployments/gpt/chat/completions?api-version=2024-10-21")
     assert "gpt" == chosen.deployment
+
+
+def test_identity_takes_its_parts_from_several_settings():
+    """The client of our own setting wins over that of the platform; the cloud is that of the address."""
+    chosen = settings(
+        LLM_BASE_URL="https://n.openai.azure.us/openai/v1",
+        LLM_IDENTITY="auto",
+        LLM_IDENTITY_CLIENT_ID="ours",
+        AZURE_CLIENT_ID="of-the-platform",
+        AZURE_TENANT_ID="tenant",
+        AZURE_FEDERATED_TOKEN_FILE="file",
+    ).identity
+
+    assert ("workload", "ours", "login.microsoftonline.us") == (chosen.kind, chosen.client_id, chosen.authority)
+    assert settings(AZURE_CLIENT_ID="of-the-platform", AZURE_AUTHORITY_HOST="http://h").identity is None
+
+
+def test_names_what_an_identity_lacks_among_all_problems():
+    """What is missing is said with everything else that is wrong."""
+    told = problems(LLM_IDENTITY="secret", AZURE_TENANT_ID="tenant", REDISPORT="0")
+
+    assert ["REDISPORT", "LLM_IDENTITY=secret", "LLM_IDENTITY=secret"] == [one.split()[0] for one in told]
+
+
+def test_warns_of_a_key_beside_an_identity():
+    """Only one of them can be sent."""
+    assert any("LLM_API_KEY is not used" in one for one in settings(LLM_IDENTITY="managed", LLM_API_KEY="k").warnings())

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..clock import Clock
-from ..errors import Conflict, InvalidKey, NotFound
+from ..errors import Conflict, InvalidKey, NotFound, StoreUnavailable
 from ..interfaces import KeyStore
 from ..records import ALL_KEYS, Group, KeyQuery, KeyRecord, Lookup, moment, new_id
 from .policy import OrganisationPolicy
@@ -23,6 +23,31 @@ PREFIX = "llmgw-"
 # Printable ASCII without white space, which is safe in a header. This is more than RFC 6750 section 2.1 allows
 # (b64token), because admins may choose keys with other characters.
 _KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
+
+_UNUSABLE = "it has a blank, a line end or another character that no key has. Copy it again"
+_FLAWS = (
+    (
+        re.compile(r"bearer\b", re.IGNORECASE),
+        "it begins with the word Bearer, which your program adds. Set the key alone",
+    ),
+    (
+        re.compile(r"[\"'`<\[({\u2018\u201c\u201e]?[$%{]"),
+        "it is the name of a variable, or a placeholder. Set the key",
+    ),
+    (
+        re.compile(
+            r"[\"'`<\[(\u00b4\u2018-\u201e\u00ab\u00bb]|.*[\"'`>\])\u00b4\u2018-\u201e\u00ab\u00bb]\Z", re.DOTALL
+        ),
+        "it has quotation marks or brackets around it. Set it without them",
+    ),
+    (re.compile(r".*(?:\\r|\\n|[\r\n])", re.DOTALL), "it has a line end within or behind it. Copy it again"),
+    (
+        re.compile(r"(?:(?:null|none|nil|undefined|api[-_]?key|changeme|x+)\Z|(?:your|insert)[-_ ])", re.IGNORECASE),
+        "it is a placeholder. Set the key",
+    ),
+    (re.compile(r".*\s", re.DOTALL), "it has a blank within it. Copy it again"),
+)
+"""What people do to keys, the most telling first. Each pattern is for the beginning of the key."""
 
 
 class KeysExist(Conflict):
@@ -59,9 +84,13 @@ class Keys:
         if not key:
             raise InvalidKey("No API key was sent. Send yours as 'Authorization: Bearer KEY'.")
         if not _KEY.match(key):
-            raise InvalidKey("The API key is malformed. Copy it again, without spaces or quotes.")
+            raise InvalidKey(f"The API key is malformed: {flaw_of(key) or _UNUSABLE}.")
         sent = digest(key)
-        return self._checked(sent, self._store.find(sent))
+        lookup = self._store.find(sent)
+        if lookup.record is None and (flaw := flaw_of(key)) is not None:
+            # Only now, because an admin may have chosen such a key.
+            raise InvalidKey(f"The API key is malformed: {flaw}.")
+        return self._checked(sent, lookup)
 
     def _checked(self, sent: str, lookup: Lookup) -> Principal:
         record, version = lookup
@@ -89,6 +118,17 @@ class Keys:
             raise InvalidKey(f"{what} is not valid before {_shown(dated.starts_at)}.")
         if dated.expires_at is not None and now >= dated.expires_at:
             raise InvalidKey(f"{what} expired at {_shown(dated.expires_at)}. Ask the admin of this gateway.")
+
+    def is_revoked(self, sent: str, key_id: str) -> bool:
+        """Return whether the key with the digest *sent*, which was valid before, was removed, blocked or replaced.
+
+        Dates do not count, neither that of the key nor the end of a rotation's overlap. False if no store answers.
+        """
+        try:
+            record = self._store.find(sent).record
+        except StoreUnavailable:
+            return False
+        return record is None or record.id != key_id or not record.active
 
     def create(self, *, key: str | None = None, **fields: Any) -> tuple[KeyRecord, str]:
         """Create a key, and return its record and the key itself.
@@ -182,6 +222,11 @@ def digest(key: str) -> str:
     each request computes the digest once.
     """
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def flaw_of(key: str) -> str | None:
+    """Return what somebody has done to the key by mistake, without quoting it; None if it looks like a key."""
+    return next((flaw for pattern, flaw in _FLAWS if pattern.match(key)), None)
 
 
 def is_usable_key(key: str) -> bool:

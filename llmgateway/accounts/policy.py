@@ -13,12 +13,12 @@ from typing import TypeVar
 from ..clock import Clock
 from ..errors import StoreUnavailable, UpstreamCredentials
 from ..interfaces import OrganisationStore
-from ..records import Group, Limits, Organisation, Prices, Prompt, Usage, UsageRecord
-from ..usage.pricing import cost_usd
+from ..records import Attempt, Group, Limits, ModelSettings, Organisation, Prompt, Usage, UsageRecord
+from ..usage.pricing import added, cost_usd
 from .credential import CredentialCipher
 
 T = TypeVar("T")
-V = TypeVar("V", Group, Prices)
+V = TypeVar("V", Group, ModelSettings)
 
 RETRY_SECONDS = 1.0
 """After the store did not answer, requests use the copy in memory for this long. Otherwise each of them would wait for
@@ -89,16 +89,23 @@ class OrganisationPolicy:
             )
         return credential
 
-    def has_credential(self) -> bool:
-        """Load the settings from the store, and return whether they have a usable key for Azure."""
-        return self._decrypted(self.stored()) is not None
+    def stored_credential(self) -> str | None:
+        """Load the settings from the store, and return Azure's key, decrypted; None if there is no usable one."""
+        return self._decrypted(self.stored())
 
     def stored(self) -> Organisation:
         """Load the settings from the store, and return them."""
         loaded = self._store.load()
         with self._lock:
-            self._keep(loaded, loaded.version)
-        return loaded
+            return self._keep(loaded, loaded.version)
+
+    def encrypt(self, secret: str) -> str:
+        """Encrypt the key of a deployment, to be stored."""
+        return self._cipher.encrypt(secret).decode()
+
+    def decrypt(self, token: bytes) -> str | None:
+        """Return what :meth:`encrypt` has encrypted; None if it was with another secret."""
+        return self._cipher.decrypt(token)
 
     def set_credential(self, credential: str) -> None:
         encrypted = self._cipher.encrypt(credential)
@@ -106,10 +113,19 @@ class OrganisationPolicy:
             lambda: self._store.set_credential(encrypted), lambda current, _: replace(current, credential=encrypted)
         )
 
-    def set_prices(self, model: str, prices: Prices | None) -> None:
-        self._change(
-            lambda: self._store.set_prices(model, prices),
-            lambda current, _: replace(current, prices=_with(current.prices, model, prices)),
+    def set_model(
+        self,
+        model: str,
+        parts: Mapping[str, object] | None,
+        *,
+        check: Callable[[Mapping[str, ModelSettings]], None] | None = None,
+    ) -> ModelSettings:
+        """As :meth:`OrganisationStore.set_model`."""
+        return self._change(
+            lambda: self._store.set_model(model, parts, check=check),
+            lambda current, settings: replace(
+                current, models=_with(current.models, model, settings if settings.as_json() else None)
+            ),
         )
 
     def set_limits(self, limits: Limits) -> None:
@@ -154,14 +170,21 @@ class OrganisationPolicy:
         return self._change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
 
     def priced(self, record: UsageRecord) -> UsageRecord:
-        """Return *record* with its cost, at the prices that this process knows."""
+        """Return *record*, whose last attempt has no cost yet, with its cost at the prices that this process knows."""
+        if not record.attempts:
+            return replace(record, cost_usd=self._cost(record, record))
+        *failed, last = record.attempts
+        attempts = (*failed, replace(last, cost_usd=self._cost(record, last)))
+        return replace(record, cost_usd=added([each.cost_usd for each in attempts]), attempts=attempts)
+
+    def _cost(self, record: UsageRecord, counted: UsageRecord | Attempt) -> float | None:
         usage = Usage(
-            prompt_tokens=record.prompt_tokens,
-            completion_tokens=record.completion_tokens,
-            cached_tokens=record.cached_tokens,
+            prompt_tokens=counted.prompt_tokens,
+            completion_tokens=counted.completion_tokens,
+            cached_tokens=record.cached_tokens if counted is record else 0,
         )
-        own = {} if self._current is None else self._current.prices
-        return replace(record, cost_usd=cost_usd(usage, record.deployment, record.model, own=own))
+        own = {} if self._current is None else self._current.models
+        return cost_usd(usage, record.deployment, record.model, own=own)
 
     def _load(self, version: str) -> Organisation:
         now = self._clock()

@@ -24,6 +24,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.connectionpool import HTTPConnectionPool
 
 from ..clock import Timer
+from ..interfaces import Upload
 from .cancellation import CancellationToken
 from .pool import READ_BYTES, SOCKET_OPTIONS, Connection, Pool, ResumingContext
 from .response import ReceivedResponse
@@ -38,14 +39,16 @@ class CancellableRequest(requests.PreparedRequest):
 
     cancellation: CancellationToken
 
-    def carrying(self, body: bytes, headers: Mapping[str, str], cancellation: CancellationToken) -> CancellableRequest:
+    def carrying(
+        self, body: bytes | Upload, headers: Mapping[str, str], cancellation: CancellationToken
+    ) -> CancellableRequest:
         """Return a copy of the request with *body*, with *headers* added, and with *cancellation*."""
         copied = CancellableRequest()
         copied.method, copied.url, copied.hooks = self.method, self.url, self.hooks
         copied.headers = self.headers.copy()
         copied.headers.update(headers)
         copied.headers["Content-Length"] = str(len(body))
-        copied.body = body
+        copied.body = cast(Any, body)  # requests has no type for an upload
         copied.cancellation = cancellation
         return copied
 
@@ -77,7 +80,7 @@ class StreamingAdapter(HTTPAdapter):
     """
 
     def __init__(self, *, between_bytes_timeout: float, connections: int, timer: Timer = time.monotonic) -> None:
-        self._between_bytes_timeout = between_bytes_timeout
+        self.between_bytes_timeout = between_bytes_timeout
         self._connections = connections
         self._timer = timer
         self._contexts: dict[bool | str, ResumingContext] = {}
@@ -106,8 +109,8 @@ class StreamingAdapter(HTTPAdapter):
             raise TypeError("this adapter sends requests that can be cancelled")
         connect_timeout, first_byte_timeout = timeout
         route = self._route(request, verify, proxies or {})
-        head, body = _head(route.beginning, request.headers), cast(bytes, request.body)
-        call = _Call(request.cancellation, head, body, first_byte_timeout, self._between_bytes_timeout)
+        head, body = _head(route.beginning, request.headers), cast("bytes | Upload", request.body)
+        call = _Call(request.cancellation, head, body, first_byte_timeout, self.between_bytes_timeout)
         try:
             raw = call.send(route.pool, connect_timeout)
         except TimeoutError as error:
@@ -152,7 +155,7 @@ class StreamingAdapter(HTTPAdapter):
 
     def _route(self, request: requests.PreparedRequest, verify: bool | str, proxies: Mapping[str, str]) -> _Route:
         url = cast(str, request.url)
-        key = (url, verify, select_proxy(url, proxies))
+        key = (request.method, url, verify, select_proxy(url, proxies))
         route = self._routes.get(key)
         if route is None:
             if len(self._routes) >= MOST_ROUTES:
@@ -182,7 +185,7 @@ class _Call:
 
     cancellation: CancellationToken
     head: bytes
-    body: bytes
+    body: bytes | Upload
     first_byte_timeout: float
     between_bytes_timeout: float
 
@@ -205,12 +208,13 @@ class _Call:
             before = connection.acknowledged() if was_idle else None
             cancellation.mark_sent()
             broken = self._write(connection)
+            deadline = time.monotonic() + self.first_byte_timeout
             # Read also after a failed write. A server that refuses a large request may answer and close the
             # connection before it has read all of it.
             data = self._first_bytes(connection, broken)
             if data:
                 raw = ReceivedResponse(connection, pool, cancellation, self.between_bytes_timeout)
-                raw.receive_head(data, timeout=self.first_byte_timeout)
+                raw.receive_head(data, deadline=deadline)
                 return raw
             if was_idle and not cancellation.was_cut and (broken or self._is_lost(connection, before)):
                 raise _NeverReceived
@@ -229,7 +233,9 @@ class _Call:
         # The time-out for the connection would be too short for an image on a slow line.
         timeout = self.first_byte_timeout
         try:
-            if len(self.body) < READ_BYTES:
+            if not isinstance(self.body, bytes):
+                self._write_upload(connection, self.body)
+            elif len(self.body) < READ_BYTES:
                 connection.send(self.head + self.body, timeout=timeout)  # one packet
             else:
                 connection.send(self.head, timeout=timeout)
@@ -239,6 +245,12 @@ class _Call:
         except OSError as error:
             return error
         return None
+
+    def _write_upload(self, connection: Connection, upload: Upload) -> None:
+        deadline = time.monotonic() + self.first_byte_timeout
+        connection.send(self.head, timeout=self.first_byte_timeout)
+        for piece in upload:
+            connection.send(piece, timeout=deadline - time.monotonic())
 
     def _first_bytes(self, connection: Connection, broken: OSError | None) -> bytes:
         try:

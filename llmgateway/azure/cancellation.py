@@ -38,8 +38,8 @@ class CancellationToken:
         """Whether Azure may have received the whole request, so that it may bill it."""
         self.was_cut = False
         """Whether the request was cancelled."""
-        self.stopping = False
-        """Whether it was cancelled because the process stops, and not because its client has disconnected."""
+        self.reason: Exception | None = None
+        """What to tell the client, if the request was cancelled for another reason than that it has disconnected."""
         self.abandoned: Callable[[], bool] = lambda: False
         """Returns whether the client has disconnected; False if the server cannot tell."""
 
@@ -82,11 +82,15 @@ class CancellationToken:
             self._connection = None
             return not self._connection_was_cut
 
-    def cut(self, *, stopping: bool = False) -> None:
-        """Cancel the request: wake the thread that waits for the answer, and close the connection to Azure."""
+    def cut(self, reason: Exception | None = None) -> None:
+        """Cancel the request: wake the thread that waits for the answer, and close the connection to Azure.
+
+        Args:
+            reason: What to tell the client; None if it has disconnected. The first call counts.
+        """
         with self._lock:
             if not self.was_cut:
-                self.stopping = stopping
+                self.reason = reason
                 self._uncut.release()
             self.was_cut = True
             if self._connection is not None:

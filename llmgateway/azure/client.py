@@ -1,19 +1,27 @@
-"""Sends chat completions to Azure, translates its failures, and selects the headers that clients may see."""
+"""Sends requests to Azure, translates its failures, and selects the headers that clients may see."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlencode, urlsplit
 
 import requests
 
 from ..clock import Timer
-from ..errors import ClientGone, GatewayError, GatewayStopping, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from ..errors import ClientGone, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from ..interfaces import Upload
+from ..records import UNKNOWN_QUOTA, Quota
 from .adapter import MOST_ROUTES, CancellableRequest, StreamingAdapter
 from .cancellation import CancellationToken
-from .endpoint import Endpoint
+from .coding import CODINGS, CodingError, Decoder
+from .deployments import Target
+from .endpoint import Endpoint, is_deployment_name
+from .environment import NetworkEnvironment
+from .failures import Failure, explain
 from .response import ReceivedResponse
 
 log = logging.getLogger(__name__)
@@ -25,19 +33,17 @@ _PASSED_BACK = frozenset(
         "apim-request-id",
         "azureml-model-session",
         "content-disposition",
-        "content-encoding",
         "content-language",
         "content-type",
         "retry-after",
         "retry-after-ms",
         "x-ms-region",
-        "x-request-id",
     )
 )
 
 _SAME_FOR_ALL = {
     "Accept": "application/json, text/event-stream",
-    "Accept-Encoding": "identity",  # StreamMeter reads the body
+    "Accept-Encoding": "identity",  # the gateway reads the body
     "Content-Type": "application/json",
     "User-Agent": "llmgateway",
 }
@@ -52,11 +58,34 @@ class AzureAnswer:
         headers = response.headers
         self.status = response.status_code
         self.headers = _headers_for_client(headers.lower_items())
+        self._decoder: Decoder | None = None
+        coding = headers.get("content-encoding", "").strip().lower()
+        if coding not in ("", "identity"):
+            self._decode(coding)
+        self.location = headers.get("location", "").partition("?")[0] or None
         self.region = headers.get("x-ms-region") or None
         self.upstream_request_id = headers.get("apim-request-id") or headers.get("x-request-id") or None
         self.is_event_stream = headers.get("content-type", "").lower().startswith("text/event-stream")
+        raw = self._raw.headers
+        self.quota = _quota(raw)
+        self.spilled_to = _spilled_to(raw)
+
+    def arrived(self) -> bytes:
+        return b"" if self._decoder is not None else self._raw.arrived()
 
     def read(self) -> bytes:
+        if self._decoder is None:
+            return self._receive()
+        try:
+            return self._decoder.read(self._receive)
+        except CodingError as error:
+            log.warning("Azure's answer cannot be decoded: %s", error)
+            raise UpstreamBroken("The model's provider sent an answer that cannot be decoded. Try again.") from error
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def _receive(self) -> bytes:
         try:
             chunk = self._raw.read1()
         except requests.RequestException as error:
@@ -66,8 +95,41 @@ class AzureAnswer:
             raise _cut(self._cancellation)
         return chunk
 
-    def close(self) -> None:
-        self._raw.close()
+    def _decode(self, coding: str) -> None:
+        """Decode the body, although the gateway has asked for no coding: what is passed on must be counted."""
+        if coding in CODINGS or self.status < 400:
+            self._decoder = Decoder(coding)
+        else:
+            # An error needs no counting. Its status and headers help the client even if it cannot read the body.
+            self.headers.append(("content-encoding", coding))
+
+
+_LIMIT_REQUESTS, _LIMIT_TOKENS = "x-ratelimit-limit-requests", "x-ratelimit-limit-tokens"
+_REMAINING_REQUESTS, _REMAINING_TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
+
+
+def _quota(headers: Mapping[str, str]) -> Quota:
+    if _REMAINING_TOKENS not in headers and _REMAINING_REQUESTS not in headers and _LIMIT_TOKENS not in headers:
+        return UNKNOWN_QUOTA
+    return Quota(
+        _number(headers.get(_LIMIT_REQUESTS)),
+        _number(headers.get(_REMAINING_REQUESTS)),
+        _number(headers.get(_LIMIT_TOKENS)),
+        _number(headers.get(_REMAINING_TOKENS)),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    # Azure sends -1 where it does not know.
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def _spilled_to(headers: Mapping[str, str]) -> str | None:
+    """Return the deployment that a request spilled over to (Microsoft, "Manage traffic with spillover", 2026)."""
+    if headers.get("x-ms-is-spilled-over", "").lower() != "true" and "x-ms-spillover-from-deployment" not in headers:
+        return None
+    name = headers.get("x-ms-deployment-name", "")
+    return name if is_deployment_name(name) else "unknown"
 
 
 class _Session(requests.Session):
@@ -77,60 +139,112 @@ class _Session(requests.Session):
         return None
 
 
-class AzureClient:
-    """An :class:`~llmgateway.interfaces.Upstream` for one Azure OpenAI endpoint. Thread-safe.
+class _Prepared(NamedTuple):
+    """What all requests to one URL have in common."""
 
-    Proxies and certificates are read from the environment once, when the client is created. requests would read them
-    for every request, which takes 0.2 ms.
+    request: CancellableRequest
+    options: dict[str, Any]
+    """For :meth:`requests.Session.send`."""
+
+
+class AzureClient:
+    """An :class:`~llmgateway.interfaces.Upstream` for any number of Azure's resources. Thread-safe.
+
+    Proxies and certificates are read from the environment once for each resource. requests would read them for every
+    request, which takes 0.2 ms.
 
     Args:
-        key_header: The name of the header that carries Azure's key.
         connections: The most idle connections that are kept; should be the number of threads.
     """
 
     def __init__(
         self,
-        endpoint: Endpoint,
         *,
-        key_header: str,
         connect_timeout: float,
         first_byte_timeout: float,
         between_bytes_timeout: float,
         connections: int,
         timer: Timer = time.monotonic,
     ) -> None:
-        self._endpoint = endpoint
-        self._key_header = key_header
-        self._key_prefix = "Bearer " if key_header == "Authorization" else ""
-        self._prepared: dict[str, CancellableRequest] = {}
-        adapter = StreamingAdapter(between_bytes_timeout=between_bytes_timeout, connections=connections, timer=timer)
+        self._prepared: dict[tuple[Endpoint, str, str], _Prepared] = {}
+        self._environments: dict[str, NetworkEnvironment] = {}  # by the base of an endpoint
+        self._adapter = adapter = StreamingAdapter(
+            between_bytes_timeout=between_bytes_timeout, connections=connections, timer=timer
+        )
         self._session = _Session()
         for prefix in ("https://", "http://"):
             self._session.mount(prefix, adapter)
-        environment = self._session.merge_environment_settings(endpoint.url("model"), {}, True, None, None)
-        verify = True if environment["verify"] is None else environment["verify"]
-        adapter.trust(verify)
-        # requests adds a missing scheme to a proxy's URL, but not if the URL contains a user and a password.
-        proxies = {
-            name: proxy if "://" in proxy else f"http://{proxy}" for name, proxy in environment["proxies"].items()
-        }
-        self._options: dict[str, Any] = {
-            "timeout": (connect_timeout, first_byte_timeout),
-            "verify": verify,
-            "proxies": proxies,  # set even if empty; with None requests would read the environment for each call
-            "allow_redirects": False,
-        }
+        self._timeout = connect_timeout, first_byte_timeout
+
+    def check(self, endpoint: Endpoint) -> None:
+        """Check that the environment leads to *endpoint*.
+
+        Raises:
+            ConfigurationError: the proxy or the certificates that the environment names cannot be used.
+        """
+        self._environment(endpoint).check(self._adapter, endpoint.url("model"))
+
+    def set_timeouts(self, *, connect: float, first_byte: float, between_bytes: float) -> None:
+        """Change the time-outs, in seconds, of the calls that begin from now on."""
+        self._timeout = connect, first_byte
+        self._adapter.between_bytes_timeout = between_bytes
 
     def send(
-        self, body: bytes, *, deployment: str, credential: str, request_id: str, cancellation: CancellationToken
+        self,
+        body: bytes | Upload,
+        *,
+        target: Target,
+        operation: str,
+        in_path: bool = True,
+        accept: str | None = None,
+        request_id: str,
+        cancellation: CancellationToken,
+        seconds: float = math.inf,
     ) -> AzureAnswer:
-        if not credential.isprintable():  # settings and the admin API refuse such a key
-            raise ValueError("Azure's key contains characters that are not allowed in a header")
-        headers = {self._key_header: self._key_prefix + credential, "x-ms-client-request-id": request_id}
-        template = self._prepared.get(deployment) or self._prepare(deployment)
-        prepared = template.carrying(body, headers, cancellation)
+        name, value = target.credential.header()
+        headers = {name: value, "x-ms-client-request-id": request_id}
+        if accept is not None:
+            headers["Accept"] = accept
+        if not isinstance(body, bytes):
+            headers["Content-Type"] = body.content_type
+        key = target.endpoint, target.deployment, operation
+        prepared = self._prepared.get(key) or self._prepare(key, in_path=in_path)
+        return self._sent(prepared.request.carrying(body, headers, cancellation), prepared, cancellation, seconds)
+
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        target: Target,
+        request_id: str,
+        cancellation: CancellationToken,
+    ) -> AzureAnswer:
+        name, value = target.credential.header()
+        url = target.endpoint.url(target.deployment, path, in_path=False)
+        if query:
+            url += ("&" if "?" in url else "?") + urlencode(query)
+        # Not cached: each identifier has its own URL.
+        prepared = self._new(url, target.endpoint, method=method)
+        carrying = prepared.request.carrying(b"", {name: value, "x-ms-client-request-id": request_id}, cancellation)
+        return self._sent(carrying, prepared, cancellation)
+
+    def explain(self, error: BaseException, endpoint: Endpoint) -> Failure:
+        proxy = self._environment(endpoint).proxy(endpoint.url("model"))
+        return explain(error, host=urlsplit(endpoint.base).hostname or "", proxied=proxy is not None)
+
+    def _sent(
+        self,
+        carrying: CancellableRequest,
+        prepared: _Prepared,
+        cancellation: CancellationToken,
+        seconds: float = math.inf,
+    ) -> AzureAnswer:
+        connect, first_byte = self._timeout
+        timeout = min(connect, seconds), min(first_byte, seconds)
         try:
-            response = self._session.send(prepared, stream=True, **self._options)
+            response = self._session.send(carrying, stream=True, timeout=timeout, **prepared.options)
         except requests.RequestException as error:
             raise _translated(error, cancellation) from error
         return AzureAnswer(response, cancellation)
@@ -139,14 +253,29 @@ class AzureClient:
         """Close all idle connections."""
         self._session.close()
 
-    def _prepare(self, deployment: str) -> CancellableRequest:
-        """Prepare and cache the part of a request to *deployment* that is always the same."""
+    def _environment(self, endpoint: Endpoint) -> NetworkEnvironment:
+        environment = self._environments.get(endpoint.base)
+        if environment is None:
+            environment = NetworkEnvironment.read(self._session, endpoint.url("model"))
+            self._environments[endpoint.base] = environment
+        return environment
+
+    def _prepare(self, key: tuple[Endpoint, str, str], *, in_path: bool) -> _Prepared:
+        """Prepare and cache the part of a request that is always the same."""
+        endpoint, deployment, operation = key
+        prepared = self._new(endpoint.url(deployment, operation, in_path=in_path), endpoint)
         if len(self._prepared) >= MOST_ROUTES:
             self._prepared.clear()
-        prepared = CancellableRequest()
-        prepared.prepare(method="POST", url=self._endpoint.url(deployment), headers=_SAME_FOR_ALL)
-        self._prepared[deployment] = prepared
+        self._prepared[key] = prepared
         return prepared
+
+    def _new(self, url: str, endpoint: Endpoint, *, method: str = "POST") -> _Prepared:
+        environment = self._environment(endpoint)
+        request = CancellableRequest()
+        request.prepare(method=method, url=url, headers=_SAME_FOR_ALL)
+        # The proxies are set even if there are none: with None requests would read the environment for each call.
+        options = {"verify": environment.verify, "proxies": environment.proxies, "allow_redirects": False}
+        return _Prepared(request, options)
 
 
 def _headers_for_client(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -157,17 +286,17 @@ def _headers_for_client(fields: Iterable[tuple[str, str]]) -> list[tuple[str, st
         elif name.startswith("x-ratelimit-"):
             # Azure's limits are those of the organisation's deployment, not those of the user's key.
             passed.append((f"x-upstream-ratelimit-{name.removeprefix('x-ratelimit-')}", value))
+        elif name == "x-request-id":
+            passed.append(("x-upstream-request-id", value))
     return passed
 
 
-def _cut(cancellation: CancellationToken) -> GatewayError:
+def _cut(cancellation: CancellationToken) -> Exception:
     """Say why the request was cut."""
-    if cancellation.stopping:
-        return GatewayStopping("The gateway is being stopped. Send the request again.", retry_after=1)
-    return ClientGone("The client has gone.")
+    return cancellation.reason or ClientGone("The client has gone.")
 
 
-def _translated(error: requests.RequestException, cancellation: CancellationToken) -> GatewayError:
+def _translated(error: requests.RequestException, cancellation: CancellationToken) -> Exception:
     """Return the error for the client, and log the message of *error* for the operator."""
     if cancellation.was_cut:
         return _cut(cancellation)

@@ -188,8 +188,11 @@ class _TLSConnection(Connection):
             self._wait(awaited, deadline - time.monotonic())
 
     def receive(self, *, timeout: float) -> bytes:
+        deadline = None
         while (data := self._receive_arrived()) is None:
-            self._wait(select.POLLIN, timeout)
+            # A part of a TLS record is no data, and does not begin the time-out anew.
+            deadline = deadline or time.monotonic() + timeout
+            self._wait(select.POLLIN, deadline - time.monotonic())
         return data
 
     def _try_to_send(self, data: bytes) -> int:

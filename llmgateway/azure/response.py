@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -14,6 +15,12 @@ from .pool import READ_BYTES, Connection, Pool
 LARGEST_HEAD = 64 * 1024
 """The most bytes of a head, and of the chunk framing between two pieces of a body. It is checked after each read, so up
 to one read more may be accepted."""
+
+_CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+"""All but the tab, which may stand in a value (RFC 9110, section 5.5)."""
+
+_FRAMING = ("connection", "content-length", "transfer-encoding")
+"""The fields that decide where the answer ends. llhttp and the gateway must read the same in them."""
 
 MOST_FIELDS = 100
 """The most header fields of an answer, including trailer fields."""
@@ -49,15 +56,20 @@ class ReceivedResponse:
         self._ends_with_connection = False
         self.on_body = self._pieces.append
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        # llhttp would refuse the answer for a control character in any value. A line end still ends a value, and a
+        # folded value becomes one line (RFC 9112, section 5.2).
+        self._parser.set_dangerous_leniencies(lenient_headers=True)
 
-    def receive_head(self, data: bytes, *, timeout: float) -> None:
+    def receive_head(self, data: bytes, *, deadline: float) -> None:
         """Read until the head is complete. The part of the body that has arrived with it is kept for :meth:`read1`.
 
         Args:
             data: The first bytes of the answer.
+            deadline: When the head has to be complete, by ``time.monotonic()``. Single bytes and statuses such as
+                "100 Continue" do not postpone it.
 
         Raises:
-            OSError: the connection broke, or nothing arrived for *timeout* seconds.
+            OSError: the connection broke, or the head was not complete in time.
             HttpParserError: the data is not a valid HTTP answer.
         """
         size = 0
@@ -69,7 +81,7 @@ class ReceivedResponse:
             size += len(data)
             if size >= LARGEST_HEAD:
                 raise HttpParserError("the head is too large")
-            data = connection.receive(timeout=timeout)
+            data = connection.receive(timeout=_left(deadline))
             if not data:
                 raise HttpParserError("the connection closed in the middle of the head")
 
@@ -99,6 +111,10 @@ class ReceivedResponse:
             self.close()
         return data
 
+    def arrived(self) -> bytes:
+        """Return what has arrived of the body and was not read yet. Does not wait, and takes nothing away."""
+        return b"".join(self._pieces)
+
     def stream(self, *_: object, **__: object) -> Iterator[bytes]:
         """Yield the body as it arrives. It is not decoded, because the gateway asks for no compression."""
         yield from iter(self.read1, b"")
@@ -118,11 +134,14 @@ class ReceivedResponse:
             connection.close()
 
     def _receive(self, connection: Connection) -> None:
-        between = 0
+        between, timeout, deadline = 0, self._timeout, 0.0
         while not self._pieces and not self._complete:
             if self._error is not None:
                 raise self._error  # only now, when the data before the error was returned
-            data = connection.receive(timeout=self._timeout)
+            if between:  # lines between chunks do not postpone the time-out
+                deadline = deadline or time.monotonic() + timeout
+                timeout = _left(deadline)
+            data = connection.receive(timeout=timeout)
             if data:
                 self._parse(data)
                 between += len(data)
@@ -157,7 +176,10 @@ class ReceivedResponse:
             raise HttpParserError("too many header fields")
         if self._head_complete:
             return  # a trailer
-        headers, key, text = self.headers, name.decode("ascii").lower(), value.decode("latin-1").rstrip(" \t")
+        headers, key, kept = self.headers, name.decode("ascii").lower(), value.translate(None, _CONTROLS)
+        if key.endswith(" ") or (kept != value and key in _FRAMING):
+            raise HttpParserError("Invalid header field char")
+        text = kept.decode("latin-1").strip(" \t")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
@@ -174,3 +196,11 @@ class ReceivedResponse:
 
     def on_message_complete(self) -> None:
         self._complete = self._head_complete
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until *deadline*; raise TimeoutError if it has passed."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the answer arrives too slowly")
+    return left

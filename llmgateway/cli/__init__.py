@@ -5,11 +5,14 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .doctor import doctor
 from .groups import groups
 from .keys import keys
-from .organisation import limits, llm_key, models
+from .models import models
+from .organisation import limits, llm_key
 from .prompts import prompt
-from .reports import audit, logs, status, usage
+from .reconciliation import reconcile
+from .reports import audit, filters, logs, status, usage
 from .serving import rebuild_usage, serve, simulator, try_
 
 
@@ -19,7 +22,7 @@ def main() -> None:
     """Lend one Azure OpenAI subscription to many people."""
 
 
-for _command in (serve, try_, rebuild_usage, simulator):
+for _command in (serve, try_, doctor, rebuild_usage, simulator):
     main.add_command(_command)
-for _command in (keys, groups, limits, prompt, llm_key, models, usage, logs, audit, status):
+for _command in (keys, groups, limits, prompt, llm_key, models, usage, filters, reconcile, logs, audit, status):
     main.add_command(_command)

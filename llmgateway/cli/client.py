@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 from urllib.parse import quote
@@ -31,10 +32,19 @@ class Client:
 
     Args:
         url: Address of the gateway. The path of its API or of its pages may follow, as people paste it.
+
+    Raises:
+        CallFailed: the address or the key cannot be used.
     """
 
     def __init__(self, url: str, admin_key: str) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1").removesuffix("/docs")
+        self.url = url.strip().rstrip("/").removesuffix("/v1").removesuffix("/docs")
+        if not re.match(r"https?://[^/]", self.url, re.IGNORECASE):
+            raise CallFailed(f"{self.url} is no address of a gateway: write it like http://127.0.0.1:8080.")
+        if not re.fullmatch(r"[\x20-\x7e\xa0-\xff]+", admin_key):  # and requests would quote it in its error
+            raise CallFailed(
+                "ADMIN_KEY has characters that a header cannot carry: it is not the gateway's. Copy it again."
+            )
         self._session = requests.Session()
         self._session.headers["AdminKey"] = admin_key
 

@@ -159,12 +159,13 @@ def _new_file(path: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         return
     if path.exists():
-        fail([f"{path} exists already, perhaps with keys in it that are shown nowhere else. Name another file."])
+        where = path.absolute()
+        fail([f"{where} exists already, perhaps with keys in it that are shown nowhere else. Name another file."])
     try:
         # Readable by nobody else.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     except OSError as error:
-        fail([f"{path} cannot be written: {error.strerror}."])
+        fail([f"{path.absolute()} cannot be written: {error.strerror}."])
     try:
         with open(descriptor, "wb") as new:
             yield new

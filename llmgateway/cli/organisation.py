@@ -1,4 +1,4 @@
-"""Commands for what is set for everybody: limits, prices, Azure's key."""
+"""Commands for what is set for everybody: limits, Azure's key."""
 
 from __future__ import annotations
 
@@ -38,46 +38,10 @@ def llm_key() -> None:
 @llm_key.command("set")
 @remote
 def set_llm_key(gateway: Remote) -> None:
-    """Store Azure's key. You are asked for it, or it is read from standard input. It can never be read again."""
+    """Store Azure's key. You are asked for it, or it is read from standard input. It can never be read again.
+
+    It is tried at once, with a call that costs nothing, and what Azure answered is shown.
+    """
     answer = gateway.call("POST", "/setllmkey", body={"key": secret_from_terminal("Azure's key")})
-    gateway.done("Azure's key is stored, and in force.", answer)
-
-
-@click.group()
-def models() -> None:
-    """Set prices of your own for models; any other model costs its list price."""
-
-
-@models.command("list")
-@remote
-def list_models(gateway: Remote) -> None:
-    """List your own prices, in US dollars per million tokens."""
-    found = [{"name": model["name"], **model["prices"]} for model in gateway.call("GET", "/models")["items"]]
-    gateway.show_all(found, "name", "prompt", "cached", "completion")
-
-
-@models.command("set")
-@click.argument("name")
-@click.option("--prompt", type=float, required=True, help="US dollars per million prompt tokens.")
-@click.option("--cached", type=float, help="The same for prompt tokens from Azure's cache. [as --prompt]")
-@click.option("--completion", type=float, required=True, help="The same for completion tokens.")
-@remote
-def set_model(gateway: Remote, name: str, prompt: float, cached: float | None, completion: float) -> None:
-    """Set what a model costs from now on."""
-    prices = {"prompt": prompt, "cached": prompt if cached is None else cached, "completion": completion}
-    gateway.show(gateway.call("PUT", _path(name), body={"prices": prices}))
-
-
-@models.command("remove")
-@click.argument("name")
-@remote
-def remove_model(gateway: Remote, name: str) -> None:
-    """Remove your own price of a model, so that its list price applies."""
-    gateway.call("DELETE", _path(name))
-    gateway.done(f"{name} costs its list price from now on.", {"name": name, "removed": True})
-
-
-def _path(name: str) -> str:
-    from .client import part
-
-    return f"/models/{part(name)}"
+    azure = answer.get("azure") or {}  # a gateway of an earlier version does not try the key
+    gateway.done(f"Azure's key is stored, and in force. {azure.get('message', '')}".rstrip(), answer)

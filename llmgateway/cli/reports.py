@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from .remote import Remote, remote
@@ -12,7 +14,9 @@ _MOST = click.option(
 
 
 @click.command()
-@click.option("--by", default="month,user", show_default=True, help="Any of day, month, user, key, group, model.")
+@click.option(
+    "--by", default="month,user", show_default=True, help="Any of day, month, user, key, group, model, deployment."
+)
 @click.option("--start", help="The first day, like 2026-10-01 (UTC).")
 @click.option("--end", help="The last day; it is included.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
@@ -29,13 +33,45 @@ def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: 
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names[1:], ""), **({names[0]: "total"} if names else {}), **report["total"]}
-    gateway.show_all([*report["rows"], total], *names, "requests", "total_tokens", "cost_usd", "errors")
+    rows = [_without_unknown_cost(row) for row in (*report["rows"], total)]
+    columns = ["requests", "total_tokens", "cost_usd", "errors"]
+    # Shown only if they say something, so that the table fits a terminal.
+    rare = [name for name in ("unpriced_requests", "estimated_tokens", "bound_tokens") if total[name]]
+    gateway.show_all(rows, *names, *columns, *rare)
+
+
+def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"cost_usd": None} if 0 < row["requests"] == row["unpriced_requests"] else row
+
+
+@click.command()
+@click.option(
+    "--by",
+    default="group,category,severity",
+    show_default=True,
+    help="Any of day, month, user, key, group, model, category, severity.",
+)
+@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--end", help="The last day; it is included.")
+@click.option("--key", metavar="ID", help="Only requests of the key with this id.")
+@click.option("--group", help="Only requests of this group.")
+@remote
+def filters(gateway: Remote, by: str, **query: str | None) -> None:
+    """Report what Azure's content filters found, without any text; `fired` counts what they blocked or detected."""
+    report = gateway.call("GET", "/usage/filters", query={"by": by, **query})
+    if gateway.as_json:
+        gateway.show(report)
+        return
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    total = {**dict.fromkeys(names, ""), **({names[0]: "total"} if names else {}), **report["total"]}
+    gateway.show_all([*(report["rows"] if names else ()), total], *names, "requests", "fired")
 
 
 @click.command()
 @click.option("--key", metavar="ID", help="Only requests of the key with this id.")
 @click.option("--user", help="Only requests of this user.")
 @click.option("--outcome", help="Only requests that ended like this: ok, upstream_error, client_closed, …")
+@click.option("--usage-source", help="Only requests counted like this: upstream, estimated, bound, none.")
 @click.option("--since", help="Only requests from this time on.")
 @click.option("--until", help="Only requests before this time.")
 @_MOST

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from typing import cast
 
-from ..accounts.keys import Keys
+from ..accounts.keys import Keys, digest
 from ..accounts.policy import OrganisationPolicy
 from ..accounts.principal import Principal
-from ..azure.endpoint import Endpoint
+from ..azure.deployments import Target
 from ..clock import Clock, Timer
-from ..errors import GatewayError, StoreUnavailable, UpstreamCredentials
-from ..interfaces import Answer, Upstream, UsageRecorder
+from ..errors import GatewayError, StoredNotFound, UpstreamCredentials
+from ..interfaces import StoredResponses, Upstream, UsageRecorder
 from ..ratelimit.limiter import Limiter
-from ..ratelimit.rules import Estimate
-from ..records import KeyRecord, Outcome, Usage, UsageRecord, UsageSource, moment
-from ..usage.pricing import cost_usd
-from ..usage.tokens import estimate_completion_tokens, estimate_prompt_tokens
+from ..records import Outcome
+from ..usage.answered_models import AnsweredModels
+from ..usage.booking import Asked
+from ..usage.known_models import KnownModels
+from ..usage.observed import ObservedDeployments
 from .call import UpstreamCall
+from .coalescing import ReadCoalescing
 from .concurrency import ConcurrencyLimit
+from .credentials import AzureCredentials
+from .deployment_states import DeploymentStates
 from .disconnects import DisconnectWatcher
-from .request import Chat, prepare
-from .stream import EventStream, ReadCoalescing, ReadToEnd, finish_plain, read_plain
+from .estimates import draft_record, estimate_use, require_price
+from .failover import Failover
+from .forms import Form
+from .operations.chat import CHAT_COMPLETIONS
+from .operations.operation import Operation, Reference
+from .ownership import StoredRequest, owned_by, with_stored
+from .preparing import PreparationLimit
+from .read_on import ReadOn
+from .relay import Relay, Reply
+from .request import CompletionRequest, UpstreamRequest, prepare
+from .revocations import RevocationWatcher, RunningKey
+from .routing import Routing
 
-log = logging.getLogger(__name__)
-
-_DEFINITIONS = ("tools", "functions", "response_format")
-"""Fields of the body that Azure counts as part of the prompt, besides the messages."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionRequest:
-    """What a client sent, and what the server knows about the connection."""
-
-    id: str
-    key: str | None = field(repr=False)
-    body: bytes = field(repr=False)
-    endpoint: str
-    client_address: str | None
-    client_gone: Callable[[], bool] | None = None
-    """Returns whether the client has closed its connection; None if the server cannot tell."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What goes back to the client."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes | EventStream
+_COUNTED_REFUSALS = (400, 403, 404, 413)
+"""Statuses of refusals that count as requests. A body has been received or parsed for them."""
 
 
 class Gateway:
@@ -61,8 +48,16 @@ class Gateway:
     Args:
         concurrency: The limit on requests in flight.
         disconnects: Cancels requests whose clients have disconnected.
-        read_to_end: Reads streams to their end whose clients have disconnected.
-        offered: The models that clients may use; empty for all that Azure has.
+        routing: Knows which deployments serve which model.
+        failover: Chooses among them.
+        read_on: Permits answers to be read on whose clients have disconnected.
+        preparing: Bounds the bytes of bodies that arrive or are being checked.
+        revocations: Cancels requests whose keys are revoked; None to let them go on.
+        most_containers: The most objects and arrays of a body.
+        answered: The models that Azure has answered.
+        deployments: Learns what Azure says about its deployments.
+        refuses_unknown_price: Whether requests with a budget in dollars need a model with a known price.
+        stored: Knows whose the responses are that Azure stores.
         clock: Gives points in time.
         timer: Measures durations.
         coalescing: Makes streams wait between two reads if there are many.
@@ -75,36 +70,59 @@ class Gateway:
         limiter: Limiter,
         policy: OrganisationPolicy,
         upstream: Upstream,
-        endpoint: Endpoint,
+        routing: Routing,
+        failover: Failover,
         recorder: UsageRecorder,
         concurrency: ConcurrencyLimit,
         disconnects: DisconnectWatcher,
-        read_to_end: ReadToEnd,
-        offered: tuple[str, ...],
+        read_on: ReadOn,
+        preparing: PreparationLimit,
+        revocations: RevocationWatcher | None,
+        most_containers: int,
+        answered: AnsweredModels,
         clock: Clock,
         timer: Timer,
         coalescing: ReadCoalescing | None = None,
+        deployments: DeploymentStates | None = None,
+        refuses_unknown_price: bool = False,
+        stored: StoredResponses,
     ) -> None:
         self.keys = keys
         self._limiter = limiter
         self.policy = policy
         self.concurrency = concurrency
         self.coalescing = coalescing or ReadCoalescing()
-        self._upstream = upstream
-        self._endpoint = endpoint
+        self.routing = routing
+        self.failover = failover
         self._recorder = recorder
         self._disconnects = disconnects
-        self._read_to_end = read_to_end
-        self._offered = offered
+        self._read_on = read_on
+        self._preparing = preparing
+        self._revocations = revocations
+        self._most_containers = most_containers
+        self._stored = stored
+        self._refuses_unknown_price = refuses_unknown_price
         self._clock = clock
         self._timer = timer
-        self._without_usage: set[str] = set()  # deployments that refused stream_options
-        self._model_names: dict[str, str] = {}  # by deployment: the model's name in Azure's last answer
-        self.credential_refused = False
-        """Whether Azure refused our credential in its last answer."""
+        self.observed = ObservedDeployments()
+        """What the answers have taught about the deployments."""
+        self.deployments = deployments or DeploymentStates(clock=clock)
+        """What admins are told about them."""
+        self.credentials = AzureCredentials(upstream, policy, routing, answered=answered, timer=timer)
+        self._relay = Relay(
+            upstream,
+            failover=failover,
+            credentials=self.credentials,
+            deployments=self.deployments,
+            answered=answered,
+            coalescing=self.coalescing,
+            clock=clock,
+            timer=timer,
+        )
+        self.offer(routing.offered)
 
     def complete(self, request: CompletionRequest) -> Reply:
-        """Answer one chat completion.
+        """Answer one request for a model.
 
         A failure after the head of a stream is not raised: it ends the stream early, and shows in the outcome
         of the usage record.
@@ -112,17 +130,59 @@ class Gateway:
         Raises:
             GatewayError: what the client is answered instead.
         """
-        call = UpstreamCall(
-            request.id, self.concurrency, recorder=self._recorder, disconnects=self._disconnects, timer=self._timer
-        )
+        call = self._new_call(request.id)
         try:
-            chat, credential = self._admit(request, call)
-            return self._relay(call, chat, credential, without_usage=chat.deployment in self._without_usage)
+            upstream, targets = self._admit(request, call)
+            return self._relay.send(request, call, upstream, targets)
         except BaseException as error:
             call.fail(error)
             if isinstance(error, GatewayError):
                 error.headers.update(call.headers)
             raise
+
+    def ask_stored(self, request: StoredRequest) -> Reply:
+        """Answer a question about a response that Azure stores. It costs nothing, and leaves no usage record.
+
+        Raises:
+            GatewayError: what the client is answered instead.
+        """
+        call = self._new_call(request.id)
+        try:
+            principal = self.keys.authenticate(request.key)
+            call.assign(principal.key.id)
+            call.begin_unrecorded(
+                self._limiter.admit_free(request.id, principal),
+                client_gone=request.client_gone,
+                running_key=self._running_key(principal, request.key),
+            )
+            owned = owned_by(principal, Reference(request.response_id, "response"), self._stored)
+            return self._relay.fetch(request, call, owned, self.routing.holder(owned, principal.organisation))
+        except BaseException as error:
+            if isinstance(error, StoredNotFound):
+                call.finish(Outcome.UPSTREAM_ERROR)  # to guess counts as a request
+            call.fail(error)
+            if isinstance(error, GatewayError):
+                error.headers.update(call.headers)
+            raise
+
+    def _new_call(self, request_id: str) -> UpstreamCall:
+        return UpstreamCall(
+            request_id,
+            self.concurrency,
+            recorder=self._recorder,
+            disconnects=self._disconnects,
+            read_on=self._read_on,
+            observed=self.observed,
+            timer=self._timer,
+            revocations=self._revocations,
+            stored=self._stored,
+        )
+
+    def offer(self, models: tuple[str, ...]) -> None:
+        """Replace the models that clients may use; empty for all that Azure has."""
+        deployment = self.routing.own_deployment
+        self.routing.offered = models
+        self._relay.known_models = KnownModels([*models, *([deployment] if deployment else [])])
 
     def stop(self) -> None:
         """End what is still running: each call leaves its record, and its client is told."""
@@ -134,144 +194,62 @@ class Gateway:
         Raises:
             GatewayError: the error that the client would receive.
         """
-        return self._prepare(principal, body).body()
+        return cast(bytes, self._prepare(principal, body, CHAT_COMPLETIONS).body())
 
-    def credential_problem(self) -> str | None:
-        """Return what is known to be wrong with Azure's key; None if nothing is."""
-        try:
-            usable = self.policy.has_credential()
-        except StoreUnavailable:
-            return "unknown: the store does not answer"
-        if not usable:
-            return "missing or unreadable: set it with POST /admin/setllmkey"
-        if self.credential_refused:
-            return "refused by Azure: set a valid one with POST /admin/setllmkey"
-        return None
-
-    def models(self, principal: Principal) -> list[str]:
-        """Return the models that *principal* may use, as far as the gateway knows their names."""
-        fixed = (self._endpoint.deployment,) if self._endpoint.deployment else ()
-        offered = self._offered or fixed
-        if principal.models is None:
-            return list(offered)
-        return [model for model in principal.models if not self._offered or model in self._offered]
-
-    def _admit(self, request: CompletionRequest, call: UpstreamCall) -> tuple[Chat, str]:
-        """Authenticate and check *request*, reserve what it may use, and return what to send with which credential."""
+    def _admit(self, request: CompletionRequest, call: UpstreamCall) -> tuple[UpstreamRequest, list[Target]]:
+        """Authenticate and check *request*, reserve what it may use, and return what to send to which deployments."""
         now = self._clock()
         principal = self.keys.authenticate(request.key)
+        call.assign(principal.key.id)
+        self._limiter.look_again(principal)
         try:
-            chat = self._prepare(principal, request.body)
-            credential = self.policy.credential(principal.organisation)
+            with self._preparing.hold(principal.key.id, request.body_bytes):
+                upstream = self._prepare(principal, request.body(), request.operation, model=request.model)
+            if upstream.operation.references is not None:
+                upstream = with_stored(upstream, principal, self._stored)
+            holder = None if upstream.continues is None else upstream.continues.target
+            targets = self.routing.targets(upstream.route, principal.organisation, stored_at=holder)
         except GatewayError as error:
-            error.headers.update(self._limiter.headers(principal))
+            if isinstance(error, UpstreamCredentials):
+                self.credentials.missing()
+            counts = error.status in _COUNTED_REFUSALS
+            told = self._limiter.count_refused(request.id, principal) if counts else self._limiter.headers(principal)
+            error.headers.update(told)
             raise
-        draft = _draft(request, principal.key, chat, now)
-        estimate = _estimate(draft, chat, principal, self._model_names.get(chat.deployment))
+        known = self._relay.known_models.knows(upstream.model, principal.models or (), principal.organisation.models)
+        model_name = self.observed.model(upstream.deployment)
+        draft = draft_record(request, principal.key, upstream, now, model_known=known, model_name=model_name)
+        estimate = estimate_use(
+            draft,
+            upstream,
+            principal,
+            self._trusted(upstream),
+            model_name=model_name,
+            usual_tokens=self._limiter.answers.usual(principal.key.id),
+            mean_tokens=self.observed.mean_completion_tokens(upstream.deployment),
+        )
         call.begin(
             draft,
             self._limiter.admit(request.id, principal, estimate),
-            prices=principal.organisation.prices,
-            on_model=partial(self._model_names.__setitem__, chat.deployment),
+            models=principal.organisation.models,
+            asked=upstream.asked,
             client_gone=request.client_gone,
+            running_key=self._running_key(principal, request.key),
         )
-        return chat, credential
+        return upstream, targets
 
-    def _prepare(self, principal: Principal, body: bytes) -> Chat:
-        return prepare(
-            body, endpoint=self._endpoint, prompt=principal.prompt, allowed=principal.models, offered=self._offered
-        )
+    def _running_key(self, principal: Principal, key: str | None) -> RunningKey | None:
+        return RunningKey(digest(key or ""), principal.key.id) if self._revocations else None
 
-    def _relay(self, call: UpstreamCall, chat: Chat, credential: str, *, without_usage: bool) -> Reply:
-        """Send *chat* and return Azure's answer. The call ends here, or at the end of the stream if there is one."""
-        answer = self._upstream.send(
-            chat.body(include_usage=not without_usage),
-            deployment=chat.deployment,
-            credential=credential,
-            request_id=call.id,
-            cancellation=call.cancellation,
-        )
-        call.answered(status=answer.status, region=answer.region, upstream_request_id=answer.upstream_request_id)
-        self._check_credential(answer)
-        if without_usage and answer.status < 400:
-            self._remember_without_usage(chat.deployment)
-        headers = [*answer.headers, *call.headers.items()]
-        if answer.is_event_stream:
-            stream = EventStream(
-                answer,
-                call,
-                withhold_usage=chat.withhold_usage,
-                read_to_end=self._read_to_end,
-                coalescing=self.coalescing,
-            )
-            return Reply(status=answer.status, headers=headers, body=stream)
-        body = read_plain(answer)
-        if not without_usage and self._may_refuse_usage(chat, answer.status, body):
-            return self._relay(call, chat, credential, without_usage=True)
-        finish_plain(call, answer.status, body)
-        return Reply(status=answer.status, headers=headers, body=body)
+    def _trusted(self, upstream: UpstreamRequest) -> Asked:
+        """Return what the client has asked for, without its limit if the deployment does not keep to limits."""
+        asked = upstream.asked
+        return asked._replace(most_tokens=None) if self.observed.ignores_limits(upstream.deployment) else asked
 
-    def _check_credential(self, answer: Answer) -> None:
-        self.credential_refused = refused = answer.status in (401, 403)
-        if refused:
-            answer.close()
-            log.error(
-                "Azure refused the organisation's key with status %d: users get 502 upstream_credentials. "
-                "Set a valid one with POST /admin/setllmkey.",
-                answer.status,
-            )
-            raise UpstreamCredentials(
-                "The model's provider refused the gateway's own key. Your key is fine: tell the admin."
-            )
-
-    def _remember_without_usage(self, deployment: str) -> None:
-        # Called only after a request without stream_options has succeeded. An error that names stream_options is
-        # not proof enough: Azure's errors also quote what the client sent.
-        if deployment not in self._without_usage:
-            log.info(
-                "The deployment %s does not accept stream_options; the tokens of its streams are estimated.", deployment
-            )
-            self._without_usage.add(deployment)
-
-    def _may_refuse_usage(self, chat: Chat, status: int, body: bytes) -> bool:
-        """Return whether Azure may have refused the ``stream_options`` that the gateway added."""
-        # Older api-versions answer "Unrecognized request argument supplied: stream_options", newer ones
-        # "unknown_parameter". Both name the field.
-        return (
-            status == 400
-            and chat.withhold_usage
-            and "stream_options" not in chat.document
-            and b"stream_options" in body
-        )
-
-
-def _draft(request: CompletionRequest, key: KeyRecord, chat: Chat, now: float) -> UsageRecord:
-    """Return the record that is kept if this process dies before the request has ended."""
-    definitions = [chat.document[name] for name in _DEFINITIONS if chat.document.get(name)]
-    estimate = estimate_prompt_tokens(chat.document["messages"], chat.prompt.text, definitions=definitions)
-    return UsageRecord(
-        id=request.id,
-        timestamp=moment(now),
-        key_id=key.id,
-        user=key.user,
-        group=key.group,
-        model=chat.model,
-        deployment=chat.deployment,
-        endpoint=request.endpoint,
-        stream=chat.stream,
-        outcome=Outcome.INTERRUPTED,
-        prompt_tokens=estimate,
-        total_tokens=estimate,
-        usage_source=UsageSource.ESTIMATED,
-        prompt_version=chat.prompt.version,
-        duration_ms=0.0,
-        client_address=request.client_address,
-    )
-
-
-def _estimate(draft: UsageRecord, chat: Chat, principal: Principal, model_name: str | None) -> Estimate:
-    """Return the most that the request may use: its prompt, and the longest answer that it allows."""
-    completion = estimate_completion_tokens(chat.document)
-    usage = Usage(prompt_tokens=draft.prompt_tokens, completion_tokens=completion)
-    cost = cost_usd(usage, model_name, chat.deployment, chat.model, own=principal.organisation.prices)
-    return Estimate(tokens=draft.prompt_tokens + completion, cost_usd=cost or 0.0)
+    def _prepare(
+        self, principal: Principal, body: bytes | Form, operation: Operation, *, model: str | None = None
+    ) -> UpstreamRequest:
+        upstream = prepare(body, operation, principal, self.routing, model=model, most_containers=self._most_containers)
+        if self._refuses_unknown_price:
+            require_price(principal, upstream)
+        return upstream

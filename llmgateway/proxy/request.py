@@ -1,212 +1,172 @@
-"""Checks the client's request body, and turns it into the body for Azure: with the system prompt, and with a request
-for usage in streams."""
+"""Checks the client's request body, and turns it into the body for Azure: with the system prompt, with the name of the
+deployment, and with a request for usage in streams."""
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-import orjson
+from ..accounts.principal import Principal
+from ..azure.deployments import Target
+from ..errors import InvalidRequest, ModelNotFound
+from ..records import Owned, Prompt
+from ..usage.booking import Asked
+from .dialect import Dialect
+from .forms import Form
+from .nesting import MOST_CONTAINERS
+from .operations.operation import Operation
+from .parsing import dump, parse
+from .routing import LONGEST_MODEL_NAME, Route, Routing
 
-from ..azure.endpoint import Endpoint, is_deployment_name
-from ..errors import InvalidRequest, ModelNotAllowed, ModelNotFound
-from ..records import Prompt
-
-# orjson reads an integer beyond 64 bits, and a float beyond 1e308, as a float whose absolute value is at least this.
-_LARGE = 2.0**63
-
-DEEPEST = 500
-"""The most levels of nesting that are accepted. Without it, json.dumps() would fail at Python's recursion limit, when
-the request is already admitted."""
-
-LONGEST_MODEL_NAME = 256
+_NO_PROMPT = Prompt()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chat:
-    """One chat completion, ready to be sent."""
+class CompletionRequest:
+    """What a client sent, and what the server knows about the connection."""
 
-    model: str
-    """The name that the client sent; the name of the deployment if it sent none."""
-    deployment: str
+    id: str
+    key: str | None = field(repr=False)
+    operation: Operation
+    body: Callable[[], bytes | Form] = field(repr=False)
+    """Reads the body; a form if the operation takes one. It is called once, after authentication, because a large body
+    may not have arrived yet."""
+    body_bytes: int = 0
+    """The most bytes that the body can have."""
+    endpoint: str
+    model: str | None = None
+    """The model that the path names; None if the body names it."""
+    client_address: str | None
+    client_gone: Callable[[], bool] | None = None
+    """Returns whether the client has closed its connection; None if the server cannot tell."""
+    send_head: Callable[[], None] | None = None
+    """Sends status and headers of a streamed answer before its first event; None if the server cannot do that."""
+    dialect: Dialect = Dialect.OPENAI
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRequest:
+    """One request, checked and ready to be sent."""
+
+    operation: Operation
+    route: Route
+    """The model that the client asked for, and the deployments that can answer."""
     stream: bool
+    asked: Asked
+    """How long the answer may be, and how many choices it has."""
     withhold_usage: bool
-    """Whether the gateway asks for the usage event, and the client did not. Then the client does not get it."""
+    """Whether the gateway may ask for the usage event, and the client did not. Then the client does not get it."""
+    model_in_path: bool = False
+    """Whether the path of the client's request names the model. The body may name another one, or none."""
     prompt: Prompt
     document: dict[str, Any]
     """The client's body, parsed. Do not change it."""
-    original: bytes
+    original: bytes | Form
     """The client's body as it was sent."""
+    continues: Owned | None = None
+    """The response that it continues, or that has made what it names."""
+    continued_tokens: int = 0
+    """The tokens of what Azure has stored and puts into the prompt, estimated."""
 
-    def body(self, *, include_usage: bool = True) -> bytes:
+    @property
+    def model(self) -> str:
+        """The name that the client sent; the name of the deployment if it sent none."""
+        return self.route.model
+
+    @property
+    def deployment(self) -> str:
+        """The name of the deployment that is asked first."""
+        return self.route.deployment
+
+    @property
+    def registered_name(self) -> str | None:
+        """The name under which an admin has registered the model; None if nobody has."""
+        registered = self.route.registered
+        return None if registered is None else registered.name
+
+    def body(self, target: Target | None = None, *, include_usage: bool = True) -> bytes | Form:
         """Return the body for Azure. If nothing has to change, these are the client's own bytes.
 
         Args:
+            target: The deployment that gets it; None for the one of ``LLM_BASE_URL``.
             include_usage: Whether to ask for the usage event if :attr:`withhold_usage` is true. False for
                 deployments that do not accept ``stream_options``; the tokens of their streams are estimated.
         """
         changes: dict[str, Any] = {}
-        if self.prompt.text:
-            system = {"role": "system", "content": self.prompt.text}
-            changes["messages"] = [system, *self.document["messages"]]
+        if target is not None and self._must_name(target):
+            if isinstance(self.original, Form):
+                return self.original.naming(target.deployment)
+            changes["model"] = target.deployment
+        if self.prompt.text and self.operation.with_prompt is not None:
+            changes |= self.operation.with_prompt(self.document, self.prompt.text)
         if self.withhold_usage and include_usage:
             changes["stream_options"] = {**(self.document.get("stream_options") or {}), "include_usage": True}
         if not changes:
             return self.original
-        return _dump(self.document | changes)
+        return dump(self.document | changes)
+
+    def _must_name(self, target: Target) -> bool:
+        """Return whether the body has to name the deployment, and does not."""
+        endpoint = target.endpoint
+        in_path = endpoint.deployment is not None or endpoint.names_model_in_path
+        if in_path and self.operation.in_path:
+            return False  # Azure ignores the body's model
+        # Where no path names the deployment, the body has to.
+        matters = target.is_registered or self.model_in_path or self.route.registered is not None or in_path
+        return matters and self.document.get("model") != target.deployment
 
 
 def prepare(
-    body: bytes,
+    body: bytes | Form,
+    operation: Operation,
+    principal: Principal,
+    routing: Routing,
     *,
-    endpoint: Endpoint,
-    prompt: Prompt,
-    allowed: tuple[str, ...] | None,
-    offered: tuple[str, ...],
-) -> Chat:
+    model: str | None = None,
+    most_containers: int = MOST_CONTAINERS,
+) -> UpstreamRequest:
     """Check the parts of *body* that the gateway needs. Azure checks the rest.
 
     Args:
-        prompt: The system prompt to put before the messages. An empty one is left out.
-        allowed: The models that the key may use; None for all.
-        offered: The models that the gateway offers; empty for all that Azure has.
+        principal: Whose request it is: it has a prompt, and models that it may use.
+        model: The model that the path names. It takes precedence over the body's, as in Azure's classic form.
+        most_containers: The most objects and arrays of the body.
 
     Raises:
         InvalidRequest: not JSON, not an object, or a part of the wrong type; says what and where.
         ModelNotAllowed: the key may not use the model.
         ModelNotFound: the gateway does not offer the model.
     """
-    document = _parse(body)
-    _check_messages(document)
-    stream = _check_stream(document)
-    model = _model(document, endpoint)
-    _check_model(model, endpoint, allowed=allowed, offered=offered)
+    if isinstance(body, Form):
+        document, raw = body.document, b""
+    else:
+        document, raw = parse(body, operation.body_format, most_containers=most_containers), body
+    operation.check(document)
+    prompt = _NO_PROMPT if operation.with_prompt is None else principal.prompt
+    if prompt.text and operation.check_prompt is not None:
+        operation.check_prompt(document)
+    stream = operation.is_streamed(document)
+    route = routing.route(_model(document) if model is None else model, principal, operation.name)
     options = document.get("stream_options") or {}
-    return Chat(
-        model=model,
-        deployment=endpoint.deployment or model,
+    return UpstreamRequest(
+        operation=operation,
+        route=route,
         stream=stream,
-        withhold_usage=stream and options.get("include_usage") is not True,
+        asked=operation.asked(document, raw),
+        withhold_usage=stream and options.get("include_usage") is not True and operation.may_add_usage(document),
+        model_in_path=model is not None,
         prompt=prompt,
         document=document,
         original=body,
     )
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    if not body:
-        raise InvalidRequest("The request has no body. Send a JSON object with 'model' and 'messages'.")
-    try:
-        document = _load(body)
-    except RecursionError:
-        raise InvalidRequest(f"The body is nested more than {DEEPEST} levels deep.") from None
-    except ValueError as error:
-        # The error's own text is not used: it may quote the body, which is a private conversation.
-        where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidRequest(f"The body is not valid JSON{where}.") from None
-    if not isinstance(document, dict):
-        raise InvalidRequest("The body must be a JSON object with 'model' and 'messages'.")
-    return document
-
-
-def _load(body: bytes) -> Any:
-    """Parse *body* so that :func:`_dump` gives the same values back."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass  # orjson refuses a lone surrogate, which JavaScript clients can send
-    else:
-        if not _inspect(document):
-            return document
-    document = json.loads(body.decode("utf-8", "strict"), parse_float=_finite, parse_constant=_refuse_constant)
-    _inspect(document)
-    return document
-
-
-def _inspect(document: Any) -> bool:
-    """Return whether a number may have lost digits; raise RecursionError if *document* is nested too deeply."""
-    # This looks at the parsed values. To search the text for long numbers would take ten times as long.
-    level, depth, found = [document], 0, False
-    while level:
-        if depth > DEEPEST:
-            raise RecursionError
-        below: list[Any] = []
-        for value in level:
-            kind = type(value)
-            if kind is dict:
-                below.extend(value.values())
-            elif kind is list:
-                below.extend(value)
-            elif kind is float and not -_LARGE < value < _LARGE:
-                found = True
-        level, depth = below, depth + 1
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number is too large for a float (RFC 8259 section 6)")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON (RFC 8259 section 6)")
-
-
-def _dump(document: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(document)
-    except TypeError:
-        # An integer beyond 64 bits or a lone surrogate, see _load().
-        return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _check_messages(document: dict[str, Any]) -> None:
-    if "messages" not in document:
-        raise InvalidRequest("'messages' is missing: send a list of messages.", param="messages")
-    messages = document["messages"]
-    if not isinstance(messages, list):
-        raise InvalidRequest("'messages' must be a list of messages.", param="messages")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict):
-            raise InvalidRequest(f"'messages[{index}]' must be an object.", param=f"messages[{index}]")
-
-
-def _check_stream(document: dict[str, Any]) -> bool:
-    stream = document.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise InvalidRequest("'stream' must be true or false.", param="stream")
-    options = document.get("stream_options")
-    if options is not None and not isinstance(options, dict):
-        raise InvalidRequest("'stream_options' must be an object.", param="stream_options")
-    return bool(stream)
-
-
-def _model(document: dict[str, Any], endpoint: Endpoint) -> str:
+def _model(document: dict[str, Any]) -> str | None:
     model = document.get("model")
     if model is not None and not isinstance(model, str):
         raise InvalidRequest("'model' must be a string.", param="model")
-    if model:
-        if len(model) > LONGEST_MODEL_NAME or not model.isprintable():
-            # The usage record stores the name. A long text or a lone surrogate must not get there.
-            raise ModelNotFound("The name of the model is too long or has unprintable characters.", param="model")
-        return model
-    if endpoint.deployment is None:
-        raise InvalidRequest("'model' is missing: name the model to use.", param="model")
-    return endpoint.deployment
-
-
-def _check_model(model: str, endpoint: Endpoint, *, allowed: tuple[str, ...] | None, offered: tuple[str, ...]) -> None:
-    if offered and model not in offered:
-        raise ModelNotFound(
-            f"The model {model[:100]!r} does not exist here. GET /v1/models lists yours.", param="model"
-        )
-    if allowed is not None and model not in allowed:
-        raise ModelNotAllowed(
-            f"Your key may not use the model {model[:100]!r}. GET /v1/models lists those it may.", param="model"
-        )
-    if endpoint.names_model_in_path and not is_deployment_name(model):
-        raise ModelNotFound(f"The model {model[:100]!r} does not exist here.", param="model")
+    if model and (len(model) > LONGEST_MODEL_NAME or not model.isprintable()):
+        # The usage record stores the name. A long text or a lone surrogate must not get there.
+        raise ModelNotFound("The name of the model is too long or has unprintable characters.", param="model")
+    return model or None

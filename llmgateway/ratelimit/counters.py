@@ -63,8 +63,9 @@ class Counters:
         if admitted and requests:
             second = int(now)
             held = [
-                (name, kind, amount, one.reserve(amount, second))
-                for (name, kind, amount, _, _, _), one in zip(requests, found, strict=True)
+                (request.counter, request.kind, amount, one.reserve(amount, second))
+                for request, one, reading in zip(requests, found, readings, strict=True)
+                for amount in (request.amount if request.at_least is None else request.granted(reading.used),)
             ]
             self.keep(reservation, Lease(now + lease, held))
             for place in shared:
@@ -204,7 +205,8 @@ def _read(
     """Return the readings, and the names of budget totals that must be initialised first."""
     second = int(now)
     readings = [
-        one.read(amount, limit, now, second) for (_, _, amount, limit, _, _), one in zip(requests, found, strict=True)
+        one.read(amount, limit, at_least, now, second)
+        for (_, _, amount, limit, _, _, at_least), one in zip(requests, found, strict=True)
     ]
     uninitialised: tuple[str, ...] = ()
     if None in readings:

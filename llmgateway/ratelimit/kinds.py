@@ -33,8 +33,11 @@ class Counter(Protocol):
     @property
     def kind(self) -> Kind: ...
 
-    def read(self, amount: int, limit: int | None, now: float, second: int, /) -> Reading | None:
-        """Return the state, and whether *amount* fits; None if the counter must be initialised first."""
+    def read(self, amount: int, limit: int | None, at_least: int | None, now: float, second: int, /) -> Reading | None:
+        """Return the state, and whether *amount* fits; None if the counter must be initialised first.
+
+        The arguments are those of a :class:`~llmgateway.ratelimit.reservations.CounterRequest`.
+        """
         ...
 
     def reserve(self, amount: int, second: int, /) -> int:
@@ -72,7 +75,7 @@ class SlidingWindow:
         self.numbers = numbers
         self.used = sum(numbers[1::2])
 
-    def read(self, amount: int, limit: int | None, now: float, second: int) -> Reading:
+    def read(self, amount: int, limit: int | None, _at_least: int | None, now: float, second: int) -> Reading:
         numbers = self.numbers
         if numbers and (numbers[0] < second - WINDOW_SECONDS or numbers[-2] > second + WINDOW_SECONDS):
             self._slide(second)
@@ -149,7 +152,7 @@ class Gauge:
     def __init__(self, numbers: list[int]) -> None:
         self.numbers = numbers or [0]
 
-    def read(self, amount: int, limit: int | None, _now: float, _second: int) -> Reading:
+    def read(self, amount: int, limit: int | None, _at_least: int | None, _now: float, _second: int) -> Reading:
         held = self.numbers[0]
         return _reading(Reading, (held, held, limit is None or held + amount <= limit, 0.0, 0.0))
 
@@ -202,11 +205,14 @@ class BudgetTotal:
         age = abs(second - (self.numbers[2] >> _RANDOM_BITS))
         return age <= TRUSTED_SECONDS or (self.numbers[1] != 0 and age <= TRUSTED_AT_MOST_SECONDS)
 
-    def read(self, amount: int, limit: int | None, _now: float, second: int) -> Reading | None:
+    def read(self, amount: int, limit: int | None, at_least: int | None, _now: float, second: int) -> Reading | None:
         if not self.is_initialised(second):
             return None
         spent, held, _, _ = self.numbers
-        return _reading(Reading, (spent + held, held, limit is None or spent + held + amount <= limit, 0.0, 0.0))
+        fits = limit is None or spent + held + amount <= limit
+        if not fits and at_least is not None and limit is not None:
+            fits = held == 0 and spent + at_least <= limit
+        return _reading(Reading, (spent + held, held, fits, 0.0, 0.0))
 
     def reserve(self, amount: int, _second: int) -> int:
         self.numbers[1] += amount

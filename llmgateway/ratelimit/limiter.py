@@ -16,9 +16,22 @@ from ..accounts.principal import Principal
 from ..clock import Clock
 from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from ..interfaces import CounterStore, Spending
-from ..records import Budget, Limits, Period, Unit, UsageRecord, moment
+from ..records import Budget, Limits, Outcome, Period, Unit, UsageRecord, moment
+from .answer_lengths import AnswerLengths
+from .refused import RecentlyRefused
 from .reservations import WINDOW_SECONDS, Commit, CounterRequest, Decision, Kind, Reading
-from .rules import NANODOLLARS, Estimate, Limit, first_day, limits_of, nanodollars, scopes_of, totals_of, used_by
+from .rules import (
+    NANODOLLARS,
+    NOTHING,
+    Estimate,
+    Limit,
+    first_day,
+    limits_of,
+    nanodollars,
+    scopes_of,
+    totals_of,
+    used_by,
+)
 from .running import LEASE_SECONDS, RunningReservations
 
 log = logging.getLogger(__name__)
@@ -30,12 +43,13 @@ LONGEST_WAIT = 60
 BUSY_SECONDS = 1.0
 """``Retry-After`` in seconds if the wait depends on running requests."""
 
+_SMALLEST = Estimate.bounded(1, 0.0)
+"""What every request uses at least."""
+
 _ATTEMPTS = 3  # to initialise budget totals, in case the store is emptied at the same time
 _DISTANCE = {Kind.WINDOW: 2, Kind.TOTAL: 2, Kind.GAUGE: 8}
 """If a limit is at least this many times the used amount, other requests cannot reach it while commits are collected.
 Gauges need a larger factor, because many short requests can take and release places in that time."""
-
-_NOTHING = Estimate(tokens=0, cost_usd=0.0)
 
 
 class Admission:
@@ -48,11 +62,14 @@ class Admission:
         limits: Sequence[Limit],
         readings: Sequence[Reading],
         headers: dict[str, str],
+        *,
+        choices: int | None = None,
     ) -> None:
         self._limiter = limiter
         self._reservation = reservation
         self._limits = limits
         self._readings = readings
+        self._choices = choices  # as in Estimate
         self.headers = headers
         """``x-ratelimit-*`` of the key."""
 
@@ -64,12 +81,25 @@ class Admission:
     def commit(self, record: UsageRecord) -> None:
         """Replace the estimate by the amounts that the request really used."""
         if self.has_counter_requests:
+            if self._choices:
+                self._learn(record, record.completion_tokens / self._choices)
             self._end(used_by(record))
 
     def refund(self) -> None:
         """Give everything back, because Azure was not reached."""
         if self.has_counter_requests:
             self._end({})
+
+    def leave(self) -> None:
+        """End a request that cost nothing and leaves no record. It still counts as one of the requests per minute."""
+        if self.has_counter_requests:
+            self._end({Unit.REQUESTS: 1})
+
+    def _learn(self, record: UsageRecord, tokens: float) -> None:
+        answers = self._limiter.answers
+        # A part of an answer says only that answers can be longer. So it does not help to leave before the end.
+        if record.outcome is Outcome.OK or tokens > answers.usual(record.key_id):
+            answers.add(record.key_id, tokens)
 
     def _end(self, used: Mapping[Unit, int]) -> None:
         # A commit ignores the amounts of gauges.
@@ -115,6 +145,9 @@ class Limiter:
         self._running = running
         self._ship = ship
         self._clock = clock
+        self.answers = AnswerLengths()
+        """How long the answers of each key are, for :attr:`Estimate.per_minute`."""
+        self._refused = RecentlyRefused(clock)
 
     def admit(self, reservation: str, principal: Principal, estimate: Estimate) -> Admission:
         """Reserve what the request may use, until it ends.
@@ -127,6 +160,11 @@ class Limiter:
             BudgetSpent: a budget is used up until its period ends.
         """
         limits = limits_of(principal, estimate, moment(self._clock()))
+        return self._admit(reservation, principal, limits, choices=estimate.choices)
+
+    def _admit(
+        self, reservation: str, principal: Principal, limits: list[Limit], *, choices: int | None = None
+    ) -> Admission:
         if not limits:
             return Admission(self, reservation, (), (), {})
         limits, decision = self._reserve(reservation, limits)
@@ -135,9 +173,44 @@ class Limiter:
             limits, decision = self._reserve(reservation, limits)
         headers = _headers(limits, decision)
         if not decision.admitted:
+            self._refused.add(principal.key.id)
             raise self._refusal(limits, decision.readings, headers)
         self._running.add(reservation)
-        return Admission(self, reservation, limits, decision.readings, headers)
+        return Admission(self, reservation, limits, decision.readings, headers, choices=choices)
+
+    def admit_free(self, reservation: str, principal: Principal) -> Admission:
+        """Like :meth:`admit`, for a request that costs nothing: budgets do not count, and may be spent.
+
+        End it with :meth:`Admission.leave`.
+
+        Raises:
+            RateLimited: a limit is reached for now.
+        """
+        every = limits_of(principal, NOTHING, moment(self._clock()))
+        return self._admit(
+            reservation, principal, [limit for limit in every if limit.counter_request.kind is not Kind.TOTAL]
+        )
+
+    def look_again(self, principal: Principal) -> None:
+        """Refuse a key that this process has refused within the last minute, if its limits are still reached.
+
+        Call this before the body is read: a body of a refused request costs nothing then. Nothing is reserved. For
+        other keys this asks no store.
+
+        Raises:
+            RateLimited, BudgetSpent: not even the smallest request would be admitted.
+        """
+        if principal.key.id not in self._refused:
+            return
+        limits = limits_of(principal, _SMALLEST, moment(self._clock()))
+        if not limits:
+            return
+        limits, decision = self._ask(limits, self._counters.look)
+        if not decision.admitted and self._running.flush():
+            limits, decision = self._ask(limits, self._counters.look)
+        if not decision.admitted:
+            self._refused.add(principal.key.id)
+            raise self._refusal(limits, decision.readings, _headers(limits, decision))
 
     def commit(self, commit: Commit, *, is_awaited: bool) -> None:
         """End a reservation of :meth:`admit`: before this method returns if *is_awaited*, otherwise soon."""
@@ -166,22 +239,45 @@ class Limiter:
 
     def allowances(self, principal: Principal) -> dict[str, Allowance]:
         """Return what *principal* may still use, by ``key``, ``group`` and ``organisation`` if they have limits."""
-        limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
+        limits = limits_of(principal, NOTHING, moment(self._clock()), requests=0)
         self._running.flush()
         limits, decision = self._ask(limits, self._counters.look)
         left: dict[str, dict[str, float]] = {}
         for limit, reading in zip(limits, decision.readings, strict=True):
             if limit.counter_request.limit is not None:
-                amount = max(0, limit.counter_request.limit - reading.used)
+                # What running requests hold of a budget is mostly given back: it is not spent yet.
+                used = reading.used - reading.held if limit.counter_request.kind is Kind.TOTAL else reading.used
+                amount = max(0, limit.counter_request.limit - used)
                 in_dollars = limit.part == "budget" and limit.unit is Unit.USD
                 left.setdefault(limit.scope.kind, {})[limit.part] = amount / NANODOLLARS if in_dollars else amount
         return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(principal)}
 
     def headers(self, principal: Principal) -> dict[str, str]:
         """Return the headers ``x-ratelimit-*`` for a request that reserves nothing."""
-        limits = limits_of(principal, _NOTHING, moment(self._clock()), requests=0)
-        windows = [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
+        windows = self._windows_of_key(principal, requests=0)
         return _headers(windows, self._counters.look([limit.counter_request for limit in windows])) if windows else {}
+
+    def count_refused(self, request: str, principal: Principal) -> dict[str, str]:
+        """Count a request that is refused before it is admitted as one of its key's requests per minute.
+
+        Args:
+            request: The identifier of the request.
+
+        Returns:
+            What :meth:`headers` returns.
+        """
+        windows = self._windows_of_key(principal, requests=1)
+        if not any(limit.unit is Unit.REQUESTS for limit in windows):
+            return self.headers(principal)
+        # An amount stays in its window although nothing is committed. Tokens are only read: they refuse nothing here.
+        decision = self._counters.reserve(request, [_only_requests(limit) for limit in windows], lease=0.0)
+        if not decision.admitted:
+            self._refused.add(principal.key.id)  # so that its next body is not parsed
+        return _headers(windows, decision)
+
+    def _windows_of_key(self, principal: Principal, *, requests: int) -> list[Limit]:
+        limits = limits_of(principal, NOTHING, moment(self._clock()), requests=requests)
+        return [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
 
     def _reserve(self, reservation: str, limits: list[Limit]) -> tuple[list[Limit], Decision]:
         limits, decision = self._ask(
@@ -245,6 +341,12 @@ class Limiter:
         return _rate_limited(*max(refused, key=lambda pair: pair[1].wait), headers)
 
 
+def _only_requests(limit: Limit) -> CounterRequest:
+    """Return the counter request of *limit*, without a limit if it is not one of requests."""
+    counter_request = limit.counter_request
+    return counter_request if limit.unit is Unit.REQUESTS else counter_request._replace(limit=None)
+
+
 def _is_awaited(limit: Limit, reading: Reading, used: int) -> bool:
     """Whether another process may refuse a request until this one is committed, because *limit* is nearly reached."""
     counter_request = limit.counter_request
@@ -257,19 +359,24 @@ def _is_awaited(limit: Limit, reading: Reading, used: int) -> bool:
 def _is_spent(limit: Limit, reading: Reading) -> bool:
     """Whether the request would exceed the budget even if all running requests used nothing."""
     counter_request = limit.counter_request
-    return counter_request.kind is Kind.TOTAL and reading.used - reading.held + counter_request.amount > (
+    return counter_request.kind is Kind.TOTAL and reading.used - reading.held + _needed(counter_request) > (
         counter_request.limit or 0
     )
 
 
+def _needed(counter_request: CounterRequest) -> int:
+    """Return the amount without which the request is refused."""
+    return counter_request.amount if counter_request.at_least is None else counter_request.at_least
+
+
 def _budget_spent(limit: Limit, reading: Reading, headers: dict[str, str], *, now: float) -> BudgetSpent:
     counter_request, budget = limit.counter_request, limit.scope.limits.budget
-    left = (counter_request.limit or 0) - reading.used
+    left = (counter_request.limit or 0) - (reading.used - reading.held)
     message = f"{limit.scope} has used its budget of {_budget(budget)}."
     if left > 0:
         message = (
             f"{limit.scope} has {_amount(left, limit.unit)} left of its budget of {_budget(budget)}, and this request "
-            f"may need {_amount(counter_request.amount, limit.unit)}. Ask for fewer tokens (max_tokens)."
+            f"may need {_amount(_needed(counter_request), limit.unit)}. Ask for fewer tokens (max_tokens)."
         )
     if counter_request.until is None:
         message += " It does not renew: ask the admin of this gateway."
@@ -293,13 +400,20 @@ def _rate_limited(limit: Limit, reading: Reading, headers: dict[str, str]) -> Ra
         f"used, and this request may need {counter_request.amount}. {later}",
         "parallel_requests": f"{limit.scope} may have {counter_request.limit} requests running at once. "
         "Wait for one to end.",
-        "budget": f"{limit.scope} has a budget of which running requests hold the rest. {later}",
+        "budget": f"{limit.scope} has a budget of {_budget(limit.scope.limits.budget)}. It is not used up, but running "
+        f"requests hold what is left of it until they end.{_advice(limit)} {later}",
     }
     return RateLimited(
         messages[limit.part],
         retry_after=math.ceil(seconds),
         headers={**headers, "retry-after-ms": str(math.ceil(seconds * 1000)), "x-llmgateway-limit": limit.name},
     )
+
+
+def _advice(limit: Limit) -> str:
+    if limit.unit is Unit.REQUESTS:
+        return ""
+    return " A request holds what its answer may cost at most: set max_tokens, so that more requests can run at once."
 
 
 def _headers(limits: Sequence[Limit], decision: Decision) -> dict[str, str]:

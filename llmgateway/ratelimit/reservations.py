@@ -50,12 +50,23 @@ class CounterRequest(NamedTuple):
     own: str | None = None
     """For a window that keys share fairly: the name of the key's own window. The counter requests must contain that
     window, too. See ``fair_share.py``."""
+    at_least: int | None = None
+    """For a budget total with a limit: an amount below ``amount`` that is enough if no running request holds anything
+    of the total. Then everything that is left is reserved. So requests whose ``amount`` is more than what is left run
+    one at a time, and all of them together exceed the limit by no more than one of them alone. ``None``: ``amount``
+    must fit. Other kinds ignore it."""
 
-    def with_amount(self, amount: int) -> CounterRequest:
-        if amount == self.amount:
+    def with_amount(self, amount: int, at_least: int | None = None) -> CounterRequest:
+        if amount == self.amount and at_least == self.at_least:
             return self
         # Not _replace(), which takes three times as long.
-        return CounterRequest(self.counter, self.kind, amount, self.limit, self.until, self.own)
+        return CounterRequest(self.counter, self.kind, amount, self.limit, self.until, self.own, at_least)
+
+    def granted(self, used: int) -> int:
+        """Return the amount that is reserved if the request fits and the counter is at *used* before."""
+        if self.at_least is None or self.limit is None:
+            return self.amount
+        return min(self.amount, self.limit - used)
 
 
 class Reading(NamedTuple):
@@ -66,7 +77,7 @@ class Reading(NamedTuple):
     held: int
     """The part of a budget total or a gauge that running requests hold."""
     fits: bool
-    """Whether the requested amount fits."""
+    """Whether the requested amount fits, or what is enough instead of it."""
     wait: float
     """Seconds until the amount fits into a window, without other requests; 0 if it fits, and for other kinds."""
     empties_in: float

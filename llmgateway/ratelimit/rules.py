@@ -21,12 +21,38 @@ a small model costs about 50 nanodollars."""
 _ORGANISATION = "organisation"
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The most that a request may use, estimated before it is sent."""
+class Use(NamedTuple):
+    """An amount of tokens, and its price."""
 
     tokens: int
     cost_usd: float
+
+
+class Estimate(NamedTuple):
+    """What a request may use, estimated before it is sent. All four are the same if the client limits the answer."""
+
+    most: Use
+    """The prompt and the longest answer that the model can write. This is reserved of a budget of the key alone, so
+    that parallel requests cannot exceed it together by more than one answer."""
+    likely: Use
+    """The prompt and an answer that is rarely longer. This is reserved of a budget that several keys share. Otherwise
+    one request would keep all the others waiting."""
+    least: Use
+    """The prompt and a short answer. If less than this is left of a budget, the budget is spent."""
+    per_minute: int
+    """Tokens that are reserved of limits per minute: the prompt and an answer of the length that is usual for the
+    key."""
+    choices: int | None = None
+    """How many answers are written if the client does not limit their length; None if it does."""
+
+    @classmethod
+    def bounded(cls, tokens: int, cost_usd: float) -> Estimate:
+        """Return the estimate for a request whose answer the client limits."""
+        use = Use(tokens, cost_usd)
+        return cls(use, use, use, tokens)
+
+
+NOTHING = Estimate.bounded(0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +62,8 @@ class Scope:
     kind: str
     name: str
     limits: Limits
+    is_shared: bool
+    """Whether several people use its budget."""
 
     @property
     def counters(self) -> str:
@@ -56,17 +84,25 @@ class Limit(NamedTuple):
     unit: Unit | None
     """Unit of the counter; None for a gauge, which gets the amount back at the end of the request."""
 
-    def with_amount(self, amount: int) -> Limit:
-        """Return the same limit for a request that may need *amount*."""
-        counter_request = self.counter_request
+    def for_estimate(self, estimate: Estimate, requests: int) -> Limit:
+        """Return the same limit for a request with this estimate."""
+        unit, counter_request = self.unit, self.counter_request
+        at_least: int | None = None
+        if unit is None or unit is Unit.REQUESTS:
+            amount = requests
+        elif counter_request.kind is Kind.WINDOW:
+            amount = estimate.per_minute
+        else:
+            use = estimate.likely if self.scope.is_shared else estimate.most
+            amount, at_least = _in(unit, use), _in(unit, estimate.least)
         if counter_request.limit is not None and counter_request.limit < amount:
             # A request whose estimate exceeds the whole limit may run when nothing else is used.
             amount = counter_request.limit
-        return (
-            self
-            if amount == counter_request.amount
-            else Limit(self.scope, self.part, counter_request.with_amount(amount), self.unit)
-        )
+        if at_least is not None and at_least >= amount:
+            at_least = None
+        if amount == counter_request.amount and at_least is None:
+            return self
+        return Limit(self.scope, self.part, counter_request.with_amount(amount, at_least), unit)
 
     @property
     def name(self) -> str:
@@ -79,23 +115,22 @@ def scopes_of(principal: Principal) -> Iterator[Scope]:
     if principal.key.limits != UNLIMITED:
         yield _key_scope(principal)
     if principal.group is not None and principal.group.limits != UNLIMITED:
-        yield Scope("group", principal.group.name, principal.group.limits)
+        yield Scope("group", principal.group.name, principal.group.limits, is_shared=True)
     if principal.organisation.limits != UNLIMITED:
-        yield Scope(_ORGANISATION, "", principal.organisation.limits)
+        yield Scope(_ORGANISATION, "", principal.organisation.limits, is_shared=True)
 
 
 def limits_of(principal: Principal, estimate: Estimate, now: datetime, *, requests: int = 1) -> list[Limit]:
     """Return every limit that applies to a request; empty if no limit is set."""
-    limits = _limits_on(now.date(), principal)
-    if not limits:
-        return []
-    amounts = {
-        Unit.USD: math.ceil(estimate.cost_usd * NANODOLLARS),
-        Unit.TOKENS: estimate.tokens,
-        Unit.REQUESTS: requests,
-        None: requests,
-    }
-    return [limit.with_amount(amounts[limit.unit]) for limit in limits]
+    return [limit.for_estimate(estimate, requests) for limit in _limits_on(now.date(), principal)]
+
+
+def has_budget_in_dollars(principal: Principal) -> bool:
+    """Whether the price of a request matters to one of its limits."""
+    budgets = [principal.key.limits.budget, principal.organisation.limits.budget]
+    if principal.group is not None:
+        budgets.append(principal.group.limits.budget)
+    return any(budget is not None and budget.unit is Unit.USD for budget in budgets)
 
 
 def totals_of(record: UsageRecord) -> tuple[CounterRequest, ...]:
@@ -126,6 +161,11 @@ def first_day(period: Period, day: date) -> date | None:
 
 def nanodollars(dollars: float) -> int:
     return round(dollars * NANODOLLARS)
+
+
+def _in(unit: Unit, use: Use) -> int:
+    """Return the whole number that counters count for *use*."""
+    return use.tokens if unit is Unit.TOKENS else math.ceil(use.cost_usd * NANODOLLARS)
 
 
 # The limits of each principal on one day. An entry is deleted together with its principal.
@@ -170,7 +210,7 @@ def _all_limits(day: date, principal: Principal) -> Iterator[Limit]:
 
 
 def _key_scope(principal: Principal) -> Scope:
-    return Scope("key", principal.key.id, principal.key.limits)
+    return Scope("key", principal.key.id, principal.key.limits, is_shared=False)
 
 
 def _tokens(scope: Scope) -> str:

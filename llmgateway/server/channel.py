@@ -1,137 +1,277 @@
-"""Subclasses of waitress' server, connections ("channels") and tasks.
+"""The connection to one client: a subclass of waitress' channel.
 
-They differ from waitress 3.0 in four points. ``tests/server/test_waitress.py`` checks all names of waitress that are
+It differs from waitress 3.0 in these points. ``tests/server/test_waitress.py`` checks all names of waitress that are
 used here.
 
 * An answer is written to the socket at once, without waitress' buffer. Its head goes together with the beginning of
   its body.
+* A large body is received only after the view has begun to read it (:mod:`~llmgateway.server.body`). If the view
+  answers without reading it, what still arrives is discarded for a moment, and the connection is closed.
 * The connection of a client that sends its request or reads its answer too slowly is closed.
-* If waitress refuses a request, the answer is an error object as OpenAI's.
+* If waitress refuses a request, the answer is an error object as OpenAI's (:mod:`~llmgateway.server.tasks`).
 * A worker without free slots leaves new connections to the others (:mod:`~llmgateway.server.capacity`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import resource
+import select
 import socket
 import threading
 import time
-import uuid
-from typing import Any, cast
+from typing import Any, Protocol
 
-import orjson
-from flask import Flask
-from waitress import wasyncore
-from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, WSGITask
+from waitress.channel import ClientDisconnected, HTTPChannel
 
 from .. import syscalls
-from ..errors import GatewayError
-from ..proxy.stream import LARGEST_PLAIN_ANSWER
-from ..settings import Settings
+from .body import AwaitedBody
 from .capacity import WorkerCapacity
-from .loop import Loop
-from .threads import ThreadPool
-
-IDLE_CONNECTIONS = 1000
-"""The most open connections of a process besides one for each thread."""
+from .parser import RequestParser
+from .tasks import RefusalTask, RequestTask
 
 SLOWEST_SENDER = 4096
-"""Bytes per second. A client that sends its request at this rate or faster is not cut off by the client time-out."""
+"""Bytes per second. A client that sends its head and the beginning of its body at this rate or faster is not cut off
+by the client time-out."""
+
+IDLE_SECONDS = 120.0
+"""How long a connection may wait for its next request. Empty lines are no request."""
+
+DISCARD_SECONDS = 2.0
+DISCARD_BYTES = 1024 * 1024
+"""How long, and how much, is discarded of a body that was not read. A client that is still sending can read the answer
+in this time. If the connection were closed at once, TCP would discard the answer (RFC 9112, section 9.6)."""
+
+STOP_SECONDS = 0.5
+"""How long the connection then stays open without being read. A proxy that sends as fast as it can looks for an answer
+only when it can send no more: nginx answers with an error of its own if the connection is closed before."""
+
+_TLS_HANDSHAKE = 0x16  # RFC 8446, section 5.1: the first byte of a record
+
+# A flag of Linux. Elsewhere, a client that closes its connection is noticed when something is written to it.
+_HANGUP = getattr(select, "POLLRDHUP", 0)
+
+_discarded = bytearray(256 * 1024)  # nobody reads it
 
 _serving = threading.local()
 """Its attribute ``channel`` is the connection whose request this thread runs."""
 
 
-class RefusalTask(ErrorTask):
-    """Answers a request that waitress cannot parse with an error object as OpenAI's."""
-
-    def execute(self) -> None:
-        error = cast(Any, self.request).error
-        # error.body has more details, but it quotes the request, which may contain a key.
-        refusal = GatewayError(_unreadable(error.code, error.reason, self.channel.adj.max_request_body_size - 1))
-        refusal.type = "invalid_request_error" if error.code < 500 else "server_error"
-        refusal.code = "body_too_large" if error.code == 413 else refusal.type
-        body = orjson.dumps(refusal.as_json())
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers = [("Content-Type", "application/json"), ("x-request-id", str(uuid.uuid4()))]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
+def serving_channel() -> Channel | None:
+    """Return the connection whose request the calling thread runs."""
+    return getattr(_serving, "channel", None)
 
 
-def _unreadable(code: int, reason: str, largest: int) -> str:
-    if code == 413:
-        return (
-            f"The body is larger than this gateway takes: {largest} bytes. Send less of the conversation, or smaller "
-            "images; the admin can raise the limit with LLMGATEWAY_MAX_BODY_BYTES."
-        )
-    return f"The request cannot be read: {reason}."
+class Owner(Protocol):
+    """What a connection needs of its server."""
 
+    capacity: WorkerCapacity
+    client_timeout: float
 
-class RequestParser(HTTPRequestParser):
-    """waitress' parser of requests."""
+    def add_task(self, task: Channel) -> None: ...
 
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:
-            # waitress 3.0.2 does not handle this error of urlsplit ("GET http://[x/"): it would log a
-            # traceback and close the connection without an answer.
-            raise ParsingError("Bad URI") from error
-
-
-class RequestTask(WSGITask):
-    """One request on its way through the application."""
-
-    channel: Channel
-
-    def build_response_header(self) -> bytes:
-        # The client will retry. Over a new connection it can reach a worker that has free slots. In HTTP/1.0,
-        # connections are closed by default.
-        if self.status.startswith("503") and self.version == "1.1" and not self.channel.server.capacity.should_accept():
-            self.set_close_on_finish()
-        return super().build_response_header()
-
-    def write(self, data: bytes) -> None:
-        # Send the head together with the beginning of the body: one system call and one packet instead of two.
-        if data and not self.wrote_header and self.has_body:
-            self.channel.held = self.build_response_header()
-            self.wrote_header = True
-        super().write(data)
+    def update_interest(self, channel: Channel) -> None:
+        """Ask *channel* again for which events it waits. Any thread may call this."""
 
 
 class Channel(HTTPChannel):
     """The connection to one client."""
 
-    server: Server
+    server: Owner  # type: ignore[assignment] # it inherits from the class that the type stubs name
+    request: RequestParser | None
+    requests: list[RequestParser]
+    requests_lock: threading.Lock
+    socket: socket.socket
     task_class = RequestTask
     error_task_class = RefusalTask
     parser_class = RequestParser
     held = b""
     """Bytes that are sent before the data of the next write."""
+    discards_rest = False
+    """Whether the client may still be sending a request that has its answer, and that nobody reads."""
 
     _begun = 0.0
     _begun_bytes = 0
+    _idle_since = 0.0
+    _unparsed = b""
     _blocked: float | None = None
+    _discards_until: float | None = None
+    _discarded = 0
 
     def add_channel(self, map: Any = None) -> None:  # noqa: A002 - waitress' name
         super().add_channel(map)
+        self._idle_since = time.time()
         self.server.capacity.accepted(self)
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002 - waitress' name
         super().del_channel(map)
         self.server.capacity.no_longer_new(self)
 
+    def readable(self) -> bool:
+        if self._discards_until is not None:
+            return not self.will_close and self._discarded < DISCARD_BYTES
+        request = self.request
+        if request is not None and request.awaited is not None and request.awaited.wanted_since is None:
+            return False
+        if self._unparsed:
+            return False
+        return bool(super().readable())
+
+    def writable(self) -> bool:
+        if self._discards_until is not None:
+            return self.will_close
+        return bool(super().writable())
+
+    def handle_read(self) -> None:
+        if self._discards_until is None:
+            super().handle_read()
+            return
+        try:
+            most = min(len(_discarded), DISCARD_BYTES - self._discarded)
+            received = socket.socket.recv_into(self.socket, _discarded, most)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        self._discarded += received
+        if not received:
+            self.handle_close()
+        elif self._discarded >= DISCARD_BYTES:
+            self._discards_until = min(self._discards_until, time.time() + STOP_SECONDS)
+
     def received(self, data: bytes) -> bool:
-        if self.request is None:
-            self._begun, self._begun_bytes = time.time(), 0
-        self._begun_bytes += len(data)
-        return super().received(data)
+        """Parse *data*, and give a request to a thread as soon as it can begin."""
+        with self.requests_lock:
+            if self.will_close or self.close_when_flushed:
+                self._unparsed = b""
+                return False  # a thread has decided to close the connection, see waitress
+            self._unparsed = self._parse(self._unparsed + data)
+        return True
+
+    def _parse(self, data: bytes) -> bytes:
+        """Return what must wait until the client has the answer to its present request.
+
+        Otherwise a client could send thousands of small requests at once. They would be parsed before anything of
+        another client is read, and their answers would block a thread if the client does not read them.
+        """
+        while data and (self.request is not None or self.is_idle):
+            if self.request is None:
+                data = data.lstrip(b"\r\n")  # RFC 9112, section 2.2
+                if not data:
+                    break
+                if data[0] == _TLS_HANDSHAKE:
+                    self.will_close = True  # otherwise the client would wait for a TLS answer until its time-out
+                    return b""
+                self.request = self.parser_class(self.adj)
+                self._begun, self._begun_bytes = time.time(), 0
+            taken = self.request.received(data)
+            self._begun_bytes += taken
+            data = data[taken:]
+            if self.request.completed:
+                self._complete(self.request)
+        if self.request is not None and self.request.can_begin and self.request.awaited is None:
+            self.request.awaited = AwaitedBody(self._want_body)
+            self._queue(self.request)
+        return data
+
+    def _parse_rest(self) -> None:
+        """Go on with what waited for an answer. Both a thread whose request ends and the main thread call this."""
+        if self._unparsed and self.is_idle and self.connected:
+            self.received(b"")
+            self.server.update_interest(self)
+
+    def _complete(self, request: RequestParser) -> None:
+        self.request = None
+        awaited = request.awaited
+        if awaited is None:
+            if not request.empty:
+                self._queue(request)
+        elif request.error is None:
+            try:
+                awaited.finish(request.body_rcv.getfile())
+            except OSError as error:  # an upload could not be written
+                awaited.fail(error)
+        else:
+            code = errno.EFBIG if request.error.code == 413 else errno.EBADMSG
+            awaited.fail(OSError(code, request.error.reason))
+
+    def _queue(self, request: RequestParser) -> None:
+        self.requests.append(request)
+        self.server.add_task(self)
+
+    def _want_body(self) -> None:
+        """Receive the body, because the view has begun to read it. This runs in the thread of the request."""
+        request = self.request
+        if request is None or request.awaited is None:
+            return  # the connection is closed
+        request.awaited.wanted_since = time.time()
+        try:
+            if request.expects_continue and not request.body_bytes_received:
+                self.write_soon(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except ClientDisconnected:
+            request.awaited.fail(ConnectionAbortedError("the client has gone"))
+        self.server.update_interest(self)
+
+    def handle_close(self) -> None:
+        super().handle_close()
+        request = self.request
+        if request is not None and request.awaited is not None:
+            request.awaited.fail(ConnectionAbortedError("the client has gone"))
+            request.close()
+
+    def handle_write(self) -> None:
+        if not (self.discards_rest and self.close_when_flushed):
+            super().handle_write()
+            self._parse_rest()
+            return
+        if self.total_outbufs_len:
+            self._flush_exception(self._flush_some)  # type: ignore[attr-defined] # the type stubs lack it
+        if self.will_close:
+            self.handle_close()
+        elif self.connected and not self.total_outbufs_len:
+            self._begin_to_discard()
+
+    def _begin_to_discard(self) -> None:
+        """Close the connection in our direction, and receive for a moment what the client still sends."""
+        self._discards_until = time.time() + DISCARD_SECONDS
+        with contextlib.suppress(OSError):  # the client has closed it
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def check_client_disconnected(self) -> bool:  # type: ignore[override] # the type stubs are wrong
+        if not self.connected or self.readable():
+            return not self.connected  # the main thread notices it
+        # The client has already sent another request, so nobody reads that it has closed the connection.
+        # No thread closes the descriptor without this lock, see send().
+        with self.outbuf_lock:
+            return not self.connected or _has_hung_up(self.socket)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request runs and no answer is being sent. A part of a request may have arrived."""
+        return not self.requests and not self.total_outbufs_len
+
+    @property
+    def runs(self) -> bool:
+        """Whether a thread runs a request. If none does, an answer may still be on its way to the client."""
+        return bool(self.requests)
+
+    @property
+    def waits_since(self) -> float:
+        """When the last answer was complete, or the present request began, whichever came later.
+
+        The client may not have read the answer. When it last did does not count: it could read a byte now and then.
+        """
+        return max(self._idle_since, self._begun) if self.request is not None else self._idle_since
+
+    def enforce_pace(self, now: float) -> None:
+        """End what takes the client too long: the connection, or the wait for a body."""
+        request = self.request
+        awaited = None if request is None else request.awaited
+        if request is not None and awaited is not None and awaited.is_too_slow(now, request.body_bytes_received):
+            awaited.fail(TimeoutError("the body arrives too slowly"))
+        if self.is_too_slow(now):
+            # "will_close" would wait until the socket is writable, which never happens for these clients.
+            self.handle_close()
 
     def is_too_slow(self, now: float) -> bool:
         """Return whether the client is so slow that its connection must be closed.
@@ -139,14 +279,18 @@ class Channel(HTTPChannel):
         A request that is not complete holds memory and one of the connections, but no thread. An answer that the
         client does not read holds a thread as soon as the buffer is full.
         """
+        if self._discards_until is not None:
+            return now > self._discards_until
         timeout = self.server.client_timeout
         silent = self.last_activity < now - timeout
         if self.total_outbufs_len:
             # A client that reads a byte now and then is not silent, but it still holds the thread.
             return silent or (self._blocked is not None and self._blocked < now - timeout)
-        if self.request is not None and not self.requests:
-            return silent or self._begun + self._begun_bytes / SLOWEST_SENDER < now - timeout
-        return False
+        if self.requests:
+            return False
+        if self.request is not None:
+            return silent or self.waits_since + self._begun_bytes / SLOWEST_SENDER < now - timeout
+        return self._idle_since < now - IDLE_SECONDS
 
     def _flush_outbufs_below_high_watermark(self) -> None:
         self._blocked = time.time()
@@ -160,7 +304,9 @@ class Channel(HTTPChannel):
         try:
             super().service()
         finally:
+            self._idle_since = self.last_activity
             self.server.capacity.no_longer_new(self)
+            self._parse_rest()
 
     def write_soon(self, data: bytes) -> int:
         if self.held:
@@ -192,6 +338,13 @@ class Channel(HTTPChannel):
             return sent
 
 
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Return whether the other side has closed the connection, even if data that came before is not read yet."""
+    poll = select.poll()
+    poll.register(connection, _HANGUP)
+    return bool(poll.poll(0))
+
+
 class ClientSocket(socket.socket):
     """The socket of a client. It is non-blocking, so it can use the faster calls of :mod:`~llmgateway.syscalls`."""
 
@@ -206,133 +359,3 @@ class ClientSocket(socket.socket):
         if data is None:
             raise BlockingIOError(errno.EAGAIN, "nothing has arrived")
         return data
-
-
-class Server(TcpWSGIServer):
-    """The listening socket, and the connections accepted from it.
-
-    Args:
-        loop: The event loop of the main thread.
-        threads: The threads that run requests.
-        capacity: Decides whether to accept connections.
-    """
-
-    channel_class = Channel
-    _map: Loop
-    _next_look = 0.0
-    _paused = False
-
-    def __init__(
-        self,
-        app: Flask,
-        settings: Settings,
-        listener: socket.socket,
-        *,
-        loop: Loop,
-        threads: ThreadPool,
-        capacity: WorkerCapacity,
-    ) -> None:
-        self.client_timeout = settings.client_timeout
-        self.capacity = capacity
-        capacity.on_free_slots = self.resume_accepting
-        super().__init__(
-            app,
-            cast("Any", loop),  # the type stubs are wrong
-            _sock=listener,
-            dispatcher=cast("Any", threads),
-            adj=_adjustments(settings, listener),
-            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
-            bind_socket=False,
-        )
-
-    def connections(self) -> list[Channel]:
-        return list(cast("dict[int, Channel]", self.active_channels).values())  # the type stubs are wrong
-
-    def readable(self) -> bool:
-        # Set it before asking. If a slot becomes free in between, resume_accepting() must not skip the wake-up.
-        self._paused = True
-        self._paused = not self.capacity.should_accept()
-        return bool(super().readable()) and not self._paused
-
-    def handle_accept(self) -> None:
-        # A new connection wakes all workers. The loop calls readable() afterwards.
-        if self.capacity.should_accept():
-            super().handle_accept()
-
-    def accept(self) -> tuple[socket.socket, Any] | None:
-        accepted = super().accept()
-        if accepted is None:
-            return None
-        connection, address = accepted
-        return ClientSocket(fileno=connection.detach()), address
-
-    def resume_accepting(self) -> None:
-        """Make the main thread accept connections again if it has stopped. Any thread may call this."""
-        if self._paused:
-            # The main thread must do this, because readable() of waitress' server also closes idle connections.
-            cast(Any, self.trigger).pull_trigger(lambda: self._map.update_interest(self))
-
-    def stop_accepting(self) -> None:
-        """Close the listening socket, but not the server: its trigger must still wake the main thread."""
-        wasyncore.dispatcher.close(self)
-
-    def slots_changed(self) -> None:
-        """Tell :class:`WorkerCapacity` that a request has taken or freed a slot. Any thread may call this."""
-        self.capacity.slots_changed(getattr(_serving, "channel", None))
-
-    def close_idle_connections(self) -> None:
-        """Close the connections that have neither a request nor an answer to send."""
-        for channel in self.connections():
-            if not channel.requests and not channel.total_outbufs_len:
-                channel.will_close = True
-                self._map.update_interest(channel)
-
-    def close_slow_connections(self, now: float) -> None:
-        """Close the connections of clients that are too slow. It checks at most once a second."""
-        if now < self._next_look:
-            return
-        self._next_look = now + 1
-        for channel in self.connections():
-            if channel.is_too_slow(now):
-                # "will_close" would wait until the socket is writable, which never happens for these clients.
-                channel.handle_close()
-
-    def pull_trigger(self) -> None:
-        """Make the main thread notice a change. In the thread of a request this works without waking it."""
-        channel = getattr(_serving, "channel", None)
-        if channel is None:
-            super().pull_trigger()
-        else:
-            self._map.update_interest(channel)
-
-
-def _adjustments(settings: Settings, listener: socket.socket) -> Adjustments:
-    connections = settings.threads + IDLE_CONNECTIONS
-    _allow_descriptors(connections + settings.threads * 2 + 100)
-    return Adjustments(
-        sockets=[listener],
-        ident="llmgateway",
-        threads=settings.threads,
-        connection_limit=connections,
-        # waitress reads while a request runs, so it notices that the client has disconnected.
-        channel_request_lookahead=1,
-        # create_app() decides which proxy's X-Forwarded-* headers are trusted, for every WSGI server.
-        clear_untrusted_proxy_headers=False,
-        # waitress refuses bodies that are as large as its limit. The setting allows them.
-        max_request_body_size=settings.max_body_bytes + 1,
-        # Above these sizes waitress would write conversations to temporary files. Memory is limited
-        # by the largest body and the largest plain answer.
-        inbuf_overflow=settings.max_body_bytes + 1,
-        outbuf_overflow=2 * LARGEST_PLAIN_ANSWER,
-        # If the client reads more slowly than Azure sends, the stream waits, and memory is not filled.
-        outbuf_high_watermark=1024 * 1024,
-        # A client that disconnects is not an error.
-        log_socket_errors=False,
-    )
-
-
-def _allow_descriptors(wanted: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

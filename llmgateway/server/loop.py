@@ -28,6 +28,8 @@ class Loop(dict[int, wasyncore.dispatcher]):
 
     def __init__(self, *, timer: Timer = time.monotonic) -> None:
         super().__init__()
+        self.ready = 0
+        """The number of connections that can be read or written in this round."""
         self._timer = timer
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
@@ -54,7 +56,9 @@ class Loop(dict[int, wasyncore.dispatcher]):
             self._next_sweep = self._timer() + SWEEP_SECONDS
             for known in list(self.values()):
                 self.update_interest(known)
-        for key, events in self._selector.select(min(seconds, SWEEP_SECONDS)):
+        found = self._selector.select(min(seconds, SWEEP_SECONDS))
+        self.ready = len(found)
+        for key, events in found:
             connection = self.get(key.fd)
             if connection is not None:  # None if another connection has closed it in this round
                 self._handle(connection, events)

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from ..errors import ConfigurationError
-from ..settings import Settings
 from ..usage.metrics import forget_process
+from ..usage.shared_memory import SharedMetrics
 from .capacity import SharedCapacity
-from .worker import BAD_CONFIGURATION, STOP_SIGNALS, run_worker
+from .reload import CurrentSettings
+from .worker import BAD_CONFIGURATION, CANNOT_START, STOP_SIGNALS, run_worker
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ RESTART_SECONDS = 1.0
 """A worker that dies earlier than this after its start is replaced after the rest of this time, to avoid a busy
 loop."""
 
-_AWAITED = (*STOP_SIGNALS, signal.SIGCHLD)
+_AWAITED = (*STOP_SIGNALS, signal.SIGCHLD, signal.SIGHUP)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -50,24 +51,42 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket) -> int:
-    """Serve on *listener* until a signal stops the process; return the exit status."""
+def serve(current: CurrentSettings, listener: socket.socket, metrics: SharedMetrics | None = None) -> int:
+    """Serve on *listener* until a signal stops the process; return the exit status.
+
+    Args:
+        metrics: Where several processes add up their metrics.
+    """
+    settings = current.settings
     if settings.processes == 1:
-        return run_worker(settings, listener)
+        return run_worker(settings, listener, current=current)
     supervisor = os.getpid()
     capacity = SharedCapacity(settings.processes)
+
+    def work(number: int) -> int:
+        if metrics is not None:
+            metrics.adopt(number)
+        settings = current.settings
+        return run_worker(settings, listener, capacity=capacity, number=number, parent=supervisor, current=current)
+
+    def stop() -> None:
+        log.info("Stopping: running answers get %g s to end.", current.settings.drain_seconds)
+        # Close the socket in this process, too. Otherwise clients could connect although no worker accepts.
+        listener.close()
+
     return Supervisor(
         settings.processes,
-        lambda number: run_worker(settings, listener, capacity=capacity, number=number, parent=supervisor),
+        work,
         on_end=capacity.forget,
-        # Close the socket in this process, too. Otherwise clients could connect although no worker accepts.
-        on_stop=listener.close,
+        on_stop=stop,
+        on_hangup=current.read_again,
     ).run()
 
 
 class _Started(NamedTuple):
     number: int
     at: float
+    is_replacement: bool
 
 
 class Supervisor:
@@ -79,6 +98,7 @@ class Supervisor:
             the number of the one that it replaces.
         on_end: Called with the number of a worker that has ended for any reason.
         on_stop: Called in this process at the first signal.
+        on_hangup: Called in this process at SIGHUP. If it returns True, the workers get the signal, too.
     """
 
     def __init__(
@@ -88,11 +108,13 @@ class Supervisor:
         *,
         on_end: Callable[[int], None],
         on_stop: Callable[[], None],
+        on_hangup: Callable[[], bool] = lambda: False,
     ) -> None:
         self._processes = processes
         self._work = work
         self._on_end = on_end
         self._on_stop = on_stop
+        self._on_hangup = on_hangup
         self._workers: dict[int, _Started] = {}  # by process id
         self._stopping = False
         self._status = 0
@@ -108,15 +130,17 @@ class Supervisor:
             signal_number = signal.sigwait(_AWAITED)
             if signal_number == signal.SIGCHLD:
                 self._reap()
+            elif signal_number == signal.SIGHUP:
+                self._hang_up()
             else:
                 self._stop(signal_number)
         return self._status
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int, *, is_replacement: bool = False) -> None:
         pid = os.fork()
         if pid == 0:
             self._be_worker(number)
-        self._workers[pid] = _Started(number, time.monotonic())
+        self._workers[pid] = _Started(number, time.monotonic(), is_replacement)
 
     def _be_worker(self, number: int) -> NoReturn:
         status = 1
@@ -127,7 +151,8 @@ class Supervisor:
             # A signal ends the worker until it has set its own handlers.
             for signal_number in STOP_SIGNALS:
                 signal.signal(signal_number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+            # The worker lets SIGHUP through when it can read its settings again; until then it would end the process.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_AWAITED} - {signal.SIGHUP})
             status = self._work(number)
         except BaseException:
             log.exception("The worker failed.")
@@ -149,7 +174,8 @@ class Supervisor:
         self._on_end(ended.number)
         if self._stopping:
             return
-        if status == BAD_CONFIGURATION:
+        # At the start, what fails once fails again. Later, other workers serve, and the reason may pass.
+        if status in (BAD_CONFIGURATION, CANNOT_START) and not ended.is_replacement:
             self._status = status
             self._stop(signal.SIGTERM)
             return
@@ -157,9 +183,14 @@ class Supervisor:
         lived = time.monotonic() - ended.at
         stop = signal.sigtimedwait(STOP_SIGNALS, max(0.0, RESTART_SECONDS - lived))
         if stop is None:
-            self._start(ended.number)
+            self._start(ended.number, is_replacement=True)
         else:
             self._stop(stop.si_signo)
+
+    def _hang_up(self) -> None:
+        if not self._stopping and self._on_hangup():
+            for pid in self._workers:
+                os.kill(pid, signal.SIGHUP)
 
     def _stop(self, signal_number: int) -> None:
         """Pass the signal on; the first one stops this process, too."""

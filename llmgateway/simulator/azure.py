@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hmac
-import re
-import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ..records import Usage
-from . import chat, faults
-from .chat import Refused
-from .completions import complete, write_events, write_whole
+import orjson
+
+from . import catalogue, faults, response_state
 from .deployments import Deployment, by_name
 from .faults import Fault, Occasion
+from .forms import rewrite
+from .identity import Directory
+from .identity import Standing as TokenStanding
+from .messages import Reply, Request
+from .meter import Account
+from .operations import Asked, Made, Refused, peek, prompt_usage
+from .production import Work
 from .quotas import Quota, Standing, estimate
+from .response_store import ResponseStore
+from .routes import Target, model_in, target_of
 from .scripts import Script
 
 API_VERSIONS = frozenset(
@@ -47,49 +53,29 @@ API_VERSIONS = frozenset(
         "2025-04-01-preview",
     ]
 )
-_V1_VERSIONS = frozenset({"v1", "preview", "latest"})
-
-_V1_PATH = "/openai/v1/chat/completions"
-_CLASSIC_PATH = re.compile(r"/openai/deployments/([^/]+)/chat/completions")
-_APIM_PATH = re.compile(r"/.+/deployments/([^/]+)/chat/completions")
 
 _HARDENING = {
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload",
     "x-content-type-options": "nosniff",
 }
+_SPILLED = frozenset({429, 500, 503})
+"""What a provisioned deployment answers before its spill-over takes the request (Microsoft's page on it, 2026)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """An HTTP request, read to its end."""
+@dataclass(slots=True)
+class _Case:
+    """One request, and what is known of it so far."""
 
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Names in lower case."""
-    body: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An HTTP answer, not yet framed."""
-
-    status: int
-    headers: Mapping[str, str]
-    parts: Sequence[bytes]
-    """The events of a stream, or the whole body."""
-    stream: bool = False
-    usage: Usage | None = None
-
-
-class _Target(NamedTuple):
-    """The target of a request, from its path and query."""
-
-    deployment: str | None
-    """``None`` for the v1 API, in which the body names the deployment."""
-    api_version: str | None
-    behind_apim: bool
+    request: Request
+    script: Script
+    target: Target | None
+    document: Mapping[str, Any]
+    """Empty if the body cannot be read."""
+    deployment: Deployment | None
+    """``None`` if there is none of the name."""
+    occasion: Occasion
+    spilled_to: Deployment | None = None
+    """The deployment that serves it instead of the one that it names."""
 
 
 class Azure:
@@ -103,138 +89,288 @@ class Azure:
         tokens_per_minute: int | None = None,
         requests_per_minute: int | None = None,
         strict: bool = False,
+        region: str = faults.REGION,
+        directory: Directory | None = None,
+        responses: ResponseStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.responses = ResponseStore(clock=clock) if responses is None else responses
         self._key = key.encode()
         self._deployments = by_name(deployments)
         self._strict = strict
+        self._region = region
+        self._directory = directory
         self._clock = clock
         self._quotas = {
-            name: Quota(tokens_per_minute=tokens_per_minute, requests_per_minute=requests_per_minute, clock=clock)
-            for name in self._deployments
+            name: Quota(
+                tokens_per_minute=deployment.tokens_per_minute or tokens_per_minute,
+                requests_per_minute=deployment.requests_per_minute or requests_per_minute,
+                clock=clock,
+            )
+            for name, deployment in self._deployments.items()
         }
 
     def answer(self, request: Request, script: Script) -> Reply:
         """Return Azure's answer to *request*, or the answer that *script* demands."""
         if script.raw is not None:
             return Reply(status=script.raw.status, headers=script.raw.headers, parts=[script.raw.body])
+        case = self._case(request, script)
         try:
-            reply = self._serve(request, script)
+            reply = self._serve(case)
         except Refused as refused:
-            reply = _error(request, refused.fault)
-        if script.headers:
-            reply = _with_headers(reply, script.headers)
-        return reply
+            reply = self._error(case, refused.fault)
+        return rewrite(reply, script)
 
     def knows(self, request: Request) -> bool:
-        """Whether the request has the right key in a header that Azure reads."""
-        target = _target(request)
-        return target is not None and any(self._right(key) for key in _credentials(request, target))
+        """Whether the request has the right key, or a valid token, in a header that Azure reads."""
+        target = target_of(request, versions=API_VERSIONS)
+        listed = catalogue.is_list(request.method, request.path)
+        if target is None and not listed and response_state.stateful(request, versions=API_VERSIONS) is None:
+            return False
+        return self._objection(request, target) is None
 
-    def _right(self, key: str) -> bool:
-        return hmac.compare_digest(key.encode(), self._key)
+    def _case(self, request: Request, script: Script) -> _Case:
+        target = target_of(request, versions=API_VERSIONS)
+        document = peek(None if target is None else target.operation, request)
+        occasion = Occasion(region=self._region, retry_after=script.retry_after)
+        if "previous_response_id" in document:
+            occasion = occasion._replace(response=str(document["previous_response_id"]))
+        name = None
+        if target is not None:
+            operation = target.operation
+            occasion = occasion._replace(operation=operation.name, verb=operation.verb, api_version=target.api_version)
+            name = target.deployment or model_in(document)
+        if name is not None:
+            occasion = occasion._replace(deployment=name)
+        deployment = None if name is None else self._deployments.get(name)
+        return _Case(request, script, target, document, deployment, occasion)
 
-    def _serve(self, request: Request, script: Script) -> Reply:
-        target = _target(request)
-        if script.fault is not None:
-            raise Refused(_ordered(script, target))
+    def _serve(self, case: _Case) -> Reply:
+        request, target = case.request, case.target
+        failure = self._ordered(case)
+        if failure is not None and (failure.status not in _SPILLED or self._spillover(case) is None):
+            raise Refused(failure)
         if target is None:
-            raise Refused(faults.NOT_FOUND)
+            return self._listed(request)
         self._admit(request, target)
-        document: dict[str, Any] | None = None
-        name = target.deployment
-        if name is None:
-            document = chat.parse(request.body)
-            name = _model(document)
-        deployment = self._deployments.get(name)
-        occasion = Occasion(name, target.api_version)
+        if not case.document:
+            target.operation.parse(request)  # which says what is wrong with it
+        if target.deployment is None and model_in(case.document) is None:
+            raise Refused(faults.invalid("you must provide a model parameter"))
+        deployment = case.deployment
         if deployment is None:
-            raise Refused(faults.deployment_not_found(occasion))
-        if document is None:
-            document = chat.parse(request.body)
-        standing = self._take(document, occasion)
-        wish = chat.read(document, deployment=deployment, api_version=target.api_version, strict=self._strict)
-        return self._complete(request, wish, deployment, script, standing)
-
-    def _admit(self, request: Request, target: _Target) -> None:
-        credentials = _credentials(request, target)
-        if any(self._right(key) for key in credentials):
-            return
-        if not target.behind_apim:
-            raise Refused(faults.UNAUTHORIZED)
-        raise Refused(faults.APIM_INVALID if credentials else faults.APIM_MISSING)
-
-    def _take(self, document: Mapping[str, Any], occasion: Occasion) -> Standing:
-        wanted = estimate(
-            chat.characters(document),
-            max_tokens=_number(document.get("max_completion_tokens")) or _number(document.get("max_tokens")),
-            answers=max(_number(document.get("n")) or 1, _number(document.get("best_of")) or 1),
+            raise Refused(faults.deployment_not_found(case.occasion))
+        if target.operation.ability not in deployment.abilities:
+            raise Refused(faults.operation_not_supported(case.occasion._replace(deployment=deployment.family)))
+        served_by, standing, headers = self._place(case, deployment, failure)
+        tier = _tier(served_by, _tier_asked(request, case.document))
+        made = target.operation.answer(
+            Asked(
+                document=case.document,
+                deployment=served_by,
+                script=case.script,
+                api_version=target.api_version,
+                strict=self._strict,
+                created=int(self._clock()),
+                responses=self.responses,
+                tier=tier,
+            )
         )
-        standing, refusal = self._quotas[occasion.deployment].take(wanted)
+        return self._reply(case, made, served_by, standing, headers)
+
+    def _listed(self, request: Request) -> Reply:
+        """Answer with a list of models or deployments, or with a stored response."""
+        stateful = response_state.stateful(request, versions=API_VERSIONS)
+        if stateful is None and not catalogue.is_list(request.method, request.path):
+            raise Refused(faults.NOT_FOUND)
+        if (objection := self._objection(request, None)) is not None:
+            raise Refused(objection)
+        headers = {"Content-Type": "application/json", **_HARDENING, **_identity(request), "x-ms-region": self._region}
+        if stateful is not None:
+            reply = response_state.answer(stateful, request, self.responses)
+            return replace(reply, headers={**headers, **reply.headers})
+        version = request.query.get("api-version")
+        found = catalogue.answer(request.path, version, self._deployments.values(), API_VERSIONS)
+        if found is None:
+            raise Refused(faults.NOT_FOUND)
+        return Reply(status=200, headers=headers, parts=[orjson.dumps(found)])
+
+    def _admit(self, request: Request, target: Target) -> None:
+        if (objection := self._objection(request, target)) is not None:
+            raise Refused(objection)
+
+    def _objection(self, request: Request, target: Target | None) -> Fault | None:
+        """Return why the request's credentials are refused; ``None`` if they are right."""
+        behind_apim = target is not None and target.behind_apim
+        newer = target.deployment is None if target is not None else request.path.startswith("/openai/v1/")
+        keys = _keys(request, behind_apim=behind_apim)
+        token = _bearer(request)
+        if token is not None and newer:
+            keys.append(token)
+        if any(hmac.compare_digest(key.encode(), self._key) for key in keys):
+            return None
+        # What does not look like a token of Entra is taken for a key.
+        if token is not None and token.count(".") == 2 and self._directory is not None:
+            return _of_token(self._directory.standing(token))
+        if not behind_apim:
+            return faults.UNAUTHORIZED
+        return faults.APIM_INVALID if keys else faults.APIM_MISSING
+
+    def _ordered(self, case: _Case) -> Fault | None:
+        """Return the fault that the script wants for this request."""
+        script = case.script
+        if script.fault is None or not case.document.keys() >= set(script.fault_if):
+            return None
+        return faults.FAULTS[script.fault](case.occasion)
+
+    def _spillover(self, case: _Case) -> Deployment | None:
+        """Return the deployment that takes what this one cannot serve; the request's header comes first."""
+        if case.deployment is None or not case.deployment.provisioned:
+            return None
+        name = case.request.headers.get("x-ms-spillover-deployment", case.deployment.spillover)
+        return None if name is None or name == case.deployment.name else self._deployments.get(name)
+
+    def _place(
+        self, case: _Case, deployment: Deployment, failure: Fault | None
+    ) -> tuple[Deployment, Standing, Mapping[str, str]]:
+        """Return the deployment that serves the request, the state of its limits, and headers about a spill-over.
+
+        Args:
+            failure: What the first one answers, whatever its limits are.
+        """
+        if failure is None:
+            standing, failure = self._take(case, deployment)
+            if failure is None:
+                return deployment, standing, {}
+        other = self._spillover(case)
+        if other is None:
+            raise Refused(failure)
+        standing, refusal = self._take(case, other)
         if refusal is not None:
-            fault = faults.rate_limited(occasion._replace(retry_after=refusal.retry_after), what=refusal.what)
-            raise Refused(fault._replace(headers={**_standing_headers(standing), **fault.headers}))
-        return standing
+            headers = {**failure.headers, "x-ms-spillover-error": str(refusal.status)}
+            raise Refused(failure._replace(headers=headers))
+        case.spilled_to = other
+        return other, standing, {"x-ms-spillover-from-deployment": deployment.name}
 
-    def _complete(
-        self, request: Request, wish: chat.Chat, deployment: Deployment, script: Script, standing: Standing
-    ) -> Reply:
-        completion = complete(
-            wish,
-            deployment=deployment,
-            script=script,
-            request_id="chatcmpl-" + secrets.token_hex(15)[:29],
-            created=int(self._clock()),
+    def _take(self, case: _Case, deployment: Deployment) -> tuple[Standing, Fault | None]:
+        document = case.document
+        wanted = estimate(0, max_tokens=None, answers=0)
+        if case.target is not None:
+            operation = case.target.operation
+            names = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+            most = next((number for name in names if (number := _number(document.get(name)))), None)
+            answers = max(_number(document.get("n")) or 1, _number(document.get("best_of")) or 1)
+            wanted = estimate(
+                operation.characters(document), max_tokens=most, answers=answers if operation.limits_output else 0
+            )
+        standing, refusal = self._quotas[deployment.name].take(wanted)
+        if refusal is None:
+            return standing, None
+        occasion = case.occasion._replace(deployment=deployment.name, retry_after=refusal.retry_after)
+        fault = faults.rate_limited(occasion, what=refusal.what)
+        return standing, fault._replace(headers={**_standing_headers(standing), **fault.headers})
+
+    def _error(self, case: _Case, fault: Fault) -> Reply:
+        headers = {
+            "Content-Type": "application/json",
+            **_HARDENING,
+            **_identity(case.request),
+            "x-ms-region": self._region,
+            **fault.headers,
+        }
+        work = None
+        if fault.billed:
+            counted = 0 if case.target is None else case.target.operation.prompt_tokens(case.document)
+            work = Work(prompt=prompt_usage(counted, case.script))
+        return Reply(
+            status=fault.status, headers=headers, parts=[fault.body], work=work, account=self._account(case, None)
         )
+
+    def _reply(
+        self, case: _Case, made: Made, deployment: Deployment, standing: Standing, spill: Mapping[str, str]
+    ) -> Reply:
+        """Add the headers that were recorded on 2026-03-31."""
+        headers = {
+            "Content-Type": made.content_type,
+            **_HARDENING,
+            **_identity(case.request),
+            "azureml-model-session": "d20260330170902-0e618f323d34",
+            "skip-error-remapping": "true",
+            "x-accel-buffering": "no",
+            "x-ms-deployment-name": deployment.name,
+            "x-ms-is-spilled-over": "true" if spill else "false",
+            **spill,
+            "x-ms-rai-invoked": "true",
+            "x-ms-region": self._region,
+            "x-ratelimit-abusepenalty-active": "False",
+            **_standing_headers(standing),
+            "x-ratelimit-renewalperiod-requests": "60",
+            "x-ratelimit-renewalperiod-tokens": "60",
+            "x-ratelimit-reset-requests": str(standing.requests_reset_ms),
+            "x-ratelimit-reset-tokens": str(standing.tokens_reset_ms),
+        }
+        work = made.work
+        if work is not None and work.until is not None:
+            work = replace(work, until=None)
         return Reply(
             status=200,
-            headers=_completion_headers(request, deployment, standing, stream=wish.stream),
-            parts=write_events(completion) if wish.stream else [write_whole(completion)],
-            stream=wish.stream,
-            usage=completion.usage,
+            headers=headers,
+            parts=made.parts,
+            stream=made.stream,
+            usage=None if work is None else work.whole,
+            work=made.work,
+            positions=made.positions,
+            account=self._account(case, made),
+        )
+
+    def _account(self, case: _Case, made: Made | None) -> Account | None:
+        """Return what the meters know of an answer; of an error that no deployment gave, nothing."""
+        deployment, target = case.spilled_to or case.deployment, case.target
+        if deployment is None or target is None:
+            return None
+        return Account(
+            deployment=deployment.name,
+            model=(made.model if made is not None else None) or deployment.model_version,
+            operation=target.operation.path,
+            scope=deployment.scope,
+            provisioned=deployment.provisioned,
+            tier_asked=_tier_asked(case.request, case.document) or "",
+            spilled_from=case.deployment.name if case.spilled_to is not None and case.deployment is not None else None,
+            **(made.units if made is not None else {}),
         )
 
 
-def _target(request: Request) -> _Target | None:
-    """Return the target of a request; ``None`` if Azure has no such resource."""
-    if request.method != "POST":
+def _tier_asked(request: Request, document: Mapping[str, Any]) -> str | None:
+    """Return the tier that a request asks for. Its header beats its body, and means ``priority`` by ``auto``."""
+    header = request.headers.get("x-ms-service-tier")
+    if header is not None:
+        return "priority" if header == "auto" else header
+    tier = document.get("service_tier")
+    return tier if isinstance(tier, str) else None
+
+
+def _tier(deployment: Deployment, asked: str | None) -> str | None:
+    """Return the tier that serves a request; ``None`` if nobody has spoken of tiers."""
+    if asked is None and deployment.default_tier == "default":
         return None
-    version = request.query.get("api-version")
-    if request.path == _V1_PATH:
-        return _Target(None, None, False) if version is None or version in _V1_VERSIONS else None
-    if classic := _CLASSIC_PATH.fullmatch(request.path):
-        behind_apim = "ocp-apim-subscription-key" in request.headers
-        return _Target(classic[1], version, behind_apim) if version in API_VERSIONS else None
-    if managed := _APIM_PATH.fullmatch(request.path):
-        return _Target(managed[1], version, True) if version is None or version in API_VERSIONS else None
-    return None
+    wanted = deployment.default_tier if asked in (None, "auto") else asked
+    return wanted if wanted in deployment.tiers else "default"
 
 
-def _credentials(request: Request, target: _Target) -> list[str]:
-    names = ["api-key"]
-    if target.behind_apim:
-        names.append("ocp-apim-subscription-key")
-    found = [request.headers[name] for name in names if name in request.headers]
+def _keys(request: Request, *, behind_apim: bool) -> list[str]:
+    names = ["api-key", "ocp-apim-subscription-key"] if behind_apim else ["api-key"]
+    return [request.headers[name] for name in names if name in request.headers]
+
+
+def _bearer(request: Request) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if target.deployment is None and scheme.lower() == "bearer":
-        found.append(token.strip())
-    return found
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _ordered(script: Script, target: _Target | None) -> Fault:
-    occasion = Occasion(retry_after=script.retry_after)
-    if target is not None:
-        occasion = occasion._replace(api_version=target.api_version)
-        if target.deployment is not None:
-            occasion = occasion._replace(deployment=target.deployment)
-    return faults.FAULTS[script.fault or ""](occasion)
-
-
-def _model(document: Mapping[str, Any]) -> str:
-    model = document.get("model")
-    if not isinstance(model, str):
-        raise Refused(faults.invalid("you must provide a model parameter"))
-    return model
+def _of_token(standing: TokenStanding) -> Fault | None:
+    if standing is TokenStanding.VALID:
+        return None
+    return faults.PERMISSION_DENIED if standing is TokenStanding.FORBIDDEN else faults.TOKEN_INVALID
 
 
 def _number(value: Any) -> int | None:
@@ -251,17 +387,6 @@ def _identity(request: Request) -> dict[str, str]:
     }
 
 
-def _error(request: Request, fault: Fault) -> Reply:
-    headers = {
-        "Content-Type": "application/json",
-        **_HARDENING,
-        **_identity(request),
-        "x-ms-region": faults.REGION,
-        **fault.headers,
-    }
-    return Reply(status=fault.status, headers=headers, parts=[fault.body])
-
-
 def _standing_headers(standing: Standing) -> dict[str, str]:
     return {
         "x-ratelimit-limit-requests": str(standing.requests_per_minute),
@@ -269,39 +394,3 @@ def _standing_headers(standing: Standing) -> dict[str, str]:
         "x-ratelimit-remaining-requests": str(standing.requests_left),
         "x-ratelimit-remaining-tokens": str(standing.tokens_left),
     }
-
-
-def _completion_headers(
-    request: Request, deployment: Deployment, standing: Standing, *, stream: bool
-) -> dict[str, str]:
-    """As recorded on 2026-03-31."""
-    return {
-        "Content-Type": "text/event-stream; charset=utf-8" if stream else "application/json",
-        **_HARDENING,
-        **_identity(request),
-        "azureml-model-session": "d20260330170902-0e618f323d34",
-        "skip-error-remapping": "true",
-        "x-accel-buffering": "no",
-        "x-ms-deployment-name": deployment.name,
-        "x-ms-is-spilled-over": "false",
-        "x-ms-rai-invoked": "true",
-        "x-ms-region": faults.REGION,
-        "x-ratelimit-abusepenalty-active": "False",
-        **_standing_headers(standing),
-        "x-ratelimit-renewalperiod-requests": "60",
-        "x-ratelimit-renewalperiod-tokens": "60",
-        "x-ratelimit-reset-requests": "500",
-        "x-ratelimit-reset-tokens": "7",
-    }
-
-
-def _with_headers(reply: Reply, headers: Mapping[str, str]) -> Reply:
-    replaced = {name.lower() for name in headers}
-    kept = {name: value for name, value in reply.headers.items() if name.lower() not in replaced}
-    return Reply(
-        status=reply.status,
-        headers={**kept, **headers},
-        parts=reply.parts,
-        stream=reply.stream,
-        usage=reply.usage,
-    )

@@ -10,7 +10,9 @@ import orjson
 
 from . import tokens
 from .deployments import Deployment
-from .faults import CONTENT_FILTER, Fault, invalid, unknown_parameter, unrecognized_argument
+from .faults import CONTENT_FILTER, invalid, unknown_parameter, unrecognized_argument
+from .operations import Refused, integer
+from .tools import Tool, Turn, chosen, offered, turn_of
 
 FILTERED_PHRASE = "violate the content policy"
 """A prompt that contains this phrase triggers the content filter."""
@@ -62,14 +64,6 @@ _OLDEST_WITH_STREAM_OPTIONS = "2024-08-01"
 """API versions begin with their date, and so can be compared as text."""
 
 
-class Refused(Exception):
-    """Azure answers with an error instead of a completion."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.status)
-        self.fault = fault
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
     """A valid request."""
@@ -82,10 +76,11 @@ class Chat:
     max_tokens: int | None
     """Maximum number of tokens of one answer, including reasoning tokens."""
     tools: Sequence[Any]
-    tool: str | None
-    """Name of the function that the model must call."""
+    calls: Sequence[Tool]
+    """The functions that the model calls."""
     tool_named: bool
-    """Whether the request names this function; otherwise it demands any function."""
+    """Whether the request names the function; otherwise the model has chosen."""
+    turn: Turn
     response_format: Mapping[str, Any]
 
     @property
@@ -93,24 +88,12 @@ class Chat:
         return tokens.of_prompt(self.messages, tools=orjson.dumps(self.tools).decode() if self.tools else "")
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """Read a body as JSON object.
-
-    Raises:
-        Refused: it is none.
-    """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
-        raise Refused(
-            invalid(
-                "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your "
-                "HTTP library correctly. The API expects a JSON payload, but what was sent was not valid JSON.)"
-            )
-        )
-    return document
+def prompt_tokens(document: Mapping[str, Any]) -> int:
+    """Count the tokens of the prompt. The body has not been checked yet."""
+    messages = document.get("messages")
+    tools = document.get("tools")
+    known = [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
+    return tokens.of_prompt(known, tools=orjson.dumps(tools).decode() if tools else "")
 
 
 def characters(document: Mapping[str, Any]) -> int:
@@ -139,17 +122,19 @@ def read(document: Mapping[str, Any], *, deployment: Deployment, api_version: st
     if any(FILTERED_PHRASE in tokens.text_of(message) for message in messages):
         raise Refused(CONTENT_FILTER)
     tools = document.get("tools") or []
-    tool, named = _demanded(document.get("tool_choice"), tools)
+    choice, turn = document.get("tool_choice"), turn_of(messages)
+    parallel = document.get("parallel_tool_calls") is not False
     return Chat(
         messages=messages,
         stream=stream,
         include_usage=options.get("include_usage") is True,
         obfuscate=options.get("include_obfuscation") is not False,
-        answers=_integer(document, "n", most=MOST_ANSWERS) or 1,
+        answers=integer(document, "n", most=MOST_ANSWERS) or 1,
         max_tokens=_max_tokens(document, deployment),
         tools=tools,
-        tool=tool,
-        tool_named=named,
+        calls=chosen(offered(tools), choice, turn, parallel=parallel),
+        tool_named=isinstance(choice, dict) and choice.get("type") != "allowed_tools",
+        turn=turn,
         response_format=_response_format(document, messages),
     )
 
@@ -207,41 +192,8 @@ def _max_tokens(document: Mapping[str, Any], deployment: Deployment) -> int | No
                 code="unsupported_parameter",
             )
         )
-    limit = _integer(document, "max_completion_tokens")
-    return limit if limit is not None else _integer(document, "max_tokens")
-
-
-def _integer(document: Mapping[str, Any], name: str, *, most: int | None = None) -> int | None:
-    value = document.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise Refused(invalid(f"Invalid type for '{name}': expected an integer.", param=name, code="invalid_type"))
-    if value < 1:
-        raise Refused(
-            invalid(
-                f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
-                param=name,
-                code="integer_below_min_value",
-            )
-        )
-    if most is not None and value > most:
-        raise Refused(
-            invalid(
-                f"Invalid '{name}': integer above maximum value. Expected a value <= {most}, but got {value} instead.",
-                param=name,
-                code="integer_above_max_value",
-            )
-        )
-    return value
-
-
-def _demanded(choice: Any, tools: Sequence[Any]) -> tuple[str | None, bool]:
-    if isinstance(choice, dict):
-        return str(choice.get("function", {}).get("name", "")), True
-    if choice == "required" and tools:
-        return str(tools[0].get("function", {}).get("name", "")), False
-    return None, False
+    limit = integer(document, "max_completion_tokens")
+    return limit if limit is not None else integer(document, "max_tokens")
 
 
 def _response_format(document: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -14,7 +14,8 @@ import time
 from collections import deque
 from itertools import count
 
-from .wire import Connection, Pause, PeerLeft, Steps
+from .connections import Connection, Pause, PeerLeft
+from .wire import Steps
 
 
 class _Stream:

@@ -29,6 +29,9 @@ class Standing(NamedTuple):
     tokens_per_minute: int
     requests_left: int
     tokens_left: int
+    requests_reset_ms: int = 500
+    """Milliseconds until requests are counted anew; without a limit that of a recorded answer."""
+    tokens_reset_ms: int = 7
 
 
 def estimate(prompt_characters: int, *, max_tokens: int | None, answers: int = 1) -> int:
@@ -68,7 +71,7 @@ class Quota:
             self._requests += 1
             if refusal is None:
                 self._tokens += tokens
-            return self._standing(tokens), refusal
+            return self._standing(now, tokens), refusal
 
     def _refusal(self, now: float, tokens: int) -> Refusal | None:
         if self._requests_limit is not None and self._requests + 1 > max(1, self._requests_limit // 6):
@@ -77,11 +80,18 @@ class Quota:
             return Refusal("token", _until(self._minute_began + _MINUTE, now))
         return None
 
-    def _standing(self, tokens: int) -> Standing:
+    def _standing(self, now: float, tokens: int) -> Standing:
         requests_limit, tokens_limit = self._requests_limit or 120, self._tokens_limit or 120_000
         requests = 1 if self._requests_limit is None else self._requests
         used = tokens if self._tokens_limit is None else self._tokens
-        return Standing(requests_limit, tokens_limit, max(0, requests_limit - requests), max(0, tokens_limit - used))
+        standing = Standing(
+            requests_limit, tokens_limit, max(0, requests_limit - requests), max(0, tokens_limit - used)
+        )
+        if self._requests_limit is not None:
+            standing = standing._replace(requests_reset_ms=round((self._burst_began + _BURST - now) * 1000))
+        if self._tokens_limit is not None:
+            standing = standing._replace(tokens_reset_ms=round((self._minute_began + _MINUTE - now) * 1000))
+        return standing
 
 
 def _until(moment: float, now: float) -> int:

@@ -6,12 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..records import Usage
+from .meter import Account
+from .production import Production
 
-CREDENTIAL_HEADERS = ("api-key", "authorization", "ocp-apim-subscription-key")
+CREDENTIAL_HEADERS = ("api-key", "authorization", "ocp-apim-subscription-key", "secret", "x-identity-header")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -30,12 +32,17 @@ class Served:
     headers: Mapping[str, str] = field(repr=False)
     """Names in lower case."""
     body: bytes = field(repr=False)
+    at: float = 0.0
+    """When it came, in seconds since the epoch."""
     authenticated: bool = False
-    """Whether the request had the right key."""
+    """Whether the request had the right key, or a valid token."""
     status: int | None = None
     """``None`` if no answer was sent."""
     usage: Usage | None = None
     """What Azure bills for the whole answer, even if the client did not receive it; ``None`` for errors."""
+    production: Production | None = field(default=None, repr=False)
+    account: Account | None = field(default=None, repr=False)
+    """Which deployment served it, in which tier, and what is billed beside tokens; ``None`` if no deployment did."""
     events_sent: int = 0
     finished: bool = False
     """Whether the answer was sent completely."""
@@ -43,6 +50,21 @@ class Served:
     """Whether the client closed the connection before the end of the answer."""
     sent: list[bytes] = field(default_factory=list, repr=False)
     """The pieces of the response body, without the framing."""
+
+    @property
+    def billed(self) -> Usage | None:
+        """What Azure bills for what has been produced so far: what the model made before its client left, or the
+        answer broke off; :attr:`usage` at the end of the answer; the prompt for errors that cost it; else ``None``."""
+        return None if self.production is None else self.production.billed
+
+    @property
+    def tool_uses(self) -> dict[str, int]:
+        """How often Azure's own tools were used that it bills by use, such as ``web_search``."""
+        return {} if self.production is None else self.production.tool_uses
+
+    def stop_production(self) -> None:
+        if self.production is not None:
+            self.production.stop()
 
     @property
     def client_request_id(self) -> str | None:
@@ -59,7 +81,6 @@ class Served:
         for name in CREDENTIAL_HEADERS:
             if name in headers:
                 headers[name] = "right" if self.authenticated else "wrong"
-        usage = self.usage
         return {
             "connection": self.connection,
             "client_request_id": self.client_request_id,
@@ -70,13 +91,20 @@ class Served:
             "body": self.body.decode(errors="replace"),
             "authenticated": self.authenticated,
             "status": self.status,
-            "usage": usage and {name: getattr(usage, name) for name in Usage.__slots__},
+            "usage": _usage(self.usage),
+            "billed": _usage(self.billed),
+            "tool_uses": self.tool_uses,
+            "account": None if self.account is None else asdict(self.account),
             "events_sent": self.events_sent,
             "bytes_sent": sum(map(len, self.sent)),
             "body_sent": self.body_sent.decode(errors="replace"),
             "finished": self.finished,
             "peer_left": self.peer_left,
         }
+
+
+def _usage(usage: Usage | None) -> dict[str, int] | None:
+    return None if usage is None else {name: getattr(usage, name) for name in Usage.__slots__}
 
 
 class History:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import select
 import signal
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from http import HTTPStatus
 from types import TracebackType
 
 from . import control
-from .azure import Azure, Reply, Request
+from .azure import Azure
+from .connections import BadRequest, Connection, Gate, Pause, PeerLeft
 from .deployments import DEFAULT_DEPLOYMENTS, Deployment
+from .faults import REGION
+from .identity import Directory
+from .messages import Reply, Request
+from .meter import Meter
 from .pacer import Pacer
+from .production import Production
+from .response_store import ResponseStore
 from .scripts import ORDINARY, Script, ScriptQueue
 from .served import History, Served
-from .wire import BadRequest, Connection, Gate, Pause, PeerLeft, transmit
+from .wire import transmit
 
 DEFAULT_KEY = "simulated-azure-key"
 _BACKLOG = 1024
@@ -36,7 +45,11 @@ class Simulator:
         tokens_per_minute: Limit of each deployment, enforced as Azure enforces it; ``None`` for none.
         requests_per_minute: The same; without it six for every thousand tokens per minute, if those are limited.
         strict: Reject parameters that the API does not have, as newer Azure does.
-        clock: Seconds since the epoch, for limits and for ``created``.
+        region: Where it is; its :attr:`name`, which bills contain, is made of it.
+        directory: Whose tokens it accepts. It answers requests for them, too; without one it has its own.
+        responses: What is stored by the Responses API; simulators that share it are addresses of one resource.
+        tls: Speak TLS, with the certificate of this context.
+        clock: Seconds since the epoch, for limits, ``created`` and the days of bills.
         remember: How many of the last requests :attr:`served` keeps, with everything that was sent.
 
     One thread serves each connection. All methods may be called from any thread.
@@ -52,17 +65,31 @@ class Simulator:
         tokens_per_minute: int | None = None,
         requests_per_minute: int | None = None,
         strict: bool = False,
+        region: str = REGION,
+        directory: Directory | None = None,
+        responses: ResponseStore | None = None,
+        tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
         remember: int = 10_000,
     ) -> None:
+        self.directory = directory if directory is not None else Directory(clock=clock)
+        self.region = region
+        self.name = "simulated-" + region.lower().replace(" ", "")
+        self.meter = Meter(region=region)
+        self._tls = tls
+        self._clock = clock
         self._azure = Azure(
             key=key,
             deployments=deployments,
             tokens_per_minute=tokens_per_minute,
             requests_per_minute=requests_per_minute,
             strict=strict,
+            region=region,
+            directory=self.directory,
+            responses=responses,
             clock=clock,
         )
+        self.responses = self._azure.responses
         self._address = (host, port)
         self._history = History(remember=remember)
         self._scripts = ScriptQueue()
@@ -96,7 +123,7 @@ class Simulator:
     def url(self) -> str:
         """``http://HOST:PORT``, the resource without ``/openai``."""
         host, port = self._address
-        return f"http://{host}:{port}"
+        return f"{'http' if self._tls is None else 'https'}://{host}:{port}"
 
     def start(self) -> None:
         """Listen.
@@ -159,9 +186,12 @@ class Simulator:
         self._gate.release()
 
     def reset(self) -> None:
-        """Forget scripts and what was served, and release what is stalled."""
+        """Forget scripts, what was served and stored, and its bill, and release what is stalled."""
         self._scripts.clear()
         self._history.clear()
+        self.directory.reset()
+        self.meter.clear()
+        self.responses.clear()
         self._gate.release()
 
     def _accept(self, listener: socket.socket, stop: socket.socket) -> None:
@@ -185,6 +215,8 @@ class Simulator:
 
     def _converse(self, connection: Connection) -> None:
         try:
+            if self._tls is not None:
+                connection.secure(self._tls)
             while self._exchange(connection):
                 pass
         except PeerLeft:
@@ -208,17 +240,18 @@ class Simulator:
         keep = not (old or self._stopping or request.headers.get("connection", "").lower() == "close")
         if request.path.startswith(control.PREFIX):
             return self._transmit(connection, control.answer(request, self), keep=keep)
-        script = self._scripts.next()
+        identity = self.directory.is_asked(request)
+        script = self.directory.scripts.next() if identity else self._scripts.next()
         if old:
             script = replace(script, framing="close")
-        return self._serve(connection, request, script, keep=keep)
+        return self._serve(connection, request, script, identity=identity, keep=keep)
 
     def _transmit(self, connection: Connection, reply: Reply, *, keep: bool) -> bool:
         """Send an answer of the control endpoints, which is not recorded."""
         unwritten = Served(connection=connection.number, method="", path="", query={}, headers={}, body=b"")
-        return transmit(connection, reply, ORDINARY, unwritten, door=None, keep=keep, pacer=self._pacer)
+        return transmit(connection, reply, ORDINARY, unwritten, released=None, keep=keep, pacer=self._pacer)
 
-    def _serve(self, connection: Connection, request: Request, script: Script, *, keep: bool) -> bool:
+    def _serve(self, connection: Connection, request: Request, script: Script, *, identity: bool, keep: bool) -> bool:
         served = Served(
             connection=connection.number,
             method=request.method,
@@ -226,40 +259,61 @@ class Simulator:
             query=request.query,
             headers=request.headers,
             body=request.body,
-            authenticated=self._azure.knows(request),
+            at=self._clock(),
+            authenticated=not identity and self._azure.knows(request),
         )
-        # The door stands before the request does: whoever sees the request can release it.
-        with self._gate.door() if script.stall_after_events is not None else nullcontext() as door:
-            self._history.add(served)
+        history, answer = (
+            (self.directory.history, self.directory.answer) if identity else (self._history, self._azure.answer)
+        )
+        # Before the request is listed, so that whoever sees it there can release it.
+        with self._gate.wait() if script.stall_after_events is not None else nullcontext() as released:
+            history.add(served)
             with self._lock:
                 self._exchanges.add(served)
             try:
-                return self._answer(connection, request, script, served, door=door, keep=keep)
+                if script.refuse:
+                    connection.close(reset=script.reset)
+                    return False
+                reply = answer(request, script)
+                if identity:
+                    served.authenticated = reply.status == HTTPStatus.OK
+                return self._answer(connection, reply, script, served, released=released, keep=keep)
             except PeerLeft:
+                served.stop_production()
                 served.peer_left = not self._stopped
                 return False
             finally:
+                served.stop_production()
+                self._book(served)
                 with self._lock:
                     self._exchanges.discard(served)
+
+    def _book(self, served: Served) -> None:
+        if served.account is not None and served.status is not None:
+            self.meter.add(served.at, served.status, served.account, served.billed, tool_uses=served.tool_uses)
 
     def _answer(
         self,
         connection: Connection,
-        request: Request,
+        reply: Reply,
         script: Script,
         served: Served,
         *,
-        door: int | None,
+        released: int | None,
         keep: bool,
     ) -> bool:
-        if script.refuse:
-            connection.close(reset=script.reset)
-            return False
-        reply = self._azure.answer(request, script)
         served.usage = reply.usage
+        served.account = reply.account
+        production = None if reply.work is None else Production(reply.work)
+        served.production = production
         if script.delay:
             connection.wait(Pause(time.monotonic() + script.delay))
-        return transmit(connection, reply, script, served, door=door, keep=keep, pacer=self._pacer)
+        if production is not None:
+            production.begin()
+            if not reply.stream and (ready := production.due(max(reply.positions, default=0))) is not None:
+                # Even the head comes last: it says how the answer ended.
+                connection.wait(Pause(ready))
+        return transmit(connection, reply, script, served, released=released, keep=keep, pacer=self._pacer)
 
 
 def serve(
@@ -298,16 +352,27 @@ def serve(
     )
     if script is not None:
         simulator.script(script, times=None)
+    run([simulator], started=None if started is None else lambda: started(simulator))
+
+
+def run(simulators: Sequence[Simulator], *, started: Callable[[], None] | None = None) -> None:
+    """Run simulators until SIGTERM or SIGINT, as :func:`serve` does.
+
+    Raises:
+        OSError: a port is taken.
+    """
     endings = {signal.SIGTERM, signal.SIGINT}
     # Blocked before any thread is born, so that they come to sigwait and nowhere else.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, endings)
     try:
-        simulator.start()
         try:
+            for simulator in simulators:
+                simulator.start()
             if started is not None:
-                started(simulator)
+                started()
             signal.sigwait(endings)
         finally:
-            simulator.stop(drain=_DRAIN)
+            for simulator in simulators:
+                simulator.stop(drain=_DRAIN)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

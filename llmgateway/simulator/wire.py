@@ -1,47 +1,23 @@
-"""HTTP/1.1 on a socket, byte by byte: requests in, answers out as a script wants them."""
+"""Sends answers as a script wants them: framed, cut into pieces, delayed, broken off."""
 
 from __future__ import annotations
 
-import os
-import select
-import socket
-import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
-from typing import NamedTuple, Protocol
-from urllib.parse import parse_qsl, unquote
+from typing import Protocol
 
-from .azure import Reply, Request
+from .connections import Connection, Pause, PeerLeft
+from .messages import Reply
 from .scripts import Framing, Script
 from .served import Served
-
-_HEAD_LIMIT = 65_536
-
-
-class PeerLeft(Exception):
-    """The client has closed the connection."""
-
-
-class BadRequest(Exception):
-    """The client sent something that is not HTTP."""
 
 
 class Cut(Exception):
     """The script breaks off the answer."""
-
-
-class Pause(NamedTuple):
-    """Between two steps of an answer."""
-
-    until: float | None
-    """On the monotonic clock; ``None``: until the door opens."""
-    door: int | None = None
 
 
 Steps = Iterator[Pause]
@@ -57,205 +33,20 @@ class Follower(Protocol):
     def follow(self, connection: Connection, steps: Steps, pause: Pause) -> Pause | None: ...
 
 
-class Gate:
-    """Where stalled answers wait for :meth:`release`. Any thread may use it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._doors: set[int] = set()
-
-    @contextmanager
-    def door(self) -> Iterator[int]:
-        """A file descriptor that becomes readable when, from now on, somebody releases."""
-        inner, outer = os.pipe()
-        with self._lock:
-            self._doors.add(outer)
-        try:
-            yield inner
-        finally:
-            with self._lock:
-                self._doors.discard(outer)
-                os.close(outer)
-            os.close(inner)
-
-    def release(self) -> None:
-        with self._lock:
-            for outer in self._doors:
-                os.write(outer, b"!")
-
-
-class Connection:
-    """A client's connection; belongs to one thread but for :meth:`shut`."""
-
-    def __init__(self, peer: socket.socket, number: int) -> None:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.number = number
-        self._socket = peer
-        self._input = bytearray()
-
-    def read_request(self) -> tuple[Request, str] | None:
-        """The next request and its HTTP version; ``None`` when the client has no more.
-
-        Raises:
-            BadRequest: what came is not HTTP.
-            PeerLeft: the client closed within a request.
-        """
-        head = self._read_head()
-        if head is None:
-            return None
-        line, *lines = head.decode("latin-1").split("\r\n")
-        method, target, version = _request_line(line)
-        headers = dict(_header(line) for line in lines)
-        if headers.get("expect", "").lower() == "100-continue":
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        path, _, query = target.partition("?")
-        request = Request(
-            method=method,
-            path=unquote(path),
-            query=dict(parse_qsl(query, keep_blank_values=True)),
-            headers=headers,
-            body=self._read_body(headers),
-        )
-        return request, version
-
-    def _read_head(self) -> bytes | None:
-        while (end := self._input.find(b"\r\n\r\n")) < 0:
-            if len(self._input) > _HEAD_LIMIT:
-                raise BadRequest("the head does not end")
-            if not self.more():
-                return None
-        return self._take(end + 4)[:-4]
-
-    def _read_body(self, headers: dict[str, str]) -> bytes:
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            return b"".join(self._read_chunks())
-        length = headers.get("content-length", "0")
-        if not length.isdecimal():
-            raise BadRequest("Content-Length is no number")
-        return self._read_exactly(int(length))
-
-    def _read_chunks(self) -> Iterator[bytes]:
-        while True:
-            size, _, _ = self._read_line().partition(b";")
-            try:
-                length = int(size, 16)
-            except ValueError as error:
-                raise BadRequest("a chunk's size is no number") from error
-            if not length:
-                break
-            yield self._read_exactly(length)
-            self._read_line()
-        while self._read_line():
-            pass  # trailers say nothing to us
-
-    def _read_line(self) -> bytes:
-        while (end := self._input.find(b"\r\n")) < 0:
-            if not self.more():
-                raise PeerLeft
-        return self._take(end + 2)[:-2]
-
-    def _read_exactly(self, length: int) -> bytes:
-        while len(self._input) < length:
-            if not self.more():
-                raise PeerLeft
-        return self._take(length)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def more(self) -> bool:
-        """Read whatever has come; False if the client has closed."""
-        try:
-            received = self._socket.recv(65_536)
-        except OSError:
-            return False
-        self._input += received
-        return bool(received)
-
-    def _take(self, length: int) -> bytes:
-        taken = bytes(self._input[:length])
-        del self._input[:length]
-        return taken
-
-    def wait(self, pause: Pause) -> None:
-        """Wait for some time, or until the door is readable.
-
-        Raises:
-            PeerLeft: the client closed the connection. It is raised at once.
-        """
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        if pause.door is not None:
-            poll.register(pause.door, select.POLLIN)
-        while pause.until is None or pause.until > time.monotonic():
-            patience = None if pause.until is None else max(0.0, pause.until - time.monotonic()) * 1000
-            ready = dict(poll.poll(patience))
-            if pause.door in ready:
-                return
-            # What can be read is the end, or the next request, early.
-            if ready and not self.more():
-                raise PeerLeft
-
-    def writable(self) -> bool:
-        """Whether an event can be sent without waiting for the client to read."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
-        return bool(poll.poll(0))
-
-    def send(self, output: bytes) -> None:
-        """Hand bytes to the network.
-
-        Raises:
-            PeerLeft: the client has closed; ``args[0]`` is how many of the bytes were handed over before.
-        """
-        done = 0
-        try:
-            done = self._socket.send(output)
-            while done < len(output):
-                done += self._socket.send(memoryview(output)[done:])
-        except OSError as error:
-            raise PeerLeft(done) from error
-
-    def close(self, *, reset: bool = False) -> None:
-        if reset:
-            with suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
-
-    def shut(self) -> None:
-        """End whatever the connection's thread is waiting for; for other threads."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-
-def _request_line(line: str) -> tuple[str, str, str]:
-    parts = line.split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-        raise BadRequest("no request line")
-    return parts[0], parts[1], parts[2]
-
-
-def _header(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    if not colon:
-        raise BadRequest("a header without a colon")
-    return name.lower(), value.strip()
-
-
 def transmit(
     connection: Connection,
     reply: Reply,
     script: Script,
     served: Served,
     *,
-    door: int | None,
+    released: int | None,
     keep: bool,
     pacer: Follower,
 ) -> bool:
     """Send an answer as the script wants it, and note in *served* how far it came.
 
     Args:
-        door: Opens when a stalled answer shall go on (:meth:`Gate.door`).
+        released: Becomes readable when a stalled answer shall go on (:meth:`Gate.wait`).
         keep: The client would use the connection again.
         pacer: Takes the steps of slow streams; blocks like the steps themselves.
 
@@ -272,7 +63,7 @@ def transmit(
     if script.raw is not None and {"content-length", "transfer-encoding"} & {name.lower() for name in reply.headers}:
         framing = "length"  # whatever its headers promise, the body goes out as it is
     writer = _Writer(connection, head, framing, script, served)
-    steps = _steps(writer, reply, script, door=door)
+    steps = _steps(writer, reply, script, released=released)
     try:
         pause = next(steps, None)
         while pause is not None:
@@ -283,12 +74,14 @@ def transmit(
                 connection.wait(pause)
                 pause = next(steps, None)
     except Cut:
+        served.stop_production()
         connection.close(reset=script.reset)
         return False
     return keep
 
 
-def _steps(writer: _Writer, reply: Reply, script: Script, *, door: int | None) -> Steps:
+def _steps(writer: _Writer, reply: Reply, script: Script, *, released: int | None) -> Steps:
+    production = writer.production
     due = time.monotonic()
     count = len(reply.parts)
     for rank, part in enumerate([*reply.parts, None]):
@@ -297,7 +90,7 @@ def _steps(writer: _Writer, reply: Reply, script: Script, *, door: int | None) -
         if rank == script.cut_after_events:
             raise Cut
         if rank == script.stall_after_events:
-            yield Pause(None, door)
+            yield Pause(None, released)
             due = time.monotonic()
         if part is None:
             break
@@ -305,6 +98,12 @@ def _steps(writer: _Writer, reply: Reply, script: Script, *, door: int | None) -
             writer.flush()
             due += script.gap
             yield Pause(due)
+        if production is not None and reply.positions:
+            produced = production.due(reply.positions[rank])
+            if produced is not None and produced > time.monotonic():
+                writer.flush()
+                yield Pause(produced)
+            production.reach(reply.positions[rank])
         halts = count in (script.cut_after_events, script.stall_after_events)
         writer.write(part, last=rank + 1 == count and not halts)
     writer.end()
@@ -348,6 +147,7 @@ class _Writer:
         self._connection = connection
         self._chunked = framing == "chunked"
         self._served = served
+        self.production = served.production
         self._limit = script.cut_after_bytes
         self._splitting = script.split is not None
         self._cuts = iter(()) if script.split is None else _cuts(script.split)

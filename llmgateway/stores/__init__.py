@@ -11,6 +11,7 @@ from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import (
     AuditLog,
+    Cooldowns,
     CounterStore,
     KeyStore,
     OrganisationStore,
@@ -21,10 +22,12 @@ from ..interfaces import (
 from ..ratelimit.memory import MemoryCounters
 from .cached_keys import CachedKeys
 from .circuit import Circuit
+from .cooldowns import MemoryCooldowns
 from .fallback import FallbackCounters
 from .folder_lock import FolderLock
 from .recent_version import RecentVersion
 from .spending import LoggedSpending
+from .stored import FoundStored, SharedOwners
 
 if TYPE_CHECKING:
     from ..settings import Settings  # which reads URLs with redis/url.py
@@ -46,6 +49,9 @@ class Stores:
     spending: Spending
     counters: CounterStore
     audit_log: AuditLog
+    cooldowns: Cooldowns
+    stored: FoundStored
+    """Whose the responses are that Azure stores."""
     backends: tuple[Pingable, ...]
     version: RecentVersion | None = None
     """Version of the keys and the organisation. None if the store has no version, so each request asks the store."""
@@ -71,18 +77,19 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
     """
     cache = _redis(settings.redis_url, settings, clock) if settings.redis_url else None
     counters = _counters(cache, settings, clock, serves_alone=serves_alone)
+    owners = None if cache is None else _owners(cache, clock)
     if settings.mongo_url:
-        stores = _mongo(settings.mongo_url, settings, clock, counters)
+        stores = _mongo(settings.mongo_url, settings, clock, counters, owners)
     else:
-        stores = _sqlite(settings, clock, counters)
+        stores = _sqlite(settings, clock, counters, owners)
     if cache is not None:
-        stores = _with_redis_in_front(stores, cache)
+        stores = _with_redis_in_front(stores, cache, clock)
         return replace(stores, keys=CachedKeys(stores.keys, circuit=None, version=stores.version))
     circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
     return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, version=stores.version))
 
 
-def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
+def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
     from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
@@ -93,14 +100,16 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
         organisation=SQLiteOrganisation(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
+        stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
+        cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
         version=RecentVersion(keys.version),
     )
 
 
-def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -> Stores:
+def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
@@ -115,7 +124,9 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -
         organisation=MongoOrganisation(database, clock=clock),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
+        stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
+        cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
     )
@@ -123,6 +134,11 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore) -
 
 def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
     return LoggedSpending(usage_log, circuit=Circuit("the usage log", retry_after=RETRY_SECONDS, clock=clock))
+
+
+def _stored(usage_log: UsageLog, clock: Clock, owners: SharedOwners | None) -> FoundStored:
+    circuit = Circuit("the usage log", retry_after=RETRY_SECONDS, clock=clock)
+    return FoundStored(usage_log, circuit=circuit, shared=owners)
 
 
 def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
@@ -133,7 +149,14 @@ def _redis(url: str, settings: Settings, clock: Clock) -> RedisCache:
     return RedisCache(url, signer=signer, timeout=settings.store_timeout, clock=clock)
 
 
-def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
+def _owners(cache: RedisCache, clock: Clock) -> SharedOwners:
+    from .redis.owners import RedisOwners
+
+    return RedisOwners(cache.connection, cache.signer, clock=clock)
+
+
+def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> Stores:
+    from .redis.cooldowns import RedisCooldowns
     from .redis.keys import RedisKeys
     from .redis.organisation import RedisOrganisation
 
@@ -142,6 +165,7 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache) -> Stores:
         durable,
         keys=keys,
         organisation=RedisOrganisation(cache, durable.organisation),
+        cooldowns=RedisCooldowns(cache.connection, clock=clock),
         backends=(cache, *durable.backends),
         version=RecentVersion(keys.version),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from ..errors import StoreUnavailable
+from ..errors import StoreReadOnly, StoreUnavailable
 from ..interfaces import Pingable
 
 REDIS = "redis"
@@ -19,9 +19,14 @@ class DegradationLevel(StrEnum):
     """Keys are looked up in the durable store, and each process counts limits on its own. This is also the level if
     Redis answers but refuses writes."""
     WITHOUT_DURABLE_STORE = "without_durable_store"
-    """Keys are looked up in Redis, usage records wait in the journal, and admins cannot change anything."""
+    """Keys are looked up in Redis, or in a durable store that is read-only. Usage records wait in the journal, and
+    admins cannot change anything."""
     MEMORY_ONLY = "memory_only"
     """Only keys that this process has looked up before work; all others get 503."""
+
+
+class ReadOnly(str):
+    """The problem of a store that answers questions, and takes no changes."""
 
 
 class StoreHealth:
@@ -44,12 +49,15 @@ class StoreHealth:
         durable_serves = any(problem is None for name, problem in problems.items() if name != REDIS)
         if durable_serves:
             return DegradationLevel.NORMAL if redis_serves or REDIS not in problems else DegradationLevel.WITHOUT_REDIS
-        return DegradationLevel.WITHOUT_DURABLE_STORE if redis_serves else DegradationLevel.MEMORY_ONLY
+        answers = redis_serves or any(isinstance(problem, ReadOnly) for problem in problems.values())
+        return DegradationLevel.WITHOUT_DURABLE_STORE if answers else DegradationLevel.MEMORY_ONLY
 
 
 def _problem(backend: Pingable) -> str | None:
     try:
         backend.ping()
+    except StoreReadOnly as error:
+        return ReadOnly(error.message)
     except StoreUnavailable as error:
         return error.message
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import NamedTuple
 
-from llmgateway.records import Outcome, UsageRecord
+from llmgateway.records import Outcome, UsageRecord, UsageSource
 
 SUMS = (
     "requests",
@@ -17,6 +17,9 @@ SUMS = (
     "reasoning_tokens",
     "cost_usd",
     "errors",
+    "unpriced_requests",
+    "estimated_tokens",
+    "bound_tokens",
 )
 """The fields of a :class:`~llmgateway.records.UsageRow` that are added up."""
 
@@ -29,18 +32,26 @@ class Cell(NamedTuple):
     user: str
     group: str | None
     model: str
+    deployment: str
 
     @property
-    def series(self) -> tuple[str, str, str | None, str]:
+    def series(self) -> tuple[str, str, str | None, str, str]:
         """The fields without the day."""
-        return self.key_id, self.user, self.group, self.model
+        return self.key_id, self.user, self.group, self.model, self.deployment
 
 
 def daily_sums(records: Iterable[UsageRecord]) -> dict[Cell, tuple[float, ...]]:
     """Add up *records* by cell. The sums are in the order of ``SUMS``."""
     sums: dict[Cell, tuple[float, ...]] = {}
     for record in records:
-        cell = Cell(record.timestamp.date(), record.key_id, record.user, record.group, record.model)
+        cell = Cell(
+            record.timestamp.date(),
+            record.key_id,
+            record.user,
+            record.group,
+            record.counted_model,
+            record.counted_deployment,
+        )
         counted = _counted(record)
         before = sums.get(cell)
         sums[cell] = counted if before is None else tuple(a + b for a, b in zip(before, counted, strict=True))
@@ -57,4 +68,7 @@ def _counted(record: UsageRecord) -> tuple[float, ...]:
         record.reasoning_tokens,
         record.cost_usd or 0.0,
         int(record.outcome is not Outcome.OK),
+        int(record.cost_usd is None and record.total_tokens > 0),
+        record.total_tokens if record.usage_source is UsageSource.ESTIMATED else 0,
+        record.total_tokens if record.usage_source is UsageSource.BOUND else 0,
     )

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from ..records import UsageRecord
+from ..records import UsageRecord, UsageSource
 from .batches import Shipment, shipments
-from .segments import SegmentFolder, ended_in, number_of
+from .booking import written_at_most
+from .segments import SegmentFolder, Started, ended_in, number_of
 
 log = logging.getLogger(__name__)
+
+TOUCH_SECONDS = 2.0
+"""A process notes about every second that it lives. It may have lived this much longer than the last note says."""
 
 
 class AbandonedJournals:
     """Finds and ships the abandoned journals in a folder.
 
     Several processes may do this at the same time; each journal is shipped by only one of them. A request that had not
-    ended when its process died gets a record with outcome ``interrupted``.
+    ended when its process died gets a record with outcome ``interrupted``, and with the most completion tokens that
+    Azure can have written until then.
 
     Args:
         folder: The folder that contains the journals of all processes.
@@ -69,13 +75,34 @@ class AbandonedJournals:
         for segment in abandoned.sealed():
             yield from shipments(abandoned.name, number_of(segment), contents.collect(ended_in(segment)))
         # There are two open segments if the process died while it began a new one.
-        running: dict[str, UsageRecord] = {}
+        running: dict[str, Started] = {}
         last = 0
         for segment in abandoned.open():
             last = number_of(segment)
             yield from shipments(abandoned.name, last, contents.collect(ended_in(segment, running)))
-        contents.interrupted.extend(map(self._price, running.values()))
+        died = abandoned.alive_until() + TOUCH_SECONDS
+        contents.interrupted.extend(self._price(_interrupted(started, died)) for started in running.values())
         yield from shipments(abandoned.name, last + 1, iter(contents.interrupted))
+
+
+def _interrupted(started: Started, died: float) -> UsageRecord:
+    """Return the record of a request whose process died at *died*, without its cost."""
+    record, bound = started
+    if bound is None:
+        return record
+    written = written_at_most(bound, seconds=died - record.timestamp.timestamp())
+    attempts = record.attempts
+    if attempts:
+        attempts = (*attempts[:-1], replace(attempts[-1], completion_tokens=written))
+    # Attempts that had failed before may have been billed, too.
+    completion = record.completion_tokens + written
+    return replace(
+        record,
+        completion_tokens=completion,
+        total_tokens=record.prompt_tokens + completion,
+        usage_source=UsageSource.BOUND,
+        attempts=attempts,
+    )
 
 
 class _Contents:

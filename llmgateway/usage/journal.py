@@ -23,11 +23,11 @@ from pathlib import Path
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import UsageLog
-from ..records import Batch, UsageRecord, moment
+from ..records import Batch, Bound, UsageRecord, moment
 from .abandoned import AbandonedJournals
 from .batches import BATCH_RECORDS, Shipment, shipments
 from .locks import ShortLock
-from .segments import Segment, SegmentFolder, ended_in, line_of, number_of
+from .segments import Segment, SegmentFolder, Started, ended_in, find_stored, line_of, number_of
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Journal:
         # Protects _running and which segment is the present one. No line of a request is written while it is held.
         self._lock = ShortLock()
         self._shipping = threading.Lock()  # held during a shipment
-        self._running: dict[str, UsageRecord] = {}
+        self._running: dict[str, Started] = {}
         self._unwritten: deque[UsageRecord] = deque(maxlen=KEPT_IN_MEMORY)
         self._memory_shipment: Shipment | None = None  # taken from _unwritten; kept until the log has accepted it
         self._last_batch = Batch("", 0)  # of the records from _unwritten
@@ -119,12 +119,26 @@ class Journal:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def begin(self, record: UsageRecord) -> None:
+    def begin(self, record: UsageRecord, bound: Bound) -> None:
         self.start()
-        line = line_of("begin", record)
+        self.update(record, bound)
+
+    def update(self, record: UsageRecord, bound: Bound) -> None:
+        started = Started(record, bound)
+        line = started.line()
         with self._lock:
             # Add the request before its line is written. A segment that begins meanwhile repeats the line.
-            self._running[record.id] = record
+            self._running[record.id] = started
+            segment = self._enter(record.id)
+        self._write(segment, record.id, line)
+
+    def amend(self, record: UsageRecord, bound: Bound) -> None:
+        started = Started(record, bound)
+        line = started.line()
+        with self._lock:
+            if record.id not in self._running:
+                return  # it has ended meanwhile
+            self._running[record.id] = started
             segment = self._enter(record.id)
         self._write(segment, record.id, line)
 
@@ -144,11 +158,19 @@ class Journal:
 
     def cancel(self, record_id: str) -> None:
         with self._lock:
-            record = self._running.pop(record_id, None)
-            if record is None:
+            started = self._running.pop(record_id, None)
+            if started is None:
                 return
             segment = self._enter(record_id)
-        self._write(segment, record_id, line_of("cancel", record))
+        self._write(segment, record_id, line_of("cancel", started.record))
+
+    def find_stored(self, stored_id: str) -> UsageRecord | None:
+        """Return the record of the request that made what has this identifier, from the journals of this host.
+
+        It is in one of them from before its first byte goes to the client until the usage log has it. So if this finds
+        nothing, ask the usage log next, and not before. An error of the disk counts as nothing found.
+        """
+        return find_stored(self._folder, stored_id)
 
     def start(self) -> None:
         """Start the thread, which ships this journal and abandoned ones; no effect if it already runs."""
@@ -228,6 +250,7 @@ class Journal:
                 if stalled := self._stalled():
                     self._report(_DISK, stalled)  # do not ship: this thread would wait for the disk, too
                 else:
+                    self._touch()
                     self.flush()
                     self._sync()
                 self._on_turn(self.backlog())
@@ -308,6 +331,7 @@ class Journal:
             for batch, records in shipments:
                 self._log.append(records, batch=batch)
                 self._recovered(_USAGE_LOG)
+                self._touch()  # to ship the journal of a long outage takes minutes
         except StoreUnavailable as error:
             self._report(_USAGE_LOG, str(error))
             return False
@@ -333,6 +357,7 @@ class Journal:
         try:
             if self._owner is None:
                 self._owner = SegmentFolder.create(self._folder)
+                self._owner.touch(self._clock())
         except OSError as error:
             self._report_disk(error)
             return None
@@ -369,6 +394,14 @@ class Journal:
             self._in_memory.number -= 1
         self._unwritten.append(record)
         self._in_memory.add(self._clock())
+
+    def _touch(self) -> None:
+        """Note that this process lives. Should it die, its requests are booked up to this time."""
+        if self._owner is not None:
+            try:
+                self._owner.touch(self._clock())
+            except OSError as error:
+                self._report_disk(error)
 
     def _sync(self) -> None:
         if self._owner is not None and self._owner.segment is not None:

@@ -3,8 +3,9 @@
 The files in a folder are
 
 * ``lock``: it is locked while the process lives. The system releases the lock when the process ends for any reason.
+  Its modification time tells how long the process has lived.
 * ``<number>.open``: the segment that is being written. It gets one line when a request is sent, with the record that
-  counts if the process dies, and one line when the request has ended.
+  counts if the process dies and the bound of its answer, and one line when the request has ended.
 * ``<number>.sealed``: segments that wait to be shipped.
 
 When a new segment begins, it gets a line for each running request. The old one is sealed when no thread writes to it.
@@ -16,17 +17,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import mmap
 import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from ..records import Outcome, UsageRecord, UsageSource
+from ..records import Attempt, Bound, Outcome, UsageRecord, UsageSource
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,20 @@ QUIET_SECONDS = 1.0
 
 _POLL_SECONDS = 0.001
 
+_LOOK_AGAIN = 20
+"""How often journals are searched anew, if segments are sealed at the same time. That happens four times a second."""
+
+
+class Started(NamedTuple):
+    """A request that was sent and has not ended."""
+
+    record: UsageRecord
+    bound: Bound | None
+    """None if an earlier edition has written the line."""
+
+    def line(self) -> bytes:
+        return b"\n" + orjson.dumps(("begin", self.record, self.bound))
+
 
 def line_of(kind: str, record: UsageRecord) -> bytes:
     """Return a line of the journal.
@@ -45,7 +61,7 @@ def line_of(kind: str, record: UsageRecord) -> bytes:
     It starts with the line break. So if a full disk cuts a line short, the next one is still complete.
 
     Args:
-        kind: ``begin``, ``end`` or ``cancel``.
+        kind: ``end`` or ``cancel``; see :meth:`Started.line` for ``begin``.
 
     Raises:
         TypeError: the record cannot be written as JSON.
@@ -138,14 +154,22 @@ class SegmentFolder:
         """Create the file of the next segment. This may wait for the disk, so it is done without holding a lock."""
         return Segment(self._path / f"{self._number + 1:08d}{_OPEN}")
 
-    def next_segment(self, prepared: Segment, running: Iterable[UsageRecord]) -> Segment | None:
+    def touch(self, now: float) -> None:
+        """Note that the process lives at *now*, in seconds since the epoch. This takes 2 us."""
+        os.utime(self._lock, (now, now))
+
+    def alive_until(self) -> float:
+        """Return the last time that :meth:`touch` has noted."""
+        return os.fstat(self._lock).st_mtime
+
+    def next_segment(self, prepared: Segment, running: Iterable[Started]) -> Segment | None:
         """Make *prepared* the present segment, and write the *running* requests to it.
 
         Returns:
             The previous segment, which can be sealed now.
         """
         try:
-            prepared.append(b"".join(line_of("begin", record) for record in running))
+            prepared.append(b"".join(started.line() for started in running))
         except OSError:
             prepared.close()
             prepared.path.unlink()
@@ -194,37 +218,82 @@ def number_of(segment: Path) -> int:
     return int(segment.stem)
 
 
-def ended_in(segment: Path, running: dict[str, UsageRecord] | None = None) -> Iterator[UsageRecord]:
+def ended_in(segment: Path, running: dict[str, Started] | None = None) -> Iterator[UsageRecord]:
     """Yield the records of the requests that have ended in *segment*.
 
     Args:
         running: The requests without an end, by id. It is updated with the lines of the segment. None if not needed.
     """
-    for kind, record in _lines(segment, every=running is not None):
+    for kind, record, bound in _lines(segment, every=running is not None):
         if running is not None:
             if kind == "begin":
-                running[record.id] = record
+                running[record.id] = Started(record, bound)
             else:
                 running.pop(record.id, None)
         if kind == "end":
             yield record
 
 
-def _lines(segment: Path, *, every: bool) -> Iterator[tuple[str, UsageRecord]]:
-    """Yield the kind and the record of each line. Unless *every* is true, skip ``begin`` lines, which saves half of the
-    work."""
+def find_stored(folder: Path, stored_id: str) -> UsageRecord | None:
+    """Return the record that has *stored_id* as its response or among its stored identifiers; None if there is none.
+
+    It is searched in all journals in *folder*. Other processes may write, seal and delete segments at the same time.
+
+    Args:
+        stored_id: Consists of letters, digits, ``_`` and ``-``.
+    """
+    for _ in range(_LOOK_AGAIN):
+        try:
+            found = [record for path in folder.glob("[!.]*/*.*") if (record := _last_with(stored_id, path)) is not None]
+        except FileNotFoundError:
+            continue  # a segment was sealed or shipped meanwhile
+        except OSError:
+            log.warning("The journals cannot be searched.", exc_info=True)
+            return None
+        return max(found, key=lambda record: record.duration_ms, default=None)
+    return None
+
+
+def _last_with(stored_id: str, segment: Path) -> UsageRecord | None:
+    """Return the last record in *segment* that has *stored_id*."""
+    with segment.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            end = len(content)
+            while (found := content.rfind(b'"%b"' % stored_id.encode(), 0, end)) >= 0:
+                start = content.rfind(b"\n", 0, found) + 1
+                line_end = content.find(b"\n", found)
+                record = _stored_in(content[start : line_end if line_end >= 0 else len(content)])
+                if record is not None and stored_id in (record.response_id, *record.stored_ids):
+                    return record
+                end = start
+    return None
+
+
+def _stored_in(line: bytes) -> UsageRecord | None:
+    try:
+        return _record(orjson.loads(line)[1])
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None  # incomplete
+
+
+def _lines(segment: Path, *, every: bool) -> Iterator[tuple[str, UsageRecord, Bound | None]]:
+    """Yield the kind, the record and the bound of each line. Unless *every* is true, skip ``begin`` lines, which saves
+    half of the work."""
     with segment.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line == b"\n" or (line.startswith(_BEGINNING) and not every):
                 continue
             try:
-                kind, fields = orjson.loads(line)
+                kind, fields, *rest = orjson.loads(line)
                 record = _record(fields)
+                bound = Bound(**rest[0]) if rest and rest[0] else None
             except (ValueError, TypeError, KeyError):
                 # If a process dies while it writes, the last line is incomplete.
                 log.warning("Line %d of journal segment %s is incomplete and is ignored.", number, segment.name)
                 continue
-            yield kind, record
+            yield kind, record, bound
 
 
 def _record(fields: dict[str, Any]) -> UsageRecord:
@@ -232,4 +301,7 @@ def _record(fields: dict[str, Any]) -> UsageRecord:
     fields["outcome"] = Outcome(fields["outcome"])
     fields["usage_source"] = UsageSource(fields["usage_source"])
     fields["content_filter"] = tuple(fields["content_filter"])
+    fields["stored_ids"] = tuple(fields.get("stored_ids", ()))
+    fields["filter_severities"] = tuple(fields.get("filter_severities", ()))
+    fields["attempts"] = tuple(Attempt(**attempt) for attempt in fields.get("attempts", ()))
     return UsageRecord(**fields)

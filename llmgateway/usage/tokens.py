@@ -1,204 +1,255 @@
-"""Reads the token counts that Azure reports, and estimates them if Azure reports none."""
+"""Estimates tokens: of a text, and of the prompt in a request."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from ..records import Usage
+from .images import image_tokens
 
 CHARACTERS_PER_TOKEN = 4
 """Azure assumes the same when it estimates a prompt (Microsoft, quota documentation, 2026)."""
 
-TOKENS_PER_IMAGE = 765
-"""The tokens of a 1024 x 1024 image in high detail: 85 + 4 tiles of 170 (OpenAI, vision documentation, 2024)."""
+BYTES_PER_FOREIGN_TOKEN = 3
+"""The UTF-8 bytes of a token outside ASCII. A Chinese or Japanese character has three bytes and is about one token."""
 
-COMPLETION_TOKENS = 256
-"""The estimate for an answer if the client sets no limit. Answers in a chat have a few hundred tokens. The reported
-count replaces the estimate at the end of the request."""
+ONE_TOKEN = 16
+"""A longer piece of text, in bytes, is more than one token."""
+
+TOKENS_PER_MESSAGE = 3
+"""What each message costs besides its text; the beginning of the answer costs the same (OpenAI cookbook, "How to count
+tokens with tiktoken", 2024)."""
+
+BASE64_FOR_FILE_TOKEN = 8
+"""The base64 characters of one token of a file. OpenAI puts the text and an image of each page into the prompt (file
+inputs, 2025): up to about 1,600 tokens. A page of a PDF that consists of text has about 10,000 bytes."""
+
+BYTES_PER_ENCRYPTED_TOKEN = 4
+"""The base64 characters of one token of encrypted reasoning, at least: three bytes. A token of text has about four."""
+
+TOKENS_PER_NAMED_FILE = 16_000
+"""A file that was uploaded before has no size here: ten pages."""
+
+BASE64_FOR_AUDIO_TOKEN = {"wav": 1000}
+"""The base64 characters of one token of a recording, at least, by format. A second has 10 tokens (OpenAI, pricing of
+audio, 2025), and at least 8,000 bytes as WAV."""
+
+BASE64_FOR_COMPRESSED_AUDIO_TOKEN = 128
+"""The same for all other formats: a second of MP3 has at least 1,000 bytes."""
 
 LARGEST_COUNT = 2**31
 """The most tokens of one request, estimated or reported. No model has more, and their cost in nanodollars is an integer
 that every counter can hold."""
 
-_ENCODED = ("image_url", "input_audio", "file")
+_DEFINITIONS = ("tools", "functions", "response_format", "data_sources")
+"""Fields of the body that become a part of the prompt, besides the messages and the prediction."""
 
-DONE = b"data: [DONE]"
+_PIECE = re.compile(rb"\s*\S{1,8}|\s+")
+_LARGEST_SEARCHED = 4096
+_LARGEST_SEARCHED_QUICKLY = 512
+_ASCII = bytes(range(128))
+_DENSE = bytes(code for code in range(33, 127) if not chr(code).isalpha())
+"""Digits and symbols: a token has about two of them, but about four letters."""
 
-BLANK_LINES = (b"\r\n\r\n", b"\n\n")
-"""The ends of an event (HTML standard, section 9.2.5). Azure sends the second; a proxy may change it to the first."""
-
-
-class StreamMeter:
-    """Reads the events of a streamed completion, and collects what the usage record needs.
-
-    :meth:`feed` takes complete events, any number at a time. It parses an event's JSON only if a byte search finds
-    the name of a usage or content filter field in it. This is safe: in a JSON string quotation marks and line breaks
-    are always escaped, so the text of a conversation cannot contain what the searches look for.
-    """
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.model: str | None = None
-        self.content_filter: set[str] = set()
-        self.pieces = 0
-        """The number of events with text or tool arguments. Azure sends about one token in each."""
-        self.done = False
-        """Whether the stream has sent ``[DONE]``."""
-        self.failed = False
-        """Whether Azure has sent an error event."""
-
-    def feed(self, events: bytes) -> bytes | None:
-        """Read *events*; return the bytes of the usage event if they contain one."""
-        self.pieces += (
-            events.count(b'"content":"')
-            - events.count(b'"content":""')
-            + events.count(b'"arguments":"')
-            - events.count(b'"arguments":""')
-        )
-        if b'"filtered":true' in events or b'"detected":true' in events:
-            for _, document in _documents(events):
-                self.content_filter.update(fired_filters(document))
-        if b'data: {"error"' in events:
-            self.failed = True
-        if events.startswith(DONE) or b"\n" + DONE in events:
-            self.done = True
-        if b'"prompt_tokens"' in events:
-            return self._read_usage(events)
-        return None
-
-    def _read_usage(self, events: bytes) -> bytes | None:
-        for event, document in _documents(events):
-            usage = parse_usage(document)
-            if usage is not None:
-                self.usage = usage
-                self.model = model_name(document)
-                if document.get("choices") == []:
-                    return event
-        return None
-
-
-def _documents(events: bytes) -> Iterable[tuple[bytes, dict[str, Any]]]:
-    """Yield each event that is a JSON object: its bytes with the blank line, and the object."""
-    blank_line = BLANK_LINES[0] if BLANK_LINES[0] in events else BLANK_LINES[1]
-    for event in events.split(blank_line):
-        data = event.strip()
-        if data.startswith(b"data:"):
-            try:
-                document = orjson.loads(data[5:])
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(document, dict):
-                yield event + blank_line, document
-
-
-def parse_usage(document: Any) -> Usage | None:
-    """Return the ``usage`` of a completion or of a stream's usage event; None if it has none."""
-    usage = document.get("usage") if isinstance(document, dict) else None
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=_count(usage, "total_tokens") or prompt + completion,
-        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+_KNOWN_NAMES = frozenset(
+    (
+        *("arguments", "audio", "content", "custom", "detail", "file", "function", "function_call", "id", "image_url"),
+        *("index", "input", "input_audio", "name", "refusal", "role", "text", "tool_call_id", "tool_calls", "type"),
     )
+)
+"""Names that are a part of the format, and no tokens of their own."""
 
 
-def _count(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and 0 <= value <= LARGEST_COUNT else 0
+def text_tokens(text: bytes, *, quickly: bool = False) -> int:
+    """Estimate the tokens of *text*, rather too many than too few.
 
-
-def model_name(document: dict[str, Any]) -> str | None:
-    """Return the name of the model in Azure's answer; None if it has none."""
-    name = document.get("model")
-    return name if isinstance(name, str) and name else None
-
-
-def fired_filters(document: Any) -> set[str]:
-    """Return the categories of all content filters in *document* that found or blocked something.
-
-    It searches the whole document, because Azure puts the results beside choices, prompts and errors, under names in
-    the singular and in the plural.
-    """
-    found: set[str] = set()
-    unvisited = [document]
-    while unvisited:
-        value = unvisited.pop()
-        if isinstance(value, list):
-            unvisited.extend(value)
-        elif isinstance(value, dict):
-            for name, child in value.items():
-                if isinstance(child, dict) and (child.get("filtered") is True or child.get("detected") is True):
-                    found.add(name)
-                elif isinstance(child, dict | list):
-                    unvisited.append(child)
-    return found
-
-
-def estimate_prompt_tokens(messages: Iterable[Any], prompt: str = "", *, definitions: Iterable[Any] = ()) -> int:
-    """Estimate the prompt tokens of a request.
-
-    Each image, recording or file counts as a fixed number of tokens, because the length of its base64 says nothing.
+    A short text may be a single token: then it has one for each word, and for each 8 bytes. A longer text has at least
+    so many, too, but also one for 4 letters or blanks, for 2 digits or symbols, and for 3 bytes outside ASCII.
 
     Args:
-        messages: The messages of the client.
-        prompt: The system prompt that is put before them.
-        definitions: Other values that belong to the prompt, such as tools. They count by the length of their JSON.
+        quickly: Whether a request waits for the result. Then it may be a tenth higher for a text of short words.
     """
-    characters = len(prompt) + sum(map(_length, definitions))
-    images = 0
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            characters += len(content)
-        elif isinstance(content, list):
-            for part in content:
-                if not isinstance(part, dict):
-                    continue
-                text = part.get("text")
-                if isinstance(text, str):
-                    characters += len(text)
-                if part.get("type") in _ENCODED:
-                    images += 1
-        characters += _characters_of_calls(message.get("tool_calls"))
-    return -(-characters // CHARACTERS_PER_TOKEN) + images * TOKENS_PER_IMAGE
+    size = len(text)
+    if size <= ONE_TOKEN:
+        # The blank after a single word is a part of it: some models write "word ", most write " word".
+        return len(_PIECE.findall(text.strip() if len(text.split()) == 1 else text))
+    foreign = 0 if text.isascii() else len(text.translate(None, _ASCII))
+    dense = size - len(text.translate(None, _DENSE))
+    quarters = size - foreign + dense  # of tokens
+    weighted = -(-quarters // CHARACTERS_PER_TOKEN) + -(-foreign // BYTES_PER_FOREIGN_TOKEN)
+    # To count the pieces takes longer than all of the above, so it is done only for short texts that may have more of
+    # them. No text has more than this: each word ends with a blank, and its last piece may have less than 8 bytes.
+    blanks = text.count(b" ") + text.count(b"\n") + text.count(b"\t") + text.count(b"\r")
+    most_pieces = (7 * (blanks + 1) + size - blanks) // 8 + 1
+    if weighted >= most_pieces:
+        return weighted
+    largest = _LARGEST_SEARCHED_QUICKLY if quickly else _LARGEST_SEARCHED
+    return max(weighted, most_pieces if size > largest else len(_PIECE.findall(text)))
 
 
-def estimate_completion_tokens(document: Mapping[str, Any]) -> int:
-    """Return the most tokens that the answer may have: the client's limit, for each choice. Azure counts the same.
+def estimate_prompt_tokens(
+    document: Mapping[str, Any], prompt_text: str = "", *, models: Sequence[str | None] = ()
+) -> int:
+    """Estimate the prompt tokens of a request: of everything in its body that becomes a part of the prompt.
 
-    If both limits are given, the larger one counts, because it depends on the model which one applies. A value that is
-    not a positive integer counts as missing; Azure will refuse it.
+    Images, recordings and files count by their kind and their size. What is not known counts by its length.
+
+    Args:
+        document: The body of the client, parsed.
+        prompt_text: The system prompt that is put before the client's messages.
+        models: The names of the model, the most reliable one first. They decide what an image counts.
     """
-    limits = (_positive(document.get("max_completion_tokens")), _positive(document.get("max_tokens")))
-    return min((max(limits) or COMPLETION_TOKENS) * max(_positive(document.get("n")), 1), LARGEST_COUNT)
+    counted = _Prompt(models)
+    if prompt_text:
+        counted.add_message({"content": prompt_text})
+    messages = document.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        counted.add_message(message)
+    counted.add(document.get("prediction"))
+    for name in _DEFINITIONS:
+        if value := document.get(name):
+            counted.add_json(value)
+    return min(counted.tokens(), LARGEST_COUNT)
 
 
-def _length(value: Any) -> int:
+def estimate_input_tokens(
+    document: Mapping[str, Any], prompt_text: str = "", *, models: Sequence[str | None] = ()
+) -> int:
+    """Estimate the prompt tokens of a request to the Responses API, without those of the responses that it continues.
+
+    Args:
+        document, models: As for :func:`estimate_prompt_tokens`.
+        prompt_text: The system prompt that is put before the client's instructions.
+    """
+    counted = _Prompt(models)
+    for text in (prompt_text, document.get("instructions")):
+        if text:
+            counted.add_message({"content": text})
+    given = document.get("input")
+    for item in given if isinstance(given, list) else (given,):
+        counted.add_message({"content": item} if isinstance(item, str) else item)
+    for name in ("tools", "text", "prompt"):
+        if value := document.get(name):
+            counted.add_json(value)
+    return min(counted.tokens(), LARGEST_COUNT)
+
+
+def estimate_predicted_tokens(document: Mapping[str, Any]) -> int:
+    """Estimate the tokens of the predicted output in a request; 0 if it has none."""
+    prediction = document.get("prediction")
+    if prediction is None:
+        return 0
+    counted = _Prompt(())
+    counted.add(prediction)
+    return min(counted.tokens(), LARGEST_COUNT)
+
+
+def estimate_audio_tokens(document: Mapping[str, Any]) -> int:
+    """Estimate the tokens of the recordings in a request. They are a part of its prompt tokens."""
+    messages = document.get("messages")
+    parts = [
+        part
+        for message in (messages if isinstance(messages, list) else ())
+        if isinstance(message, dict) and isinstance(message.get("content"), list)
+        for part in message["content"]
+    ]
+    recordings = [part["input_audio"] for part in parts if isinstance(part, dict) and "input_audio" in part]
+    return min(sum(map(_audio_tokens, recordings)), LARGEST_COUNT)
+
+
+class _Prompt:
+    """Collects what becomes a part of the prompt."""
+
+    def __init__(self, models: Sequence[str | None]) -> None:
+        self._models = models
+        self._texts: list[str] = []
+        self._tokens = TOKENS_PER_MESSAGE
+
+    def tokens(self) -> int:
+        texts = "\n".join(self._texts).encode("utf-8", "surrogatepass")
+        return self._tokens + (text_tokens(texts, quickly=True) if texts else 0)
+
+    def add_message(self, message: Any) -> None:
+        self._tokens += TOKENS_PER_MESSAGE
+        if isinstance(message, dict) and isinstance(content := message.get("content"), str):
+            self._texts.append(content)
+            if len(message) > 2:
+                self.add({name: message[name] for name in message if name not in ("role", "content")})
+        else:
+            self.add(message)
+
+    def add(self, value: Any) -> None:
+        """Add every text and number in *value*, and every name that is not a part of the format."""
+        unvisited = [value]
+        while unvisited:
+            value = unvisited.pop()
+            if isinstance(value, str):
+                self._texts.append(value)
+            elif isinstance(value, list):
+                unvisited.extend(value)
+            elif isinstance(value, dict):
+                unvisited.extend(self._without_media(value))
+            elif value is not None and not isinstance(value, bool):
+                self._texts.append(str(value))
+
+    def add_json(self, value: Any) -> None:
+        self._tokens += _json_tokens(value)
+
+    def _without_media(self, part: dict[str, Any]) -> list[Any]:
+        """Count the images, recordings and files in *part*, and return everything else that is in it."""
+        rest: list[Any] = []
+        for name, value in part.items():
+            if name == "image_url":
+                self._tokens += image_tokens(*self._models).of(_detail(part, value))
+            elif name == "input_audio":
+                self._tokens += _audio_tokens(value)
+            elif name == "file":
+                self._tokens += _file_tokens(value)
+                if isinstance(value, dict):
+                    rest.append(value.get("filename"))
+            elif name == "file_data" or (name == "file_id" and part.get("type") == "input_file"):
+                self._tokens += _file_tokens({name: value})
+            elif name == "file_id" and part.get("type") == "input_image":
+                self._tokens += image_tokens(*self._models).of(part.get("detail"))
+            elif name == "file_url":
+                self._tokens += TOKENS_PER_NAMED_FILE
+            elif name == "encrypted_content" and isinstance(value, str):
+                self._tokens += len(value) // BYTES_PER_ENCRYPTED_TOKEN
+            elif name not in ("role", "type"):
+                rest.append(value)
+                if name not in _KNOWN_NAMES:
+                    rest.append(name)
+        return rest
+
+
+def _detail(part: dict[str, Any], image: Any) -> Any:
+    return image.get("detail") if isinstance(image, dict) else part.get("detail")
+
+
+def _audio_tokens(recording: Any) -> int:
+    data, kind = (recording.get("data"), recording.get("format")) if isinstance(recording, dict) else (None, None)
+    if not isinstance(data, str):
+        return _json_tokens(recording)
+    for_token = BASE64_FOR_AUDIO_TOKEN.get(kind) if isinstance(kind, str) else None
+    return -(-len(data) // (for_token or BASE64_FOR_COMPRESSED_AUDIO_TOKEN))
+
+
+def _file_tokens(file: Any) -> int:
+    data = file.get("file_data") if isinstance(file, dict) else None
+    if isinstance(data, str):
+        return -(-len(data) // BASE64_FOR_FILE_TOKEN)
+    if isinstance(file, dict) and isinstance(file.get("file_id"), str):
+        return TOKENS_PER_NAMED_FILE
+    return _json_tokens(file)
+
+
+def _json_tokens(value: Any) -> int:
     try:
-        return len(orjson.dumps(value))
-    except TypeError:  # an integer beyond 64 bits, or a lone surrogate
-        return len(json.dumps(value))
-
-
-def _characters_of_calls(calls: Any) -> int:
-    """Return the characters of the tool calls of an earlier answer, which are a part of the prompt now."""
-    characters = 0
-    for call in calls if isinstance(calls, list) else ():
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            texts = (function.get("name"), function.get("arguments"))
-            characters += sum(len(text) for text in texts if isinstance(text, str))
-    return characters
-
-
-def _positive(value: Any) -> int:
-    """Return *value* if it is a positive integer, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+        size = len(orjson.dumps(value))
+    except TypeError:  # an integer beyond 64 bits, a lone surrogate, or more than 254 levels
+        size = len(json.dumps(value))
+    return -(-size // CHARACTERS_PER_TOKEN)

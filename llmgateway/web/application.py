@@ -10,6 +10,8 @@ from typing import Any
 from flask import Flask, Request
 from werkzeug.routing import MapAdapter
 
+from .addresses import ForgivingAdapter
+
 
 class Application(Flask):
     """Flask with less overhead for each request.
@@ -29,12 +31,19 @@ class Application(Flask):
         # parsed all of it already. Routing by host or subdomain is not used here.
         if request is None or self.config["SERVER_NAME"] is not None or self.config["TRUSTED_HOSTS"] is not None:
             return super().create_url_adapter(request)
-        return self.url_map.bind(
-            request.host,
-            request.root_path,
-            url_scheme=request.scheme,
-            default_method=request.method,
-            # If PATH_INFO is empty, Flask redirects to the slash. request.path always begins with a slash.
-            path_info=request.environ.get("PATH_INFO") and request.path,
-            query_args=request.query_string.decode("latin-1"),
+        path: str = request.environ.get("PATH_INFO") or ""
+        if path:
+            # waitress and request.path make one slash of two at the beginning, but this is another address.
+            doubled = path[1:2] == "/" or request.environ.get("REQUEST_URI", "")[:2] == "//"
+            path = f"/{request.path}" if doubled else request.path
+        # If PATH_INFO is empty, Flask redirects to the slash.
+        return ForgivingAdapter.of(
+            self.url_map.bind(
+                request.host,
+                request.root_path,
+                url_scheme=request.scheme,
+                default_method=request.method,
+                path_info=path,
+                query_args=request.query_string.decode("latin-1"),
+            )
         )

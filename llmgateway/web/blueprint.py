@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import flask_smorest
+from flask import request
 
+from ..errors import InvalidFields
 from .body import BodyParser
 from .error_docs import BODY_REFUSALS, QUERY_REFUSALS, responses
+
+_NOT_THE_EXAMPLE = "This is the documentation's example, and nothing was changed. Put your own values in its place."
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -47,8 +52,27 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
         return decorate
 
-    def arguments(self, schema: Any, *, location: str = "json", **kwargs: Any) -> Callable[[View], View]:
-        """Like the method of flask-smorest, and document the errors of a body or a query."""
+    def arguments(
+        self, schema: Any, *, location: str = "json", template: dict[str, Any] | None = None, **kwargs: Any
+    ) -> Callable[[View], View]:
+        """Like the method of flask-smorest, and document the errors of a body or a query.
+
+        Args:
+            template: An example of the body that is refused, in place of ``example``. It is for operations that replace
+                what is in force: a person who only presses "Execute" in the documentation must change nothing.
+        """
+        if template is not None:
+            kwargs["example"] = template
         parse = super().arguments(schema, location=location, **kwargs)
         refused = self.doc(responses=responses(*(BODY_REFUSALS if location == "json" else QUERY_REFUSALS)))
-        return lambda view: refused(parse(view))
+        return lambda view: refused(parse(view if template is None else _refusing(template, view)))
+
+
+def _refusing(template: dict[str, Any], view: View) -> View:
+    @functools.wraps(view)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if request.get_json(force=True) == template:
+            raise InvalidFields(_NOT_THE_EXAMPLE, param="body", fields={"body": [_NOT_THE_EXAMPLE]})
+        return view(*args, **kwargs)
+
+    return cast(View, checked)

@@ -1,8 +1,13 @@
-"""Reads and checks the bodies of requests: uncompressed JSON or CSV."""
+"""Reads and checks the bodies of requests: uncompressed JSON, CSV or forms."""
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 from wsgiref.types import InputStream, WSGIEnvironment
 
 import marshmallow as ma
@@ -11,12 +16,18 @@ from flask import Request, request
 from webargs.flaskparser import FlaskParser
 from werkzeug.wsgi import get_content_length
 
-from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from ..errors import BodyTooLarge, GatewayError, InvalidRequest, Overloaded, UnsupportedMediaType
+from ..proxy.forms import Form, FormFormat, read_form
+from ..proxy.json_errors import why_not_json
 
 PIECE = 1024 * 1024
 """Bytes to read at once. A server may allocate as much memory before the bytes have arrived."""
 
+FORM_BYTES_IN_MEMORY = 512 * 1024
+"""A larger form goes into a temporary file."""
+
 TOO_LARGE = "The body is larger than this gateway takes."
+_TOO_SLOW = "The body arrived too slowly. Send a smaller one, or use a faster connection."
 _CUT_SHORT = "The body ended before its end."
 
 
@@ -36,6 +47,16 @@ def check_media_type(kind: str | None, encoding: str | None) -> None:
         raise UnsupportedMediaType("Send the body as JSON, with the header 'Content-Type: application/json'.")
 
 
+def check_media_type_of_form(kind: str | None, encoding: str | None) -> None:
+    """Check that the body is an uncompressed form with files, like :func:`check_media_type` for JSON."""
+    _check_encoding(encoding)
+    if (kind or "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise UnsupportedMediaType(
+            "Send the file in a form, with the header 'Content-Type: multipart/form-data; boundary=\u2026'. HTTP "
+            "libraries do this, for example curl with -F."
+        )
+
+
 def check_media_type_of_table() -> None:
     """Check that the body of the current request is uncompressed CSV, like :func:`check_media_type` for JSON."""
     _check_encoding(request.headers.get("Content-Encoding"))
@@ -48,12 +69,20 @@ def _check_encoding(encoding: str | None) -> None:
         raise UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'.")
 
 
+def most_body_bytes(environ: WSGIEnvironment, *, largest: int) -> int:
+    """Return how many bytes the body of a request can have: its declared length, or else *largest*."""
+    declared = get_content_length(environ)
+    if declared is None:
+        return largest if environ.get("wsgi.input_terminated") else 0
+    return min(declared, largest)
+
+
 def read_body(environ: WSGIEnvironment, *, largest: int) -> bytes:
     """Read the body of a request, and nothing after it. Works with every WSGI server.
 
     Raises:
         BodyTooLarge: the body, or its declared length, is larger than *largest* bytes.
-        InvalidRequest: the body ends before its declared length.
+        InvalidRequest: the body ends before its declared length, or arrives too slowly for the server.
     """
     length = get_content_length(environ)
     if length is None and not environ.get("wsgi.input_terminated"):
@@ -62,13 +91,73 @@ def read_body(environ: WSGIEnvironment, *, largest: int) -> bytes:
         raise BodyTooLarge(TOO_LARGE)
     try:
         body = _read(environ["wsgi.input"], largest + 1 if length is None else length)
-    except (OSError, ValueError):
-        raise InvalidRequest(_CUT_SHORT) from None
+    except TimeoutError:
+        raise InvalidRequest(_TOO_SLOW) from None
+    except (OSError, ValueError) as error:
+        raise _why_not_read(error) from None
     if len(body) > largest:
         raise BodyTooLarge(TOO_LARGE)
     if length is not None and len(body) < length:
         raise InvalidRequest(_CUT_SHORT)
     return body
+
+
+def read_upload(environ: WSGIEnvironment, form: FormFormat, *, largest: int, folder: Path, files: ExitStack) -> Form:
+    """Read a form, and check it. Its files stay where the server has put them, or go into a temporary file.
+
+    Args:
+        folder: For the temporary file, which has no name there.
+        files: Closes the temporary file. The form can be used until then.
+
+    Raises:
+        BodyTooLarge: the body, or its declared length, is larger than *largest* bytes.
+        InvalidRequest: the body is no form, ends before its declared length, or arrives too slowly for the server.
+        Overloaded: there is no room for the file.
+    """
+    length = get_content_length(environ)
+    if length is None and not environ.get("wsgi.input_terminated"):
+        length = 0
+    if length is not None and length > largest:
+        raise BodyTooLarge(TOO_LARGE)
+    stream = cast(Any, environ["wsgi.input"])
+    try:
+        seekable = getattr(stream, "seekable", None)
+        file, size = stream, -1
+        if seekable is not None and seekable():
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+        if size < 0 or (length is not None and size > length):  # the next request may follow
+            file = _spooled(stream, largest, length, folder, files)
+            size = file.seek(0, os.SEEK_END)
+    except TimeoutError:
+        raise InvalidRequest(_TOO_SLOW) from None
+    except (OSError, ValueError) as error:
+        raise _why_not_read(error) from None
+    if size > largest:
+        raise BodyTooLarge(TOO_LARGE)
+    if length is not None and size < length:
+        raise InvalidRequest(_CUT_SHORT)
+    return read_form(file, size, environ.get("CONTENT_TYPE"), form)
+
+
+def _why_not_read(error: Exception) -> GatewayError:
+    number = getattr(error, "errno", None)
+    if number == errno.EFBIG:  # a body in chunks, larger than the server takes
+        return BodyTooLarge(TOO_LARGE)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return Overloaded("The gateway has no room for your file now. Try again in a moment.", retry_after=5)
+    return InvalidRequest(_CUT_SHORT)
+
+
+def _spooled(stream: InputStream, largest: int, length: int | None, folder: Path, files: ExitStack) -> BinaryIO:
+    """Return a file with the body, of a server whose own body cannot be read twice."""
+    spooled = SpooledTemporaryFile(FORM_BYTES_IN_MEMORY, dir=str(folder))  # noqa: SIM115 - the next line closes it
+    file = cast(BinaryIO, files.enter_context(spooled))
+    most = largest + 1 if length is None else length
+    while most and (piece := stream.read(min(most, PIECE))):
+        file.write(piece)
+        most -= len(piece)
+    return file
 
 
 def _read(stream: InputStream, most: int) -> bytes:
@@ -92,6 +181,6 @@ class BodyParser(FlaskParser):
         try:
             # orjson rejects lone surrogates, which no store accepts.
             return orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            # Without the message of orjson, which may quote the body, and the body may contain a key.
-            raise InvalidRequest(f"The body is not valid JSON at byte {error.pos}.") from None
+        except orjson.JSONDecodeError:
+            # Without quoting the body, which may contain a key.
+            raise InvalidRequest(f"The body is not valid JSON{why_not_json(body)}.") from None

@@ -25,6 +25,14 @@ def request_id() -> str:
     return cast(str, identifier)
 
 
+def is_preflight() -> bool:
+    """Return whether a browser asks if a page may send the request (Fetch standard, section 4.8).
+
+    It sends no key, and the page cannot read an error: it has to hear yes, whatever the address.
+    """
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+
 def bearer_key() -> str | None:
     """Return the user's key of the current request; see :func:`sent_key`."""
     return sent_key(request.headers.get("Authorization"), request.headers.get("api-key"))
@@ -33,12 +41,16 @@ def bearer_key() -> str | None:
 def sent_key(authorization: str | None, api_key: str | None) -> str | None:
     """Return the user's key from ``Authorization: Bearer``, or from ``api-key``, which AzureOpenAI clients send.
 
+    Programs that send the second one may send an empty first one, too.
+
     Raises:
-        InvalidKey: there is an Authorization header, but not with the scheme Bearer.
+        InvalidKey: there is only an Authorization header, and not with the scheme Bearer.
     """
     if authorization is None:
         return api_key
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer":
+        if api_key:  # the other one is for a proxy in front
+            return api_key
         raise InvalidKey("The Authorization header must be 'Bearer KEY'.")
-    return key.strip()
+    return key.strip() or api_key or ""

@@ -8,12 +8,24 @@ from typing import Any
 
 import flask_smorest
 import flask_swagger_ui
-from flask import Blueprint, Flask, Response, current_app, g, jsonify, render_template, send_from_directory
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    g,
+    redirect,
+    render_template,
+    request,
+    send_from_directory,
+    url_for,
+)
 from marshmallow.fields import Field
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import __version__
+from .addresses import HOME
 from .context import services
 from .error_docs import REFUSALS
 from .errors import ErrorSchema, http_error
@@ -69,10 +81,19 @@ _POLICY = (
 blp = Blueprint("docs", __name__, template_folder="templates")
 
 
+@blp.get(HOME)
+def home() -> BaseResponse:
+    """Lead browsers to the documentation. Programs have a wrong ``base_url`` if they come here."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return redirect(url_for("docs.page"))
+    raise NotFound
+
+
 @blp.get("/docs")
 def page() -> str:
     g.nonce = secrets.token_urlsafe(16)
-    return render_template("docs.html", nonce=g.nonce)
+    # All links are relative: only the proxy in front knows the whole path.
+    return render_template("docs.html", nonce=g.nonce, root="../" * (request.path.count("/") - 1))
 
 
 @blp.get("/docs/assets/<path:name>")
@@ -83,11 +104,9 @@ def asset(name: str) -> Response:
 
 @blp.get("/openapi.json")
 def specification() -> Response:
-    document = current_app.extensions[API].spec.to_dict()
-    settings = services().settings
-    if settings.models:
-        _show_model(document, settings.models[0])
-    return jsonify(document)
+    models = services().settings.models
+    document = current_app.extensions[API].document(models[0] if models else None)
+    return Response(document, mimetype="application/json")
 
 
 @blp.after_request
@@ -105,6 +124,23 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
 
     ERROR_SCHEMA = ErrorSchema
     DEFAULT_ERROR_RESPONSE_NAME = None
+
+    _document: tuple[str | None, str] | None = None
+
+    def document(self, model: str | None) -> str:
+        """Return the description of all endpoints, whose examples name *model* if there is one.
+
+        It is written once: that takes longer than most requests, and anybody may ask for it.
+        """
+        if self._document is None or self._document[0] != model:
+            document = self.spec.to_dict()
+            # Relative to the address of this document, because only the proxy in front knows the whole path (OpenAPI
+            # 3.0.3, "Server Object").
+            document["servers"] = [{"url": ".", "description": "This gateway"}]
+            if model is not None:
+                _show_model(document, model)
+            self._document = model, current_app.json.dumps(document)
+        return self._document[1]
 
     def handle_http_exception(self, error: HTTPException) -> BaseResponse:
         return http_error(error)

@@ -11,21 +11,27 @@ from ..errors import (
     BodyTooLarge,
     BudgetSpent,
     Conflict,
+    DeploymentsNotListed,
+    DoctorBusy,
     GatewayError,
     GroupInUse,
     InvalidAdminKey,
     InvalidFields,
     InvalidKey,
     InvalidRequest,
+    MetricsIncomplete,
     ModelNotAllowed,
     ModelNotFound,
     NoSuchGroup,
     NotFound,
     Overloaded,
+    PriceUnknown,
     RateLimited,
+    StoredNotFound,
     StoreUnavailable,
     UnsupportedMediaType,
     UpstreamCredentials,
+    UpstreamMoved,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
@@ -108,7 +114,8 @@ REFUSALS = {
     ),
     "AdminThrottled": Refusal(
         429,
-        "Ten wrong admin keys came from your address within a minute. Now the right one has to wait, too.",
+        "Ten wrong admin keys came from your address within a minute. A right one is let in all the same, unless it is "
+        "shorter than 16 characters.",
         {"throttled": AdminThrottled("Too many wrong admin keys came from your address.")},
         retry_after=True,
     ),
@@ -117,7 +124,7 @@ REFUSALS = {
         "The body is missing, or is not JSON.",
         {
             "no body": InvalidRequest("The request has no body. Send a JSON object."),
-            "not JSON": InvalidRequest("The body is not valid JSON at byte 14."),
+            "not JSON": InvalidRequest("The body is not valid JSON at byte 14: unexpected end of data."),
         },
     ),
     "InvalidFields": Refusal(
@@ -168,7 +175,7 @@ REFUSALS = {
     ),
     "UnsupportedMediaType": Refusal(
         415,
-        "The body is compressed, or its `Content-Type` is not JSON.",
+        "The body is compressed, or its `Content-Type` is not JSON, or not `multipart/form-data` where files are sent.",
         {
             "not JSON": UnsupportedMediaType(
                 "Send the body as JSON, with the header 'Content-Type: application/json'."
@@ -221,6 +228,22 @@ REFUSALS = {
         "There are keys in the group.",
         {"in use": GroupInUse()},
     ),
+    "DoctorBusy": Refusal(
+        409,
+        "The deployments are being tried at the moment.",
+        {"running": DoctorBusy("The deployments are being tried at the moment. Ask again in a minute.")},
+    ),
+    "DeploymentsNotListed": Refusal(
+        502,
+        "Azure does not list the deployments of this resource; or there is no key to ask it with.",
+        {
+            "not listed": DeploymentsNotListed(
+                "This address does not list its deployments (status 404). Register them one by one: llmgateway models "
+                "deploy NAME --name EAST --base-url URL --deployment NAME."
+            ),
+            "credentials": UpstreamCredentials("The gateway has no usable key for Azure."),
+        },
+    ),
     "KeyExists": Refusal(
         409,
         "The key that you sent exists already.",
@@ -228,10 +251,10 @@ REFUSALS = {
     ),
     "ModelWithoutPrices": Refusal(
         404,
-        "The model has no prices of your own.",
+        "The model has no settings of your own.",
         {
             "none": NotFound(
-                "This model has no prices of your own. GET /admin/models lists those that have.", param="name"
+                "This model has no settings of your own. GET /admin/models lists those that have.", param="name"
             )
         },
     ),
@@ -240,6 +263,16 @@ REFUSALS = {
         "The gateway's store does not answer.",
         {"store away": _STORE_AWAY},
         retry_after=True,
+    ),
+    "MetricsIncomplete": Refusal(
+        503,
+        "Several processes of another server than `llmgateway serve` run, and nothing adds their numbers up.",
+        {
+            "several processes": MetricsIncomplete(
+                "Several processes serve, and each knows only its own numbers. Set PROMETHEUS_MULTIPROC_DIR to an "
+                "empty folder before the server starts, or use llmgateway serve."
+            )
+        },
     ),
     "UnknownModel": Refusal(
         404,
@@ -251,7 +284,13 @@ REFUSALS = {
         "The body is not what the API expects; or Azure refuses it, in Azure's own words.",
         {
             "no messages": InvalidRequest("'messages' is missing: send a list of messages.", param="messages"),
-            "not JSON": InvalidRequest("The body is not valid JSON at byte 14."),
+            "not JSON": InvalidRequest(
+                "The body is not valid JSON at byte 14: unexpected character, expected a JSON value."
+            ),
+            "repeated name": InvalidRequest("The name 'model' appears twice in the body. Send it once.", param="model"),
+            "other letters": InvalidRequest(
+                "'Model' differs from 'model' in upper and lower case only. Write 'model'.", param="model"
+            ),
             "Azure: unknown parameter": {
                 "message": "Unknown parameter: 'temprature'.",
                 "type": "invalid_request_error",
@@ -274,11 +313,16 @@ REFUSALS = {
     ),
     "ModelNotAllowed": Refusal(
         403,
-        "Your key may not use this model.",
+        "Your key may not use this model, or has a budget in dollars and the model's price is not known.",
         {
             "not allowed": ModelNotAllowed(
                 "Your key may not use the model 'gpt-4o'. GET /v1/models lists those it may.", param="model"
-            )
+            ),
+            "price not known": PriceUnknown(
+                "The price of the model 'course-model' is not known, so your budget in dollars cannot pay it. Use "
+                "another model, or ask the admin to set its price: PUT /admin/models/{name}, or llmgateway models set.",
+                param="model",
+            ),
         },
     ),
     "ModelNotFound": Refusal(
@@ -295,13 +339,36 @@ REFUSALS = {
             },
         },
     ),
+    "ModelOrResponseNotFound": Refusal(
+        404,
+        "The gateway does not offer this model; or the body names a response, an item or a container that is not "
+        "yours, or that does not exist.",
+        {
+            "not offered": ModelNotFound(
+                "The model 'gpt-9' does not exist here. GET /v1/models lists yours.", param="model"
+            ),
+            "previous response": StoredNotFound("resp_68af4030592c8193", kind="response", param="previous_response_id"),
+            "item": StoredNotFound("rs_68af4030baa48193", kind="item", param="input"),
+        },
+    ),
+    "UnknownResponse": Refusal(
+        404,
+        "There is no such response, or it is not yours.",
+        {"unknown": StoredNotFound("resp_68af4030592c8193", kind="response")},
+    ),
     "Limited": Refusal(
         429,
         "A limit of your key, your group or the organisation is reached, or a budget is spent: the message says which, "
         "and until when. Or Azure's own limit is reached, in Azure's own words. OpenAI's clients wait and retry, "
-        "except if a budget is spent.",
+        "except if a budget is spent. A request without `max_tokens` holds as much of a budget as the model's longest "
+        "answer may cost, so set `max_tokens` to run several at once.",
         {
             "rate limit": RateLimited("Your key may make 3 requests per minute. Try again in 60 s."),
+            "budget held": RateLimited(
+                "Your key has a budget of 5,000 tokens per day. It is not used up, but running requests hold what is "
+                "left of it until they end. A request holds what its answer may cost at most: set max_tokens, so that "
+                "more requests can run at once. Try again in 1 s."
+            ),
             "budget spent": BudgetSpent(
                 "Your key has used its budget of 2 requests per day. It renews at 2026-01-02 00:00:00 UTC."
             ),
@@ -316,10 +383,14 @@ REFUSALS = {
     ),
     "UpstreamUnusable": Refusal(
         502,
-        "Azure cannot be reached, or refuses the gateway's own key. Your key is fine: tell the admin.",
+        "Azure cannot be reached, has moved, or refuses the gateway's own key. Your key is fine: tell the admin.",
         {
             "credentials": UpstreamCredentials(
                 "The model's provider refused the gateway's own key. Your key is fine: tell the admin."
+            ),
+            "moved": UpstreamMoved(
+                "The model's provider has moved, and the gateway's setting of its address is not right any more: tell "
+                "the admin. Nothing was charged."
             ),
             "unreachable": UpstreamUnreachable("The model's provider cannot be reached. Try again in a moment."),
         },

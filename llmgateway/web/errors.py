@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import marshmallow as ma
-from flask import Flask, Response
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..errors import GatewayError, InvalidFields
+from .addresses import explain, explain_method
 from .body import TOO_LARGE
-from .context import request_id, services
+from .context import is_preflight, request_id, services
 from .replies import FinalResponse
 
 log = logging.getLogger(__name__)
@@ -59,11 +61,7 @@ _CODES = {
     413: "body_too_large",
     415: "unsupported_media_type",
 }
-_MESSAGES = {
-    404: "There is nothing at this address. GET /docs shows what there is.",
-    405: "This address does not take this method. GET /docs shows what it takes.",
-    413: TOO_LARGE,
-}
+_MESSAGES = {413: TOO_LARGE}
 
 
 def register_error_handlers(app: Flask) -> None:
@@ -92,7 +90,9 @@ def http_error(error: HTTPException) -> BaseResponse:
     data: dict[str, Any] = getattr(error, "data", None) or {}
     if "messages" in data:
         return _gateway_error(invalid_fields(_by_field(data["messages"])))
-    translated = GatewayError(_MESSAGES.get(status, error.description or error.name))
+    if status == 404 and is_preflight():  # otherwise the page cannot read the 404 that follows
+        return Response(status=204)
+    translated = GatewayError(_message(error, status, response.headers.get("Allow")))
     translated.status = status
     translated.type = "invalid_request_error" if status < 500 else "server_error"
     translated.code = _CODES.get(status, "invalid_request_error" if status < 500 else "internal_error")
@@ -100,6 +100,15 @@ def http_error(error: HTTPException) -> BaseResponse:
     if "Allow" in response.headers:
         answer.headers["Allow"] = response.headers["Allow"]
     return answer
+
+
+def _message(error: HTTPException, status: int, allowed: str | None) -> str:
+    base_url = f"{request.url_root.rstrip('/')}/v1"
+    if status == 404:
+        return explain(request.method, request.path, base_url=base_url, rules=current_app.url_map)
+    if status == 405:
+        return explain_method(request.method, request.path, base_url=base_url, allowed=allowed or "other methods")
+    return _MESSAGES.get(status) or error.description or error.name
 
 
 def invalid_fields(problems: dict[str, Any]) -> InvalidFields:
@@ -130,4 +139,16 @@ def _unexpected(error: Exception) -> Response:
 def _identify(response: Response) -> Response:
     if "x-request-id" not in response.headers:
         response.headers["x-request-id"] = request_id()
+    if 300 <= response.status_code < 400:
+        _make_relative(response)
     return response
+
+
+def _make_relative(response: Response) -> None:
+    """Make a redirect to an address of ours relative: only the proxy in front knows our scheme, host and whole path."""
+    location = urlsplit(response.headers.get("Location", ""))
+    if (location.netloc or request.host) != request.host or not location.path.startswith("/"):
+        return
+    path = location.path.removeprefix(request.root_path).lstrip("/")
+    up = "../" * (request.path.count("/") - 1)
+    response.headers["Location"] = urlunsplit(("", "", f"{up}{path}" or ".", location.query, location.fragment))

@@ -13,6 +13,10 @@ AZURE_KEY = "paste-the-key-from-the-Azure-portal"
 KEY_ID = "key_019b3f2a7c10d41d8cd98f00b204"
 MODEL = "gpt-4o-mini"
 
+NO_GROUP = "example-group"
+NO_MODEL = "example-model"
+"""In paths: names that nobody uses, so that a call with them changes nothing of anybody's."""
+
 LIMITS: dict[str, Any] = {
     "requests_per_minute": 30,
     "tokens_per_minute": 40_000,
@@ -34,11 +38,19 @@ GROUP: dict[str, Any] = {
     },
     "created_at": "2026-09-20T09:00:00+00:00",
 }
-GROUP_REQUEST = {name: GROUP[name] for name in ("note", "starts_at", "expires_at", "models", "limits")}
-DATELESS_GROUP_REQUEST = {name: GROUP_REQUEST[name] for name in ("note", "models", "limits")}
+GROUP_REQUEST = {name: GROUP[name] for name in ("starts_at", "expires_at", "models", "limits")} | {
+    "note": "Put your own values in place of these."
+}
+"""Refused, like the other requests that replace something (see :meth:`~.blueprint.Blueprint.arguments`). Each has
+values that nobody means."""
 ORGANISATION_LIMITS: dict[str, Any] = NO_LIMITS | {
     "tokens_per_minute": 900_000,
     "budget": {"amount": 2000, "unit": "usd", "period": "month"},
+}
+
+LIMITS_REQUEST = {
+    "tokens_per_minute": 123_456,
+    "budget": {"amount": 1234.56, "unit": "usd", "period": "month"},
 }
 
 KEY: dict[str, Any] = {
@@ -71,9 +83,9 @@ ada,thesis,ada@example.org,30,5,usd,month
 alan,thesis,alan@example.org,30,5,usd,month
 """
 NEW_KEYS_CSV = f"""\
-id,user,name,group,email,note,active,starts_at,expires_at,models,requests_per_minute,tokens_per_minute,\
-parallel_requests,budget_amount,budget_unit,budget_period,key
-{KEY_ID},ada,thesis,,ada@example.org,,true,,,,30,,,5,usd,month,{SECRET_KEY}
+"id","user","name","group","email","note","active","starts_at","expires_at","models","requests_per_minute",\
+"tokens_per_minute","parallel_requests","budget_amount","budget_unit","budget_period","key"
+"{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
 
 PROMPT = {
@@ -84,6 +96,8 @@ PROMPT = {
 }
 FIRST_PROMPT = PROMPT | {"version": 1, "prompt": "You are a helpful assistant.", "set_at": "2026-09-15T12:30:00+00:00"}
 
+PROMPT_REQUEST = {"prompt": "Write here what every conversation begins with."}
+
 SUMS = {
     "requests": 12,
     "prompt_tokens": 3400,
@@ -93,6 +107,9 @@ SUMS = {
     "reasoning_tokens": 0,
     "cost_usd": 0.00123,
     "errors": 0,
+    "unpriced_requests": 0,
+    "estimated_tokens": 120,
+    "bound_tokens": 800,
 }
 _ALANS = {
     "requests": 3,
@@ -103,6 +120,9 @@ _ALANS = {
     "reasoning_tokens": 0,
     "cost_usd": 0.00033,
     "errors": 1,
+    "unpriced_requests": 0,
+    "estimated_tokens": 0,
+    "bound_tokens": 0,
 }
 REPORT = {
     "rows": [{"month": "2026-10", "user": "ada", **SUMS}, {"month": "2026-10", "user": "alan", **_ALANS}],
@@ -143,6 +163,7 @@ LOG_RECORD = {
     "user": "ada",
     "group": "ml-2026",
     "model": MODEL,
+    "model_known": True,
     "deployment": MODEL,
     "endpoint": "/v1/chat/completions",
     "stream": True,
@@ -157,22 +178,54 @@ LOG_RECORD = {
     "cost_usd": 0.0001005,
     "prompt_version": 3,
     "content_filter": [],
+    "filter_severities": [],
     "ttft_ms": 412.5,
     "duration_ms": 1630.25,
     "upstream_request_id": "0f2c7a51-6d1e-4f0a-9c55-3b0f4e6f9a10",
     "region": "East US 2",
     "client_address": "192.0.2.17",
+    "attempts": [],
+    "response_id": None,
+    "stored_ids": [],
+    "stored_at": None,
+    "service_tier": "default",
+    "spilled_over": False,
+    "error_code": None,
+    "tool_uses": {},
+}
+FILTER_REPORT = {
+    "rows": [
+        {"category": "jailbreak", "severity": "found", "requests": 1, "fired": 1},
+        {"category": "violence", "severity": "low", "requests": 4, "fired": 0},
+    ],
+    "total": {"requests": 5, "fired": 1},
 }
 LOG_PAGE = {"items": [LOG_RECORD], "next": REQUEST_ID}
 CSV = """\
-month,user,requests,prompt_tokens,completion_tokens,total_tokens,cached_tokens,reasoning_tokens,cost_usd,errors
-2026-10,ada,12,3400,1200,4600,1024,0,0.00123,0
-2026-10,alan,3,600,400,1000,0,0,0.00033,1
+"month","user","requests","prompt_tokens","completion_tokens","total_tokens","cached_tokens","reasoning_tokens",\
+"cost_usd","errors","unpriced_requests","estimated_tokens","bound_tokens"
+"2026-10","ada","12","3400","1200","4600","1024","0","0.00123","0","0","120","800"
+"2026-10","alan","3","600","400","1000","0","0","0.00033","1","0","0","0"
 """
 
 MODELS: dict[str, Any] = {
     "object": "list",
     "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "organisation"}],
+}
+DEPLOYMENTS: dict[str, Any] = {
+    "object": "list",
+    "data": [
+        {
+            "id": MODEL,
+            "model": MODEL,
+            "object": "deployment",
+            "status": "succeeded",
+            "owner": "organisation",
+            "created_at": 0,
+            "updated_at": 0,
+            "scale_settings": {"scale_type": "standard"},
+        }
+    ],
 }
 CONVERSATION: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "What is a black hole?"}]}
 PREVIEW_REQUEST = {"group": GROUP["name"], **CONVERSATION}
@@ -210,6 +263,50 @@ data: [DONE]
 
 """
 
+RESPONSE_ID = "resp_68af4030592c81938ec0a5fbab4a3e9f"
+RESPONSE_REQUEST: dict[str, Any] = {"model": MODEL, "input": "What is a black hole?"}
+STREAMED_RESPONSE_REQUEST = {**RESPONSE_REQUEST, "stream": True}
+CHAINED_RESPONSE_REQUEST = {"model": MODEL, "input": "And a white one?", "previous_response_id": RESPONSE_ID}
+RESPONSE_INPUT: list[dict[str, Any]] = [
+    {
+        "id": "msg_68af40305b6c8193",
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": "What is a black hole?"}],
+    }
+]
+RESPONSE: dict[str, Any] = {
+    "id": RESPONSE_ID,
+    "object": "response",
+    "created_at": 1790842530,
+    "status": "completed",
+    "model": MODEL,
+    "output": [
+        {
+            "id": "msg_68af4030baa48193",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [
+                {
+                    "type": "output_text",
+                    "text": "A region of space from which nothing escapes.",
+                    "annotations": [],
+                }
+            ],
+        }
+    ],
+    "usage": {"input_tokens": 31, "output_tokens": 9, "total_tokens": 40},
+}
+RESPONSE_EVENTS = """\
+event: response.output_text.delta
+data: {"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_68af","delta":"A region"}
+
+event: response.completed
+data: {"type":"response.completed","sequence_number":9,"response":{"id":"resp_68af","status":"completed"}}
+
+"""
+
 ALIVE = {"status": "ok"}
 _NOTHING_WAITS = {"records": 0, "oldest_seconds": 0.0, "problem": None}
 READY = {
@@ -218,6 +315,18 @@ READY = {
     "checks": {"sqlite": "ok", "azure_key": "ok"},
     "journal": _NOTHING_WAITS,
 }
+CREDENTIAL_ACCEPTED = {"stored": True, "azure": {"status": 400, "message": "Azure accepts the key."}}
+CREDENTIAL_REFUSED = {
+    "stored": True,
+    "azure": {
+        "status": 401,
+        "message": (
+            "Azure refuses the key (401): users get 502 upstream_credentials. Check that it is a key of the resource "
+            "in LLM_BASE_URL, and that LLM_KEY_HEADER names the header for it."
+        ),
+    },
+}
+
 _NO_AZURE_KEY = "missing or unreadable: set it with POST /admin/setllmkey"
 DEGRADED = READY | {"status": "degraded", "checks": {"sqlite": "ok", "azure_key": _NO_AZURE_KEY}}
 _NO_SQLITE = "SQLite does not serve. Try again later."
@@ -228,13 +337,95 @@ UNAVAILABLE = {
     "journal": {"records": 12, "oldest_seconds": 34.5, "problem": f"usage log: {_NO_SQLITE}"},
 }
 
-MODEL_SETTINGS: dict[str, Any] = {"name": MODEL, "prices": {"prompt": 0.12, "cached": 0.06, "completion": 0.48}}
+MODEL_REQUEST: dict[str, Any] = {
+    "prices": {
+        "prompt": 1.23,
+        "cached": 0.12,
+        "completion": 4.56,
+        "tiers": {"priority": {"prompt": 2.46, "cached": 0.24, "completion": 9.12}},
+    },
+    "max_output_tokens": 16384,
+}
+MODEL_SETTINGS: dict[str, Any] = {
+    "name": MODEL,
+    "prices": {
+        "prompt": 0.12,
+        "cached": 0.06,
+        "completion": 0.48,
+        "tiers": {"priority": {"prompt": 0.2, "cached": 0.1, "completion": 0.8}},
+    },
+    "max_output_tokens": 16384,
+}
+DIAGNOSIS: dict[str, Any] = {
+    "ok": False,
+    "items": [
+        {
+            "model": MODEL,
+            "name": "sweden",
+            "deployment": MODEL,
+            "endpoint": "chat/completions",
+            "ok": False,
+            "url": "https://NAME.openai.azure.com/openai/v1/chat/completions",
+            "header": "api-key",
+            "identity": False,
+            "api_version": None,
+            "status": 404,
+            "code": "DeploymentNotFound",
+            "problem": f"There is no deployment '{MODEL}' at name.openai.azure.com (404)",
+            "remedy": "Write the name of the deployment, which need not be that of its model: the portal lists both "
+            "under 'Deployments'. A new deployment takes some minutes.",
+            "stream_options": None,
+            "quota": None,
+            "region": "Sweden Central",
+            "latency_ms": 212.4,
+        }
+    ],
+}
+IMPORT_REQUEST: dict[str, Any] = {
+    "base_url": "https://NAME.openai.azure.com/openai/v1",
+    "key": AZURE_KEY,
+    "dry_run": True,
+}
+IMPORTED: dict[str, Any] = {
+    "dry_run": True,
+    "items": [{"model": MODEL, "name": "name", "azure_model": MODEL, "action": "register"}],
+}
 STATUS = {
     "version": "0.1.0",
     "rung": "normal",
+    "warnings": [],
     "stores": {"redis": "ok", "mongodb": "ok"},
     "azure_key": "ok",
     "journal": {"records": 2, "oldest_seconds": 0.21, "problem": None},
     "slots": {"capacity": 124, "taken": 3, "streams": 2, "refused": 0},
     "process": {"id": 17, "processes": 2, "threads": 128},
+    "deployments": [
+        {
+            "model": MODEL,
+            "name": "sweden",
+            "base_url": "https://NAME.openai.azure.com/openai/v1",
+            "deployment": MODEL,
+            "priority": 1,
+            "weight": 1.0,
+            "problem": None,
+            "rests_until": "2026-10-31T09:12:30.000000+00:00",
+            "rests_because": "limited",
+            "failures": 0,
+            "region": "Sweden Central",
+            "quota": {
+                "limit_requests": 120,
+                "remaining_requests": 119,
+                "limit_tokens": 120000,
+                "remaining_tokens": 0,
+            },
+            "quota_at": "2026-10-31T09:12:07.345000+00:00",
+            "quota_lowered": None,
+            "last_error": {
+                "at": "2026-10-31T09:12:08.000000+00:00",
+                "status": 429,
+                "code": "rate_limit_tokens",
+            },
+        }
+    ],
+    "unpriced_models": ["whisper-course"],
 }

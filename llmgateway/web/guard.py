@@ -2,51 +2,108 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import logging
 import threading
-from collections import OrderedDict
+from collections.abc import Iterable
 
+from ..accounts.attempts import ATTEMPTS, WINDOW_SECONDS, WrongKeys, source_of
 from ..clock import Clock
 from ..errors import AdminThrottled, InvalidAdminKey
+from ..settings import SHORT_ADMIN_KEY
 
-ATTEMPTS = 10
-"""Number of wrong keys that an address may send within ``WINDOW_SECONDS``."""
+log = logging.getLogger(__name__)
 
-WINDOW_SECONDS = 60.0
-
-REMEMBERED_ADDRESSES = 10_000
+LINES_PER_MINUTE = 20
+"""Of the log, about wrong keys, from each process."""
 
 
 class AdminGuard:
-    """Checks admin keys, and limits the attempts of each address. Thread-safe. Each process counts on its own."""
+    """Checks admin keys, and limits how many wrong ones an address may send. Thread-safe.
 
-    def __init__(self, admin_key: str, *, clock: Clock) -> None:
-        self._admin_key = admin_key.encode()
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+    Args:
+        keys: All keys that are right.
+        wrong_keys: Counts the others.
+    """
+
+    def __init__(self, keys: Iterable[str], *, wrong_keys: WrongKeys, clock: Clock) -> None:
+        self._keys = [(digest, len(key) >= SHORT_ADMIN_KEY) for key in keys for digest in _digests(key)]
+        self._wrong_keys = wrong_keys
+        self._lines = _LinesPerMinute(clock)
 
     def check(self, key: str | None, address: str) -> None:
         """Check the admin key of a request from *address*.
 
         Raises:
-            AdminThrottled: too many wrong keys came from this address. The right key is refused, too, because
-                otherwise an attacker could continue to guess at full speed.
+            AdminThrottled: too many wrong keys came from this address. A right key is refused, too, if it is so short
+                that it can be guessed: otherwise an attacker could go on at full speed until one is let in.
             InvalidAdminKey: the key is missing or wrong.
         """
-        now = self._clock()
-        with self._lock:
-            recent = [at for at in self._failures.get(address, ()) if at > now - WINDOW_SECONDS]
-            if len(recent) >= ATTEMPTS:
-                wait = int(recent[0] + WINDOW_SECONDS - now) + 1
-                raise AdminThrottled("Too many wrong admin keys came from your address.", retry_after=wait)
-            if key is None:
-                # Not counted as an attempt: a client without a key must not lock out an admin with the same address.
-                raise InvalidAdminKey("The admin API needs the header 'AdminKey'.")
-            if hmac.compare_digest(key.encode("latin-1", "replace"), self._admin_key):
-                return
-            self._failures[address] = [*recent, now]
-            self._failures.move_to_end(address)
-            if len(self._failures) > REMEMBERED_ADDRESSES:
-                self._failures.popitem(last=False)
+        if key is None:
+            # Not counted as an attempt: a client without a key must not lock out an admin with the same address.
+            raise InvalidAdminKey("The admin API needs the header 'AdminKey'.")
+        sent = hashlib.sha256(_bytes(key)).digest()
+        # Digests have the same length, and all are compared. So the time says nothing about the keys.
+        matches = [unguessable for digest, unguessable in self._keys if hmac.compare_digest(digest, sent)]
+        if any(matches):
+            return
+        if matches:
+            wait, count = self._wrong_keys.wait(address), 0
+        else:
+            wait, count = self._wrong_keys.add(address)
+        if wait:
+            raise AdminThrottled("Too many wrong admin keys came from your address.", retry_after=wait)
+        if matches:
+            return
+        self._report(address, count)
         raise InvalidAdminKey("The AdminKey is wrong. It is the ADMIN_KEY that this gateway was started with.")
+
+    def _report(self, address: str, count: int) -> None:
+        """Log the first wrong key of an address within a minute, and the last one before it has to wait."""
+        if count not in (1, ATTEMPTS):
+            return
+        left = self._lines.take()
+        if left < 0:
+            return
+        source = source_of(address)
+        shown = address[:64] if source == address else f"{address[:64]} (counted as {source})"
+        log.warning(
+            "A wrong admin key came from %s, number %d within a minute.%s%s",
+            shown,
+            count,
+            f" It has to wait for up to {WINDOW_SECONDS:g} s now." if count == ATTEMPTS else "",
+            " Wrong admin keys are not logged for the rest of this minute." if left == 0 else "",
+        )
+
+
+class _LinesPerMinute:
+    """Counts lines of the log. Thread-safe."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._left = LINES_PER_MINUTE
+
+    def take(self) -> int:
+        """Return how many lines are left in this minute after this one; less than 0 if it must not be written."""
+        with self._lock:
+            minute = int(self._clock() // 60)
+            if minute != self._minute:
+                self._minute, self._left = minute, LINES_PER_MINUTE
+            self._left -= 1
+            return self._left
+
+
+def _digests(key: str) -> set[bytes]:
+    """Return the digests of the bytes that clients send: curl sends UTF-8, browsers and Python send Latin-1."""
+    return {hashlib.sha256(sent).digest() for sent in (key.encode(), _bytes(key))}
+
+
+def _bytes(key: str) -> bytes:
+    """Return the bytes of a header, which WSGI servers decode as Latin-1 (PEP 3333)."""
+    try:
+        return key.encode("latin-1")
+    except UnicodeEncodeError:
+        return key.encode("utf-8", "surrogatepass")

@@ -44,7 +44,9 @@ def get_readiness() -> ResponseReturnValue:
     health = services().stores
     problems = health.problems()
     checks = {name: problem or OK for name, problem in problems.items()}
-    checks["azure_key"] = services().gateway.credential_problem() or OK
+    checks["azure_key"] = services().gateway.credentials.problem() or OK
+    if deployments := services().gateway.credentials.deployments_problem():
+        checks["deployments"] = deployments
     journal = services().journal.backlog()
     level = health.level(problems)
     if level is DegradationLevel.MEMORY_ONLY:

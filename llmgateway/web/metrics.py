@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flask import Response, abort, request
 
+from ..errors import MetricsIncomplete
+from ..usage.metrics import adds_up
 from .admin import check_admin_key
 from .blueprint import Blueprint
 from .context import services
@@ -16,6 +18,7 @@ blp = Blueprint("metrics", __name__, description="Numbers for Prometheus.", key=
     "Read the numbers",
     "InvalidAdminKey",
     "AdminThrottled",
+    "MetricsIncomplete",
     description=(
         "Prometheus' text format, of all processes of this host. Needs the admin key, as `AdminKey` or as a "
         "Bearer; with `LLMGATEWAY_METRICS=open` none."
@@ -41,7 +44,13 @@ def get_metrics() -> Response:
     if access == "admin":
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         check_admin_key(request.headers.get("AdminKey") or bearer or None)
+    # The server says in the environ whether there are several processes (PEP 3333, "wsgi.multiprocess").
+    if request.is_multiprocess and not adds_up():
+        raise MetricsIncomplete(
+            "Several processes serve, and each knows only its own numbers. Set PROMETHEUS_MULTIPROC_DIR to an empty "
+            "folder before the server starts, or use llmgateway serve."
+        )
     text = services().metrics.exposition(
-        services().stores, azure_key_ok=services().gateway.credential_problem() is None
+        services().stores, azure_key_ok=services().gateway.credentials.problem() is None
     )
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")

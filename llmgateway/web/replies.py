@@ -9,6 +9,7 @@ from wsgiref.types import WSGIEnvironment
 from flask import Response
 from werkzeug.datastructures import Headers
 
+from ..proxy.passing import PassedAnswer
 from ..proxy.stream import EventStream
 
 
@@ -23,7 +24,7 @@ class FinalResponse(Response):
 
     default_mimetype = None
 
-    def __init__(self, body: bytes | EventStream, status: int, headers: list[tuple[str, str]]) -> None:
+    def __init__(self, body: bytes | EventStream | PassedAnswer, status: int, headers: list[tuple[str, str]]) -> None:
         # In a list, because werkzeug adds a Content-Length for plain bytes.
         chunks = [body] if isinstance(body, bytes) else body
         super().__init__(chunks, status, Headers(headers), direct_passthrough=chunks is body)

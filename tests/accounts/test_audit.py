@@ -6,6 +6,7 @@ import logging
 from contextlib import closing
 
 import pytest
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from llmgateway.accounts.audit import Audit
 from llmgateway.errors import StoreUnavailable
@@ -40,6 +41,15 @@ def test_tells_admin_keys_apart_without_saying_them(store, clock):
     third, second, first = (entry.admin_key_id for entry in store.entries(limit=10))
     assert first == second != third
     assert ADMIN_KEY not in first
+
+
+def test_a_fingerprint_takes_long_to_guess(store, clock):
+    """It is derived with scrypt, so that whoever reads the log can try about 20 keys in a second and not 400,000."""
+    Audit(store, admin_key=ADMIN_KEY, clock=clock).changed("limits.set", "", **CHANGE)
+
+    (entry,) = store.entries(limit=10)
+    derived = Scrypt(salt=b"llmgateway admin key", length=6, n=2**14, r=8, p=1).derive(ADMIN_KEY.encode())
+    assert derived.hex() == entry.admin_key_id
 
 
 def test_an_entry_that_cannot_be_stored_goes_to_the_log(clock, caplog):

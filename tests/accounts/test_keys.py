@@ -87,6 +87,56 @@ def test_refuses_no_key(keys, nothing):
     assert "Authorization: Bearer KEY" in refusal(keys, nothing)
 
 
+@pytest.mark.parametrize(
+    ("wrapped", "says"),
+    [
+        ('"{}"', "quotation marks"),
+        ("'{}'", "quotation marks"),
+        ('{}"', "quotation marks"),
+        ('"{}', "quotation marks"),
+        ("`{}`", "quotation marks"),
+        ("\u201c{}\u201d", "quotation marks"),
+        ("\u201e{}\u201c", "quotation marks"),
+        ("\xe2\x80\x9c{}\xe2\x80\x9d", "no key has"),  # as a header in UTF-8 arrives
+        ("<{}>", "brackets"),
+        ("[{}]", "brackets"),
+        ("Bearer {}", "Bearer"),
+        ("bearer Bearer {}", "Bearer"),
+        ("Bearer:{}", "Bearer"),
+        ("{}\\n", "line end"),
+        ("{}\r\n", "line end"),
+        ("{} ", "blank"),
+        ("{} # of ada", "blank"),
+        ("${{{}}}", "variable"),
+        ("$API_KEY", "variable"),
+        ("%API_KEY%", "variable"),
+        ("${{API_KEY}}", "variable"),
+        ("{{{{ key }}}}", "variable"),
+        ("<your-key>", "quotation marks or brackets"),
+        ("YOUR_API_KEY", "placeholder"),
+        ("undefined", "placeholder"),
+        ("None", "placeholder"),
+    ],
+)
+def test_says_what_was_done_to_a_key(keys, wrapped, says):
+    """Instead of that it is not known, which sends people to the admin. The key is not in the message."""
+    _, key = keys.create(user="ada", name="laptop")
+
+    message = refusal(keys, wrapped.format(key))
+
+    assert message.startswith("The API key is malformed: ")
+    assert says in message
+    assert key not in message
+
+
+@pytest.mark.parametrize("chosen", ['"quoted"', "Bearer-of-news", "$x", "none", "[x]", "your-key"])
+def test_takes_odd_keys_that_an_admin_has_chosen(keys, chosen):
+    """What looks like a mistake is none if there is such a key."""
+    record, _ = keys.create(user="ada", name="laptop", key=chosen)
+
+    assert record == keys.authenticate(chosen).key
+
+
 @pytest.mark.parametrize("malformed", ["two words", "k\n", "k\t", "k\x00", "schlüssel", "k\ud800", "k" * 513, " "])
 def test_refuses_malformed_keys(keys, malformed):
     """A key that cannot be sent in a header is refused without a look-up."""

@@ -11,10 +11,10 @@ import pytest
 from llmgateway.accounts.credential import CredentialCipher
 from llmgateway.accounts.policy import OrganisationPolicy
 from llmgateway.errors import StoreUnavailable, UpstreamCredentials
-from llmgateway.records import Limits, Organisation, Prices
+from llmgateway.records import Attempt, Limits, Organisation, Prices
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.parts import NEW_YEAR
-from tests.stores.contract import at_once, group
+from tests.stores.contract import at_once, group, usage
 
 CIPHER = CredentialCipher("secret")
 
@@ -137,8 +137,8 @@ CHANGES = {
     "credential": lambda policy: policy.set_credential("new-key"),
     "limits": lambda policy: policy.set_limits(Limits(requests_per_minute=1)),
     "one limit": lambda policy: policy.update_limits({"parallel_requests": 1}),
-    "prices": lambda policy: policy.set_prices("gpt", Prices(prompt=1, cached=1, completion=1)),
-    "no prices": lambda policy: policy.set_prices("old", None),
+    "prices": lambda policy: policy.set_model("gpt", {"prices": Prices(prompt=1, cached=1, completion=1)}),
+    "no prices": lambda policy: policy.set_model("old", None),
     "new group": lambda policy: policy.set_group(group("new")),
     "replaced group": lambda policy: policy.set_group(group("old", note="new")),
     "changed group": lambda policy: policy.update_group("old", {"note": "new"}, limits={"tokens_per_minute": 1}),
@@ -150,7 +150,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_that_was_made_here_is_known_without_the_store(policy, store, version, change):
     """A change is kept in memory by the process that made it, even if the store fails right after it."""
-    store.set_prices("old", Prices(prompt=2, cached=2, completion=2))
+    store.set_model("old", {"prices": Prices(prompt=2, cached=2, completion=2)})
     store.set_group(group("old"))
     policy.set_credential("old-key")
     before = version()
@@ -171,7 +171,7 @@ def test_a_look_at_what_is_stored_leaves_what_requests_use(policy, version):
     before = policy.at(version())
 
     assert before == policy.stored()
-    assert policy.has_credential() is False
+    assert policy.stored_credential() is None
 
     assert before is policy.at(version())
 
@@ -199,7 +199,7 @@ def test_the_stored_credential_wins(store, clock, version):
     """Azure's key from the environment is used until an admin stores one."""
     policy = OrganisationPolicy(store, CIPHER, fallback="from-environment", clock=clock)
     assert "from-environment" == policy.credential(policy.at(version()))
-    assert policy.has_credential()
+    assert policy.stored_credential() is not None
 
     policy.set_credential("stored")
 
@@ -211,7 +211,7 @@ def test_without_a_credential_the_admin_is_named(policy, version):
     with pytest.raises(UpstreamCredentials, match="Your own key is fine"):
         policy.credential(policy.at(version()))
 
-    assert not policy.has_credential()
+    assert policy.stored_credential() is None
 
 
 @pytest.mark.parametrize("fallback", [None, "from-environment"])
@@ -222,7 +222,7 @@ def test_a_credential_stored_under_another_secret_is_unusable(store, clock, vers
 
     with pytest.raises(UpstreamCredentials):
         policy.credential(policy.at(version()))
-    assert not policy.has_credential()
+    assert policy.stored_credential() is None
 
 
 def test_the_credential_is_stored_encrypted(policy, store):
@@ -254,3 +254,30 @@ def test_readers_and_admins_at_once_see_whole_settings(policy, store, version):
 
     assert sorted(seen) == seen
     assert 20 == policy.at(version()).prompt.version
+
+
+PRICES = Prices(prompt=1, cached=1, completion=2)
+
+
+@pytest.mark.parametrize(("failed", "total"), [(0.5, 2.5), (None, None)])
+def test_the_cost_of_a_request_that_died_is_that_of_its_attempts(policy, version, failed, total):
+    """Those that had failed before have theirs; the last one gets it, although the cost of all may not be known."""
+    policy.set_model("gpt-4o-eu", {"prices": PRICES})
+    policy.at(version())
+    attempts = (
+        Attempt(deployment="east", prompt_tokens=7, cost_usd=failed),
+        Attempt(deployment="west", prompt_tokens=1_000_000, completion_tokens=500_000),
+    )
+
+    priced = policy.priced(usage(prompt_tokens=1_000_007, completion_tokens=500_000, attempts=attempts))
+
+    assert (failed, 2.0) == tuple(each.cost_usd for each in priced.attempts)
+    assert total == priced.cost_usd
+
+
+def test_the_cost_of_a_request_that_died_without_other_deployments(policy, version):
+    """It has no attempts."""
+    policy.set_model("gpt-4o-eu", {"prices": PRICES})
+    policy.at(version())
+
+    assert 2.0 == policy.priced(usage(prompt_tokens=1_000_000, completion_tokens=500_000)).cost_usd

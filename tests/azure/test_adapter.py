@@ -31,7 +31,8 @@ def prepared(port: int, **headers: str) -> CancellableRequest:
 
 def test_sends_the_headers_as_they_are_at_that_moment(session):
     """The headers are read at the time of sending: instrumentation may have added some."""
-    with raw_server(OK, OK) as (port, got):
+    closed = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")  # so that the second request gets a new one
+    with raw_server(closed, closed) as (port, got):
         request = prepared(port, **{"X-Copy": "2"})
         request.headers["traceparent"] = "00-abc-def-01"
         other = request.carrying(BODY, {"X-Copy": "3"}, CancellationToken())
@@ -63,7 +64,8 @@ def test_gives_responses_that_requests_can_use(session):
     """Hooks are called; content, text and lines can be read, whatever the content type is."""
     seen = []
     session.hooks["response"].append(lambda response, **_: seen.append(response.status_code))
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset\r\nContent-Length: 4\r\n\r\na\nb\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+    answer = head + b"a\nb\n"
     with raw_server(answer, answer) as (port, _):
         for stream in (True, False):
             request = prepared(port)
@@ -109,3 +111,34 @@ def test_knows_that_a_request_that_was_cut_before_it_was_taken_was_not_sent(sess
 
     assert (True, False) == (request.cancellation.was_cut, request.cancellation.sent)
     assert not any(got)
+
+
+class Pieces:
+    """An upload in pieces."""
+
+    content_type = "multipart/form-data; boundary=B"
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+        self.begun = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.begun += 1
+        yield from self._pieces
+
+
+def test_sends_an_upload_piece_by_piece(session):
+    """With its length, so that the server knows where it ends."""
+    upload = Pieces(b"one", b"two" * 10_000, BODY)
+    request = CancellableRequest()
+    with raw_server(OK) as (port, got):
+        request.prepare(method="POST", url=f"http://127.0.0.1:{port}/audio", headers={})
+        carrying = request.carrying(upload, {}, CancellationToken())
+        assert b"{}" == session.send(carrying, stream=True, timeout=TIMEOUT).content
+
+    head, body = got[0].split(b"\r\n\r\n", 1)
+    assert b"content-length: %d" % len(upload) in head.lower()
+    assert b"".join(upload) == body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import select
@@ -11,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import closing, contextmanager, suppress
+from typing import NamedTuple
 
 import pytest
 
@@ -20,10 +23,11 @@ from llmgateway.azure.cancellation import CancellationToken
 from llmgateway.azure.client import AzureAnswer, AzureClient
 from llmgateway.azure.endpoint import Endpoint
 from llmgateway.azure.pool import IDLE_SECONDS, Connection
-from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from llmgateway.errors import ClientGone, ConfigurationError, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from llmgateway.simulator import Raw, Script, Simulator
 from tests.certificates import make_certificate
 from tests.parts import Stopwatch
+from tests.proxy.requests import target
 from tests.servers import free_port, wait_until
 from tests.stores.contract import at_once
 
@@ -47,17 +51,26 @@ def azure():
         yield azure
 
 
+class Resource(NamedTuple):
+    """A client, and the one resource that a test sends to."""
+
+    client: AzureClient
+    endpoint: Endpoint
+    key_header: str
+
+
 @contextmanager
-def upstream_to(url: str, **options: object):
+def upstream_to(url: str, *, key_header: str = "api-key", **options: object):
     settings = {
-        "key_header": "api-key",
         "connect_timeout": 5.0,
         "first_byte_timeout": 10.0,
         "between_bytes_timeout": 10.0,
         "connections": 8,
     }
-    with closing(AzureClient(Endpoint.parse(url), **settings | options)) as upstream:
-        yield upstream
+    with closing(AzureClient(**settings | options)) as client:
+        endpoint = Endpoint.parse(url)
+        client.check(endpoint)
+        yield Resource(client, endpoint, key_header)
 
 
 @pytest.fixture
@@ -66,14 +79,21 @@ def upstream(azure):
         yield upstream
 
 
-def send(upstream: AzureClient, body: bytes = BODY, **fields: object) -> AzureAnswer:
-    arguments = {
-        "deployment": "gpt-4o-mini",
-        "credential": KEY,
-        "request_id": "req-1",
-        "cancellation": CancellationToken(),
-    }
-    return upstream.send(body, **arguments | fields)
+def send(
+    upstream: Resource,
+    body: bytes = BODY,
+    *,
+    deployment: str = "gpt-4o-mini",
+    credential: str = KEY,
+    operation: str = "chat/completions",
+    **fields: object,
+) -> AzureAnswer:
+    return upstream.client.send(
+        body,
+        target=target(upstream.endpoint, deployment, key=credential, key_header=upstream.key_header),
+        operation=operation,
+        **{"request_id": "req-1", "cancellation": CancellationToken()} | fields,
+    )
 
 
 def read(answer: AzureAnswer) -> bytes:
@@ -128,6 +148,22 @@ def raw_server(*answers: bytes | Callable[[socket.socket], None], tls: ssl.SSLCo
         listener.close()
         thread.join(10)
         assert not thread.is_alive()
+
+
+DRIPS, DRIP_SECONDS = 50, 0.1
+
+
+def dripping(beginning: bytes, drip: bytes, *, below_tls: bool = False) -> Callable[[socket.socket], None]:
+    """Return an answer that goes on with *drip* again and again, until the gateway closes the connection."""
+
+    def answer(wire: socket.socket) -> None:
+        wire.sendall(beginning)
+        for _ in range(DRIPS):
+            socket.socket.send(wire, drip) if below_tls else wire.sendall(drip)
+            if select.select([wire], [], [], DRIP_SECONDS)[0]:
+                return
+
+    return answer
 
 
 class TestTheRequest:
@@ -234,7 +270,7 @@ class TestTheAnswer:
             "retry-after",
             "retry-after-ms",
             "x-ms-region",
-            "x-request-id",
+            "x-upstream-request-id",
         } == {name for name in names if not name.startswith("x-upstream-ratelimit-")}
         assert ("3", "3000") == tuple(dict(answer.headers)[name] for name in ("retry-after", "retry-after-ms"))
         assert "x-upstream-ratelimit-remaining-tokens" in names
@@ -280,14 +316,48 @@ class TestTheAnswer:
 
         assert 1 == len(got)
 
-    def test_what_is_compressed_stays_compressed(self, upstream, azure):
-        """A compressed body is passed on compressed, with its header."""
-        azure.script(Script(raw=Raw(200, {"Content-Encoding": "gzip"}, b"\x1f\x8bnot really")))
+    @pytest.mark.parametrize(
+        ("coding", "code"), [("gzip", gzip.compress), ("X-GZip", gzip.compress), ("deflate", zlib.compress)]
+    )
+    @pytest.mark.parametrize("split", [None, 1])
+    def test_is_decompressed(self, upstream, azure, coding, code, split):
+        """If Azure compresses a body all the same, it is decompressed, and the header says nothing of it."""
+        body = b'{"choices":[]}' * 100
+        azure.script(Script(raw=Raw(200, {"Content-Encoding": coding}, code(body)), split=split))
 
         answer = send(upstream)
 
-        assert "gzip" == dict(answer.headers)["content-encoding"]
-        assert b"\x1f\x8bnot really" == read(answer)
+        assert body == read(answer)
+        assert "content-encoding" not in dict(answer.headers)
+
+    @pytest.mark.parametrize("body", [gzip.compress(BODY)[:-1], b"\x1f\x8bnot really"], ids=["cut", "no gzip"])
+    def test_a_damaged_body_is_a_break(self, upstream, azure, body):
+        """Half an answer is not passed on as if it were whole."""
+        azure.script(Script(raw=Raw(200, {"Content-Encoding": "gzip"}, body)))
+        answer = send(upstream)
+
+        with pytest.raises(UpstreamBroken, match="decoded"):
+            read(answer)
+        answer.close()
+
+    @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br"])
+    def test_an_unknown_coding_is_a_break(self, upstream, azure, caplog, coding):
+        """An answer that cannot be decoded cannot be counted; the log says why it was refused."""
+        azure.script(Script(raw=Raw(200, {"Content-Encoding": coding}, b"\x0b\x02")))
+        answer = send(upstream)
+
+        with pytest.raises(UpstreamBroken, match="decoded"):
+            answer.read()
+        answer.close()
+        assert coding in caplog.text
+
+    def test_an_error_in_an_unknown_coding_is_passed_on(self, upstream, azure):
+        """Its status helps the client, and nothing in it is counted."""
+        azure.script(Script(raw=Raw(503, {"Content-Encoding": "br"}, b"\x0b\x02")))
+
+        answer = send(upstream)
+
+        assert (503, "br", b"\x0b\x02") == (answer.status, dict(answer.headers)["content-encoding"], read(answer))
 
 
 class TestTheConnection:
@@ -423,6 +493,43 @@ class TestWhatGoesWrong:
             send(upstream, cancellation=cancellation)
 
         assert cancellation.sent
+
+    @pytest.mark.parametrize(
+        ("beginning", "drip"),
+        [
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        ],
+        ids=["100", "103", "bytes of a field"],
+    )
+    def test_a_head_that_never_ends(self, beginning, drip):
+        """What is not an answer does not postpone the time-out for the first byte."""
+        began = time.monotonic()
+        with (
+            raw_server(dripping(beginning, drip)) as (port, _),
+            upstream_to(f"http://127.0.0.1:{port}", first_byte_timeout=0.4) as upstream,
+            pytest.raises(UpstreamTimeout),
+        ):
+            send(upstream)
+
+        assert time.monotonic() - began < DRIPS / 2 * DRIP_SECONDS
+
+    @pytest.mark.parametrize(("beginning", "drip"), [(b"0", b"0"), (b"5;", b"x")], ids=["size", "extension"])
+    def test_a_chunk_that_never_begins(self, beginning, drip):
+        """The lines between two chunks are no part of the body, and do not postpone the time-out."""
+        began = time.monotonic()
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
+        with (
+            raw_server(dripping(head + beginning, drip)) as (port, _),
+            upstream_to(f"http://127.0.0.1:{port}", between_bytes_timeout=0.4) as upstream,
+        ):
+            answer = send(upstream)
+            assert b"{" == answer.read()
+            with closing(answer), pytest.raises(UpstreamTimeout):
+                answer.read()
+
+        assert time.monotonic() - began < DRIPS / 2 * DRIP_SECONDS
 
     def test_silence_in_the_middle(self, azure):
         """Between two parts of a body another time-out applies than before the first byte."""
@@ -680,17 +787,28 @@ class TestTLS:
 
         assert got[0].startswith(b"POST /chat/completions HTTP/1.1\r\n")
 
+    def test_a_record_that_never_ends(self, certificate, monkeypatch):
+        """The bytes of a TLS record do not postpone the time-out before the record is complete."""
+        pem, tls = certificate
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        began = time.monotonic()
+        # The head of a record of application data with 0x1717 bytes (RFC 8446, section 5.1), and then these bytes.
+        answer = dripping(OK[:20], b"\x17\x03\x03\x17\x17", below_tls=True)
+        with (
+            raw_server(answer, tls=tls) as (port, _),
+            upstream_to(f"https://localhost:{port}", first_byte_timeout=0.4) as upstream,
+            pytest.raises(UpstreamTimeout),
+        ):
+            send(upstream)
+
+        assert time.monotonic() - began < DRIPS / 2 * DRIP_SECONDS
+
     def test_trusts_a_folder_of_certificates(self, certificate, monkeypatch, tmp_path):
         """A folder of certificates works as in requests, with the file names of OpenSSL."""
         pem, tls = certificate
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
-        with (
-            raw_server(OK, tls=tls) as (port, got),
-            upstream_to(f"https://localhost:{port}") as upstream,
-            pytest.raises(UpstreamUnreachable),
-        ):
-            send(upstream)
-        assert [] == got
+        with pytest.raises(ConfigurationError, match="rehash"), upstream_to("https://localhost"):
+            pass
 
         subject = subprocess.run(
             ["openssl", "x509", "-subject_hash", "-noout", "-in", pem], check=True, capture_output=True, text=True
@@ -885,3 +1003,38 @@ def test_an_answer_that_has_arrived_cannot_be_cut(upstream, azure):
 
     assert 200 == status(send(upstream))
     assert [1, 1] == [served.connection for served in azure.served]
+
+
+@pytest.mark.parametrize("query", [(), (("stream", "true"), ("include[]", "a b"))])
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/openai/v1", "/openai/v1/responses/resp_1"),
+        ("/openai/deployments/gpt?api-version=preview", "/openai/responses/resp_1?api-version=preview"),
+    ],
+)
+def test_fetches_what_is_stored(path, expected, query):
+    """With the method, the credential and the query, beside the deployments and not below one; a body never."""
+    answer_bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    with (
+        raw_server(answer_bytes, answer_bytes) as (port, got),
+        upstream_to(f"http://127.0.0.1:{port}{path}") as upstream,
+    ):
+        for method in ("GET", "DELETE"):
+            answer = upstream.client.fetch(
+                method,
+                "responses/resp_1",
+                query=query,
+                target=target(upstream.endpoint, "gpt", key=KEY),
+                request_id="req-1",
+                cancellation=CancellationToken(),
+            )
+            assert b"{}" == read(answer)
+    if query:
+        expected += ("&" if "?" in expected else "?") + "stream=true&include%5B%5D=a+b"
+    heads = [head.decode().lower() for head in got]
+    assert [f"get {expected} http/1.1".lower(), f"delete {expected} http/1.1".lower()] == [
+        head.partition("\r\n")[0] for head in heads
+    ]
+    assert all(f"api-key: {KEY}".lower() in head and "x-ms-client-request-id: req-1" in head for head in heads)
+    assert all(head.endswith("\r\n\r\n") for head in heads)

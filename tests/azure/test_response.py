@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import time
 
 import pytest
 import requests
@@ -48,7 +49,7 @@ class Answer:
     def __init__(self, *pieces: bytes) -> None:
         self.arrivals = Arrivals(*pieces)
         self.raw = ReceivedResponse(self.arrivals, self.arrivals, CancellationToken(), 1.0)
-        self.raw.receive_head(self.arrivals.receive(timeout=1), timeout=1)
+        self.raw.receive_head(self.arrivals.receive(timeout=1), deadline=time.monotonic() + 10)
 
     @property
     def body(self) -> bytes:
@@ -210,6 +211,23 @@ class TestTheHead:
 
         assert {"retry-after": "3", "x": "a:b, \xe4", "empty": ""} == Answer(head).headers
 
+    @pytest.mark.parametrize("control", sorted({*range(0x20), 0x7F} - set(b"\r\n")))
+    def test_loses_control_characters(self, control):
+        """None of them reaches a client, and none divides a field; only the tab may stand in a value."""
+        head = b"HTTP/1.1 200 OK\r\nX: a%cZ: b\r\nY:%c \r\nContent-Length: 2\r\n\r\n{}" % (control, control)
+        answer = Answer(head)
+
+        expected = {"x": "a\tZ: b" if control == ord("\t") else "aZ: b", "y": "", "content-length": "2"}
+        assert (expected, b"{}") == (answer.headers, answer.body)
+        assert answer.arrivals.kept
+
+    def test_may_have_folded_fields(self):
+        """A value over several lines is one line (RFC 9112, section 5.2)."""
+        head = b"HTTP/1.1 200 OK\r\nX: y\r\n goes on\r\nTransfer-Encoding:\r\n chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+        answer = Answer(head)
+
+        assert ({"x": "y goes on", "transfer-encoding": "chunked"}, b"{}") == (answer.headers, answer.body)
+
     @pytest.mark.parametrize(
         ("first", "field", "keeps_alive"),
         [
@@ -251,12 +269,16 @@ class TestTheHead:
             b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n: no name\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nX: y\r\n goes on\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX: y\rZ: a\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX: y\nZ: a\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX: y\n\r\r\n\r\n",
             b"HTTP/1.1 200 OK\nX: y\n\n",
-            b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX\x01: y\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\x01\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chun\r\n ked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\x01\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nConnection: clo\x01se\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (MOST_FIELDS + 1) + b"\r\n",
             b"HTTP/1.1 200 OK\r\nX: " + b"y" * LARGEST_HEAD,
             b"HTTP/1.1 100 Continue\r\n\r\n" * 3000,
@@ -271,7 +293,7 @@ class TestTheHead:
         ],
     )
     def test_that_is_none(self, data):
-        """Invalid line ends, folded lines and ambiguous lengths are refused."""
+        """Invalid line ends and names, and ambiguous lengths, are refused."""
         with pytest.raises(HttpParserError):
             Answer(*split(data, [60_000, 120_000]))
 

@@ -71,6 +71,8 @@ class Result:
     answers: int = 0
     chunks: int = 0
     """Events of streams."""
+    events_each: int = 0
+    """Events of one stream. Not all of the upstream's events reach the client."""
     latency_ms: tuple[float, float] = (0.0, 0.0)
     """Median and 99th percentile, from when the request was due. Who waits in vain counts until the end."""
     ttft_ms: tuple[float, float] = (0.0, 0.0)
@@ -279,6 +281,7 @@ class _Generator:
         else:
             if self._from <= now < self._counts_until:
                 self._result.answers += 1
+                self._result.events_each = client.events
             if client.due >= self._from:
                 self._latencies.append(now - client.due)
         if client.closes:

@@ -15,7 +15,6 @@ from . import stock
 from .load import Load, Result, cpu_seconds, family, run
 from .report import Figure, Row
 from .sites import Alone, BareFlask, Gateway, LiteLLM, Site, Target
-from .upstream import EXTRA_EVENTS
 
 SPARE_THREADS = 40
 """Threads of a gateway that has to hold streams, beside one for each."""
@@ -177,8 +176,8 @@ def _paced(bench: Bench, site: Site, target: Target, streams: int) -> Result:
 
 def _paced_figures(scale: Scale, target: Target, result: Result, streams: int) -> Iterator[Figure]:
     wanted = streams * scale.chunks_per_second
-    # Two events come together with the first token, and two together behind the last.
-    pieces = (scale.paced_tokens + 1) / (scale.paced_tokens + EXTRA_EVENTS)
+    # Some events come together with the first token, and some together behind the last.
+    pieces = (scale.paced_tokens + 1) / max(1, result.events_each)
     came = result.chunks / result.seconds * pieces
     yield Figure("all" if came >= 0.98 * wanted else f"{came:,.0f} of {wanted:,}/s", came)
     middle, high = result.ttft_ms

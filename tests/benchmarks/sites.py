@@ -248,6 +248,7 @@ class Gateway:
     def _settings(self, threads: int | None, tls: bool) -> dict[str, str]:
         url = f"http://127.0.0.1:{self._upstream.port}"
         settings = {"LLM_API_KEY": "azure-key-of-the-benchmark", "LLM_BASE_URL": f"{url}/openai/v1", **self._environ}
+        settings["LLMGATEWAY_KEY_SHARE"] = "1"  # all requests have one key
         if threads is not None:
             settings["LLMGATEWAY_THREADS"] = str(threads)
         if tls:

@@ -19,9 +19,6 @@ import time
 from collections import deque
 from typing import NoReturn
 
-EXTRA_EVENTS = 4
-"""Events of a stream beside its tokens if no usage was asked for: the filter's, the role's, the last choice, [DONE]."""
-
 _BACKLOG = 4096
 _BURST = 16  # chunks that one stream may send before it is another one's turn
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)

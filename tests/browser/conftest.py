@@ -87,8 +87,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, trial: Trial) -> Iterator[Visit]:
+    yield from visiting(browser, trial.url)
+
+
+def visiting(browser: Browser, url: str) -> Iterator[Visit]:
     """A fresh browser, without anybody's cookies or keys."""
-    context = browser.new_context(base_url=trial.url, viewport={"width": 1280, "height": 900})
+    context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 900})
     context.set_default_timeout(_PATIENCE_MS)
     page = context.new_page()
     visit = Visit(page, set(), [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import stat
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -13,19 +14,25 @@ import pytest
 from click.testing import CliRunner
 
 from llmgateway.cli import main
-from llmgateway.simulator import Simulator
+from llmgateway.simulator import Script, Simulator
+from llmgateway.simulator.deployments import DEFAULT_DEPLOYMENTS
 from tests.gateway_process import GatewayProcess
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 
 AZURE_KEY = "azure-key-of-the-command-line"
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory):
-    with Simulator(key=AZURE_KEY) as azure:
-        environ = {"LLM_BASE_URL": f"{azure.url}/openai/v1", "LLM_API_KEY": AZURE_KEY}
-        with GatewayProcess(environ, folder=tmp_path_factory.mktemp("gateway")) as started:
-            yield started
+def azure():
+    with Simulator(key=AZURE_KEY, deployments=(*DEFAULT_DEPLOYMENTS, "house")) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def gateway(azure, tmp_path_factory):
+    environ = {"LLM_BASE_URL": f"{azure.url}/openai/v1", "LLM_API_KEY": AZURE_KEY}
+    with GatewayProcess(environ, folder=tmp_path_factory.mktemp("gateway")) as started:
+        yield started
 
 
 @pytest.fixture
@@ -208,7 +215,7 @@ def test_prices_reports_and_traces(run):
     assert "prices.remove" in run("audit", "--target", "gpt-4o").splitlines()[1]
     assert max(map(len, run("audit").splitlines())) < 300
     assert "total" in run("usage").splitlines()[-1]
-    assert run("usage", "--by", "user", "--csv").startswith("user,requests,")
+    assert run("usage", "--by", "user", "--csv").startswith('"user","requests",')
     assert {"rows", "total"} == told(run, "usage").keys()
     assert run("logs", "--limit", "3").startswith("TIMESTAMP")
     assert "normal" in run("status")
@@ -297,3 +304,162 @@ class TestTroubles:
         """With the path of the API or of the pages behind it."""
         for path in ("/", "/v1", "/v1/", "/docs"):
             run("limits", "show", "--url", gateway.url + path)
+
+
+def test_sets_what_a_model_costs_and_can_do(run):
+    """Only what is named changes; --like takes list prices, with those of tiers and long prompts."""
+    run("models", "set", "house", "--prompt", "2", "--completion", "8", "--audio-prompt", "40")
+    run("models", "set", "house", "--max-output-tokens", "4096", "--reasoning", "no", "--tokens-per-second", "80.5")
+    run("models", "set", "course", "--like", "GPT-4o", "--deployment-type", "eu")
+    run("models", "set", "course", "--like", "gpt-5.6-sol", "--cached", "0.1")
+
+    assert told(run, "models", "show", "house") == {
+        "name": "house",
+        "prices": {"prompt": 2, "cached": 2, "completion": 8, "audio_prompt": 40},
+        "max_output_tokens": 4096,
+        "tokens_per_second": 80.5,
+        "reasoning": False,
+    }
+    prices = told(run, "models", "show", "course")["prices"]
+    assert (4.0, 0.1, 8.0) == (prices["prompt"], prices["cached"], prices["tiers"]["priority"]["prompt"])
+    assert (272_000, 8.0) == (prices["long_context"]["above"], prices["long_context"]["prompt"])
+    run("models", "set", "house", "--max-output-tokens", "none", "--reasoning", "none", "--tokens-per-second", "none")
+    assert {"name", "prices"} == told(run, "models", "show", "house").keys()
+    assert not {"MAX_OUTPUT_TOKENS", "REASONING"} & set(run("models", "list").splitlines()[0].split())
+    for name in ("house", "course"):
+        run("models", "remove", name)
+
+
+def test_lists_all_that_is_set_of_models(run):
+    """A column for each setting that some model has; of tiers their names, of long prompts where they begin."""
+    run("models", "set", "house", "--prompt", "2", "--completion", "8", "--image", "3.5", "--audio-prompt", "40")
+    run("models", "set", "house", "--max-output-tokens", "4096", "--reasoning", "no", "--tokens-per-second", "80.5")
+    run("models", "set", "solo", "--reasoning", "yes")
+    run("models", "set", "course", "--like", "gpt-5.6-sol")
+
+    header, *lines = (re.split(r"  +", line) for line in run("models", "list").splitlines())
+    course, house, solo = (dict(zip(header, line, strict=True)) for line in lines)
+
+    others = "CACHE_WRITE AUDIO_PROMPT IMAGE LONG_CONTEXT TIERS MAX_OUTPUT_TOKENS TOKENS_PER_SECOND REASONING"
+    assert ["NAME", "PROMPT", "CACHED", "COMPLETION", *others.split()] == header
+    assert ("above 272000", "flex, priority", "4") == (course["LONG_CONTEXT"], course["TIERS"], course["IMAGE"])
+    assert ["house", "2", "2", "8", "-", "40", "3.5", "-", "-", "4096", "80.5", "no"] == list(house.values())
+    assert ("solo", "-", "yes") == (solo["NAME"], solo["PROMPT"], solo["REASONING"])
+    assert told(run, "models", "show", "course")["prices"] == told(run, "models", "list")[0]["prices"]
+    for name in ("house", "solo", "course"):
+        run("models", "remove", name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Nothing to set"),
+        (("--prompt", "2"), "--completion"),
+        (("--cached", "2"), "--prompt"),
+        (("--like", "nobody-knows"), "No list price"),
+        (("--like", "gpt-4o", "--deployment-type", "regional"), "No list price"),
+    ],
+)
+def test_says_what_is_missing_to_set_a_price(run, arguments, message):
+    """Before anything is sent."""
+    run("models", "set", "house", *arguments, status=2)
+
+    assert message in run.result.output
+
+
+def test_a_table_of_prices_changes_models_in_their_own_spelling(run, tmp_path):
+    """Upper and lower case make no difference, so the model is not there twice."""
+    run("models", "set", "GPT-4o", "--prompt", "1", "--completion", "2")
+    row = {"deployment": "global", "tier": "default", "above": 0, "source": "test", "date": "2026-11-28"}
+    table = tmp_path / "prices.json"
+    table.write_text(json.dumps({"prices": [{"model": "gpt-4o", **row, "prompt": 9.0, "completion": 10.0}]}))
+
+    run("models", "prices", str(table))
+
+    assert [("GPT-4o", 9.0)] == [(each["name"], each["prices"]["prompt"]) for each in told(run, "models", "list")]
+    run("models", "remove", "GPT-4o")
+
+
+def test_takes_a_table_of_prices_over(run, tmp_path):
+    """Every model in it gets prices of its own, once; a file that is no table changes nothing."""
+    row = {"deployment": "global", "tier": "default", "above": 0, "source": "test", "date": "2026-11-28"}
+    rows = [
+        {"model": "gpt-4o", **row, "prompt": 9.0, "cached": 1.0, "completion": 10.0},
+        {"model": "gpt-4o", **row, "tier": "priority", "prompt": 18.0, "completion": 20.0},
+        {"model": "gpt-4o", **row, "deployment": "eu", "prompt": 99.0, "completion": 10.0},
+        {"model": "embed", **row, "prompt": 0.5},
+    ]
+    table = tmp_path / "prices.json"
+    table.write_text(json.dumps({"prices": rows}))
+
+    assert ["embed", "gpt-4o"] == [model["name"] for model in told(run, "models", "prices", str(table), "--dry-run")]
+    assert [] == told(run, "models", "list")
+    run("models", "prices", str(table))
+    assert told(run, "models", "list") == [
+        {"name": "embed", "prices": {"prompt": 0.5, "cached": 0.5, "completion": 0.0}},
+        {
+            "name": "gpt-4o",
+            "prices": {
+                "prompt": 9.0,
+                "cached": 1.0,
+                "completion": 10.0,
+                "tiers": {"priority": {"prompt": 18.0, "cached": 18.0, "completion": 20.0}},
+            },
+        },
+    ]
+    assert [] == told(run, "models", "prices", str(table))
+    table.write_text('{"prices": [1]}')
+    run("models", "prices", str(table), status=2)
+    assert "not a table of prices" in run.result.output
+    for name in ("embed", "gpt-4o"):
+        run("models", "remove", name)
+
+
+def test_reports_what_has_no_known_price(gateway, run):
+    """The cost of such requests is empty, not 0, and their number is shown if there are any."""
+    key = run("keys", "add", "eve").strip()
+    assert 200 == gateway.chat(key, model="house").status
+    wait_until(lambda: "house" in run("usage", "--by", "model"))
+
+    head, *rows = [line.split() for line in run("usage", "--by", "model").splitlines()]
+    (house,) = (dict(zip(head, row, strict=True)) for row in rows if row[0] == "house")
+    assert ("-", "1") == (house["COST_USD"], house["UNPRICED_REQUESTS"])
+    assert "house" in run("status")
+
+
+def test_reports_what_azure_did_not_count(gateway, run, azure):
+    """Estimated tokens get a column of their own if there are any; their records can be listed alone."""
+    key = run("keys", "add", "mallory").strip()
+    assert 200 == gateway.chat(key).status
+    wait_until(lambda: "mallory" in run("logs"))
+    assert "ESTIMATED_TOKENS" not in run("usage")
+    azure.script(Script(tokens=20, cut_after_events=12))
+    gateway.chat(key, stream=True)
+    wait_until(lambda: told(run, "logs", "--usage-source", "estimated"))
+
+    head, *rows = [line.split() for line in run("usage", "--by", "user").splitlines()]
+    (row,) = (dict(zip(head, row, strict=True)) for row in rows if row[0] == "mallory")
+    (record,) = told(run, "logs", "--user", "mallory", "--usage-source", "estimated")
+    assert str(record["total_tokens"]) == row["ESTIMATED_TOKENS"]
+    assert int(row["ESTIMATED_TOKENS"]) < int(row["TOTAL_TOKENS"])
+    assert "BOUND_TOKENS" not in head
+    assert [] == told(run, "logs", "--usage-source", "bound")
+    run("logs", "--usage-source", "guessed", status=1)
+    assert "Must be one of `upstream`" in run.result.output
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", '"http://127.0.0.1:8080"', "http://"])
+def test_says_how_to_write_the_address(run, url):
+    """Not in the words of a library."""
+    run("status", status=1, LLMGATEWAY_URL=url)
+
+    assert "write it like http://127.0.0.1:8080" in run.result.stderr
+
+
+@pytest.mark.parametrize("key", ["a-secret\nof-somebody", "\u043a\u043b\u044e\u0447-secret"], ids=ascii)
+def test_does_not_show_an_admin_key_that_cannot_be_sent(run, key):
+    """Its error is copied into tickets."""
+    run("status", status=1, ADMIN_KEY=key)
+
+    assert "ADMIN_KEY has characters that a header cannot carry" in run.result.stderr
+    assert "secret" not in run.result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sysconfig
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from llmgateway.settings import settings_fields
+from llmgateway.stores.mongo.database import MongoDatabase
 
 from .compose import DOCKER, FILES, load, seconds, variables
 
@@ -77,7 +79,8 @@ def test_example_holds_no_secret(documented: dict[str, str]) -> None:
 
 def test_every_setting_reaches_the_gateway(front: dict[str, Any]) -> None:
     """A setting of the program can be set from docker/.env, or is fixed here on purpose."""
-    settings = {field.metadata["variable"] for field in settings_fields()} - BY_IMAGE
+    # docker/.env is the file of settings here.
+    settings = {field.metadata["variable"] for field in settings_fields()} - BY_IMAGE - {"LLMGATEWAY_ENV_FILE"}
     passed_on = set(front["services"]["gateway"]["environment"])
 
     assert settings == passed_on - {"HTTPS_PROXY", "NO_PROXY"}
@@ -119,7 +122,10 @@ def test_databases_are_on_an_inner_network(databases: dict[str, Any], front: dic
 
 def test_databases_keep_their_data(databases: dict[str, Any]) -> None:
     """What must survive the container is on a named volume."""
-    mounts = {name: databases["services"][name]["volumes"] for name in ("mongodb", "redis")}
+    mounts = {
+        name: [volume for volume in databases["services"][name]["volumes"] if not volume.startswith("./")]
+        for name in ("mongodb", "redis")
+    }
 
     assert mounts == {"mongodb": ["mongodb:/data/db", "mongodb-config:/data/configdb"], "redis": ["redis:/data"]}
     assert {"mongodb", "mongodb-config", "redis"} == set(databases["volumes"])
@@ -143,6 +149,30 @@ def test_nobody_is_root(every_service: dict[str, dict[str, Any]]) -> None:
     users = {name: service.get("user") for name, service in every_service.items()}
 
     assert users == {"gateway": None, "mongodb": "mongodb", "nginx": "nginx", "redis": "redis"}
+
+
+def test_gateways_user_may_use_its_database_only(databases: dict[str, Any]) -> None:
+    """It can neither read other databases nor create users; the administrator has another password."""
+    service = databases["services"]["mongodb"]
+    database = inspect.signature(MongoDatabase).parameters["database"].default
+    script = DOCKER / "mongo-user.js"
+    environment = service["environment"]
+    created = re.findall(r"createUser\(\{(.*?)\}\);", script.read_text(), re.DOTALL)
+
+    assert f"./{script.name}:/docker-entrypoint-initdb.d/{script.name}:ro" in service["volumes"]
+    assert [["user: process.env.MONGOUSER", "pwd: process.env.MONGOPASSWORD"]] == [
+        [line.strip() for line in fields.split(",")[:2]] for fields in created
+    ]
+    assert re.findall(r"role\w*: *\W.*", created[0]) == [f'roles: [{{ role: "readWrite", db: "{database}" }}],']
+    assert environment["MONGOUSER"].startswith("${MONGOUSER:?")
+    assert environment["MONGOPASSWORD"].startswith("${MONGOPASSWORD:?")
+    assert environment["MONGO_INITDB_ROOT_PASSWORD"].startswith("${MONGOROOTPASSWORD:?")
+    assert "MONGOROOTPASSWORD" not in variables(DOCKER / "compose.gateway.yml")
+
+
+def test_redis_needs_a_password(databases: dict[str, Any]) -> None:
+    """Compose does not start it without one."""
+    assert databases["services"]["redis"]["environment"]["REDISPASSWORD"].startswith("${REDISPASSWORD:?")
 
 
 def test_databases_are_waited_for(databases: dict[str, Any], front: dict[str, Any]) -> None:

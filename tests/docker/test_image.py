@@ -82,7 +82,7 @@ def test_build_sees_the_package_alone() -> None:
     kept = {pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")}
 
     assert next(pattern for pattern in patterns if pattern and not pattern.startswith("#")) == "*"
-    assert {"llmgateway", "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "setup.cfg"} == kept
+    assert {"llmgateway", "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "setup.cfg", "setup.py"} == kept
     assert all((TOP / name).exists() for name in kept)
 
 

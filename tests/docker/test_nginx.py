@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,11 +32,13 @@ from llmgateway.settings import settings_fields
 from tests.programs import needed
 from tests.servers import free_port
 
-from .compose import DOCKER, load, seconds
+from .compose import DOCKER, interpolate, load, seconds
 
 CONFIGURATION = DOCKER / "nginx.conf"
 PATIENCE = 5  # seconds until something that should have come counts as not coming
 MIB = 1024 * 1024
+TOO_LONG = 12_000
+"""Bytes of a line of the head: nginx takes 8 KiB by default."""
 
 
 class Wire:
@@ -118,6 +121,14 @@ class Stage:
         connection, _ = ready[0].accept()
         return Wire(self.opened.enter_context(connection))
 
+    def asked(self) -> tuple[Wire, Wire]:
+        """A client whose request has arrived at the gateway, and the gateway."""
+        client = self.client()
+        client.send(post())
+        gateway = self.gateway()
+        gateway.read_until(b"{}")
+        return client, gateway
+
     def gateway_is_untouched(self) -> bool:
         """Whether no connection waits to be accepted. Certain once nginx has answered the client."""
         ready, _, _ = select.select(self.gateways, [], [], 0)
@@ -169,9 +180,21 @@ def replace_once(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def install(folder: Path, certificate: Path, *, https: int, http: int, gateways: list[int]) -> list[str]:
-    """Put the configuration into *folder* with nothing changed but the three addresses; the command that starts it."""
+NAME = "llm.example.org"
+
+
+def install(
+    folder: Path, certificate: Path, *, https: int, http: int, gateways: list[int], changes: dict[str, str]
+) -> list[str]:
+    """Put the configuration into *folder* with nothing changed but addresses, folders and *changes*.
+
+    Returns:
+        The command that starts it.
+    """
     text = CONFIGURATION.read_text()
+    for old, new in changes.items():
+        text = replace_once(text, old, new)
+    text = replace_once(text, "include /tmp/server_name.conf;", f"include {folder}/tmp/server_name.conf;")
     assert "\ndaemon off;\n" in text, "a daemon would outlive its test"
     text = replace_once(text, "listen 8080;", f"listen 127.0.0.1:{http};")
     text = replace_once(text, "listen 8443 ssl;", f"listen 127.0.0.1:{https} ssl;")
@@ -186,10 +209,10 @@ def install(folder: Path, certificate: Path, *, https: int, http: int, gateways:
     (folder / "etc" / "tls").symlink_to(certificate)
     (folder / "tmp").mkdir()
     command = load(DOCKER / "compose.gateway.yml")["services"]["nginx"]["entrypoint"]
-    places = {"nginx": nginx(), "/tmp/": f"{folder}/tmp/", "/etc/nginx/nginx.conf": f"{folder}/etc/nginx.conf"}
+    script = interpolate(command[-1], {}).replace("/tmp/", f"{folder}/tmp/").replace("/etc/nginx/", f"{folder}/etc/")
     # Its workers cannot read a test's folder unless they stay who started them.
-    user = ["-g", "user root;"] if os.geteuid() == 0 else []
-    return [*(places.get(word, word) for word in command), *user]
+    user = " -g 'user root;'" if os.geteuid() == 0 else ""
+    return [*command[:-1], replace_once(script.rstrip(), "exec nginx", f"exec {nginx()}{user}") + ' "$@"', "sh"]
 
 
 Start = Callable[..., Stage]
@@ -200,14 +223,14 @@ def start(tmp_path: Path, certificate: Path) -> Iterator[Start]:
     """Start nginx in front of so many gateways; all of it is gone after the test."""
     stages: list[Stage] = []
 
-    def start(*, gateways: int = 1, closed: int = 0) -> Stage:
+    def start(*, gateways: int = 1, closed: int = 0, changes: dict[str, str] | None = None) -> Stage:
         listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(gateways)]
         ports = [free_port() for _ in range(closed)] + [server.getsockname()[1] for server in listening]
         https, http = free_port(), free_port()
-        command = install(tmp_path, certificate, https=https, http=http, gateways=ports)
+        command = install(tmp_path, certificate, https=https, http=http, gateways=ports, changes=changes or {})
         log, errors = tmp_path / "access.log", tmp_path / "error.log"
         with log.open("wb") as stdout, errors.open("wb") as stderr:
-            process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
+            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=os.environ | {"SERVER_NAME": NAME})
         trust = ssl.create_default_context(cafile=certificate / "fullchain.pem")
         stage = Stage(process, https, http, trust, listening, log, errors)
         for server in listening:
@@ -265,8 +288,9 @@ def chunk(event: bytes) -> bytes:
 
 def test_nginx_accepts_the_file(tmp_path: Path, certificate: Path) -> None:
     """nginx finds no error in it and nothing to warn of."""
-    command = install(tmp_path, certificate, https=free_port(), http=free_port(), gateways=[free_port()])
-    result = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    command = install(tmp_path, certificate, https=free_port(), http=free_port(), gateways=[free_port()], changes={})
+    environment = os.environ | {"SERVER_NAME": NAME}
+    result = subprocess.run([*command, "-t"], env=environment, capture_output=True, text=True, check=False)
 
     assert result.returncode == 0, result.stderr
     assert "warn" not in result.stderr.replace("worker_connections exceed open file resource limit", "")
@@ -274,10 +298,7 @@ def test_nginx_accepts_the_file(tmp_path: Path, certificate: Path) -> None:
 
 def test_events_pass_one_by_one(stage: Stage) -> None:
     """The next event is sent only after the client has the one before: nothing waits in a buffer."""
-    client = stage.client()
-    client.send(post())
-    gateway = stage.gateway()
-    gateway.read_until(b"{}")
+    client, gateway = stage.asked()
     gateway.send(STREAM)
     client.read_until(b"\r\n\r\n")
     for number in range(50):
@@ -291,10 +312,7 @@ def test_events_pass_one_by_one(stage: Stage) -> None:
 
 def test_answer_passes_byte_for_byte(stage: Stage) -> None:
     """Status, headers and body of the gateway's own errors reach the client as they are."""
-    client = stage.client()
-    client.send(post())
-    gateway = stage.gateway()
-    gateway.read_until(b"{}")
+    client, gateway = stage.asked()
     body = b'{"error":{"message":"Azure refused the credential.","code":"upstream_credentials"}}'
     gateway.send(reply("502 Bad Gateway", body, "Content-Type: application/json\r\nx-request-id: req_1\r\n"))
     status, headers, received = client.answer()
@@ -350,10 +368,7 @@ def test_connection_to_the_gateway_is_used_again(stage: Stage) -> None:
 @pytest.mark.parametrize("begun", [False, True], ids=["before the first byte", "in a stream"])
 def test_leaving_client_ends_the_request(stage: Stage, begun: bool) -> None:
     """The gateway sees the connection close as soon as the client is gone, and can stop Azure."""
-    client = stage.client()
-    client.send(post())
-    gateway = stage.gateway()
-    gateway.read_until(b"{}")
+    client, gateway = stage.asked()
     if begun:
         gateway.send(STREAM + chunk(b"data: 1\n\n"))
         client.read_until(b"data: 1\n\n")
@@ -362,21 +377,129 @@ def test_leaving_client_ends_the_request(stage: Stage, begun: bool) -> None:
     assert gateway.at_end()
 
 
-def test_request_is_passed_on_when_it_is_complete(stage: Stage) -> None:
-    """A body of the largest size is taken in full before the gateway hears of it, and reaches it unchanged."""
+def test_body_is_passed_on_while_it_arrives(stage: Stage) -> None:
+    """The gateway can check the key before the body is complete; one of the largest size reaches it unchanged."""
     client = stage.client()
     body = os.urandom(MIB) * 32
-    client.send(post(body=body))
+    request = post(body=body)
+    client.send(request[:100_000])
     gateway = stage.gateway()
     _, headers = gateway.head()
+    received = gateway.read(64 * 1024)
+    sender = threading.Thread(target=client.send, args=[request[100_000:]])
+    sender.start()
+    received += gateway.read(len(body) - len(received))
+    sender.join()
 
     assert ("content-length", str(len(body))) in headers
-    assert gateway.read(len(body)) == body
+    assert received == body
+
+
+@pytest.mark.parametrize("begun", [100_000, 32 * MIB])
+def test_refusal_is_passed_on_while_the_body_arrives(stage: Stage, begun: int) -> None:
+    """A client that sends a large body with a wrong key reads why it is refused."""
+    client = stage.client()
+    request = post(body=bytes(32 * MIB), Authorization="Bearer wrong")
+
+    def refuse() -> None:
+        gateway = stage.gateway()
+        gateway.head()
+        gateway.read(64 * 1024)
+        gateway.send(reply("401 Unauthorized", b'{"error":{"code":"invalid_api_key"}}', "Connection: close\r\n"))
+        gateway.connection.shutdown(socket.SHUT_WR)
+
+    # A thread for each connection: one connection of TLS is not for two threads.
+    refusing = threading.Thread(target=refuse)
+    refusing.start()
+    with contextlib.suppress(OSError):  # nginx may stop reading
+        client.send(request[:begun])
+    refusing.join()
+    status, _, body = client.answer()
+
+    assert (status, json.loads(body)["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_unfinished_bodies_fill_nothing(stage: Stage) -> None:
+    """Clients that never complete their bodies do not keep others out, however many keys they invent."""
+    for number in range(40):
+        stage.client().send(post(body=bytes(MIB), Authorization=f"Bearer {number}")[: MIB // 2])
+        stage.gateway().head()
+    client, gateway = stage.asked()
+    gateway.send(reply())
+
+    assert client.answer()[0] == 200
+    assert not [path for path in stage.errors.parent.rglob("client_body/**") if path.is_file()]
+
+
+LONG = "k" * 300
+
+
+@pytest.mark.parametrize(
+    ("headers", "other"),
+    [
+        ({"Authorization": "Bearer a"}, {"Authorization": "Bearer b"}),
+        ({"api_key": "a"}, {"api_key": "b"}),
+        ({"AdminKey": "a"}, {}),
+        ({}, {"Authorization": "Bearer b"}),
+        ({"Authorization": LONG}, {"Authorization": "Bearer b"}),
+    ],
+    ids=["Authorization", "api-key", "AdminKey", "address", "a long key"],
+)
+@pytest.mark.parametrize("limit", ["at a time", "in a second"])
+def test_one_client_cannot_take_everything(
+    start: Start, headers: dict[str, str], other: dict[str, str], limit: str
+) -> None:
+    """Each key has its own limit. All requests without a key from one address share one."""
+    if limit == "at a time":
+        stage = start(changes={"limit_conn running 128;": "limit_conn running 2;"})
+    else:
+        stage = start(changes={"rate=200r/s": "rate=1r/m", "burst=400 nodelay": "burst=1 nodelay"})
+    for _ in range(2):
+        stage.client().send(post(**headers))
+        stage.gateway().read_until(b"{}")
+    client = stage.client()
+    client.send(post(**headers))
+    status, told, body = client.answer()
+    assert (status, json.loads(body)["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert told["retry-after"]
+    assert told["content-type"] == "application/json"
+    assert stage.gateway_is_untouched()
+
+    stage.client().send(post(**other))
+    stage.gateway().read_until(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"hunter2\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        # Longer than nginx takes, and no longer than one TLS record: it stops reading when it has seen enough.
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * TOO_LONG + b"\r\n\r\n", 400),
+        (b"GET /" + b"x" * TOO_LONG + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: hunter2\r\n\r\n", 501),
+        (b"GET / HTTP/2.5\r\nHost: a\r\n\r\n", 505),
+        (b"GET /refused HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+    ],
+)
+def test_every_error_has_openais_form(stage: Stage, request_: bytes, status: int) -> None:
+    """Clients cannot read HTML."""
+    client = stage.client()
+    client.send(request_)
+    told, headers, body = client.answer()
+
+    assert (told, headers["content-type"]) == (status, "application/json")
+    assert {"message", "type", "param", "code"} == json.loads(body)["error"].keys()
+    assert headers["x-request-id"]
+    assert b"hunter2" not in body
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
 def test_larger_body_is_refused(stage: Stage, declared: bool) -> None:
-    """A byte more than 32 MiB is answered with 413 in OpenAI's form; the gateway is not bothered."""
+    """A byte more than 32 MiB is answered with 413 in OpenAI's form; the gateway gets no complete request."""
     client = stage.client()
     size = 32 * MIB + 1
     if declared:
@@ -389,7 +512,13 @@ def test_larger_body_is_refused(stage: Stage, declared: bool) -> None:
     assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
     assert headers["content-type"] == "application/json"
     assert headers["x-request-id"]
-    assert stage.gateway_is_untouched()
+    if declared:
+        assert stage.gateway_is_untouched()
+    else:  # it has got the beginning, and no end
+        gateway = stage.gateway()
+        gateway.head()
+        with pytest.raises((EOFError, ConnectionResetError)):
+            gateway.read_until(b"\r\n0\r\n")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/v1/../metrics", "/%6detrics", "/metrics?a=b"])
@@ -407,10 +536,7 @@ def test_metrics_are_not_for_the_outside(stage: Stage, path: str) -> None:
 def test_completion_is_not_sent_twice(start: Start) -> None:
     """A POST that broke after it was sent may have cost money: no other gateway gets it."""
     stage = start(gateways=2)
-    client = stage.client()
-    client.send(post())
-    gateway = stage.gateway()
-    gateway.read_until(b"{}")
+    client, gateway = stage.asked()
     gateway.connection.close()
     status, headers, body = client.answer()
 
@@ -423,10 +549,7 @@ def test_completion_is_not_sent_twice(start: Start) -> None:
 def test_gateway_that_is_away_is_passed_over(start: Start) -> None:
     """Where nothing was sent, another gateway takes the request."""
     stage = start(gateways=1, closed=3)
-    client = stage.client()
-    client.send(post())
-    gateway = stage.gateway()
-    gateway.read_until(b"{}")
+    client, gateway = stage.asked()
     gateway.send(reply())
 
     assert client.answer()[0] == 200
@@ -442,10 +565,11 @@ def test_without_a_gateway_the_client_is_told_to_wait(start: Start) -> None:
     assert headers["retry-after"] == "5"
 
 
-def test_browser_is_sent_to_https(stage: Stage) -> None:
-    """A page asked for without TLS is found at the same place with it."""
+@pytest.mark.parametrize("host", [b"llm.example.org", b"evil.example.com", b"llm.example.org:80"])
+def test_browser_is_sent_to_https(stage: Stage, host: bytes) -> None:
+    """A page asked for without TLS is found at the same place with it, on this host and no other."""
     client = stage.plain_client()
-    client.send(b"GET /docs?a=b HTTP/1.1\r\nHost: llm.example.org\r\n\r\n")
+    client.send(b"GET /docs?a=b HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
     status, headers, _ = client.answer()
 
     assert (status, headers["location"]) == (308, "https://llm.example.org/docs?a=b")

@@ -61,7 +61,9 @@ def mongo_environ(server: MongoServer) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[Simulator]:
-    deployments = ("gpt-4o-mini", "gpt-4o", "o4-mini", Deployment("ancient", old=True), Deployment("older", old=True))
+    # Old models, but with prices, and known not to think unseen.
+    old = [Deployment(name, model="gpt-4-0613", old=True) for name in ("ancient", "older")]
+    deployments = ("gpt-4o-mini", "gpt-4o", "o4-mini", "text-embedding-3-small", *old)
     with Simulator(key=AZURE_KEY, deployments=deployments) as azure:
         yield azure
 
@@ -223,7 +225,8 @@ def _hasty(
     stores: StoreEnvironment, azure_environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
     patience = {"LLMGATEWAY_FIRST_BYTE_TIMEOUT": "0.6", "LLMGATEWAY_BETWEEN_BYTES_TIMEOUT": "0.5"}
-    environ = {**stores.environ, **azure_environ, **patience, "LLMGATEWAY_THREADS": "8"}
+    patience |= {"LLMGATEWAY_THREADS": "8", "LLMGATEWAY_KEY_SHARE": "1"}
+    environ = {**stores.environ, **azure_environ, **patience}
     with GatewayProcess(environ, folder=tmp_path_factory.mktemp("hasty")) as gateway:
         yield gateway
         gateway.stop()

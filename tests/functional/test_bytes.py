@@ -7,18 +7,13 @@ import json
 import pytest
 
 from llmgateway.simulator import Raw, Script
+from tests.parts import in_openais_dialect
 
 USAGE_EVENT = b'data: {"choices":[],"model":"m","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}\n\n'
 SHORT_STREAM = (
     'data: {"choices":[{"delta":{"content":"é\\n\\n€"},"index":0}]}\n\n'.encode() + USAGE_EVENT + b"data: [DONE]\n\n"
 )
 FRAMINGS = ("chunked", "length", "close")
-
-
-def without_usage_event(stream):
-    """The events of a stream but for the one that only the gateway had asked for."""
-    kept = [event for event in stream.split(b"\n\n") if b'"usage":{' not in event]
-    return b"\n\n".join(kept)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -31,9 +26,10 @@ def test_gives_every_event_as_it_came(gateway, key, azure, framing, split):
     unasked = gateway.chat(key, stream=True)
 
     first, second = azure.served
-    assert first.body_sent == asked.body
-    assert without_usage_event(second.body_sent) == unasked.body
-    assert len(unasked.body) < len(second.body_sent)
+    assert in_openais_dialect(first.body_sent, usage=True) == asked.body
+    assert in_openais_dialect(second.body_sent) == unasked.body
+    assert b'"total_tokens"' in asked.body
+    assert b'"total_tokens"' not in unasked.body
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -52,25 +48,62 @@ def test_bears_a_cut_at_every_byte(start_alone, azure, framing):
     connection.close()
 
 
-def test_passes_events_on_as_they_come(gateway, key, azure):
-    """Each event reaches the client while Azure still holds the next one back."""
-    azure.script(Script(stall_after_events=3))
-    connection = gateway.connect()
+def stream_of(connection, key):
+    """Ask for a stream, and return the response as soon as its head is here."""
     connection.request(
         "POST",
         "/v1/chat/completions",
         body=b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"a b c"}],"stream":true}',
         headers={"Authorization": f"Bearer {key}"},
     )
-    response = connection.getresponse()
+    return connection.getresponse()
 
-    first_three = b"".join(response.readline() for _ in range(6))
-    assert azure.served[0].body_sent == first_three
+
+def test_passes_events_on_as_they_come(gateway, key, azure):
+    """Each event reaches the client while Azure still holds the next one back."""
+    azure.script(Script(stall_after_events=3))
+    connection = gateway.connect()
+    response = stream_of(connection, key)
+
+    first_two = b"".join(response.readline() for _ in range(4))
+    assert in_openais_dialect(azure.served[0].body_sent) == first_two
     assert not azure.served[0].finished
 
     azure.release()
     rest = response.read()
-    assert without_usage_event(azure.served[0].body_sent) == first_three + rest
+    assert in_openais_dialect(azure.served[0].body_sent) == first_two + rest
+    connection.close()
+
+
+@pytest.mark.parametrize("annotations", [False, True])
+@pytest.mark.parametrize("kind", [None, "asynchronous", "late_block", "completion", "outage"])
+def test_passes_azures_events_on_if_the_admin_wants_them(start_gateway, azure, kind, annotations):
+    """With LLMGATEWAY_AZURE_EVENTS=pass, every byte is Azure's."""
+    gateway = start_gateway(LLMGATEWAY_AZURE_EVENTS="pass")
+    key = gateway.key()
+    script = Script(filter=kind, prompt_annotations=annotations)
+
+    azure.script(script, times=2)
+    asked = gateway.chat(key, stream=True, stream_options={"include_usage": True})
+    unasked = gateway.chat(key, stream=True)
+
+    first, second = azure.served
+    assert first.body_sent == asked.body
+    usage_event = next(event for event in second.body_sent.split(b"\n\n") if b'"usage":{' in event)
+    assert second.body_sent.replace(usage_event + b"\n\n", b"") == unasked.body
+
+
+def test_the_head_does_not_wait_for_the_first_text(gateway, key, azure):
+    """Azure's first event is withheld. Status and headers arrive with it, and not minutes later with the first text."""
+    azure.script(Script(stall_after_events=1))
+    connection = gateway.connect()
+    response = stream_of(connection, key)
+
+    assert "text/event-stream; charset=utf-8" == response.headers["content-type"]
+    assert not azure.served[0].finished
+    azure.release()
+    body = response.read()
+    assert in_openais_dialect(azure.served[0].body_sent) == body
     connection.close()
 
 
@@ -80,7 +113,7 @@ def test_passes_an_oversized_event_on(gateway, key, azure):
 
     answer = gateway.chat(key, stream=True)
 
-    assert without_usage_event(azure.served[0].body_sent) == answer.body
+    assert in_openais_dialect(azure.served[0].body_sent) == answer.body
 
 
 @pytest.mark.parametrize("split", [None, 1, 100])
@@ -150,7 +183,7 @@ def test_changes_nothing_but_the_option_it_needs(gateway, key, azure):
     assert json.loads(body) | {"stream_options": {"include_usage": True}} == sent
 
 
-@pytest.mark.parametrize("body", [ODD_BODY % b"", b'{"messages":[],"model":"gpt-4o-mini"}'])
+@pytest.mark.parametrize("body", [ODD_BODY % b"", b'{"messages":[{"role":"user"}],"model":"gpt-4o-mini"}'])
 def test_changes_nothing_but_the_messages_for_a_prompt(gateway, key, azure, body, prompt):
     """The organisation's prompt becomes the first message, and nothing else is touched."""
     prompt("Sei bitte kürzer. 日本")

@@ -6,13 +6,17 @@ import http.client
 import json
 import socket
 import time
+from contextlib import ExitStack, closing
 
 import openai
 import pytest
 
 from llmgateway.simulator import Script
+from llmgateway.simulator.scripts import Raw
+from llmgateway.web.error_docs import REFUSALS
 from tests.functional.conftest import AZURE_KEY
 from tests.gateway_process import HTTPAnswer, dump
+from tests.parts import in_openais_dialect
 from tests.servers import free_port, wait_until
 
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
@@ -38,7 +42,11 @@ CHAT = "/v1/chat/completions"
         (dump(HELLO | {"messages": [{"role": "user"}, "Hello"]}), "messages[1]", "object"),
         (dump(HELLO | {"model": 4}), "model", "string"),
         (dump(HELLO | {"model": None}), "model", "missing"),
-        (dump({"messages": []}), "model", "missing"),
+        (dump({"messages": [{}]}), "model", "missing"),
+        (dump(HELLO | {"messages": []}), "messages", "empty"),
+        (dump(HELLO | {"max_tokens": "20000"}), "max_tokens", "whole number"),
+        (dump(HELLO)[:-1] + b', "model": "gpt-4o"}', "model", "twice"),
+        (dump(HELLO | {"MESSAGES": []}), "messages", "upper and lower case"),
         (dump(HELLO | {"stream": "yes"}), "stream", "true or false"),
         (dump(HELLO | {"stream": 1}), "stream", "true or false"),
         (dump(HELLO | {"stream": True, "stream_options": []}), "stream_options", "object"),
@@ -108,6 +116,18 @@ def raw_answer(connection):
         return HTTPAnswer(response.status, headers, response.read())
 
 
+@pytest.mark.parametrize("origin", ["https://app.example.org", "https://other.example.org"])
+def test_a_page_can_read_that_its_body_is_too_large(start_alone, origin):
+    """A page of an allowed origin; the server refuses before the application has the request."""
+    gateway = start_alone(LLMGATEWAY_CORS_ORIGINS="https://app.example.org", LLMGATEWAY_MAX_BODY_BYTES="2000")
+
+    answer = gateway.request("POST", CHAT, key="k", body=b"x" * 2001, headers={"Origin": origin})
+
+    assert (413, "body_too_large") == (answer.status, answer.error["code"])
+    allowed = "https://app.example.org" if origin == "https://app.example.org" else None
+    assert allowed == answer.header("access-control-allow-origin")
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_refuses_a_large_body_while_it_is_still_being_sent(gateway, key, azure, framing):
     """A client that goes on sending reads 413 in OpenAI's shape, and no reset."""
@@ -153,8 +173,8 @@ def test_answers_what_is_no_http_in_the_same_shape(gateway, request_line):
     [
         ("GET", "/", 404, "not_found"),
         ("POST", "/v1/chat/completion", 404, "not_found"),
-        ("POST", "/v1/chat/completions/", 404, "not_found"),
-        ("POST", "/chat/completions", 404, "not_found"),
+        ("POST", "/v1/chat/completions/", 400, "invalid_request_error"),
+        ("POST", "/chat/completions", 400, "invalid_request_error"),
         ("GET", "/v1/../admin/keys", 404, "not_found"),
         ("GET", "/docs/assets/../../../setup.py", 404, "not_found"),
         ("GET", CHAT, 405, "method_not_allowed"),
@@ -191,7 +211,7 @@ def test_says_that_azure_hung_up(gateway, key, azure, records, reset):
 
     assert (502, "upstream_unreachable") == (answer.status, answer.error["code"])
     [record] = records(gateway, key)
-    assert ("broken", "estimated", None) == (record["outcome"], record["usage_source"], record["status"])
+    assert ("broken", "bound", None) == (record["outcome"], record["usage_source"], record["status"])
     assert 1 == len(azure.served)
 
 
@@ -204,6 +224,39 @@ def test_says_that_a_plain_answer_broke(gateway, key, azure, records, cut):
 
     assert (502, "upstream_unreachable") == (answer.status, answer.error["code"])
     assert ["broken"] == [record["outcome"] for record in records(gateway, key)]
+
+
+@pytest.mark.parametrize("status", [301, 304, 307, 308])
+@pytest.mark.parametrize("stream", [False, True])
+def test_says_that_azure_has_moved(gateway, key, azure, records, status, stream):
+    """A redirect is 502 upstream_moved, not followed and not shown; nothing is booked."""
+    azure.script(Script(raw=Raw(status, {"Location": f"{azure.url}/elsewhere?secret"})))
+
+    answer = gateway.chat(key, stream=stream)
+
+    example = REFUSALS["UpstreamUnusable"].examples["moved"]
+    assert (502, example.as_json()) == (answer.status, answer.json())
+    assert answer.header("location") is None
+    assert 1 == len(azure.served)
+    [record] = records(gateway, key)
+    assert ("upstream_error", "none", 0, status) == (
+        record["outcome"],
+        record["usage_source"],
+        record["total_tokens"],
+        record["status"],
+    )
+
+
+@pytest.mark.parametrize("status", [204, 205])
+def test_passes_an_answer_without_content_on(gateway, key, azure, records, status):
+    """It is no completion, so nothing is booked."""
+    azure.script(Script(raw=Raw(status, {})))
+
+    answer = gateway.chat(key)
+
+    assert (status, b"") == (answer.status, answer.body)
+    [record] = records(gateway, key)
+    assert ("upstream_error", "none", 0) == (record["outcome"], record["usage_source"], record["total_tokens"])
 
 
 @pytest.mark.parametrize("fault", ["unauthorized", "permission_denied", "network_denied", "unauthorized_apim"])
@@ -295,7 +348,7 @@ def test_ends_a_broken_stream_with_an_error_event(hasty, azure, records, script,
     *events, last, rest = answer.body.split(b"\n\n")
     assert b"" == rest
     assert code == json.loads(last.removeprefix(b"data: "))["error"]["code"]
-    assert events == azure.served[0].body_sent.split(b"\n\n")[: len(events)]
+    assert in_openais_dialect(azure.served[0].body_sent) == b"".join(event + b"\n\n" for event in events)
     assert b"[DONE]" not in answer.body
     assert [outcome] == [record["outcome"] for record in records(hasty, key)]
 
@@ -324,14 +377,14 @@ def test_passes_azures_own_error_event_on(gateway, key, azure, records):
 
     answer = gateway.chat(key, stream=True)
 
-    assert azure.served[0].body_sent == answer.body
+    assert in_openais_dialect(azure.served[0].body_sent) == answer.body
     assert 1 == answer.body.count(b'"error"')
     assert ["upstream_error"] == [record["outcome"] for record in records(gateway, key)]
 
 
 def test_refuses_at_once_when_every_place_is_busy(start_alone, azure):
     """With eight threads four requests are relayed; a fifth is 503, while health and admin answer."""
-    gateway = start_alone(LLMGATEWAY_THREADS="8")
+    gateway = start_alone(LLMGATEWAY_THREADS="8", LLMGATEWAY_KEY_SHARE="1")
     key = gateway.key()
     azure.script(Script(stall_after_events=2), times=4)
     busy = [gateway.connect() for _ in range(4)]
@@ -400,17 +453,34 @@ def test_refuses_a_wrong_admin_key(start_alone):
 
 
 def test_slows_down_who_guesses_the_admin_key(start_alone, azure):
-    """After ten wrong ones even the right one has to wait; users are not concerned."""
-    gateway = start_alone()
+    """After ten wrong ones the next has to wait, whichever process it meets; the right one and users do not."""
+    gateway = start_alone(LLMGATEWAY_PROCESSES="2")
     key = gateway.key()
 
-    statuses = [gateway.request("GET", "/admin/keys", headers={"AdminKey": f"guess-{n}"}).status for n in range(12)]
-    answer = gateway.admin("GET", "/admin/keys")
+    statuses = []
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(gateway.connect_to(worker))) for worker in gateway.workers()]
+        for number in range(12):
+            wrong = {"AdminKey": f"guess-{number}"}
+            answer = gateway.request("GET", "/admin/keys", headers=wrong, connection=connections[number % 2])
+            statuses.append(answer.status)
+    answer = gateway.request("GET", "/admin/keys", headers={"AdminKey": "guess"})
 
     assert [401] * 10 + [429] * 2 == statuses
     assert (429, "too_many_attempts") == (answer.status, answer.error["code"])
     assert 0 < int(answer.header("retry-after")) <= 61
+    assert 200 == gateway.admin("GET", "/admin/keys").status
     assert 200 == gateway.chat(key).status
+
+
+def test_warns_of_a_proxy_that_is_not_trusted(start_alone):
+    """Behind it all clients would be one address; the line in the log says what to set."""
+    gateway = start_alone()
+    for _ in range(2):
+        assert 200 == gateway.request("GET", "/livez", headers={"X-Forwarded-For": "192.0.2.1"}).status
+
+    assert 1 == gateway.output.count("LLMGATEWAY_TRUSTED_PROXY is not set")
+    assert "If 127.0.0.1 is your proxy" in gateway.output
 
 
 def test_takes_no_users_key_for_an_admins(gateway, key):

@@ -29,11 +29,11 @@ def group_of(gateway, **fields) -> str:
 
 LIMITS_OF_TEN = {
     "requests_per_minute": {"requests_per_minute": 10},
-    "tokens_per_minute": {"tokens_per_minute": 1020},  # 10 times 2 for "Hello" and 100 for the answer
+    "tokens_per_minute": {"tokens_per_minute": 1070},  # 10 times 7 for "Hello" and 100 for the answer
     "parallel_requests": {"parallel_requests": 10},
     "budget in requests": {"budget": {"amount": 10, "unit": "requests", "period": "month"}},
-    "budget in tokens": {"budget": {"amount": 1020, "unit": "tokens", "period": "day"}},
-    "budget in dollars": {"budget": {"amount": 0.102, "unit": "usd", "period": "total"}},
+    "budget in tokens": {"budget": {"amount": 1070, "unit": "tokens", "period": "day"}},
+    "budget in dollars": {"budget": {"amount": 0.107, "unit": "usd", "period": "total"}},
 }
 
 

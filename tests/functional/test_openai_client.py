@@ -24,7 +24,8 @@ WEATHER = {
 
 
 def text_of(events):
-    return "".join(event.choices[0].delta.content or "" for event in events if event.choices)
+    """The text of a stream, as the examples in OpenAI's documentation collect it."""
+    return "".join(chunk.choices[0].delta.content or "" for chunk in events)
 
 
 def test_answers_in_one_piece(client, azure):
@@ -43,6 +44,28 @@ def test_streams_an_answer(client):
     assert answer_to(HELLO) == text_of(events)
     assert [] == [event for event in events if event.usage]
     assert "stop" == events[-1].choices[0].finish_reason
+
+
+@pytest.mark.parametrize("annotations", [False, True])
+@pytest.mark.parametrize("kind", [None, "asynchronous", "late_block", "completion", "outage"])
+def test_runs_the_example_loop_over_every_stream(client, azure, kind, annotations):
+    """``chunk.choices[0].delta.content`` needs no guard, whatever Azure's content filter sends, and in both modes."""
+    azure.script(Script(filter=kind, prompt_annotations=annotations))
+
+    text = text_of(client.chat.completions.create(model=MODEL, messages=HELLO, stream=True))
+
+    assert answer_to(HELLO) == text
+    assert b'"choices":[]' in azure.served[0].body_sent
+
+
+def test_runs_the_example_loop_over_calls_and_several_answers(client):
+    """Tools and n have no other events."""
+    tools = {"tools": [WEATHER], "tool_choice": "required"}
+
+    called = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, **tools)
+    assert "" == text_of(called)
+    several = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True, n=2)
+    assert len(answer_to(HELLO)) < len(text_of(several))
 
 
 @pytest.mark.parametrize("options", [{"include_usage": False}, {"include_obfuscation": False}, {}])

@@ -27,7 +27,8 @@ LONG_STREAM = EVENT * 8000 + b"data: [DONE]\n\n"
 
 @pytest.fixture
 def gateway(start_alone):
-    return start_alone(LLMGATEWAY_THREADS="8", LLMGATEWAY_CLIENT_TIMEOUT=str(PATIENCE))
+    # These tests are about all places, which one key may not take otherwise.
+    return start_alone(LLMGATEWAY_THREADS="8", LLMGATEWAY_CLIENT_TIMEOUT=str(PATIENCE), LLMGATEWAY_KEY_SHARE="1")
 
 
 STREAM = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x"}], "stream": True}
@@ -161,7 +162,7 @@ def _is_closed(wire, *, trickle):
 @pytest.fixture
 def two_workers(start_alone):
     """Two processes on one socket, each with as many slots as SLOTS; both serve already."""
-    gateway = start_alone(LLMGATEWAY_PROCESSES="2", LLMGATEWAY_THREADS="8")
+    gateway = start_alone(LLMGATEWAY_PROCESSES="2", LLMGATEWAY_THREADS="8", LLMGATEWAY_KEY_SHARE="1")
     for worker in gateway.workers():
         gateway.connect_to(worker).close()
     return gateway

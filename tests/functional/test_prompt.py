@@ -42,6 +42,27 @@ def test_comes_first(gateway, key, azure, prompt):
     assert [[system("Be brief."), *own]] * 2 == [json.loads(served.body)["messages"] for served in azure.served]
 
 
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        (["user"], "system"),
+        (["developer", "user"], "developer"),
+        (["user", "developer"], "developer"),
+        (["system", "developer", "user"], "system"),
+        (["Developer", "user"], "system"),
+    ],
+)
+def test_has_the_role_that_the_client_uses(gateway, key, azure, prompt, roles, expected):
+    """Reasoning models take one of system and developer, not both."""
+    prompt("Be brief.")
+    own = [{"role": role, "content": "Hello"} for role in roles]
+
+    gateway.chat(key, messages=own)
+
+    sent = json.loads(azure.served[0].body)["messages"]
+    assert [{"role": expected, "content": "Be brief."}, *own] == sent
+
+
 @pytest.mark.usefixtures("no_prompt_afterwards")
 @pytest.mark.parametrize(("method", "path"), [("POST", "/admin/setprompt"), ("PUT", "/admin/prompt")])
 def test_holds_from_the_next_request_on_in_every_process(pair, sessions, azure, method, path):

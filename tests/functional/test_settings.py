@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import ADMIN_KEY, GatewayProcess
 
 FINE = {"LLM_BASE_URL": "https://name.openai.azure.com/openai/v1", "LLM_API_KEY": "azure-key"}
 
@@ -46,7 +49,7 @@ def test_names_every_problem_at_once(tmp_path):
         "ADMIN_KEY is missing",
         "LLM_BASE_URL must be",
         "LLM_KEY_HEADER must be one of",
-        "LLM_ON_DISCONNECT must be one of close, drain",
+        "LLM_ON_DISCONNECT must be one of auto, close, drain",
         "MONGOHOST must be",
         "MONGO_URL has a host or a port that is not valid",
         "REDISPORT must be",
@@ -61,6 +64,25 @@ def test_names_every_problem_at_once(tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_starts_without_an_address_if_models_have_deployments(tmp_path, processes):
+    """As long as no model has any, LLM_BASE_URL=none is needed, so that nobody forgets it."""
+    environ = {"LLM_BASE_URL": "none", "LLMGATEWAY_PROCESSES": processes}
+    east = {"name": "east", "base_url": "https://n.openai.azure.com/openai/v1", "deployment": "gpt-4o"}
+    with GatewayProcess(environ, folder=tmp_path) as gateway:
+        assert 200 == gateway.admin("PUT", "/admin/models/gpt-4o", json={"deployments": [east]}).status
+        gateway.stop()
+        gateway.environ["LLM_BASE_URL"] = ""
+        gateway.start()
+        assert 200 == gateway.admin("PUT", "/admin/models/gpt-4o", json={"deployments": []}).status
+        gateway.stop()
+        assert 2 == gateway.output.count("Upstream: the deployments of the registered models")
+        gateway.launch()
+        assert 2 == gateway.wait()
+
+    assert gateway.output.count("LLM_BASE_URL is missing. Set it") == 1
+
+
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
@@ -70,6 +92,11 @@ def test_names_every_problem_at_once(tmp_path):
         (FINE | {"LLM_BASE_URL": "https://n.openai.azure.com/openai/deployments/d"}, "LLM_API_VERSION"),
         (FINE | {"LLM_BASE_URL": "https://ada:pw@n.openai.azure.com"}, "must not contain a user or a password"),
         (FINE | {"LLMGATEWAY_INSTANCE": "/proc/nowhere"}, "LLMGATEWAY_INSTANCE: the folder /proc/nowhere"),
+        (FINE | {"REQUESTS_CA_BUNDLE": "/no/ca.pem"}, "REQUESTS_CA_BUNDLE names /no/ca.pem, which does not exist"),
+        (FINE | {"HTTPS_PROXY": "socks5h://proxy.example:1080"}, "HTTPS_PROXY names a SOCKS proxy"),
+        (FINE | {"MONGO_URL": "mongodb://h/?tls=true&tlsCAFile=/no/ca.pem"}, "MONGO_URL names with tlsCAFile a file"),
+        ({"LLM_BASE_URL": "https://n.services.ai.azure.com/api/projects/p"}, "the address of a Foundry project"),
+        (FINE | {"ADMIN_KEY": "ключ-от-всех-дверей"}, "ADMIN_KEY has characters that a header cannot carry"),
     ],
 )
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -80,6 +107,58 @@ def test_says_what_is_wrong(tmp_path, environ, says, processes):
     assert 1 == output.count(says)
     assert "listens on" not in output
     assert "Traceback" not in output
+
+
+def checked(tmp_path, environ):
+    """Check the settings without serving; returns the exit status and what is said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "llmgateway", "serve", "--check"],
+        env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        | {"ADMIN_KEY": ADMIN_KEY, "LLMGATEWAY_INSTANCE": str(tmp_path / "instance"), **environ},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_checks_its_settings_and_does_nothing_else(tmp_path):
+    """Right ones: status 0, and no folder is made."""
+    assert (0, "The settings are right.\n") == checked(tmp_path, FINE)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        (FINE | {"LLMGATEWAY_THREAD": "9"}, ["LLMGATEWAY_THREAD is not a setting", "LLMGATEWAY_THREADS?"]),
+        ({"LLMGATEWAY_THREAD": "9"}, ["LLM_BASE_URL is missing", "LLMGATEWAY_THREAD is not a setting"]),
+        (
+            FINE | {"LLMGATEWAY_INSTANCE": "/dev/null/x", "REQUESTS_CA_BUNDLE": "/no/ca.pem", "LLMGATEWAY_X": "1"},
+            ["/dev/null is not a writable folder", "/no/ca.pem, which does not exist", "LLMGATEWAY_X is not a setting"],
+        ),
+    ],
+)
+def test_checks_all_of_it(tmp_path, environ, says):
+    """Wrong or unknown ones: status 2, and everything that is wrong."""
+    status, output = checked(tmp_path, environ)
+
+    assert 2 == status
+    for words in says:
+        assert 1 == output.count(words), words
+
+
+def test_warns_of_a_setting_that_it_does_not_know(tmp_path):
+    """At start and in the status; it serves all the same. What Kubernetes sets is no setting."""
+    kubernetes = {"LLMGATEWAY_SERVICE_HOST": "10.0.0.1", "LLMGATEWAY_PORT_8080_TCP": "tcp://10.0.0.1:8080"}
+    with GatewayProcess(FINE | kubernetes | {"LLMGATEWAY_THREAD": "9"}, folder=tmp_path) as gateway:
+        (warning,) = gateway.admin("GET", "/admin/status").json()["warnings"]
+        gateway.stop()
+
+    assert warning.startswith("LLMGATEWAY_THREAD is not a setting")
+    assert 1 == gateway.output.count("WARNING:")
+    assert f"WARNING: {warning}" in gateway.output
 
 
 def test_says_that_its_port_is_taken(tmp_path):
@@ -120,6 +199,27 @@ def test_writes_nothing_but_its_instance_folder(tmp_path):
         gateway.stop()
 
     assert {"instance", "output"} == {path.name for path in tmp_path.iterdir()}
-    assert {"gateway.sqlite", "counters.sqlite", "journal"} >= {
+    assert {"gateway.sqlite", "counters.sqlite", "journal", "wrong-admin-keys"} >= {
         path.name.removesuffix("-wal").removesuffix("-shm") for path in gateway.instance.iterdir()
     }
+
+
+def test_serves_from_a_database_that_is_read_only(azure_environ, tmp_path):
+    """Keys are looked up, and everything that an operator looks at says that nothing is stored."""
+    # The superuser may write to every file.
+    like_others = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.geteuid() == 0 else ()
+    with GatewayProcess(azure_environ, folder=tmp_path) as gateway:
+        key = gateway.key()
+        gateway.stop()
+    (tmp_path / "instance" / "gateway.sqlite").chmod(0o444)
+
+    with GatewayProcess(azure_environ, folder=tmp_path, launcher=like_others) as gateway:
+        ready = gateway.request("GET", "/readyz")
+        problem = ready.json()["checks"]["sqlite"]
+        assert (200, "degraded") == (ready.status, ready.json()["status"])
+        assert "read-only" in problem
+        assert problem == gateway.admin("GET", "/admin/status").json()["stores"]["sqlite"]
+        assert 200 == gateway.chat(key).status
+        assert 503 == gateway.admin("POST", "/admin/keys", json={"user": "ada"}).status
+        assert "gateway.sqlite does not serve: the file is read-only" in gateway.output
+        gateway.stop()

@@ -76,6 +76,25 @@ def test_lets_a_running_stream_end(start_gateway, azure, stream, records, proces
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
+def test_is_gentle_to_sigquit(start_alone, azure, stream, processes):
+    """SIGQUIT, which some supervisors send, stops like SIGTERM, and the log says so."""
+    gateway = start_alone(LLMGATEWAY_PROCESSES=processes)
+    azure.script(Script(stall_after_events=3))
+    response = stream(gateway, gateway.key())
+
+    gateway.signal(signal.SIGQUIT)
+    wait_until(lambda: refuses_connections(gateway), what="a closed door")
+    wait_until(lambda: "Stopping: running answers get 30 s to end." in gateway.output, what="a line about it")
+    assert "has stopped" not in gateway.output
+    azure.release()
+
+    assert response.read().endswith(b"data: [DONE]\n\n")
+    assert 0 == gateway.wait()
+    assert 1 == gateway.output.count("Stopping:")
+    assert gateway.output.endswith("LLMGateway has stopped.\n")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
 def test_is_gentle_to_one_press_of_ctrl_c(start_alone, azure, stream, processes):
     """A terminal tells every process of the group; that is one signal all the same."""
     gateway = start_alone(LLMGATEWAY_PROCESSES=processes)
@@ -108,7 +127,8 @@ def test_ends_at_once_at_a_second_signal(start_gateway, azure, stream, records, 
     gateway.start()
     [record] = records(gateway, key)
     assert record["outcome"] in ("interrupted", "client_closed", "broken")
-    assert "estimated" == record["usage_source"]
+    assert record["usage_source"] in ("estimated", "bound")  # bound if the process could not end it itself
+    assert record["completion_tokens"] > 0
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -148,6 +168,23 @@ def test_is_not_ended_by_a_terminal_that_is_closed(start_alone, azure, stream, p
     gateway.stop()
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_outlives_the_shell_that_has_started_it(azure_environ, tmp_path, processes):
+    """A script that starts it in the background and ends, or a person who logs out."""
+    in_background = ("sh", "-c", '"$@" & wait', "sh")
+    environ = azure_environ | {"LLMGATEWAY_PROCESSES": processes}
+    with GatewayProcess(environ, folder=tmp_path, launcher=in_background) as shell:
+        (gateway,) = shell.workers()
+        shell.signal(signal.SIGKILL)
+        shell.wait()
+        try:
+            # The server looks around between any two of them.
+            assert {200} == {shell.request("GET", "/livez").status for _ in range(20)}
+        finally:
+            os.kill(gateway, signal.SIGTERM)
+            wait_until(lambda: refuses_connections(shell), seconds=20, what="the end")
+
+
 def test_waits_for_no_idle_connection(start_alone):
     """A client that keeps its connection open does not hold the stop up."""
     gateway = start_alone(LLMGATEWAY_PROCESSES="2")
@@ -176,7 +213,9 @@ def test_books_what_a_killed_gateway_was_doing(start_gateway, azure, stream, rec
     booked = records(gateway, key, count=2)
     assert ["ok", "interrupted"] == [record["outcome"] for record in booked]
     assert {served.client_request_id for served in azure.served} == {record["id"] for record in booked}
-    assert "estimated" == booked[1]["usage_source"]
+    assert "bound" == booked[1]["usage_source"]
+    # It lived for some seconds, in which 300 tokens can have been written in each.
+    assert 300 < booked[1]["completion_tokens"] < 300 * 30
 
 
 def test_replaces_a_worker_that_died(start_gateway, azure, stream, records):

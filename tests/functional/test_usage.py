@@ -6,7 +6,7 @@ import csv
 import io
 import secrets
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -24,6 +24,7 @@ FIELDS = {
     "user",
     "group",
     "model",
+    "model_known",
     "deployment",
     "endpoint",
     "stream",
@@ -34,11 +35,20 @@ FIELDS = {
     "cost_usd",
     "prompt_version",
     "content_filter",
+    "filter_severities",
     "ttft_ms",
     "duration_ms",
     "upstream_request_id",
     "region",
     "client_address",
+    "attempts",
+    "response_id",
+    "stored_ids",
+    "stored_at",
+    "service_tier",
+    "spilled_over",
+    "error_code",
+    "tool_uses",
 }
 
 
@@ -114,12 +124,15 @@ def test_books_an_error_of_azures(gateway, key, azure, records, fault):
     assert azure.served[0].status == record["status"]
 
 
-def test_books_a_filtered_prompt(gateway, key, records):
-    """The record names the categories that fired."""
-    gateway.chat(key, f"Please {FILTERED_PHRASE}.", stream=True)
+@pytest.mark.parametrize("stream", [False, True])
+def test_books_a_filtered_prompt(gateway, key, records, stream):
+    """Azure bills the prompt, so its estimate is booked; the record names the categories that fired."""
+    gateway.chat(key, f"Please {FILTERED_PHRASE}.", stream=stream)
 
     [record] = records(gateway, key)
-    assert ("upstream_error", 400) == (record["outcome"], record["status"])
+    assert ("upstream_error", "estimated", 400) == (record["outcome"], record["usage_source"], record["status"])
+    assert 0 < record["prompt_tokens"] == record["total_tokens"]
+    assert record["cost_usd"] > 0
     assert "sexual" in record["content_filter"]
     assert "violence" not in record["content_filter"]
 
@@ -141,14 +154,14 @@ def test_books_a_filtered_completion(gateway, key, azure, records, kind, stream,
 
 
 def test_books_a_stream_that_broke(gateway, key, azure, records):
-    """What was sent until then is estimated: Azure bills it."""
+    """What was sent until then, and what can have been on its way, is estimated: Azure bills it."""
     azure.script(Script(tokens=20, cut_after_events=12))
 
     gateway.chat(key, stream=True)
 
     [record] = records(gateway, key)
     assert ("broken", "estimated", 200) == (record["outcome"], record["usage_source"], record["status"])
-    assert 10 == record["completion_tokens"]
+    assert 10 + 150 <= record["completion_tokens"] <= 10 + 151 + 300 * record["duration_ms"] / 1000
     assert record["prompt_tokens"] > 0
 
 
@@ -170,7 +183,8 @@ def test_books_what_a_client_left(gateway, key, azure, records):
     [served] = azure.wait_for(lambda served: served[0].peer_left)
     [record] = records(gateway, key)
     assert ("client_closed", "estimated") == (record["outcome"], record["usage_source"])
-    assert 0 < record["completion_tokens"] <= served.events_sent < 2000
+    assert served.events_sent < 2000
+    assert 0 < record["completion_tokens"] <= served.events_sent + 151 + 300 * record["duration_ms"] / 1000
 
 
 def test_books_nothing_that_was_refused(gateway, key, azure):
@@ -220,6 +234,7 @@ GROUPINGS = (
     ["key"],
     ["group"],
     ["model"],
+    ["deployment"],
     ["user", "model"],
     ["day", "group", "key"],
     [],
@@ -281,6 +296,7 @@ def groups_of(busy, by):
                 "group": key["group"],
                 "key": key["id"],
                 "model": model,
+                "deployment": model,
             }
             groups.setdefault(tuple(value[name] for name in by), []).append(served)
     return groups
@@ -313,20 +329,43 @@ def test_reports_by_every_grouping(gateway, busy, azure, by):
     assert [{name: str(row[name] or "") if name in by else str(row[name]) for name in row} for row in rows] == table
 
 
-def test_reports_a_period(gateway, busy):
-    """Both days are included, whole; the past and the future are empty."""
-    before = busy[2]
-    yesterday, today, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (-1, 0, 1))
+def test_reports_models_that_azure_does_not_know_as_one(gateway, azure, records):
+    """150 made-up names are one row; the record has the name, cut to 100 characters."""
+    user = f"user-{secrets.token_hex(4)}"
+    key = gateway.key(user=user)
 
-    def requests(query):
+    answers = [gateway.chat(key, model=f"made-up-{number:03}-{'x' * 100}") for number in range(150)]
+
+    assert {404} == {answer.status for answer in answers}
+    made_up = records(gateway, key, count=150)
+    assert {f"made-up-{number:03}-".ljust(100, "x") for number in range(150)} == {record["model"] for record in made_up}
+
+    def rows() -> list[tuple[str, int]]:
+        found = report_of(gateway, ["user", "model"])["rows"]
+        return [(row["model"], row["requests"]) for row in found if row["user"] == user]
+
+    wait_until(lambda: [("unknown", 150)] == rows(), what="one row")
+
+
+def test_reports_a_period(gateway, busy):
+    """Both days are included, whole; the days before the first record and after the last are empty."""
+    rows = report_of(gateway, ["day"])["rows"]
+    by_day = {date.fromisoformat(row["day"]): row["requests"] for row in rows}
+    # More than one, if the tests of this gateway began before midnight.
+    first, last = min(by_day), max(by_day)
+    day = timedelta(days=1)
+
+    def requests(query=""):
         return gateway.admin("GET", f"/admin/usage?{query}").json()["total"]["requests"]
 
-    everything = before[()]["total"]["requests"] + 9
-    assert everything == requests("")
-    assert everything == requests(f"start={today}&end={today}")
-    assert everything == requests(f"start={yesterday}&end={tomorrow}")
-    assert 0 == requests(f"start={tomorrow}")
-    assert 0 == requests(f"end={yesterday}")
+    everything = busy[2][()]["total"]["requests"] + 9
+    assert everything == requests()
+    assert everything == requests(f"start={first}&end={last}")
+    assert everything == requests(f"start={first - day}&end={last + day}")
+    assert by_day[first] == requests(f"end={first}")
+    assert by_day[last] == requests(f"start={last}&end={last}")
+    assert 0 == requests(f"start={last + day}")
+    assert 0 == requests(f"end={first - day}")
 
 
 @pytest.mark.parametrize(
@@ -389,14 +428,22 @@ def test_shows_single_records(gateway, busy, azure):
 
 
 @pytest.mark.parametrize(
-    "query", ["outcome=fine", "limit=0", "limit=1001", "since=yesterday", "since=2026-02-01&until=2026-01-01"]
+    "query",
+    [
+        "outcome=fine",
+        "usage_source=guessed",
+        "limit=0",
+        "limit=1001",
+        "since=yesterday",
+        "since=2026-02-01&until=2026-01-01",
+    ],
 )
 def test_refuses_a_page_of_records_that_makes_no_sense(gateway, query):
     """The answer is 422 and says which field is wrong."""
     answer = gateway.admin("GET", f"/admin/logs?{query}")
 
     assert 422 == answer.status
-    assert answer.error["errors"].keys() <= {"outcome", "limit", "since", "until"}
+    assert answer.error["errors"].keys() <= {"outcome", "usage_source", "limit", "since", "until"}
 
 
 def test_keeps_single_records_as_long_as_it_is_told(start_gateway, stores):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 from tests import ROOT
 from tests.gateway_process import ADMIN_KEY, dump
-from tests.servers import _die_with_parent, wait_until
+from tests.servers import _die_with_parent, free_port, wait_until
 
 SERVER = """
 from werkzeug.serving import make_server
@@ -68,3 +71,89 @@ def test_serves_and_books_under_another_server(azure, azure_environ, tmp_path):
             assert sum(served.usage.total_tokens for served in azure.served) == total()["total_tokens"]
         finally:
             process.kill()
+
+
+@contextmanager
+def gunicorn(tmp_path, azure_environ, **environ):
+    """gunicorn with two workers, each with some threads; gives its port and its process."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--workers", "2", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(
+        [*command, "wsgi:app"],
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "ADMIN_KEY": ADMIN_KEY,
+            "LLMGATEWAY_INSTANCE": str(tmp_path / "instance"),
+            **azure_environ,
+            **environ,
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,
+    )
+    try:
+        wait_until(lambda: answers(port), seconds=20, what="an answer of /livez")
+        yield port, process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def answers(port):
+    try:
+        return 200 == ask(port, "GET", "/livez")[0]
+    except OSError:
+        return False
+
+
+def children(process):
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+def numbers(port):
+    status, text = ask(port, "GET", "/metrics", AdminKey=ADMIN_KEY)
+    assert 200 == status, text
+    lines = [line.rpartition(" ") for line in text.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_adds_metrics_up_over_the_workers_of_gunicorn(azure_environ, tmp_path):
+    """With a folder for them: whichever worker answers knows all; gauges of a worker that died are forgotten."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    with gunicorn(tmp_path, azure_environ, PROMETHEUS_MULTIPROC_DIR=str(folder)) as (port, process):
+        for _ in range(20):
+            assert 401 == ask(port, "POST", "/v1/chat/completions", {"model": "x"}, Authorization="Bearer x")[0]
+        refused = 'llmgateway_refused_total{code="invalid_api_key"}'
+        wait_until(lambda: len([*folder.glob("gauge_livesum_*")]) == 2, what="both workers")
+        for _ in range(5):
+            assert 20 == numbers(port)[refused]
+        slots = numbers(port)["llmgateway_slots"]
+
+        (victim, _) = children(process)
+        os.kill(int(victim), signal.SIGKILL)
+
+        wait_until(lambda: victim not in children(process) and len(children(process)) == 2, what="another worker")
+        wait_until(lambda: len([*folder.glob("counter_*")]) == 3, what="its application")
+        for _ in range(5):
+            found = numbers(port)
+            assert (20, slots) == (found[refused], found["llmgateway_slots"])
+
+
+def test_says_that_it_cannot_add_metrics_up(azure_environ, tmp_path):
+    """Several workers and no folder: an error that says what to set, and no numbers of a worker by chance."""
+    with gunicorn(tmp_path, azure_environ) as (port, _):
+        status, body = ask(port, "GET", "/metrics", AdminKey=ADMIN_KEY)
+
+    error = json.loads(body)["error"]
+    assert (503, "metrics_incomplete") == (status, error["code"])
+    assert "PROMETHEUS_MULTIPROC_DIR" in error["message"]
+
+
+def test_reads_a_file_of_settings(azure_environ, tmp_path):
+    """LLMGATEWAY_ENV_FILE is not only for our own server."""
+    file = tmp_path / "env"
+    file.write_text("LLMGATEWAY_METRICS=off\n")
+    with gunicorn(tmp_path, azure_environ, LLMGATEWAY_ENV_FILE=str(file)) as (port, _):
+        assert 404 == ask(port, "GET", "/metrics", AdminKey=ADMIN_KEY)[0]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
+import zlib
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 
 from llmgateway.accounts.credential import CredentialCipher
-from llmgateway.accounts.keys import Keys
+from llmgateway.accounts.keys import Keys, digest
 from llmgateway.accounts.policy import OrganisationPolicy
+from llmgateway.accounts.principal import Principal
 from llmgateway.azure.client import AzureClient
 from llmgateway.azure.endpoint import Endpoint
 from llmgateway.errors import (
+    BodyTooLarge,
     BudgetSpent,
     ClientGone,
     GatewayError,
@@ -25,19 +30,32 @@ from llmgateway.errors import (
     StoreUnavailable,
     UpstreamBroken,
     UpstreamCredentials,
+    UpstreamMoved,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
 from llmgateway.proxy.concurrency import ConcurrencyLimit
+from llmgateway.proxy.dialect import Dialect
 from llmgateway.proxy.disconnects import DisconnectWatcher
-from llmgateway.proxy.pipeline import CompletionRequest, Gateway, Reply
-from llmgateway.proxy.stream import ReadToEnd
+from llmgateway.proxy.failover import Failover
+from llmgateway.proxy.nesting import MOST_CONTAINERS
+from llmgateway.proxy.operations.chat import CHAT_COMPLETIONS
+from llmgateway.proxy.pipeline import Gateway
+from llmgateway.proxy.preparing import PreparationLimit
+from llmgateway.proxy.read_on import ReadOn
+from llmgateway.proxy.relay import Reply
+from llmgateway.proxy.request import CompletionRequest
+from llmgateway.proxy.revocations import RevocationWatcher
+from llmgateway.proxy.routing import Routing
+from llmgateway.proxy.stream import EventStream
+from llmgateway.proxy.usage_options import FORGET_SECONDS
 from llmgateway.ratelimit.limiter import Limiter
 from llmgateway.ratelimit.memory import MemoryCounters
 from llmgateway.ratelimit.running import RunningReservations
 from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
-from llmgateway.simulator import Script, Simulator
+from llmgateway.simulator import Raw, Script, Simulator
 from llmgateway.stores.circuit import Circuit
+from llmgateway.stores.cooldowns import MemoryCooldowns
 from llmgateway.stores.spending import LoggedSpending
 from llmgateway.stores.sqlite import (
     SQLiteDatabase,
@@ -45,7 +63,9 @@ from llmgateway.stores.sqlite import (
     SQLiteOrganisation,
     SQLiteUsageLog,
 )
-from tests.parts import Entries, Stopwatch
+from llmgateway.usage.answered_models import AnsweredModels
+from tests.parts import FIRST, Entries, Owners, Stopwatch, chunk, stream, usage_event
+from tests.proxy.test_usage_options import REFUSALS
 from tests.servers import wait_until
 
 AZURE_KEY = "azure-key"
@@ -83,8 +103,13 @@ class House:
             clock=clock,
         )
         self.entries = Entries()
+        self.owners = Owners()
         self.concurrency = ConcurrencyLimit(2)
         self.disconnects = DisconnectWatcher()
+        self.preparing = PreparationLimit(most_bytes=10**9, most_bytes_per_key=10**9)
+        self.revocations = RevocationWatcher(lambda key: self.keys.is_revoked(key.digest, key.id), version=None)
+        self.timer = Stopwatch()
+        self.answered = AnsweredModels(lambda _: [], clock=clock)
         self._upstreams: list[AzureClient] = []
         self.key_id, self.key = self._hand_out()
 
@@ -103,8 +128,6 @@ class House:
     ) -> Gateway:
         endpoint = Endpoint.parse((url or self.azure.url) + path)
         upstream = AzureClient(
-            endpoint,
-            key_header="api-key",
             connect_timeout=5,
             first_byte_timeout=first_byte_timeout,
             between_bytes_timeout=5,
@@ -116,14 +139,21 @@ class House:
             limiter=self.limiter,
             policy=self.policy,
             upstream=upstream,
-            endpoint=endpoint,
+            routing=Routing(
+                endpoint, key_header="api-key", policy=self.policy, offered=offered, answered=self.answered
+            ),
+            failover=Failover(MemoryCooldowns(clock=self.clock), seconds=60, clock=self.clock, timer=self.timer),
             recorder=self.entries,
             concurrency=self.concurrency,
-            read_to_end=ReadToEnd(seconds=0, at_once=0, timer=Stopwatch()),
+            read_on=ReadOn(seconds=0, at_once=0),
+            preparing=self.preparing,
+            revocations=self.revocations,
+            most_containers=MOST_CONTAINERS,
             disconnects=self.disconnects,
-            offered=offered,
+            answered=self.answered,
+            stored=self.owners,
             clock=self.clock,
-            timer=Stopwatch(),
+            timer=self.timer,
         )
 
     def set_prompt(self, text: str) -> None:
@@ -136,7 +166,8 @@ class House:
         return CompletionRequest(
             id=name,
             key=self.key if key == "" else key,
-            body=json.dumps(document).encode() if body is None else body,
+            operation=CHAT_COMPLETIONS,
+            body=lambda: json.dumps(document).encode() if body is None else body,
             endpoint="/v1/chat/completions",
             client_address="10.0.0.1",
             client_gone=gone,
@@ -198,6 +229,124 @@ def test_a_stream(house, azure):
     assert 0 == house.concurrency.taken
 
 
+STREAM = b"".join(stream("Hi", "there"))
+COUNTED = json.dumps(
+    {
+        "choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+).encode()
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "application/octet-stream", "application/json", "text/event-stream"]
+)
+@pytest.mark.parametrize("split", [None, 1])
+def test_a_stream_is_a_stream_whatever_its_type(house, azure, kind, split):
+    """The events arrive as they are made, are counted, and get the type that clients rely on."""
+    azure.script(Script(raw=Raw(200, {"Content-Type": kind} if kind else {}, STREAM), split=split))
+
+    reply = house.gateway().complete(house.request(stream=True))
+
+    assert isinstance(reply.body, EventStream)
+    assert STREAM.replace(FIRST, b"").replace(usage_event(), b"") == read(reply)
+    (sent,) = [value for name, value in reply.headers if name == "content-type"]
+    assert sent.startswith("text/event-stream")
+    record = house.entries.only
+    assert (Outcome.OK, UsageSource.UPSTREAM, 10) == (record.outcome, record.usage_source, record.total_tokens)
+
+
+@pytest.mark.parametrize("kind", [None, "text/event-stream", "application/json"])
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_document_is_a_document_whatever_its_type(house, azure, kind, asked):
+    """A whole completion instead of a stream is passed on as it is, and counted."""
+    azure.script(Script(raw=Raw(200, {"Content-Type": kind} if kind else {}, COUNTED)))
+
+    reply = house.gateway().complete(house.request(stream=asked))
+
+    assert (COUNTED, kind) == (read(reply), dict(reply.headers).get("content-type"))
+    record = house.entries.only
+    assert (Outcome.OK, UsageSource.UPSTREAM, 10) == (record.outcome, record.usage_source, record.total_tokens)
+
+
+def test_an_error_may_be_typed_as_a_stream(house, azure):
+    """It is Azure's error, and not a broken stream."""
+    error = b'{"error":{"message":"boom"}}'
+    azure.script(Script(raw=Raw(500, {"Content-Type": "text/event-stream"}, error)))
+
+    reply = house.gateway().complete(house.request(stream=True))
+
+    assert (500, error) == (reply.status, reply.body)
+    assert Outcome.UPSTREAM_ERROR is house.entries.only.outcome
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_error_may_be_sent_as_a_stream(house, azure, asked):
+    """It is read to its end, passed on as it came, and booked like any other error: the filter's is billed."""
+    error = b"data: %b\n\ndata: [DONE]\n\n" % NEWER_FILTER
+    azure.script(Script(raw=Raw(400, {"Content-Type": "text/event-stream"}, error)))
+
+    reply = house.gateway().complete(house.request(stream=asked))
+
+    assert (400, error) == (reply.status, reply.body)
+    record = house.entries.only
+    assert (Outcome.UPSTREAM_ERROR, UsageSource.ESTIMATED, ("jailbreak",)) == (
+        record.outcome,
+        record.usage_source,
+        record.content_filter,
+    )
+    assert record.total_tokens == record.prompt_tokens > 0
+
+
+@pytest.mark.parametrize(("choices", "source"), [(1, UsageSource.UPSTREAM), (2, UsageSource.ESTIMATED)])
+def test_a_count_is_final_when_all_choices_have_ended(house, azure, choices, source):
+    """The client says how many there are: one that was silent so far goes on."""
+    cut = chunk("Hi") + chunk(finish="stop") + usage_event()
+    azure.script(Script(raw=Raw(200, {"Content-Type": "text/event-stream"}, cut)))
+
+    read(house.gateway().complete(house.request(stream=True, n=choices)))
+
+    assert source is house.entries.only.usage_source
+
+
+@pytest.mark.parametrize(("body", "asked"), [(STREAM, True), (COUNTED, False)])
+@pytest.mark.parametrize(("coding", "code"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_compressed_answer_is_counted(house, azure, body, asked, coding, code):
+    """The client gets it decompressed, without Content-Encoding."""
+    kind = "text/event-stream" if asked else "application/json"
+    azure.script(Script(raw=Raw(200, {"Content-Encoding": coding, "Content-Type": kind}, code(body))))
+
+    reply = house.gateway().complete(house.request(stream=asked))
+
+    assert body.replace(FIRST, b"").replace(usage_event(), b"") == read(reply)
+    assert not [name for name, _ in reply.headers if name in ("content-encoding", "content-length")]
+    record = house.entries.only
+    assert (Outcome.OK, UsageSource.UPSTREAM, 10) == (record.outcome, record.usage_source, record.total_tokens)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_answer_that_cannot_be_decoded_is_refused(house, azure, asked):
+    """What cannot be counted is not passed on; it is booked as broken."""
+    azure.script(Script(raw=Raw(200, {"Content-Encoding": "br"}, b"\x0b\x02")))
+
+    with pytest.raises(UpstreamBroken):
+        house.gateway().complete(house.request(stream=asked))
+
+    record = house.entries.only
+    assert Outcome.BROKEN is record.outcome
+    assert record.total_tokens > record.prompt_tokens > 0  # what it can have contained
+    assert 0 == house.concurrency.taken
+
+
+def test_azures_dialect_keeps_every_event(house, azure):
+    """Only the usage event is withheld, because the client did not ask for it."""
+    azure.script(Script(raw=Raw(200, {"Content-Type": "text/event-stream"}, STREAM)))
+
+    reply = house.gateway().complete(replace(house.request(stream=True), dialect=Dialect.AZURE))
+
+    assert STREAM.replace(usage_event(), b"") == read(reply)
+
+
 def test_the_prompt_in_front(house, azure):
     """The next request has the prompt that an admin has set, and its record has the prompt's version."""
     house.set_prompt("Be brief.")
@@ -211,7 +360,7 @@ def test_the_prompt_in_front(house, azure):
 
 def test_the_organisations_price(house):
     """The next request has the price that an admin has set."""
-    house.policy.set_prices("gpt-4o-mini", Prices(prompt=1e6, cached=0, completion=0))
+    house.policy.set_model("gpt-4o-mini", {"prices": Prices(prompt=1e6, cached=0, completion=0)})
 
     house.gateway().complete(house.request())
 
@@ -263,7 +412,7 @@ def test_the_reported_usage_replaces_the_estimate(house, azure, stream):
     """While a request runs, its prompt and longest answer are reserved; at its end, Azure's count replaces them."""
     house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=1000)})
     reply = house.gateway().complete(house.request(stream=stream, max_tokens=300, n=2))
-    assert str(1000 - 602) == dict(reply.headers)["x-ratelimit-remaining-tokens"]
+    assert str(1000 - 607) == dict(reply.headers)["x-ratelimit-remaining-tokens"]
     read(reply)
 
     (served,) = azure.served
@@ -271,9 +420,42 @@ def test_the_reported_usage_replaces_the_estimate(house, azure, stream):
     assert {"tokens_per_minute": 1000 - served.usage.total_tokens} == allowance.remaining
 
 
+def test_a_request_without_a_limit_is_reserved_by_the_answers_before(house, azure):
+    """Of limits per minute as much as the key's answers usually have; at first 256 tokens."""
+    house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=100_000)})
+    gateway = house.gateway()
+    left = []
+    for number in range(3):
+        azure.script(Script(reasoning_tokens=4000))
+        reply = gateway.complete(house.request(name=f"req-{number}"))
+        left.append(int(dict(reply.headers)["x-ratelimit-remaining-tokens"]))
+        house.limiter.close()  # commits what it has collected
+    used = [one.usage.total_tokens for one in azure.served]
+
+    reserved = [100_000 - one - sum(used[:number]) for number, one in enumerate(left)]
+
+    assert 256 < reserved[0] < 300
+    assert all(0 <= one - 4000 < 100 for one in reserved[1:])
+
+
+def test_all_that_is_left_of_a_budget_is_held_while_nothing_limits_the_answer(house):
+    """The next request waits for a second, or sets a limit and waits, too; afterwards the rest is free again."""
+    house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=5000, unit=Unit.TOKENS, period=Period.DAY))})
+    gateway = house.gateway()
+    running = gateway.complete(house.request(stream=True))
+    for fields in ({}, {"max_tokens": 1}):
+        with pytest.raises(RateLimited, match="running requests hold what is left of it") as refused:
+            gateway.complete(house.request(name="req-2", **fields))
+        assert 1 == refused.value.retry_after
+
+    read(running)
+
+    gateway.complete(house.request(name="req-3"))
+
+
 def test_money_is_reserved_at_the_organisations_price(house):
     """The reserved cost uses the price that an admin has set."""
-    house.policy.set_prices("gpt-4o-mini", Prices(prompt=0, cached=0, completion=10_000))
+    house.policy.set_model("gpt-4o-mini", {"prices": Prices(prompt=0, cached=0, completion=10_000)})
     house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
 
     house.gateway().complete(house.request(max_tokens=50))
@@ -284,7 +466,7 @@ def test_money_is_reserved_at_the_organisations_price(house):
 
 def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, azure):
     """Azure's answer names the model of a deployment; the next estimate uses its price."""
-    house.policy.set_prices("gpt-4o-mini-2024-07-18", Prices(prompt=0, cached=0, completion=10_000))
+    house.policy.set_model("gpt-4o-mini-2024-07-18", {"prices": Prices(prompt=0, cached=0, completion=10_000)})
     house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
     principal = house.keys.authenticate(house.key)
     gateway = house.gateway()
@@ -292,7 +474,7 @@ def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, 
     admit = house.limiter.admit
 
     def admit_and_note(name, who, estimate, **proof):
-        reserved.append(estimate.cost_usd)
+        reserved.append(estimate.most.cost_usd)
         return admit(name, who, estimate, **proof)
 
     house.limiter.admit = admit_and_note
@@ -330,7 +512,7 @@ def test_an_error_after_admission_has_the_headers_too(house):
 
 @pytest.mark.parametrize("change", [{"body": b"{"}, {"model": "o3"}])
 def test_an_error_before_admission_has_the_headers_too(house, azure, change):
-    """A request that is refused for its body or its model reserves nothing, and is answered with the same headers."""
+    """A request that is refused for its body or its model counts as one, and is answered with the same headers."""
     house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5), "models": ("gpt-4o-mini",)})
     gateway = house.gateway()
     read(gateway.complete(house.request()))
@@ -338,10 +520,182 @@ def test_an_error_before_admission_has_the_headers_too(house, azure, change):
     with pytest.raises(GatewayError) as refused:
         gateway.complete(house.request(name="req-2", **change))
 
-    assert ("5", "4", "61s") == tuple(
+    assert ("5", "3", "61s") == tuple(
         refused.value.headers[f"x-ratelimit-{what}-requests"] for what in ("limit", "remaining", "reset")
     )
     assert 1 == len(azure.served)
+
+
+def unread() -> bytes:
+    raise AssertionError("the body was read")
+
+
+def test_a_key_that_was_refused_is_looked_at_again_before_its_body_is_read(house, azure, clock):
+    """A body of a key over its requests per minute costs nothing, until the minute is over."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1)})
+    gateway = house.gateway()
+    gateway.complete(house.request())
+    with pytest.raises(RateLimited):
+        gateway.complete(house.request(name="req-2"))
+
+    with pytest.raises(RateLimited) as refused:
+        gateway.complete(replace(house.request(name="req-3"), body=unread))
+
+    assert ("1", "0") == tuple(refused.value.headers[f"x-ratelimit-{what}-requests"] for what in ("limit", "remaining"))
+    assert "key.requests_per_minute" == refused.value.headers["x-llmgateway-limit"]
+    clock.advance(61)
+    assert 200 == gateway.complete(house.request(name="req-4")).status
+    assert 0 == house.concurrency.taken
+
+
+def test_a_key_whose_limits_were_lifted_is_served_at_once(house):
+    """That it was refused a moment ago does not matter then."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1)})
+    gateway = house.gateway()
+    gateway.complete(house.request())
+    with pytest.raises(RateLimited):
+        gateway.complete(house.request(name="req-2"))
+
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=2)})
+    assert 200 == gateway.complete(house.request(name="req-3")).status
+    house.keys.update(house.key_id, {"limits": Limits()})
+    assert 200 == gateway.complete(house.request(name="req-4")).status
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        (400, {"body": b"{"}),
+        (400, {"body": b"[" * 1000}),
+        (403, {"model": "o3"}),
+        (404, {"model": "x" * 300}),
+    ],
+)
+def test_refused_requests_count_as_requests_but_not_in_budgets(house, azure, status, change):
+    """After as many of them as the key may make in a minute, the next body is not read any more."""
+    budget = Budget(amount=100, unit=Unit.REQUESTS, period=Period.DAY)
+    limits = Limits(requests_per_minute=3, tokens_per_minute=1000, budget=budget)
+    house.keys.update(house.key_id, {"limits": limits, "models": ("gpt-4o-mini",)})
+    gateway = house.gateway()
+    statuses = []
+    for number in range(4):
+        with pytest.raises(GatewayError) as refused:
+            gateway.complete(house.request(name=f"req-{number}", **change))
+        statuses.append(refused.value.status)
+    assert [status] * 4 == statuses
+
+    with pytest.raises(RateLimited):
+        gateway.complete(replace(house.request(name="req-9"), body=unread))
+
+    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
+    assert {"requests_per_minute": 0, "tokens_per_minute": 1000, "budget": 100} == allowance.remaining
+    assert [] == azure.served
+
+
+def test_a_body_that_is_too_large_counts_too(house):
+    """A refusal with 413 counts as a request; one with 502 does not."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=2)})
+
+    def too_large() -> bytes:
+        raise BodyTooLarge("too large")
+
+    with pytest.raises(BodyTooLarge) as refused:
+        house.gateway().complete(replace(house.request(), body=too_large))
+
+    assert "1" == refused.value.headers["x-ratelimit-remaining-requests"]
+
+
+def test_a_key_without_such_a_limit_is_not_counted(house):
+    """A limit of tokens alone says nothing about requests."""
+    house.keys.update(house.key_id, {"limits": Limits(tokens_per_minute=500)})
+
+    with pytest.raises(InvalidRequest) as refused:
+        house.gateway().complete(house.request(body=b"{"))
+
+    assert "500" == refused.value.headers["x-ratelimit-remaining-tokens"]
+
+
+def test_a_large_body_waits_for_none_and_is_not_read_if_there_are_too_many(house):
+    """The bytes of a body count before it is read, and are given back whatever becomes of it."""
+    house.preparing = PreparationLimit(most_bytes=10**6, most_bytes_per_key=10**6)
+    gateway = house.gateway()
+    request = replace(house.request(), body_bytes=600_000)
+    with house.preparing.hold("other", 600_000), pytest.raises(Overloaded):
+        gateway.complete(replace(request, body=unread))
+
+    assert 200 == gateway.complete(request).status
+    with pytest.raises(InvalidRequest):
+        gateway.complete(replace(request, body=lambda: b"{"))
+    assert (0, 0) == (house.preparing.held, house.concurrency.taken)
+
+
+def test_a_key_that_holds_its_share_is_refused_before_its_body_is_read(house):
+    """The slot that was taken before authentication is given back."""
+    house.concurrency = ConcurrencyLimit(4, key_share=0.75)
+    for _ in range(3):
+        house.concurrency.take()
+        house.concurrency.assign(house.key_id)
+
+    with pytest.raises(Overloaded, match="your key holds 3 of 4 places"):
+        house.gateway().complete(replace(house.request(), body=unread))
+
+    assert 3 == house.concurrency.taken
+
+
+@pytest.mark.parametrize(
+    "revoke",
+    [
+        lambda keys, key_id: keys.remove(key_id),
+        lambda keys, key_id: keys.update(key_id, {"active": False}),
+        lambda keys, key_id: keys.rotate(key_id),
+        lambda keys, _: keys.revoke_group("physics"),
+    ],
+    ids=["removed", "blocked", "replaced", "group"],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_revoked_key_ends_its_running_requests(house, azure, revoke, stream):
+    """The client is told; the record has the outcome and the tokens of an abandoned answer."""
+    azure.script(Script(stall_after_events=4 if stream else 0))
+    got: list[object] = []
+
+    def run() -> None:
+        try:
+            got.append(read(house.gateway().complete(house.request(stream=stream))))
+        except GatewayError as error:
+            got.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    azure.wait_for(lambda served: served and (served[0].events_sent >= 4 or not stream))
+    revoke(house.keys, house.key_id)
+    thread.join(10)
+
+    (answer,) = got
+    if stream:
+        assert b'"code":"invalid_api_key"' in answer
+        assert not answer.endswith(b"data: [DONE]\n\n")
+    else:
+        assert (401, "invalid_api_key") == (answer.status, answer.code)
+    record = house.entries.only
+    assert Outcome.REVOKED == record.outcome
+    assert record.usage_source is (UsageSource.ESTIMATED if stream else UsageSource.BOUND)
+    assert record.completion_tokens > 0
+    azure.wait_for(lambda served: served[0].peer_left)
+    assert 0 == house.concurrency.taken
+
+
+def test_dates_and_overlaps_end_no_running_request(house, azure, clock):
+    """An expiry date, and a rotation with an overlap, are no revocation: also when they have come."""
+    sent = digest(house.key)
+    house.keys.rotate(house.key_id, overlap_seconds=60)
+    house.keys.update(house.key_id, {"expires_at": moment(clock() + 30)})
+    clock.advance(120)
+
+    assert not house.keys.is_revoked(sent, house.key_id)
+    with pytest.raises(InvalidKey):
+        house.keys.authenticate(house.key)
+    house.keys.rotate(house.key_id, overlap_seconds=60)
+    assert house.keys.is_revoked(sent, house.key_id)
 
 
 def test_the_groups_prompt_and_models_hold(house, azure):
@@ -362,7 +716,7 @@ def test_a_preview_is_what_would_be_sent(house, azure):
     """A preview makes the same checks as a request, and is not sent to Azure."""
     house.set_prompt("Be brief.")
     principal = house.keys.authenticate(house.key)
-    body = house.request(stream=True).body
+    body = house.request(stream=True).body()
 
     preview = house.gateway().preview(principal, body)
     read(house.gateway().complete(house.request(stream=True)))
@@ -388,7 +742,7 @@ def test_one_request_too_many(house, azure):
 def test_a_failing_recorder_takes_no_slot(house, monkeypatch):
     """A request whose record cannot be written is not sent."""
 
-    def fail(record: object) -> None:
+    def fail(record: object, bound: object) -> None:
         raise StoreUnavailable("no")
 
     monkeypatch.setattr(house.entries, "begin", fail)
@@ -402,7 +756,7 @@ def test_a_failing_recorder_takes_no_slot(house, monkeypatch):
 def test_a_failing_recorder_leaves_no_reservation(house, monkeypatch):
     """The reservation of a request that is not sent is refunded."""
     house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=1, parallel_requests=1)})
-    monkeypatch.setattr(house.entries, "begin", lambda record: 1 / 0)
+    monkeypatch.setattr(house.entries, "begin", lambda record, bound: 1 / 0)
 
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
@@ -435,15 +789,15 @@ def test_a_client_that_cannot_be_watched_takes_nothing(house, monkeypatch):
     ],
 )
 def test_an_error_after_sending_is_recorded(house, azure, script, error, outcome):
-    """A request that Azure may bill leaves an estimated record, and its slot is freed."""
+    """A request that Azure may bill leaves a record with the most that it can have cost, and its slot is freed."""
     azure.script(script)
 
     with pytest.raises(error):
         house.gateway(first_byte_timeout=0.2).complete(house.request())
 
     record = house.entries.only
-    assert (outcome, UsageSource.ESTIMATED) == (record.outcome, record.usage_source)
-    assert (record.prompt_tokens, record.prompt_tokens) == (2, record.total_tokens)
+    assert (outcome, UsageSource.BOUND) == (record.outcome, record.usage_source)
+    assert (7, 150, 157) == (record.prompt_tokens, record.completion_tokens, record.total_tokens)
     assert 0 == house.concurrency.taken
 
 
@@ -467,7 +821,7 @@ def test_what_fails_before_it_is_sent_is_not_recorded(house, azure):
     assert 0 == house.concurrency.taken
 
 
-@pytest.mark.parametrize("fault", ["token_rate_limit", "content_filter", "server_error", "deployment_not_found"])
+@pytest.mark.parametrize("fault", ["token_rate_limit", "server_error", "deployment_not_found"])
 def test_azures_errors_are_the_clients(house, azure, fault):
     """Azure's error is passed on unchanged, costs nothing and is recorded as an error."""
     azure.script(Script(fault=fault))
@@ -482,7 +836,146 @@ def test_azures_errors_are_the_clients(house, azure, fault):
         record.total_tokens,
         record.status,
     )
-    assert (("sexual",) if fault == "content_filter" else ()) == record.content_filter
+    assert () == record.content_filter
+
+
+NEWER_FILTER = (
+    b'{"error":{"message":"The response was filtered due to the prompt triggering Azure OpenAI\xe2\x80\x99s content '
+    b'management policy.","type":"invalid_request_error","param":"prompt","code":"content_filter","content_filters":['
+    b'{"blocked":true,"source_type":"prompt","content_filter_raw":[],"content_filter_results":{"jailbreak":{"detected":'
+    b'true,"filtered":true},"hate":{"filtered":false,"severity":"safe"}},"content_filter_offsets":{"start_offset":0}}],'
+    b'"innererror":{"code":"ContentFiltered"}}}'
+)
+TIMED_OUT = b'{"error":{"code":"408","message":"Request timed out."}}'
+
+
+def test_an_image_counts_by_the_model_of_the_last_answer(house, azure):
+    """Whatever the deployment is called. Before the first answer, its name decides."""
+    content = [{"type": "image_url", "image_url": {"url": "https://x.invalid/y.png"}}]
+    messages = [{"role": "user", "content": content}]
+    azure.script(Script(model="gpt-4o-mini-2024-07-18"))
+    gateway = house.gateway()
+
+    for _ in range(2):
+        gateway.complete(house.request(model="gpt-4o", messages=messages))
+
+    assert [1_445 + 6, 48_169 + 6] == [record.prompt_tokens for record in house.entries.begun]
+
+
+@pytest.mark.parametrize(
+    ("script", "fired"),
+    [
+        (Script(fault="content_filter"), ("sexual",)),
+        (Script(raw=Raw(400, {"Content-Type": "application/json"}, NEWER_FILTER)), ("jailbreak",)),
+        (Script(raw=Raw(408, {"Content-Type": "application/json"}, TIMED_OUT)), ()),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_errors_that_azure_bills_are_booked(house, azure, script, fired, stream):
+    """A prompt that the filter stopped, or that took too long, was read: its estimate is booked, with its price."""
+    azure.script(script)
+
+    reply = house.gateway().complete(house.request(stream=stream))
+
+    assert (azure.served[0].status, azure.served[0].body_sent) == (reply.status, reply.body)
+    record = house.entries.only
+    assert (Outcome.UPSTREAM_ERROR, UsageSource.ESTIMATED) == (record.outcome, record.usage_source)
+    assert 0 < record.prompt_tokens == record.total_tokens
+    assert record.cost_usd > 0
+    assert fired == record.content_filter
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("location", [{}, {"Location": "https://elsewhere.example/openai?sig=secret"}])
+def test_a_redirect_says_that_azure_has_moved(house, azure, status, stream, location, caplog):
+    """It is never followed and books nothing; the log says what to do, and only the log says where Azure points to."""
+    azure.script(Script(raw=Raw(status, location, b"")))
+
+    with pytest.raises(UpstreamMoved) as moved:
+        house.gateway().complete(house.request(stream=stream))
+
+    assert (502, "upstream_moved", 1) == (moved.value.status, moved.value.code, len(azure.served))
+    assert "elsewhere" not in str(moved.value.as_json())
+    record = house.entries.only
+    assert (Outcome.UPSTREAM_ERROR, UsageSource.NONE, 0, 0.0, status) == (
+        record.outcome,
+        record.usage_source,
+        record.total_tokens,
+        record.cost_usd,
+        record.status,
+    )
+    assert "LLM_BASE_URL" in caplog.text
+    assert bool(location) == ("https://elsewhere.example/openai" in caplog.text)
+    assert "secret" not in caplog.text
+    assert 0 == house.concurrency.taken
+
+
+class TestUnknownModels:
+    def names(self, house) -> set[str]:
+        return {record.counted_model for record in house.entries.ended}
+
+    def test_are_one_name_if_azure_does_not_know_them(self, house, azure):
+        """The record has what was asked, cut to 100 characters; the sums have one name."""
+        gateway = house.gateway()
+        for number in range(3):
+            gateway.complete(house.request(model=f"made-up-{number}-{'x' * 200}"))
+
+        assert {"unknown"} == self.names(house)
+        assert [f"made-up-{number}-".ljust(100, "x") for number in range(3)] == [
+            record.model for record in house.entries.ended
+        ]
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            Script(fault="token_rate_limit"),
+            Script(fault="content_filter"),
+            Script(fault="unauthorized"),
+            Script(refuse=True),
+            Script(raw=Raw(400, {}, b'{"error":{"code":"unknown_model","message":"Unknown model: x"}}')),
+            Script(raw=Raw(307, {}, b"")),
+        ],
+    )
+    def test_are_unknown_until_azure_answers_them(self, house, azure, script):
+        """However the request ended."""
+        azure.script(script)
+
+        with suppress(GatewayError):
+            house.gateway().complete(house.request(model="made-up"))
+
+        assert {"unknown"} == self.names(house)
+        assert {"unknown"} == {record.counted_model for record in house.entries.begun}
+
+    @pytest.mark.parametrize("script", [Script(fault="deployment_not_found"), Script(raw=Raw(404, {}, b""))])
+    def test_are_those_that_azure_says_are_unknown(self, house, azure, script):
+        """Also if the price list, or an admin, has the name."""
+        azure.script(script)
+
+        house.gateway(offered=("gpt-4o-mini",)).complete(house.request())
+
+        assert {"unknown"} == self.names(house)
+        assert {True} == {record.model_known for record in house.entries.begun}
+
+    def test_that_azure_has_answered_are_known(self, house, azure):
+        """From the first answer on, also if a later one is an error."""
+        gateway = house.gateway("/openai/deployments/gpt-4o?api-version=2024-10-21")
+        gateway.complete(house.request(model="our-own"))
+        azure.script(Script(fault="token_rate_limit"))
+        gateway.complete(house.request(model="our-own", name="req-2"))
+
+        assert {"our-own"} == self.names(house)
+
+    def test_that_an_admin_has_named_are_known(self, house, azure):
+        """By the models on offer, of the key, or with prices of their own; so are the models in the price list."""
+        house.policy.set_model("with-prices", {"prices": Prices(prompt=1, cached=0, completion=0)})
+        house.keys.update(house.key_id, {"models": ["of-the-key", "offered", "with-prices", "gpt-4o-mini"]})
+        azure.script(Script(fault="token_rate_limit"), times=None)
+
+        for model, offered in (("of-the-key", ()), ("offered", ("offered",)), ("with-prices", ()), ("gpt-4o-mini", ())):
+            house.gateway(offered=offered).complete(house.request(model=model, name=f"req-{model}"))
+
+        assert {"of-the-key", "offered", "with-prices", "gpt-4o-mini"} == self.names(house)
 
 
 @pytest.mark.parametrize("fault", ["unauthorized", "permission_denied", "network_denied", "blocked"])
@@ -493,12 +986,12 @@ def test_a_refused_credential_is_not_the_users_fault(house, azure, fault, caplog
     with pytest.raises(UpstreamCredentials, match="Your key is fine"):
         gateway.complete(house.request())
 
-    assert gateway.credential_refused
+    assert "refused by Azure" in gateway.credentials.problem()
     assert "setllmkey" in caplog.text
     assert (Outcome.UPSTREAM_ERROR, 0) == (house.entries.only.outcome, house.concurrency.taken)
 
     gateway.complete(house.request())
-    assert not gateway.credential_refused
+    assert gateway.credentials.problem() is None
 
 
 def test_no_credential_at_all(house, azure):
@@ -528,6 +1021,43 @@ class TestADeploymentWithoutStreamOptions:
         assert [UsageSource.ESTIMATED] * 2 == [record.usage_source for record in house.entries.ended]
         assert [Outcome.OK] * 2 == [record.outcome for record in house.entries.ended]
         assert 0 == house.concurrency.taken
+
+    @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+    @pytest.mark.parametrize("shape", REFUSALS)
+    def test_is_asked_again_whatever_the_shape_of_its_refusal(self, house, azure, shape, kind):
+        """Partner models refuse stream_options in their own ways, some with 422, or in an event."""
+        status, document = REFUSALS[shape]
+        body = json.dumps(document).encode()
+        if kind == "text/event-stream":
+            body = b"data: %b\n\n" % body
+        azure.script(Script(raw=Raw(status, {"Content-Type": kind}, body)))
+        gateway = house.gateway()
+
+        for _ in range(2):
+            assert read(gateway.complete(house.request(stream=True))).endswith(b"data: [DONE]\n\n")
+
+        assert [True, False, False] == [b"stream_options" in served.body for served in azure.served]
+
+    def test_is_tried_again_after_some_minutes(self, house, azure):
+        """Then its usage is reported again, if it has learnt to."""
+        gateway = house.gateway()
+        azure.script(Script(fault="unknown_parameter"))
+        read(gateway.complete(house.request(stream=True)))
+        house.timer.advance(FORGET_SECONDS)
+        read(gateway.complete(house.request(name="req-2", stream=True)))
+
+        assert [True, False, True] == [b"stream_options" in served.body for served in azure.served]
+        assert [UsageSource.ESTIMATED, UsageSource.UPSTREAM] == [each.usage_source for each in house.entries.ended]
+
+    def test_is_that_kind_of_request_only(self, house, azure):
+        """One odd request that is refused changes nothing for the others."""
+        gateway = house.gateway()
+        azure.script(Script(fault="unknown_parameter"))
+        read(gateway.complete(house.request(stream=True, response_format={"type": "text"})))
+
+        read(gateway.complete(house.request(name="req-2", stream=True)))
+
+        assert UsageSource.UPSTREAM == house.entries.ended[-1].usage_source
 
     def test_is_only_that_one(self, house, azure):
         """Other deployments still report their usage."""
@@ -595,6 +1125,17 @@ class TestAClientThatLeaves:
         azure.wait_for(lambda served: served[0].peer_left)
         assert (Outcome.CLIENT_CLOSED, 0) == (house.entries.only.outcome, house.concurrency.taken)
 
+    def test_a_predicted_output_is_unseen_work(self, house, azure):
+        """What of it the model rejects is billed, and nobody sees it."""
+        azure.script(Script(stall_after_events=4))
+        prediction = {"type": "content", "content": "one two three"}
+        reply = house.gateway().complete(house.request(stream=True, prediction=prediction))
+        next(reply.body)
+
+        reply.body.close()
+
+        assert UsageSource.BOUND is house.entries.only.usage_source
+
     def test_is_not_watched_any_longer(self, house, azure):
         """A request that has ended is not checked again."""
         asked = threading.Event()
@@ -619,8 +1160,35 @@ class TestAClientThatLeaves:
 def test_lists_models(house, path, offered, models, listed):
     """A key sees the models that are offered and allowed."""
     record = house.keys.update(house.key_id, {"models": models})
+    principal = Principal(record, house.organisation.load())
 
-    assert listed == house.gateway(path, offered=offered).models(record)
+    assert listed == house.gateway(path, offered=offered).routing.models(principal)
+
+
+def test_an_unusable_credential_is_logged_once_a_minute(house, azure, caplog):
+    """With the reason. Every request of every user fails, and the log must stay readable."""
+    gateway = house.gateway()
+    azure.script(Script(fault="unauthorized"), times=3)
+    for _ in range(3):
+        with pytest.raises(UpstreamCredentials):
+            gateway.complete(house.request())
+
+    [line] = [record.getMessage() for record in caplog.records if "upstream_credentials" in record.getMessage()]
+    assert "Azure refused it with status 401" in line
+
+
+def test_a_missing_credential_is_logged(house, caplog, monkeypatch):
+    """Nothing was sent, so Azure's answer cannot say it."""
+
+    def missing(_):
+        raise UpstreamCredentials("none")
+
+    gateway = house.gateway()
+    monkeypatch.setattr(gateway.policy, "credential", missing)
+    with pytest.raises(UpstreamCredentials):
+        gateway.complete(house.request())
+
+    assert "there is none" in caplog.text
 
 
 def test_reprs_contain_no_secret(house):

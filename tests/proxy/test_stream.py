@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgateway.errors import ClientGone, UpstreamBroken, UpstreamTimeout
+from llmgateway.proxy.coalescing import ReadCoalescing
 from llmgateway.proxy.concurrency import ConcurrencyLimit
-from llmgateway.proxy.stream import (
-    LARGEST_EVENT,
-    LARGEST_PLAIN_ANSWER,
-    PLENTY,
-    EventStream,
-    ReadCoalescing,
-    ReadToEnd,
-    finish_plain,
-    read_plain,
-)
+from llmgateway.proxy.dialect import Dialect, editor
+from llmgateway.proxy.disconnects import DisconnectWatcher
+from llmgateway.proxy.operations.chat import error_event
+from llmgateway.proxy.plain import see_completion
+from llmgateway.proxy.read_on import ReadOn
+from llmgateway.proxy.stream import PLENTY, EventStream
 from llmgateway.records import Outcome, Usage, UsageSource
-from llmgateway.usage.tokens import StreamMeter
+from llmgateway.usage.meter import LARGEST_EVENT, StreamMeter
 from tests.parts import (
     DONE,
     FIRST,
@@ -44,7 +42,7 @@ TEXTS = st.lists(
     st.sampled_from(['"prompt_tokens"', "data: [DONE]", "\n\n", "日本", "{}"]) | st.text(max_size=5), max_size=5
 )
 CUTS = st.lists(st.integers(0, 10_000), max_size=30)
-USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
+FIRED = {"filtered": True, "severity": "high"}
 
 
 class Relay:
@@ -54,21 +52,29 @@ class Relay:
         self,
         *script: bytes | Exception,
         withhold: bool = False,
-        read_to_end: ReadToEnd | None = None,
+        dialect: Dialect = Dialect.AZURE,
+        read_on: ReadOn | None = None,
+        disconnects: DisconnectWatcher | None = None,
         coalescing: ReadCoalescing | None = None,
+        send_head: Callable[[], None] | None = None,
+        **fields: object,
     ) -> None:
         self.timer = Stopwatch()
         self.slots = ConcurrencyLimit(2)
         self.slots.take()
         self.entries = Entries()
         self.answer = ScriptedAnswer(*script)
-        made = call(self.entries, self.timer, concurrency=self.slots)
+        made = call(
+            self.entries, self.timer, concurrency=self.slots, read_on=read_on, disconnects=disconnects, **fields
+        )
         self.cancellation = made.cancellation
         self.body = EventStream(
             self.answer,
             made,
-            withhold_usage=withhold,
-            read_to_end=read_to_end or ReadToEnd(seconds=0, at_once=0, timer=self.timer),
+            meter=StreamMeter(editor(dialect, withhold_usage=withhold)),
+            see=see_completion,
+            error_event=error_event,
+            send_head=send_head,
             coalescing=coalescing,
         )
 
@@ -165,7 +171,10 @@ def test_measures_the_first_text_not_the_first_event():
 )
 @pytest.mark.parametrize("rest", [b"", b'data: {"choices":[{"del'])
 def test_a_stream_that_breaks_says_so(error, outcome, code, rest):
-    """The client gets the complete events, then an error event and no [DONE]; the usage is estimated."""
+    """The client gets the complete events, then an error event and no [DONE].
+
+    The usage is estimated: the text that was seen, and what can have been written within half a second.
+    """
     relay = Relay(FIRST + chunk("a") + chunk("b") + rest, error)
 
     *pieces, last = relay.body
@@ -175,7 +184,7 @@ def test_a_stream_that_breaks_says_so(error, outcome, code, rest):
     assert relay.ended_once()
     record = relay.entries.only
     assert (outcome, UsageSource.ESTIMATED) == (record.outcome, record.usage_source)
-    assert (10, 2, 12) == (record.prompt_tokens, record.completion_tokens, record.total_tokens)
+    assert (10, 152, 162) == (record.prompt_tokens, record.completion_tokens, record.total_tokens)
 
 
 @pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
@@ -236,6 +245,79 @@ def test_an_oversized_event_is_passed_on_as_it_comes():
     assert 10 == relay.entries.only.total_tokens
 
 
+def test_a_break_within_an_oversized_event_ends_it_first():
+    """A part of the event has left. The error must not become the rest of it."""
+    half = chunk("x" * 2 * LARGEST_EVENT)[: -LARGEST_EVENT // 2]
+    relay = Relay(half, UpstreamBroken("broke"))
+
+    sent, error = passed(relay).split(b"\n\n", 1)
+
+    assert half == sent
+    assert "broke" == error_of(error)["message"]
+
+
+@given(TEXTS, CUTS)
+def test_openais_dialect_has_no_event_without_choices(texts, cuts):
+    """Azure's first event is withheld, however the stream is split; its filter results stay in the record."""
+    first = event({"choices": [], "prompt_filter_results": [{"content_filter_results": {"jailbreak": FIRED}}]})
+    _, *others = stream(*texts)
+    relay = Relay(*split(b"".join([first, *others]), cuts), dialect=Dialect.OPENAI)
+
+    assert b"".join(others) == passed(relay)
+    assert ("jailbreak",) == relay.entries.only.content_filter
+
+
+def test_the_head_does_not_wait_for_the_first_event():
+    """If the first event is withheld, status and headers leave alone: the next event may take minutes."""
+    sent: list[int] = []
+    relay = Relay(FIRST, chunk("a"), DONE, dialect=Dialect.OPENAI, send_head=lambda: sent.append(relay.answer.reads))
+
+    assert chunk("a") == next(relay.body)
+    assert [1] == sent
+    assert [DONE] == list(relay.body)
+    assert [1] == sent
+
+
+def test_the_head_leaves_with_the_first_event():
+    """If there is a first event at once, status and headers leave with it: that is cheaper."""
+    relay = Relay(FIRST + chunk("a"), DONE, dialect=Dialect.OPENAI, send_head=lambda: pytest.fail("too early"))
+
+    assert chunk("a") + DONE == passed(relay)
+
+
+def test_a_client_that_has_left_gets_no_head():
+    """While an abandoned answer is read to its end, nothing is sent."""
+    relay = Relay(
+        *stream("a"),
+        dialect=Dialect.OPENAI,
+        read_on=ReadOn(seconds=60, at_once=1),
+        send_head=lambda: pytest.fail("nobody is there"),
+    )
+
+    relay.body.close()
+
+    assert UsageSource.UPSTREAM == relay.entries.only.usage_source
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_document_in_place_of_a_stream(size):
+    """It has the type of a stream, but is a whole completion: it is passed on whole, and counted."""
+    document = b'{"choices":[{"message":{"content":"Hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
+    relay = Relay(*[document[start : start + size] for start in range(0, len(document), size)])
+
+    assert [document] == list(relay.body)
+    assert relay.ended_once()
+    assert (Outcome.OK, 10) == (relay.entries.only.outcome, relay.entries.only.total_tokens)
+
+
+def test_half_a_document_in_place_of_a_stream():
+    """Half a JSON document is of no use; the client gets the error event."""
+    relay = Relay(b'{"choices":[', UpstreamBroken("broke"))
+
+    assert "broke" == error_of(passed(relay))["message"]
+    assert Outcome.BROKEN is relay.entries.only.outcome
+
+
 def test_a_stream_that_was_never_read_ends():
     """If the client disconnects before the first byte, everything is released, and a record is written."""
     relay = Relay(*stream("a"))
@@ -248,7 +330,7 @@ def test_a_stream_that_was_never_read_ends():
 
 
 def test_a_stream_left_in_the_middle_ends():
-    """If the client disconnects early, the events that were relayed are counted."""
+    """If the client disconnects early, the events that were relayed are counted, and what can be on its way."""
     relay = Relay(FIRST, chunk("a"), chunk("b"), chunk("c"), usage_event(), DONE)
     for _ in range(3):
         next(relay.body)
@@ -257,7 +339,7 @@ def test_a_stream_left_in_the_middle_ends():
 
     assert relay.ended_once()
     record = relay.entries.only
-    assert (Outcome.CLIENT_CLOSED, 2) == (record.outcome, record.completion_tokens)
+    assert (Outcome.CLIENT_CLOSED, 2 + 150) == (record.outcome, record.completion_tokens)
     with pytest.raises(StopIteration):
         next(relay.body)
 
@@ -422,24 +504,18 @@ def test_a_cut_ends_the_wait():
     assert Outcome.CLIENT_CLOSED == relay.entries.only.outcome
 
 
-def read_on(*script: bytes | Exception, seconds: float = 60, at_once: int = 1, tick: float = 0) -> Relay:
-    timer = Stopwatch()
-    relay = Relay(*script, read_to_end=ReadToEnd(seconds=seconds, at_once=at_once, timer=timer))
-    read = relay.answer.read
-
-    def read_slowly() -> bytes:
-        timer.advance(tick)
-        return read()
-
-    relay.answer.read = read_slowly
+def left(*script: bytes | Exception, **options: object) -> Relay:
+    """A stream whose client leaves after the first read."""
+    relay = Relay(*script, **options)
     next(relay.body)
     relay.body.close()
     return relay
 
 
-def test_a_stream_read_to_its_end_has_an_exact_count():
+def test_an_answer_that_is_read_on_to_its_end_has_an_exact_count():
     """An abandoned answer that was read to its end has Azure's count, and the outcome says that the client left."""
-    relay = read_on(*stream("a", "b"))
+    permits = ReadOn(seconds=60, at_once=1)
+    relay = left(*stream("a", "b"), read_on=permits)
 
     assert relay.ended_once()
     record = relay.entries.only
@@ -448,34 +524,50 @@ def test_a_stream_read_to_its_end_has_an_exact_count():
         record.usage_source,
         record.total_tokens,
     )
+    assert 0 == permits.running
 
 
 @pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
-def test_an_error_while_reading_to_the_end_ends_it(error):
-    """If an answer breaks while it is read to its end, its usage is estimated."""
-    relay = read_on(FIRST, chunk("a"), error)
+def test_an_error_while_an_answer_is_read_on_ends_it(error):
+    """If an answer breaks while it is read on, its usage is estimated."""
+    permits = ReadOn(seconds=60, at_once=1)
+    relay = left(FIRST, chunk("a"), error, read_on=permits)
 
     assert relay.ended_once()
     assert UsageSource.ESTIMATED == relay.entries.only.usage_source
+    assert 0 == permits.running
 
 
-def test_reading_to_the_end_stops_when_its_time_is_up():
-    """One abandoned answer keeps its thread no longer than the limit."""
-    relay = read_on(FIRST, *[chunk("a")] * 1000, seconds=10, tick=1)
+def test_reading_on_stops_when_its_time_is_over():
+    """The watcher cuts the request, although the server does not tell when clients leave."""
+    timer = Stopwatch()
+    watcher = DisconnectWatcher(timer=timer)
+    relay = Relay(read_on=ReadOn(seconds=10, at_once=1), disconnects=watcher)
 
+    def read() -> bytes:
+        timer.advance(1)
+        watcher.look()
+        if relay.cancellation.was_cut:
+            raise ClientGone("cut")
+        return chunk("a")
+
+    relay.answer.read = read
+    began = timer()
+    relay.body.close()
+
+    assert 10 == timer() - began
     assert relay.ended_once()
-    assert relay.answer.reads < 15
     assert (Outcome.CLIENT_CLOSED, UsageSource.ESTIMATED) == (
         relay.entries.only.outcome,
         relay.entries.only.usage_source,
     )
 
 
-def test_only_so_many_are_read_to_their_end_at_once():
-    """If all slots for this are taken, another answer is closed at once; later ones are read to their end."""
-    read_to_end = ReadToEnd(seconds=60, at_once=1, timer=Stopwatch())
-    second = Relay(*stream("a"), read_to_end=read_to_end)
-    first = Relay(FIRST, read_to_end=read_to_end)
+def test_only_so_many_are_read_on_at_once():
+    """If all permits are taken, another answer is closed at once; later ones are read on again."""
+    permits = ReadOn(seconds=60, at_once=1)
+    second = Relay(*stream("a"), read_on=permits)
+    first = Relay(FIRST, read_on=permits)
     read = first.answer.read
 
     def leave_another_meanwhile() -> bytes:
@@ -489,72 +581,33 @@ def test_only_so_many_are_read_to_their_end_at_once():
     assert second.ended_once()
     assert first.answer.reads > 0
 
-    third = Relay(*stream("a"), read_to_end=read_to_end)
-    third.body.close()
+    third = left(*stream("a"), read_on=permits)
     assert UsageSource.UPSTREAM == third.entries.only.usage_source
 
 
-def test_reads_a_plain_answer_whole():
-    """A plain answer is read completely, so that a break in it can still become an error."""
-    assert b"abc" == read_plain(ScriptedAnswer(b"a", b"bc"))
+@pytest.mark.parametrize(("deployment", "reads"), [("gpt-4o-mini", 1), ("gpt-5-mini", 8)])
+def test_only_models_that_think_are_read_on(deployment, reads):
+    """What another model has written can be estimated without its end."""
+    permits = ReadOn(seconds=60, at_once=1, thinking_only=True)
+
+    relay = left(*stream("a", "b"), read_on=permits, deployment=deployment, model=deployment)
+
+    assert reads == relay.answer.reads
+    assert relay.ended_once()
 
 
-@pytest.mark.parametrize("error", [UpstreamBroken("x"), UpstreamTimeout("x")])
-def test_a_plain_answer_that_breaks_is_no_answer(error):
-    """The client never gets half a JSON document."""
-    with pytest.raises(type(error)):
-        read_plain(ScriptedAnswer(b"{", error))
+def test_an_answer_that_is_counted_is_not_read_on():
+    """After the usage event there is nothing to learn."""
+    first, *_, usage, done = stream("a")
+    relay = Relay(first + chunk("a") + chunk(finish="stop") + usage, done, read_on=ReadOn(seconds=60, at_once=1))
+    next(relay.body)
 
+    relay.body.close()
 
-def test_a_plain_answer_has_a_largest_size():
-    """An answer that is too large for a completion is not collected in memory."""
-    megabyte = b"x" * 1024 * 1024
-    answer = ScriptedAnswer(*[megabyte] * (LARGEST_PLAIN_ANSWER // len(megabyte) + 100))
-
-    with pytest.raises(UpstreamBroken, match="too large"):
-        read_plain(answer)
-
-    assert answer.reads == LARGEST_PLAIN_ANSWER // len(megabyte) + 1
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "outcome", "source", "total", "fired"),
-    [
-        (
-            200,
-            b'{"model":"gpt-4o-mini","usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}',
-            Outcome.OK,
-            UsageSource.UPSTREAM,
-            10,
-            (),
-        ),
-        (200, b'{"choices":[]}', Outcome.OK, UsageSource.ESTIMATED, 10, ()),
-        (200, b"not json", Outcome.OK, UsageSource.ESTIMATED, 10, ()),
-        (200, b"[1]", Outcome.OK, UsageSource.ESTIMATED, 10, ()),
-        (200, b'{"model":5,"usage":{"prompt_tokens":1}}', Outcome.OK, UsageSource.UPSTREAM, 1, ()),
-        (429, b'{"error":{"code":"429"}}', Outcome.UPSTREAM_ERROR, UsageSource.NONE, 0, ()),
-        (
-            400,
-            b'{"error":{"innererror":{"content_filter_result":{"sexual":{"filtered":true}}}}}',
-            Outcome.UPSTREAM_ERROR,
-            UsageSource.NONE,
-            0,
-            ("sexual",),
-        ),
-    ],
-)
-def test_records_a_plain_answer(status, body, outcome, source, total, fired):
-    """Azure's count is used, its errors cost nothing, and without a count the usage is estimated."""
-    entries = Entries()
-
-    finish_plain(call(entries), status, body)
-
-    record = entries.only
-    assert (outcome, source, total, fired) == (
-        record.outcome,
-        record.usage_source,
-        record.total_tokens,
-        record.content_filter,
+    assert 1 == relay.answer.reads
+    assert (Outcome.CLIENT_CLOSED, UsageSource.UPSTREAM) == (
+        relay.entries.only.outcome,
+        relay.entries.only.usage_source,
     )
 
 
@@ -567,7 +620,7 @@ def test_agrees_with_the_meter():
     passed(relay)
 
     record = relay.entries.only
-    assert meter.usage == Usage(
+    assert meter.seen.usage == Usage(
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
         total_tokens=record.total_tokens,
@@ -581,8 +634,13 @@ def test_is_committed_before_its_end_leaves():
     """The reservation is committed before [DONE] is passed on: the client may then send its next request at once."""
     entries, admission = Entries(), Claimed()
     going = call(entries, admission=admission)
-    read_to_end = ReadToEnd(seconds=0, at_once=0, timer=Stopwatch())
-    body = EventStream(ScriptedAnswer(b"".join(stream("Hi"))), going, withhold_usage=True, read_to_end=read_to_end)
+    body = EventStream(
+        ScriptedAnswer(b"".join(stream("Hi"))),
+        going,
+        meter=StreamMeter(),
+        see=see_completion,
+        error_event=error_event,
+    )
 
     assert next(body).endswith(DONE)
 

@@ -12,7 +12,7 @@ from llmgateway.accounts.principal import Principal
 from llmgateway.errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from llmgateway.ratelimit.limiter import Limiter
 from llmgateway.ratelimit.memory import MemoryCounters
-from llmgateway.ratelimit.rules import Estimate, limits_of
+from llmgateway.ratelimit.rules import Estimate, Use, limits_of
 from llmgateway.ratelimit.running import LEASE_SECONDS, RunningReservations
 from llmgateway.records import (
     UNLIMITED,
@@ -33,7 +33,8 @@ from llmgateway.records import (
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
 from tests.parts import NEW_YEAR, draft
 
-HUNDRED = Estimate(tokens=100, cost_usd=0.01)
+HUNDRED = Estimate.bounded(100, 0.01)
+UNBOUNDED = Estimate(Use(16_000, 0.16), Use(2000, 0.02), Use(300, 0.003), 300, choices=1)
 
 
 def budget(amount: float = 1, unit: Unit = Unit.USD, period: Period = Period.MONTH) -> Limits:
@@ -129,6 +130,24 @@ def test_commits_before_it_returns_where_somebody_may_wait(desk, limits, tokens,
     admission.commit(draft(total_tokens=tokens))
 
     assert awaited is not desk.running.flush()  # there is nothing left to commit
+
+
+def test_what_costs_nothing_needs_no_budget(desk):
+    """A spent budget refuses nothing that is free. It counts as a request per minute, and as a parallel one."""
+    spent = principal(budget(10, Unit.REQUESTS), budget(0.01), Limits(requests_per_minute=3, parallel_requests=1))
+    desk.record(cost_usd=1.0)
+
+    for number in range(3):
+        admitted = desk.limiter.admit_free(f"free-{number}", spent)
+        with pytest.raises(RateLimited):
+            desk.limiter.admit_free(f"parallel-{number}", spent)
+        admitted.leave()
+    desk.limiter.close()
+    with pytest.raises(RateLimited, match="3 requests per minute"):
+        desk.limiter.admit_free("free-4", spent)
+    assert 10 == desk.limiter.allowances(spent)["key"].remaining["budget"] + 1  # the one record
+    desk.clock.advance(61)
+    desk.limiter.admit_free("free-5", spent).leave()
 
 
 def test_commits_what_has_gathered_when_it_closes(desk):
@@ -326,7 +345,7 @@ def test_what_is_left_of_a_budget_can_be_used_by_a_smaller_request(desk):
     assert "has 50 tokens left" in refused.message
     assert "may need 100 tokens. Ask for fewer tokens (max_tokens)." in refused.message
 
-    desk.admit(who, Estimate(tokens=50, cost_usd=0))
+    desk.admit(who, Estimate.bounded(50, 0))
 
 
 def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
@@ -340,6 +359,162 @@ def test_what_running_requests_hold_of_a_budget_is_worth_waiting_for(desk):
 
     first.commit(draft(total_tokens=20))
     desk.admit(who)
+
+
+def test_requests_that_may_use_more_than_is_left_run_one_at_a_time(desk):
+    """Whatever the answers cost, the budget is exceeded by no more than the last one; then it is spent."""
+    who = principal(budget(5000, Unit.TOKENS, Period.DAY))
+    for _ in range(3):
+        running = desk.admit(who, UNBOUNDED)
+        assert "rate_limit_exceeded" == desk.refusal(who, UNBOUNDED).code
+        assert "rate_limit_exceeded" == desk.refusal(who, Estimate.bounded(1, 0)).code
+        running.commit(draft(total_tokens=1500))
+
+    desk.admit(who, UNBOUNDED).commit(draft(total_tokens=20_000))
+
+    assert "insufficient_quota" == desk.refusal(who, UNBOUNDED).code
+    assert {"budget": 0} == desk.limiter.allowances(who)["key"].remaining
+
+
+def test_requests_run_side_by_side_while_there_is_enough_for_all(desk):
+    """A large budget does not make anybody wait."""
+    who = principal(budget(100_000, Unit.TOKENS, Period.DAY))
+
+    for _ in range(6):
+        desk.admit(who, UNBOUNDED)
+
+    assert "rate_limit_exceeded" == desk.refusal(who, UNBOUNDED).code
+    desk.admit(who, HUNDRED)  # 4,000 are left
+
+
+def test_models_with_longer_answers_wait_longer(desk):
+    """Requests for several models share one budget, and each reserves what its own model can write."""
+    who = principal(budget(50_000, Unit.TOKENS, Period.DAY))
+    long = UNBOUNDED._replace(most=Use(100_000, 1.0))
+    running = [desk.admit(who, UNBOUNDED), desk.admit(who, UNBOUNDED)]
+
+    assert "rate_limit_exceeded" == desk.refusal(who, long).code
+    desk.admit(who, UNBOUNDED).refund()
+    for one in running:
+        one.commit(draft(total_tokens=10_000))
+
+    desk.admit(who, long)
+    assert "rate_limit_exceeded" == desk.refusal(who, HUNDRED).code
+
+
+def test_a_refusal_by_a_held_budget_says_what_helps(desk):
+    """It is worth waiting a second; max_tokens lets more requests run at once."""
+    who = principal(budget(5, Unit.USD, Period.MONTH), budget(0.1, Unit.USD, Period.MONTH))
+    desk.admit(who, Estimate.bounded(1, 0.1))
+
+    refused = desk.refusal(who, UNBOUNDED)
+
+    assert ("rate_limit_exceeded", 1, "1000") == (refused.code, refused.retry_after, refused.headers["retry-after-ms"])
+    assert "x-should-retry" not in refused.headers
+    assert "group.budget" == refused.headers["x-llmgateway-limit"]
+    assert (
+        "Your group 'ml' has a budget of 0.1 USD per month. It is not used up, but running requests hold what is left "
+        "of it until they end. A request holds what its answer may cost at most: set max_tokens, so that more requests "
+        "can run at once. Try again in 1 s." == refused.message
+    )
+
+
+def test_max_tokens_does_not_help_where_requests_are_counted(desk):
+    """So the message does not speak of it."""
+    who = principal(budget(1, Unit.REQUESTS, Period.DAY))
+    desk.admit(who, UNBOUNDED)
+
+    assert "max_tokens" not in desk.refusal(who, UNBOUNDED).message
+
+
+def test_a_shared_budget_lets_several_run_until_little_is_left(desk):
+    """Each reserves a likely answer; what is left in the end goes to one at a time."""
+    students = [principal(UNLIMITED, budget(5000, Unit.TOKENS), name=f"key_{number}") for number in range(3)]
+    running = [desk.admit(who, UNBOUNDED) for who in students[:2]]
+    assert "rate_limit_exceeded" == desk.refusal(students[2], UNBOUNDED).code
+    for one in running:
+        one.commit(draft(total_tokens=2000))
+
+    last = desk.admit(students[2], UNBOUNDED)  # 1,000 are left, enough for a short answer
+    assert "rate_limit_exceeded" == desk.refusal(students[0], UNBOUNDED).code
+    last.commit(draft(total_tokens=800))
+
+    refused = desk.refusal(students[0], UNBOUNDED)
+    assert "insufficient_quota" == refused.code
+    assert "has 200 tokens left" in refused.message
+    assert "may need 300 tokens. Ask for fewer tokens (max_tokens)." in refused.message
+    desk.admit(students[0], HUNDRED)
+
+
+def test_a_spent_budget_says_what_is_left_when_nothing_runs(desk):
+    """What running requests hold is not spent, so a smaller request may get it in a moment."""
+    who = principal(budget(1000, Unit.TOKENS, Period.DAY))
+    desk.admit(who).commit(draft(total_tokens=800))
+    desk.admit(who, HUNDRED)
+
+    assert "has 200 tokens left" in desk.refusal(who, UNBOUNDED).message
+
+
+def test_a_budget_that_is_lowered_while_requests_run_holds_at_once(desk):
+    """And one that is raised lets more in; what runs is counted in both."""
+    first = desk.admit(principal(budget(5000, Unit.TOKENS)), UNBOUNDED)
+
+    assert "rate_limit_exceeded" == desk.refusal(principal(budget(4000, Unit.TOKENS)), UNBOUNDED).code
+    second = desk.admit(principal(budget(25_000, Unit.TOKENS)), UNBOUNDED)
+    for one in (first, second):
+        one.commit(draft(total_tokens=3000))
+
+    assert "insufficient_quota" == desk.refusal(principal(budget(6000, Unit.TOKENS)), HUNDRED).code
+    assert {"budget": 19_000} == desk.limiter.allowances(principal(budget(25_000, Unit.TOKENS)))["key"].remaining
+
+
+def test_a_refund_gives_back_what_was_left(desk):
+    """Azure was not reached, so the next one may have it."""
+    who = principal(budget(5000, Unit.TOKENS))
+
+    for _ in range(3):
+        desk.admit(who, UNBOUNDED).refund()
+
+
+def test_a_lease_that_ran_out_lets_one_more_in(desk, clock):
+    """Nobody knows that the request still runs. When it ends, all of its tokens count."""
+    who = principal(budget(5000, Unit.TOKENS))
+    late = desk.admit(who, UNBOUNDED)
+    clock.advance(LEASE_SECONDS)
+    desk.admit(who, UNBOUNDED).commit(draft(total_tokens=2000))
+
+    late.commit(draft(total_tokens=2500))
+
+    assert {"budget": 500} == desk.limiter.allowances(who)["key"].remaining
+
+
+@pytest.mark.parametrize(
+    ("estimate", "fields", "expected"),
+    [
+        (UNBOUNDED, {}, 4000),
+        (UNBOUNDED._replace(choices=4), {}, 1000),
+        (HUNDRED, {}, 256),
+        (UNBOUNDED, {"outcome": Outcome.CLIENT_CLOSED}, 4000),
+        (UNBOUNDED, {"outcome": Outcome.UPSTREAM_ERROR, "completion_tokens": 0}, 256),
+    ],
+)
+def test_learns_how_long_the_answers_of_a_key_are(desk, estimate, fields, expected):
+    """From answers that the client did not limit, each choice for itself."""
+    who = principal(Limits(tokens_per_minute=100_000))
+    record = draft(**{"completion_tokens": 4000, "outcome": Outcome.OK} | fields)
+
+    desk.admit(who, estimate).commit(record)
+
+    assert expected == desk.limiter.answers.usual("key_1")
+
+
+def test_who_leaves_early_does_not_look_harmless(desk):
+    """Parts of answers make the estimate longer, never shorter."""
+    who = principal(Limits(tokens_per_minute=100_000))
+    for tokens, outcome in ((4000, Outcome.OK), (100, Outcome.CLIENT_CLOSED), (8000, Outcome.BROKEN)):
+        desk.admit(who, UNBOUNDED).commit(draft(completion_tokens=tokens, outcome=outcome))
+
+    assert 5000 == desk.limiter.answers.usual("key_1")
 
 
 def test_the_refusal_that_lasts_longest_is_named(desk):
@@ -379,7 +554,7 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
     desk.admit(who)  # 150 are known, and 100 may be needed
     desk.refusal(who)
     running.commit(desk.record(tokens=40))
-    assert {"budget": 10} == desk.limiter.allowances(who)["key"].remaining
+    assert {"budget": 110} == desk.limiter.allowances(who)["key"].remaining
 
 
 def test_while_the_usage_log_is_away_nobody_is_refused_for_a_budget_whose_count_is_unknown(desk):
@@ -479,7 +654,7 @@ def test_allowances_take_nothing(desk):
         "key"
     ].remaining
     desk.admit(who)
-    assert {"requests_per_minute": 1, "tokens_per_minute": 50, "parallel_requests": 0, "budget": 4.99} == (
+    assert {"requests_per_minute": 1, "tokens_per_minute": 50, "parallel_requests": 0, "budget": 5.0} == (
         desk.limiter.allowances(who)["key"].remaining
     )
 

@@ -9,12 +9,12 @@ import pytest
 
 from llmgateway.accounts.principal import Principal
 from llmgateway.ratelimit.reservations import CounterRequest, Kind
-from llmgateway.ratelimit.rules import Estimate, limits_of, totals_of, used_by
+from llmgateway.ratelimit.rules import Estimate, Use, has_budget_in_dollars, limits_of, totals_of, used_by
 from llmgateway.records import UNLIMITED, Budget, Group, KeyRecord, Limits, Organisation, Outcome, Period, Unit
 from tests.parts import NEW_YEAR, draft
 
 NOW = datetime(2026, 2, 27, 23, 59, 59, 999000, UTC)
-SMALL = Estimate(tokens=40, cost_usd=0.0000015)
+SMALL = Estimate.bounded(40, 0.0000015)
 
 
 def budget(amount: float = 5, unit: Unit = Unit.USD, period: Period = Period.MONTH) -> Limits:
@@ -63,9 +63,49 @@ def test_each_limit_of_each_scope_is_a_counter_request():
 )
 def test_an_estimate_above_the_limit_is_taken_as_the_limit(limits, expected):
     """A request whose estimate exceeds the whole limit is admitted if nothing else is used."""
-    (counter_request,) = counter_requests(limits, estimate=Estimate(tokens=1000, cost_usd=2.0))
+    (counter_request,) = counter_requests(limits, estimate=Estimate.bounded(1000, 2.0))
 
     assert expected == counter_request.amount
+
+
+UNBOUNDED = Estimate(Use(16_000, 0.16), Use(2000, 0.02), Use(300, 0.003), 700, choices=1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (budget(20_000, Unit.TOKENS), [(16_000, 300), (2000, 300), (2000, 300)]),
+        (budget(1), [(160_000_000, 3_000_000), (20_000_000, 3_000_000), (20_000_000, 3_000_000)]),
+        (budget(100, Unit.REQUESTS), [(1, None)] * 3),
+        (Limits(tokens_per_minute=100_000), [(700, None)] * 3),
+        (Limits(requests_per_minute=100), [(1, None)] * 3),
+        (Limits(parallel_requests=100), [(1, None)] * 3),
+    ],
+)
+def test_a_request_without_a_limit_of_its_own_reserves_most_of_what_is_its_own(limits, expected):
+    """Of the key's budget as much as the model can write, of shared ones as much as is likely, of windows the usual."""
+    found = counter_requests(limits, limits, limits, estimate=UNBOUNDED)
+
+    assert expected == [(counter_request.amount, counter_request.at_least) for counter_request in found]
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"), [(5000, (5000, 300)), (1000, (1000, 300)), (300, (300, None)), (200, (200, None))]
+)
+def test_enough_of_a_small_budget_is_all_of_it(amount, expected):
+    """A request whose least estimate exceeds the whole budget is admitted if nothing else is used."""
+    (counter_request,) = counter_requests(budget(amount, Unit.TOKENS), estimate=UNBOUNDED)
+
+    assert expected == (counter_request.amount, counter_request.at_least)
+
+
+def test_prices_matter_to_budgets_in_dollars_of_every_scope():
+    """And to nothing else."""
+    limits = Limits(tokens_per_minute=1, budget=Budget(amount=1, unit=Unit.TOKENS, period=Period.DAY))
+
+    assert not has_budget_in_dollars(principal(limits, limits, limits))
+    for scopes in ([budget(), limits, limits], [limits, budget(), limits], [limits, limits, budget()]):
+        assert has_budget_in_dollars(principal(*scopes))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +134,7 @@ def test_a_principal_goes_on_into_the_next_day():
     wanted = [
         (limit.counter_request.counter, limit.counter_request.amount)
         for tokens, now in ((40, NOW), (50, NOW), (60, NOW + timedelta(seconds=1)), (40, NOW))
-        for limit in limits_of(daily, Estimate(tokens=tokens, cost_usd=0), now)
+        for limit in limits_of(daily, Estimate.bounded(tokens, 0), now)
     ]
 
     yesterday, today = "key:key_1:tokens:day:2026-02-27", "key:key_1:tokens:day:2026-02-28"
@@ -104,7 +144,7 @@ def test_a_principal_goes_on_into_the_next_day():
 def test_a_look_counter_requests_nothing():
     """Reading what is left does not count as a request."""
     everything = Limits(requests_per_minute=10, tokens_per_minute=100, parallel_requests=2, budget=budget().budget)
-    nothing = Estimate(tokens=0, cost_usd=0.0)
+    nothing = Estimate.bounded(0, 0.0)
 
     assert [0] * 4 == [
         limit.counter_request.amount for limit in limits_of(principal(everything), nothing, NOW, requests=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import select
 import socket
 import struct
 import threading
@@ -78,10 +79,22 @@ class Call:
         return self._read
 
     def read_events(self, count: int) -> None:
-        """Read a stream until it has brought so many events."""
-        while self._read.count(b"data: ") < count:
+        """Read a stream until it has brought so many of Azure's events.
+
+        The gateway withholds the first one, but its head arrives then.
+        """
+        while count and (b"\r\n\r\n" not in self._read or self._read.count(b"data: ") < count - 1):
             piece = self._socket.recv(65536)
             assert piece, f"the answer ended before {count} events: {self._read[-500:]!r}"
+            self._read += piece
+
+    def wait(self, seconds: float) -> None:
+        """Stay for so long, or until the answer has ended."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and select.select([self._socket], [], [], left)[0]:
+            piece = self._socket.recv(65536)
+            if not piece:
+                return
             self._read += piece
 
     def leave(self, *, reset: bool = False) -> None:

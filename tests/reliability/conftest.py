@@ -14,9 +14,7 @@ from tests.functional.conftest import AZURE_KEY
 from tests.gateway_process import GatewayProcess
 from tests.servers import MongoServer, RedisServer
 
-pytest.register_assert_rewrite("tests.reliability.calls", "tests.reliability.site", "tests.reliability.soak")
-
-from .site import Site  # noqa: E402 - after its assertions have learnt to say what was wrong
+from .site import Site
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +65,15 @@ def start_shared_gateway(
     """Start a gateway for all tests of a module."""
     _site.empty()
     with ExitStack() as stack:
-        yield _starter(_site, tmp_path_factory.mktemp("shared"), stack)
+        start = _starter(_site, tmp_path_factory.mktemp("shared"), stack)
+
+        def start_shared(**settings: str) -> GatewayProcess:
+            gateway = start(**settings)
+            _site.shared.append(gateway)
+            stack.callback(_site.shared.remove, gateway)
+            return gateway
+
+        yield start_shared
 
 
 def _starter(site: Site, folder: Path, stack: ExitStack) -> Callable[..., GatewayProcess]:

@@ -1,4 +1,4 @@
-"""A client that leaves: nobody goes on paying for it, or, where the admin wants it so, it is counted to the end."""
+"""A client that leaves: nobody goes on paying for it, or it is read on for its count; it is never free."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 import pytest
 
 from llmgateway.simulator import Script
+from llmgateway.usage.booking import ON_ITS_WAY_SECONDS
+from llmgateway.usage.observed import FASTEST
 from tests.servers import wait_until
 
 from .calls import Call
@@ -71,15 +73,16 @@ def test_azure_is_left_within_a_second_while_it_is_silent(gateway, site, reset):
 
     assert time.monotonic() - began < A_SECOND + A_LITTLE
     records = site.records_of(served)
-    for one in served:
+    for one, (stream, _, _) in zip(served, SILENCES.values(), strict=True):
         record = records[one.client_request_id]
-        assert ("client_closed", "estimated") == (record["outcome"], record["usage_source"])
+        source = "estimated" if stream else "bound"
+        assert ("client_closed", source) == (record["outcome"], record["usage_source"])
+        assert record["completion_tokens"] >= FASTEST * ON_ITS_WAY_SECONDS
         assert_right_tokens(one, record)
-    assert 7 == records[served[-1].client_request_id]["completion_tokens"]
 
 
-def test_azure_is_left_within_a_second_while_it_speaks(gateway, site):
-    """Between two events of a stream that goes on."""
+def left_while_it_speaks(gateway, site):
+    """Leave a long stream in its middle, and return what the simulator and the books know of it."""
     site.azure.script(Script(tokens=3000, gap=0.01))
     call = Call(gateway, gateway.key(), stream=True)
     call.read_events(10)
@@ -90,8 +93,14 @@ def test_azure_is_left_within_a_second_while_it_speaks(gateway, site):
 
     assert time.monotonic() - began < A_SECOND + A_LITTLE
     record = site.records_of([served])[served.client_request_id]
+    return served, record
+
+
+def test_azure_is_left_within_a_second_while_it_speaks(gateway, site):
+    """Between two events of a stream that goes on."""
+    served, record = left_while_it_speaks(gateway, site)
     assert "client_closed" == record["outcome"]
-    assert 8 <= record["completion_tokens"] <= served.events_sent < 3000
+    assert served.events_sent - 2 <= record["completion_tokens"] < 3000
     assert_right_tokens(served, record)
 
 
@@ -131,14 +140,14 @@ def test_draining_counts_an_abandoned_answer_exactly(draining, site):
     """Left in the middle of a stream, or before it began, Azure is read to the end and its own count is booked."""
     key = draining.key()
     site.azure.script(Script(tokens=40, gap=0.02))
-    site.azure.script(Script(tokens=10, delay=0.5))
-    site.azure.script(Script(tokens=10, delay=0.5))
+    site.azure.script(Script(tokens=10, delay=0.5), times=2)
     middle = Call(draining, key, stream=True)
     middle.read_events(5)
     middle.leave()
     before = Call(draining, key, stream=True)
     site.azure.wait_for(lambda served: len(served) == 2)
     before.leave(reset=True)
+    site.azure.wait_for(lambda served: all(one.finished for one in served))
     plain = Call(draining, key)
     site.azure.wait_for(lambda served: len(served) == 3)
     plain.leave()
@@ -150,7 +159,7 @@ def test_draining_counts_an_abandoned_answer_exactly(draining, site):
         record = records[one.client_request_id]
         assert "upstream" == record["usage_source"]
         assert {name: getattr(one.usage, name) for name in TOKENS} == {name: record[name] for name in TOKENS}
-    assert ["client_closed"] * 2 == [records[one.client_request_id]["outcome"] for one in served[:2]]
+    assert {"client_closed"} == {record["outcome"] for record in records.values()}
 
 
 def test_draining_ends_when_its_time_is_up(draining, site):
@@ -191,16 +200,23 @@ def test_draining_ends_a_silent_answer_too(draining, site, stream, script, event
 
     assert 1.5 < time.monotonic() - began < 2 + A_SECOND + A_LITTLE
     record = site.records_of([served])[served.client_request_id]
-    assert ("client_closed", "estimated") == (record["outcome"], record["usage_source"])
+    source = "estimated" if stream else "bound"
+    assert ("client_closed", source) == (record["outcome"], record["usage_source"])
 
 
-def test_draining_takes_only_so_many_at_once(draining, site):
-    """With two drained already, the answers that others leave are ended at once."""
+@pytest.mark.parametrize(
+    ("stream", "script"),
+    [(True, Script(tokens=3000, gap=0.02)), (True, Script(delay=30)), (False, Script(delay=30))],
+    ids=["speaking", "silent", "plain"],
+)
+def test_draining_takes_only_so_many_at_once(draining, site, stream, script):
+    """With two drained already, the answers that others leave are ended at once, also those that are silent."""
     key = draining.key()
-    site.azure.script(Script(tokens=3000, gap=0.02), times=None)
-    calls = [Call(draining, key, stream=True) for _ in range(4)]
+    site.azure.script(script, times=None)
+    calls = [Call(draining, key, stream=stream) for _ in range(4)]
+    site.azure.wait_for(lambda served: len(served) == 4)
     for call in calls:
-        call.read_events(4)
+        call.read_events(0 if script.delay else 4)
 
     for call in calls:
         call.leave()
@@ -209,3 +225,115 @@ def test_draining_takes_only_so_many_at_once(draining, site):
     assert 2 == len(site.azure.in_progress)
     site.azure.wait_for(lambda served: all(one.peer_left for one in served), timeout=8)
     assert {"client_closed"} == {record["outcome"] for record in site.records_of(site.azure.served).values()}
+
+
+# The default: models that think unseen
+
+
+THINKER = "gpt-5-mini"
+READ_ON = 2.0
+THOUGHTS = Script(stall_after_events=2)
+"""A stream of whose thoughts nobody sees anything."""
+
+
+@pytest.fixture(scope="module")
+def _reading_on(start_shared_gateway):
+    """A gateway with 16 slots: it reads on for two seconds at most, two answers at once (an eighth)."""
+    return start_shared_gateway(LLMGATEWAY_READ_ON_SECONDS=str(READ_ON), LLMGATEWAY_THREADS="20")
+
+
+@pytest.fixture
+def reading_on(_reading_on, site):
+    return _reading_on
+
+
+def test_a_model_that_thinks_is_read_on_for_its_count(reading_on, site):
+    """Left in the middle of a stream, or before an answer began: its end tells what Azure bills."""
+    key = reading_on.key()
+    site.azure.script(Script(tokens=40, gap=0.02, reasoning_tokens=700))
+    site.azure.script(Script(tokens=10, delay=0.6, reasoning_tokens=700))
+    stream = Call(reading_on, key, stream=True, model=THINKER)
+    stream.read_events(5)
+    plain = Call(reading_on, key, model=THINKER)
+    site.azure.wait_for(lambda served: len(served) == 2)
+
+    stream.leave()
+    plain.leave(reset=True)
+
+    served = site.azure.wait_for(lambda served: all(one.finished for one in served))
+    records = site.records_of(served)
+    for one in served:
+        record = records[one.client_request_id]
+        assert ("upstream", 700) == (record["usage_source"], record["reasoning_tokens"])
+        assert_right_tokens(one, record)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_thinks_for_too_long_is_booked_at_the_bound(reading_on, site, stream):
+    """It is stopped after LLMGATEWAY_READ_ON_SECONDS, and costs what it can have written in the whole time."""
+    site.azure.script(THOUGHTS if stream else Script(delay=30))
+    began = time.monotonic()
+    call = Call(reading_on, reading_on.key(), stream=stream, model=THINKER)
+    site.azure.wait_for(lambda served: served)
+    call.read_events(2 if stream else 0)
+    head = time.monotonic()
+    time.sleep(0.5)  # it thinks
+
+    call.leave()
+    left = time.monotonic()
+    [served] = site.azure.wait_for(lambda served: served[0].peer_left, timeout=READ_ON + 3)
+    ended = time.monotonic()
+
+    assert READ_ON - 0.1 < ended - left < READ_ON + A_SECOND + A_LITTLE
+    record = site.records_of([served])[served.client_request_id]
+    assert ("client_closed", "bound") == (record["outcome"], record["usage_source"])
+    least, most = ended - (head if stream else began) - A_LITTLE, ended - began + ON_ITS_WAY_SECONDS + A_LITTLE
+    assert least * FASTEST < record["completion_tokens"] < most * FASTEST
+
+
+def test_a_limit_of_the_client_caps_the_bound(reading_on, site):
+    """No model writes more than max_completion_tokens for each choice."""
+    site.azure.script(THOUGHTS)
+    call = Call(reading_on, reading_on.key(), stream=True, model=THINKER, max_completion_tokens=50, n=2)
+    call.read_events(2)
+
+    call.leave()
+
+    [served] = site.azure.wait_for(lambda served: served[0].peer_left, timeout=READ_ON + 3)
+    record = site.records_of([served])[served.client_request_id]
+    assert ("bound", 100) == (record["usage_source"], record["completion_tokens"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_only_some_are_read_on_at_once(reading_on, site, stream):
+    """An eighth of the slots; the others are stopped within a second and booked at the bound. Slots stay free."""
+    key = reading_on.key()
+    site.azure.script(THOUGHTS if stream else Script(delay=30), times=12)
+    calls = [Call(reading_on, key, stream=stream, model=THINKER) for _ in range(12)]
+    site.azure.wait_for(lambda served: len(served) == 12)
+    for call in calls:
+        call.read_events(2 if stream else 0)
+
+    for call in calls:
+        call.leave()
+
+    site.azure.wait_for(lambda served: sum(one.peer_left for one in served) == 10, timeout=A_SECOND + A_LITTLE)
+    assert 2 == len(site.azure.in_progress)
+    site.azure.wait_for(lambda served: all(one.peer_left for one in served), timeout=READ_ON + 3)
+    records = site.records_of(site.azure.served)
+    assert {("client_closed", "bound")} == {(one["outcome"], one["usage_source"]) for one in records.values()}
+    assert all(one["completion_tokens"] >= FASTEST * ON_ITS_WAY_SECONDS for one in records.values())
+    # The places are given back: another two are read on.
+    site.azure.script(Script(tokens=10, delay=0.5))
+    again = Call(reading_on, key, model=THINKER)
+    site.azure.wait_for(lambda served: len(served) == 13)
+    again.leave()
+    served = site.azure.wait_for(lambda served: served[12].finished)[12]
+    assert "upstream" == site.records_of([served])[served.client_request_id]["usage_source"]
+
+
+def test_a_model_that_does_not_think_is_left_at_once(reading_on, site):
+    """What it has written was seen, but for what is on its way."""
+    served, record = left_while_it_speaks(reading_on, site)
+    assert ("client_closed", "estimated") == (record["outcome"], record["usage_source"])
+    assert_right_tokens(served, record)

@@ -12,11 +12,12 @@ import pytest
 
 from llmgateway.proxy.concurrency import ConcurrencyLimit
 from llmgateway.server.capacity import SharedCapacity, WorkerCapacity
-from llmgateway.server.channel import Server
 from llmgateway.server.loop import SWEEP_SECONDS, Loop
+from llmgateway.server.server import Server
 from llmgateway.server.supervisor import listen
 from llmgateway.server.threads import ThreadPool
 from tests.parts import Stopwatch
+from tests.servers import wait_until
 
 from .test_worker import settings
 
@@ -172,7 +173,8 @@ def test_connections_count_before_their_requests_have_slots(pair, connect, share
         other.run()
     connect()
 
-    assert SLOTS + 1 == one.run()
+    # The thread of the last answer wakes the loop only after it has told the others.
+    wait_until(lambda: one.run() == SLOTS + 1, what="the connection")
 
 
 def test_a_connection_that_closes_unused_is_no_longer_counted(pair, connect):

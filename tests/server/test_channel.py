@@ -60,13 +60,13 @@ def test_who_takes_too_long_for_an_answer(channel, waiting, silent, blocked, too
     [
         (0, 0, 9, False),
         (0, 0, 11, True),
-        (100 * SLOWEST_SENDER, 0, 109, False),  # an image on a slow line
-        (100 * SLOWEST_SENDER, 0, 111, True),
-        (100 * SLOWEST_SENDER, 11, 50, True),
+        (10 * SLOWEST_SENDER, 0, 19, False),  # a conversation on a slow line
+        (10 * SLOWEST_SENDER, 0, 21, True),
+        (10 * SLOWEST_SENDER, 11, 15, True),
     ],
 )
 def test_who_takes_too_long_for_a_request(channel, body_bytes, silent, after, too_slow):
-    """A large request may take longer, if it is sent fast enough."""
+    """What arrives before authentication may take longer if it is more, and is sent fast enough."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
     channel.received(head)
     channel.received(b"x" * body_bytes)

@@ -133,6 +133,29 @@ class TestSupervisor:
         assert BAD_CONFIGURATION == start(supervise(3, refuse)).status()
         assert len(list(tmp_path.iterdir())) <= 3
 
+    def test_goes_on_if_only_a_replacement_refuses_its_settings(self, start, workers, tmp_path):
+        """The others serve, and the reason may pass: the replacement is tried again, and the others are not ended."""
+        allowed = tmp_path / "allowed"
+
+        def work() -> int:
+            if 2 == len(workers.started()) and not allowed.exists():
+                (tmp_path / f"{os.getpid()}.refused").touch()
+                return BAD_CONFIGURATION
+            return workers.live()
+
+        supervisor = start(supervise(2, work))
+        wait_until(lambda: 2 == len(workers.started()))
+        survivor, victim = workers.started()
+
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: list(tmp_path.glob("*.refused")))
+        allowed.touch()
+
+        wait_until(lambda: 3 == len(workers.started()))
+        supervisor.signal(signal.SIGTERM)
+        assert 0 == supervisor.status()
+        assert survivor in workers.stopped()
+
     def test_stops_while_workers_are_starting(self, start, workers):
         """A signal stops a worker that has not set its handlers yet."""
 

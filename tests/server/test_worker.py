@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llmgateway.server.supervisor import listen
-from llmgateway.server.worker import BAD_CONFIGURATION, run_worker
+from llmgateway.server.worker import BAD_CONFIGURATION, CANNOT_START, run_worker
 from llmgateway.settings import Settings
 
 from .conftest import Process
@@ -33,7 +36,7 @@ def test_a_worker_that_cannot_have_its_folder_says_so(tmp_path, caplog):
     """It ends with the status for bad settings, and names the setting."""
     (tmp_path / "instance").write_text("a file")
 
-    with caplog.at_level(logging.CRITICAL), listen("127.0.0.1", 0) as listener:
+    with caplog.at_level(logging.ERROR), listen("127.0.0.1", 0) as listener:
         assert BAD_CONFIGURATION == run_worker(settings(tmp_path), listener)
 
     assert "LLMGATEWAY_INSTANCE" in caplog.text
@@ -44,10 +47,11 @@ def test_a_worker_that_cannot_open_its_database_says_so(tmp_path, caplog):
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "gateway.sqlite").write_bytes(b"not a database, but somebody's text" * 100)
 
-    with caplog.at_level(logging.CRITICAL), listen("127.0.0.1", 0) as listener:
+    with caplog.at_level(logging.ERROR), listen("127.0.0.1", 0) as listener:
         assert BAD_CONFIGURATION == run_worker(settings(tmp_path), listener)
 
     assert "The embedded database cannot be opened" in caplog.text
+    assert f"{tmp_path}/instance/gateway.sqlite does not serve: file is not a database" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +119,26 @@ def test_a_body_that_is_too_large_is_refused_with_the_limit(worker):
     message = json.loads(body)["error"]["message"]
     assert "larger than this gateway takes: 2000 bytes" in message
     assert "LLMGATEWAY_MAX_BODY_BYTES" in message
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_start_that_fails_unexpectedly_ends(tmp_path, processes):
+    """A traceback, once for each process that has tried, and no restart for ever."""
+    broken = (
+        "from llmgateway.cli import main; from llmgateway.server import worker\n"
+        "worker.create_app = lambda *_, **__: 1 / 0; main()"
+    )
+    environ = {
+        "PATH": os.environ["PATH"],
+        "ADMIN_KEY": "x" * 16,
+        "LLM_BASE_URL": "https://x.openai.azure.com/openai/v1",
+        "LLMGATEWAY_PORT": "0",
+        "LLMGATEWAY_PROCESSES": processes,
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", broken, "serve"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=30
+    )
+
+    assert CANNOT_START == done.returncode
+    assert 1 <= done.stderr.count("ZeroDivisionError") <= int(processes)

@@ -120,3 +120,23 @@ def chunks_of(rest: bytes) -> tuple[list[bytes], bool]:
         chunks.append(rest[:length])
         rest = rest[length + 2 :]
     return chunks, False
+
+
+def data_of(body: bytes, *, ended: bool) -> list[str]:
+    """The data of a stream's events, read as the HTML standard says ("Server-sent events", 2024).
+
+    Args:
+        ended: Leave away an event that has no empty line behind it, as the standard does.
+    """
+    text = body.decode().removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    *lines, rest = text.split("\n")
+    events: list[str] = []
+    data: list[str] = []
+    for line in [*lines, *([] if ended else [rest, ""])]:
+        name, _, value = line.partition(":")
+        if name == "data":
+            data.append(value.removeprefix(" "))
+        elif not line and data:
+            events.append("\n".join(data))
+            data = []
+    return events

@@ -49,6 +49,26 @@ def test_a_raw_answer_comes_over_http(azure):
     assert odd.content == b"\xff\x00"
 
 
+def test_every_kind_of_value_comes_over_http(azure):
+    """Numbers, names, objects, lists and null."""
+    document = {
+        "tokens_per_second": 5000,
+        "usage": {"prompt_tokens": 3},
+        "lines_before": [": ping"],
+        "headers": {"Content-Type": None},
+        "fault": "capacity",
+        "fault_if": ["data_sources"],
+        "json": "spaced",
+    }
+    assert post(f"{azure.url}/simulator/script", document).status_code == 200
+    answer = post(azure.url + V1, STREAM)
+
+    assert answer.status_code == 200
+    assert "content-type" not in answer.headers
+    assert answer.text.startswith(': ping\ndata: {"choices": [], ')
+    assert '"usage": {"prompt_tokens": 3}' in answer.text
+
+
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
@@ -57,6 +77,8 @@ def test_a_raw_answer_comes_over_http(azure):
         ({"delay": "long"}, "delay"),
         ({"times": 0}, "times"),
         ({"raw": "text"}, "raw"),
+        ({"usage": 3}, "usage"),
+        ({"lines_before": "id: 1"}, "lines_before"),
         ([], "object"),
     ],
     ids=str,
@@ -87,8 +109,15 @@ def test_what_was_served_over_http_shows_no_credentials(azure):
         "total_tokens": 12,
         "cached_tokens": 0,
         "reasoning_tokens": 0,
+        "audio_prompt_tokens": 0,
+        "audio_completion_tokens": 0,
+        "image_prompt_tokens": 0,
+        "audio_seconds": 0.0,
+        "characters": 0,
+        "images": 0,
     }
-    assert wrong["usage"] is None
+    assert right["billed"] == right["usage"]
+    assert wrong["usage"] is wrong["billed"] is None
     assert right["bytes_sent"] == len(right["body_sent"])
     assert (right["finished"], right["peer_left"], right["events_sent"]) == (True, False, 1)
 

@@ -35,7 +35,7 @@ def test_tokens_are_counted_until_the_minute_is_over(clock):
     """What was refused is not counted."""
     quota = Quota(tokens_per_minute=10_000, requests_per_minute=6000, clock=clock)
 
-    assert quota.take(9_000) == ((6000, 10_000, 5999, 1_000), None)
+    assert quota.take(9_000) == ((6000, 10_000, 5999, 1_000, 10_000, 60_000), None)
     clock.advance(20)
     assert quota.take(2_000)[1] == ("token", 40)
     assert quota.take(1_000)[1] is None

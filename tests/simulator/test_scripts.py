@@ -361,7 +361,25 @@ def test_an_endless_script_lasts_until_a_reset(azure):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"fault": "nonsense"}, {"framing": "loose"}, {"filter": "coffee"}, {"split": 0}], ids=str
+    "wrong",
+    [
+        {"fault": "nonsense"},
+        {"framing": "loose"},
+        {"filter": "coffee"},
+        {"split": 0},
+        {"usage": "much"},
+        {"usage_in": "front"},
+        {"answer_in": "song"},
+        {"json": "big"},
+        {"line_end": "nel"},
+        {"compress": "br"},
+        {"tokens_per_event": 0},
+        {"tokens_per_second": 0},
+        {"tokens_per_second": 1, "gap": 1},
+        {"fault_if": ("stream",)},
+        {"unfinished": 3},
+    ],
+    ids=str,
 )
 def test_an_impossible_script_is_refused_at_once(wrong):
     """A test that misspells a fault must not pass by accident."""

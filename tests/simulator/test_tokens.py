@@ -61,7 +61,7 @@ def test_a_sample_fits_its_schema(schema, value):
 
 
 def test_a_schema_that_contains_itself_has_an_end():
-    """References are followed some levels deep."""
+    """What need not be there is left away where it would begin again."""
     tree = {"type": "object", "properties": {"left": {"$ref": "#"}}}
 
-    assert str(sample(tree)).count("left") == 4
+    assert sample(tree) == {"left": {}}

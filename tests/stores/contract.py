@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +19,7 @@ from llmgateway.errors import Conflict, GroupInUse, NoSuchGroup, StoreUnavailabl
 from llmgateway.interfaces import AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
 from llmgateway.records import (
     UNLIMITED,
+    Attempt,
     AuditEntry,
     Batch,
     Budget,
@@ -26,6 +27,7 @@ from llmgateway.records import (
     KeyQuery,
     KeyRecord,
     Limits,
+    ModelSettings,
     Outcome,
     Period,
     Prices,
@@ -45,6 +47,22 @@ LIMITS = Limits(
     tokens_per_minute=0,
     parallel_requests=3,
     budget=Budget(amount=12.5, unit=Unit.USD, period=Period.MONTH),
+)
+EVERY_PRICE = Prices(
+    prompt=0.15,
+    cached=0.075,
+    completion=0.6,
+    cache_write=0.1875,
+    audio_prompt=10,
+    audio_completion=20,
+    image=0.2,
+    tools={"web_search": 10},
+    above=272_000,
+    long_context=Prices(prompt=0.3, completion=0.9),
+    tiers={
+        "priority": Prices(prompt=0.25, cached=0.125, completion=1),
+        "flex": Prices(prompt=0.1, completion=0.3, above=272_000, long_context=Prices(prompt=0.2, completion=0.6)),
+    },
 )
 PROMPT = Prompt(version=7, text='Für "Ada" \\ 🎓\n', set_at=LATER, scope="key:key_0001")
 
@@ -68,6 +86,7 @@ def usage(number: int = 1, **fields: object) -> UsageRecord:
         stream=False,
         outcome=Outcome.OK,
         usage_source=UsageSource.UPSTREAM,
+        cost_usd=0.0,
         duration_ms=12.5,
     )
     return replace(record, **fields)
@@ -754,20 +773,49 @@ class OrganisationStoreContract:
 
         assert [prompt.version for prompt in organisation.prompt_versions()] == [2, 1]
 
-    def test_prices_are_kept_by_model(self, organisation, elsewhere, keys):
-        """A price is in force everywhere for its model, others stay, None removes it; each time the version is new."""
-        mini, large = Prices(prompt=0.15, cached=0.075, completion=0.6), Prices(prompt=2.5, cached=0, completion=10)
+    def test_settings_are_kept_by_model(self, organisation, elsewhere, keys):
+        """Settings are in force everywhere for their model, others stay, None removes them; the version is new."""
+        mini, large = ModelSettings(prices=EVERY_PRICE), ModelSettings(prices=Prices(prompt=2.5, cached=0))
         before = keys.find("0" * 64).version
 
-        organisation.set_prices("gpt-4.1-mini", large)
-        elsewhere.set_prices("gpt-4o", large)
-        organisation.set_prices("gpt-4.1-mini", mini)
+        organisation.set_model("gpt-4.1-mini", {"prices": large.prices})
+        elsewhere.set_model("gpt-4o", {"prices": large.prices})
+        organisation.set_model("gpt-4.1-mini", {"prices": mini.prices})
 
-        assert {"gpt-4.1-mini": mini, "gpt-4o": large} == elsewhere.load().prices
+        assert {"gpt-4.1-mini": mini, "gpt-4o": large} == elsewhere.load().models
         assert before != keys.find("0" * 64).version
-        elsewhere.set_prices("gpt-4o", None)
-        elsewhere.set_prices("never-set", None)
-        assert {"gpt-4.1-mini": mini} == organisation.load().prices
+        assert ModelSettings() == elsewhere.set_model("gpt-4o", None) == elsewhere.set_model("never-set", None)
+        assert {"gpt-4.1-mini": mini} == organisation.load().models
+
+    def test_only_the_named_settings_of_a_model_change(self, organisation, elsewhere):
+        """Two admins can set different settings of one model; a model without any is forgotten."""
+        parts = {"max_output_tokens": 4096, "tokens_per_second": 80.5, "reasoning": False}
+
+        organisation.set_model("team/gpt 4.1", {"prices": EVERY_PRICE})
+        for name, value in parts.items():
+            elsewhere.set_model("team/gpt 4.1", {name: value})
+
+        expected = ModelSettings(prices=EVERY_PRICE, max_output_tokens=4096, tokens_per_second=80.5, reasoning=False)
+        assert expected == organisation.load().models["team/gpt 4.1"]
+        assert replace(expected, prices=None) == organisation.set_model("team/gpt 4.1", {"prices": None})
+        organisation.set_model("team/gpt 4.1", dict.fromkeys(parts))
+        assert {} == elsewhere.load().models
+
+    def test_a_change_that_its_check_refuses_is_not_made(self, organisation, elsewhere):
+        """The check sees the models of all admins, as they are before the change; its error is what the caller gets."""
+        elsewhere.set_model("gpt-4o", {"reasoning": True})
+        seen: list[str] = []
+
+        def check(models: Mapping[str, ModelSettings]) -> None:
+            seen.extend(models)
+            raise ValueError("refused")
+
+        with pytest.raises(ValueError, match="refused"):
+            organisation.set_model("o1", {"reasoning": True}, check=check)
+        assert ["gpt-4o"] == seen == [*elsewhere.load().models]
+
+        organisation.set_model("o1", {"reasoning": True}, check=seen.extend)
+        assert ["gpt-4o", "gpt-4o"] == seen
 
     def test_prompts_at_once_are_all_kept(self, organisation, elsewhere):
         """Of prompts that are set at once none is lost, none shares a number, and the highest is in force."""
@@ -944,12 +992,12 @@ class OrganisationStoreContract:
                 for store, name in zip([organisation, elsewhere] * 4, names, strict=True)
             ],
             lambda: organisation.set_limits(LIMITS),
-            lambda: elsewhere.set_prices("gpt-4o", Prices(prompt=1, cached=1, completion=1)),
+            lambda: elsewhere.set_model("gpt-4o", {"reasoning": True}),
         )
 
         loaded = organisation.load()
         assert names == sorted(loaded.groups)
-        assert (LIMITS, ["gpt-4o"]) == (loaded.limits, [*loaded.prices])
+        assert (LIMITS, ["gpt-4o"]) == (loaded.limits, [*loaded.models])
 
     def test_credential_is_kept_as_it_came(self, organisation, elsewhere):
         """Any bytes come back, and the latest replaces those before; the prompt is another matter."""
@@ -1073,6 +1121,7 @@ class UsageLogContract:
             reasoning_tokens=16,
             cost_usd=0.25 + 0.5 * len(Outcome),
             errors=len(Outcome) - 1,
+            unpriced_requests=1,
         )
         assert [expected] == list(elsewhere.report())
 
@@ -1081,6 +1130,99 @@ class UsageLogContract:
         append(log, [usage(1, cost_usd=None)])
 
         assert [UsageRow(by={"user": "ada"}, requests=1, cost_usd=0.0)] == list(log.report(ReportQuery(by=["user"])))
+
+    def test_counts_what_content_filters_found(self, log, elsewhere):
+        """Records with the same findings are one count; those without any are none; days and keys can be chosen."""
+        low, high = ("violence:low",), ("hate:high", "violence:low")
+        append(log, [usage(1), usage(2, filter_severities=low), usage(3, filter_severities=low)])
+        fired = {"content_filter": ("hate",), "filter_severities": high}
+        append(log, [usage(4, **fired, group="ml", key_id="key_2", timestamp=NEW_YEAR + timedelta(days=1))])
+
+        today, tomorrow = NEW_YEAR.date(), NEW_YEAR.date() + timedelta(days=1)
+        first, second = sorted(elsewhere.filter_counts(), key=lambda count: count.day)
+        assert (today.isoformat(), "ada", None, (), low, 2) == (first[0], first[1], first[3], *first[5:])
+        assert (tomorrow.isoformat(), "key_2", "ml", ("hate",), high, 1) == (second[0], *second[2:4], *second[5:])
+        assert [first] == list(elsewhere.filter_counts(ReportQuery(last_day=today)))
+        assert [second] == list(elsewhere.filter_counts(ReportQuery(first_day=tomorrow)))
+        assert [second] == list(elsewhere.filter_counts(ReportQuery(key_id="key_2", group="ml")))
+        assert [] == list(elsewhere.filter_counts(ReportQuery(group="other")))
+
+    def test_counts_unknown_models_under_one_name(self, log, elsewhere):
+        """Made-up names are one row, the record has the name, and a rebuild of the sums gives the same."""
+        append(log, [usage(number, model=f"made-up-{number}", model_known=False) for number in range(5)])
+        append(log, [usage(5, model="gpt-4o"), usage(6, model="made-up-6", model_known=False, total_tokens=3)])
+
+        expected = [
+            UsageRow(by={"model": "gpt-4o"}, requests=1),
+            UsageRow(by={"model": "unknown"}, requests=6, total_tokens=3),
+        ]
+        assert expected == list(elsewhere.report(ReportQuery(by=["model"])))
+        for _ in log.rebuild():
+            pass
+        assert expected == list(elsewhere.report(ReportQuery(by=["model"])))
+        (newest,) = elsewhere.records(RecordQuery(limit=1))
+        assert ("made-up-6", False) == (newest.model, newest.model_known)
+
+    def test_sums_by_deployment(self, log, elsewhere):
+        """One model at two deployments has a row for each, and a rebuild of the sums gives the same."""
+        append(log, [usage(1, deployment="chat-eu", prompt_tokens=1), usage(2, deployment="chat-us", cached_tokens=2)])
+        append(log, [usage(3, deployment="chat-eu", prompt_tokens=4, group="x")])
+        append(log, [usage(4, model="made-up", deployment="chat-eu", model_known=False, prompt_tokens=8)])
+        append(log, [usage(5, model="made-up", deployment="made-up", model_known=False)])
+        append(log, [usage(6, model="y" * 100, deployment="y" * 300, model_known=False)])
+
+        expected = [
+            UsageRow(by={"deployment": "chat-eu", "model": "gpt-4o"}, requests=2, prompt_tokens=5),
+            UsageRow(by={"deployment": "chat-eu", "model": "unknown"}, requests=1, prompt_tokens=8),
+            UsageRow(by={"deployment": "chat-us", "model": "gpt-4o"}, requests=1, cached_tokens=2),
+            UsageRow(by={"deployment": "unknown", "model": "unknown"}, requests=2),
+        ]
+        by = ReportQuery(by=["deployment", "model"])
+        assert expected == list(elsewhere.report(by))
+        for _ in log.rebuild():
+            pass
+        assert expected == list(elsewhere.report(by))
+
+    def test_counts_requests_whose_price_is_not_known(self, log, elsewhere):
+        """A request with tokens and without a cost is counted apart, and a rebuild of the sums gives the same."""
+        append(log, [usage(number, model="house", cost_usd=None, total_tokens=10) for number in range(3)])
+        append(log, [usage(3, model="house", cost_usd=0.5, total_tokens=10), usage(4, model="house", cost_usd=None)])
+        append(log, [usage(5, model="other", cost_usd=0.0, total_tokens=10)])
+
+        expected = [
+            UsageRow(by={"model": "house"}, requests=5, total_tokens=40, cost_usd=0.5, unpriced_requests=3),
+            UsageRow(by={"model": "other"}, requests=1, total_tokens=10),
+        ]
+        assert expected == list(elsewhere.report(ReportQuery(by=["model"])))
+        for _ in log.rebuild():
+            pass
+        assert expected == list(elsewhere.report(ReportQuery(by=["model"])))
+
+    def test_adds_up_the_tokens_that_azure_did_not_count(self, log, elsewhere):
+        """Estimated and bound tokens are also summed apart, and a rebuild of the sums gives the same."""
+        each = [UsageSource.UPSTREAM, UsageSource.ESTIMATED, UsageSource.BOUND, UsageSource.NONE]
+        sources = [*each, *each, UsageSource.BOUND]
+        append(
+            log,
+            [usage(number, usage_source=source, total_tokens=10**number) for number, source in enumerate(sources)],
+        )
+        append(log, [usage(9, usage_source=UsageSource.ESTIMATED, total_tokens=5, completion_tokens=5)])
+        append(log, [usage(10, usage_source=UsageSource.UPSTREAM, total_tokens=5, user="bob")])
+
+        upstream, estimated, bound, none = (10**number + 10 ** (number + 4) for number in range(4))
+        ada = UsageRow(
+            by={"user": "ada"},
+            requests=10,
+            completion_tokens=5,
+            total_tokens=upstream + estimated + 5 + bound + 10**8 + none,
+            estimated_tokens=estimated + 5,
+            bound_tokens=bound + 10**8,
+        )
+        expected = [ada, UsageRow(by={"user": "bob"}, requests=1, total_tokens=5)]
+        assert expected == list(elsewhere.report(ReportQuery(by=["user"])))
+        for _ in log.rebuild():
+            pass
+        assert expected == list(elsewhere.report(ReportQuery(by=["user"])))
 
     def test_appends_every_kind_of_record(self, log):
         """A record with everything in it and one with the least are both taken."""
@@ -1315,10 +1457,20 @@ class UsageLogContract:
             cost_usd=0.001,
             prompt_version=3,
             content_filter=("hate", "violence"),
+            filter_severities=("hate:high", "violence:medium"),
             ttft_ms=20.25,
             upstream_request_id="0f2c",
             region="East US 2",
             client_address="2001:db8::1",
+            attempts=(
+                Attempt(deployment="east", status=429, upstream_request_id="0f2b", cost_usd=0.0, error_code="capacity"),
+                Attempt(deployment="west", prompt_tokens=1, completion_tokens=2),
+            ),
+            response_id="resp_1",
+            service_tier="priority",
+            spilled_over=True,
+            error_code="content_filter",
+            tool_uses={"web_search": 2},
         )
         append(log, [full, usage(2)])
 
@@ -1368,6 +1520,21 @@ class UsageLogContract:
         assert [2, 1] == numbers(after=usage(3).id, until=NEW_YEAR + timedelta(hours=2))
         assert [] == numbers(user="eve")
 
+    def test_shows_records_whose_tokens_were_counted_in_one_way(self, log):
+        """Each source has its records, also together with other filters and page by page."""
+        records = [
+            usage(number, usage_source=source, user="ada" if number < 8 else "bob")
+            for number, source in enumerate([*UsageSource] * 3)
+        ]
+        append(log, records)
+
+        for place, source in enumerate(UsageSource):
+            newest = [records[number] for number in (place + 8, place + 4, place)]
+            assert newest == log.records(RecordQuery(limit=10, usage_source=source))
+            assert newest[1:] == log.records(RecordQuery(limit=10, usage_source=source, user="ada"))
+            assert newest[1:2] == log.records(RecordQuery(limit=1, usage_source=source, after=newest[0].id))
+            assert [] == log.records(RecordQuery(limit=10, usage_source=source, outcome=Outcome.BROKEN))
+
     def days(self, log: UsageLog) -> None:
         """Three records on each of three days; the first three have the lowest numbers."""
         for day in range(3):
@@ -1379,6 +1546,18 @@ class UsageLogContract:
                 ],
                 Batch("42-a1b2", day),
             )
+
+    def test_finds_the_record_of_what_azure_stores(self, log, elsewhere):
+        """By the response, by an item and by a container; of a purged record by none of them."""
+        made = usage(1, response_id="resp_1", stored_ids=("msg_1", "cntr_1"), stored_at="west")
+        append(log, [made, usage(2, response_id="resp_2", user="alan"), usage(3)])
+
+        assert [made] * 3 == [elsewhere.find_stored(each) for each in ("resp_1", "msg_1", "cntr_1")]
+        assert "alan" == elsewhere.find_stored("resp_2").user
+        assert [None] * 3 == [elsewhere.find_stored(each) for each in ("resp_3", "west", "")]
+
+        assert 3 == log.purge(date(2026, 1, 2), limit=100)
+        assert [None] * 3 == [elsewhere.find_stored(each) for each in ("resp_1", "msg_1", "cntr_1")]
 
     def test_purges_old_records_and_keeps_their_sums(self, log, elsewhere):
         """In steps of any size, whole days; reports stay as they were."""

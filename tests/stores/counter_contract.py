@@ -26,9 +26,14 @@ def gauge(amount: int = 1, limit: int | None = 10, *, counter: str = "key:parall
 
 
 def total(
-    amount: int = 1, limit: int | None = 10, *, counter: str = "key:usd:2026-01", until: int | None = None
+    amount: int = 1,
+    limit: int | None = 10,
+    *,
+    counter: str = "key:usd:2026-01",
+    until: int | None = None,
+    at_least: int | None = None,
 ) -> CounterRequest:
-    return CounterRequest(counter=counter, kind=Kind.TOTAL, amount=amount, limit=limit, until=until)
+    return CounterRequest(counter=counter, kind=Kind.TOTAL, amount=amount, limit=limit, until=until, at_least=at_least)
 
 
 def shared(own: str, amount: int = 1, limit: int = 10) -> tuple[CounterRequest, CounterRequest]:
@@ -460,6 +465,107 @@ class CounterStoreContract:
 
         assert ("key:usd:2026-01",) == reserve(counters, total()).uninitialised
 
+    # What is left of a total
+
+    def test_reserves_what_is_left(self, counters, elsewhere):
+        """If the amount does not fit, but enough for the request is left, all that is left is reserved."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
+
+        decision = reserve(counters, total(100, at_least=2), name="one")
+
+        assert decision == Decision(admitted=True, readings=(Reading(3, 0, True, 0, 0),))
+        assert Reading(10, 7, False, 0, 0) == look(elsewhere, total())
+        commit(elsewhere, "one", total(1))
+        assert Reading(4, 0, True, 0, 0) == look(counters, total())
+
+    def test_reserves_the_amount_if_it_fits(self, counters):
+        """What is enough matters only if the amount does not fit."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
+
+        assert reserve(counters, total(7, at_least=2)).admitted
+
+        assert Reading(10, 7, False, 0, 0) == look(counters, total())
+
+    def test_the_amount_must_fit_while_something_is_held(self, counters):
+        """Otherwise many requests that exceed their reservations could run at once."""
+        counters.initialise("key:usd:2026-01", 0, until=None)
+        reserve(counters, total(4), name="one")
+
+        refused = reserve(counters, total(7, at_least=1))
+
+        assert refused == Decision(admitted=False, readings=(Reading(4, 4, False, 0, 0),))
+        assert reserve(counters, total(6, at_least=1), name="two").admitted
+        commit(counters, "one", total(4))
+        commit(counters, "two", total(5))
+        assert reserve(counters, total(7, at_least=1)).admitted
+        assert Reading(10, 1, False, 0, 0) == look(counters, total())
+
+    def test_a_total_with_less_left_than_is_enough_refuses(self, counters):
+        """What is enough may use the total up, and must not exceed it."""
+        counters.initialise("key:usd:2026-01", 8, until=None)
+
+        assert not reserve(counters, total(7, at_least=3)).admitted
+        assert not look(counters, total(7, at_least=3)).fits
+        assert look(counters, total(7, at_least=2)).fits
+        assert reserve(counters, total(7, at_least=2)).admitted
+
+    def test_what_is_left_is_given_back_when_the_lease_runs_out(self, counters, clock):
+        """As much as was reserved, not as much as was asked for."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
+        reserve(counters, total(100, at_least=2), lease=30)
+
+        clock.advance(30)
+
+        assert Reading(3, 0, True, 0, 0) == look(counters, total())
+        assert reserve(counters, total(7)).admitted
+
+    def test_a_renewed_lease_keeps_what_was_left(self, counters, clock):
+        """A long answer is not joined by a second one."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
+        reserve(counters, total(100, at_least=2), name="one", lease=30)
+        clock.advance(20)
+        counters.renew(["one"], lease=30)
+        clock.advance(20)
+
+        assert not reserve(counters, total(100, at_least=2)).admitted
+
+    def test_what_is_left_beside_other_limits(self, counters):
+        """Nothing is reserved if another limit is reached, and each total has its own rest."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
+        counters.initialise("group:usd", 5, until=None)
+        both = total(100, at_least=2), total(4, counter="group:usd", at_least=2)
+
+        assert not reserve(counters, *both, gauge(11)).admitted
+        assert [3, 5] == [reading.used for reading in counters.look(both).readings]
+        assert reserve(counters, *both, gauge(1)).admitted
+        assert [7, 4] == [reading.held for reading in counters.look(both).readings]
+
+    def test_what_is_enough_has_no_meaning_without_a_limit(self, counters):
+        """The amount fits, and is reserved."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
+
+        assert reserve(counters, total(100, None, at_least=2)).admitted
+
+        assert 103 == used(counters, total())
+
+    def test_other_kinds_need_the_amount(self, counters):
+        """A window or a gauge is never given in part."""
+        reserve(counters, window(5), gauge(5))
+
+        for request in (window(6), gauge(6)):
+            assert not reserve(counters, request._replace(at_least=1)).admitted
+        for request in (window(5), gauge(5)):
+            assert reserve(counters, request._replace(at_least=1)).admitted
+        assert [10, 10] == [used(counters, request) for request in (window(), gauge())]
+
+    def test_what_is_left_is_counted_exactly(self, counters):
+        """Nanodollars go far beyond what a rounded number would keep."""
+        counters.initialise("key:usd:2026-01", 3, until=None)
+
+        assert reserve(counters, total(LARGE, LARGE, at_least=LARGE - 3)).admitted
+
+        assert Reading(LARGE, LARGE - 3, False, 0, 0) == look(counters, total(1, LARGE))
+
     def test_a_total_outlives_its_period(self, counters, clock):
         """A request that began within the period and ends after it still counts."""
         until = int(clock.now) + 10
@@ -723,6 +829,17 @@ class CounterStoreContract:
         )
 
         assert 10 == sum(decision.admitted for decision in decisions)
+
+    def test_one_gets_what_is_left(self, counters, elsewhere):
+        """Of thirty at once one gets in: each may need more than there is."""
+        counters.initialise("key:usd:2026-01", 0, until=None)
+
+        decisions = at_once(
+            *(partial(reserve, store, total(100, at_least=1)) for store in (counters, elsewhere) for _ in range(15))
+        )
+
+        assert 1 == sum(decision.admitted for decision in decisions)
+        assert Reading(10, 10, False, 0, 0) == look(counters, total())
 
     def test_loses_nothing_when_many_commit_at_once(self, counters, elsewhere):
         """Reservations and commits of many threads add up."""

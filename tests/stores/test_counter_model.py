@@ -92,7 +92,10 @@ class Model:
         used = self.used(counter_request)
         fits = counter_request.limit is None or used + counter_request.amount <= counter_request.limit
         if counter_request.kind != Kind.WINDOW:
-            return Reading(used, self.held(counter_request.counter), fits, 0, 0)
+            held = self.held(counter_request.counter)
+            if counter_request.kind == Kind.TOTAL and counter_request.at_least is not None and not held and not fits:
+                fits = used + counter_request.at_least <= counter_request.limit
+            return Reading(used, held, fits, 0, 0)
         free_at = (
             0 if fits else self.free_at(counter_request.counter, used, counter_request.amount, counter_request.limit)
         )
@@ -120,7 +123,11 @@ class Model:
             readings.append(reading)
         admitted = all(reading.fits for reading in readings)
         if admitted:
-            self.running[name] = Held(self.clock.now + lease, counter_requests, dict(self.epochs), self.second)
+            granted = tuple(
+                one._replace(amount=min(one.amount, one.limit - reading.used)) if one.at_least and one.limit else one
+                for one, reading in zip(counter_requests, readings, strict=True)
+            )
+            self.running[name] = Held(self.clock.now + lease, granted, dict(self.epochs), self.second)
             for counter_request in counter_requests:
                 if counter_request.kind == Kind.WINDOW:
                     self.entries.append(Entry(name, counter_request.counter, self.second, counter_request.amount))
@@ -217,7 +224,9 @@ class Model:
 amounts = st.integers(0, 6)
 
 
-def request(person: str, amount: int, limits: list[int | None], wanted: set[str]) -> tuple[CounterRequest, ...]:
+def request(
+    person: str, amount: int, limits: list[int | None], wanted: set[str], at_least: int | None = None
+) -> tuple[CounterRequest, ...]:
     """What one of the people wants of some of the counters; few choices, so that Hypothesis gets far."""
     own = CounterRequest(counter=f"{person}:tokens", kind=Kind.WINDOW, amount=amount, limit=limits[0])
     counter_requests = [
@@ -225,7 +234,13 @@ def request(person: str, amount: int, limits: list[int | None], wanted: set[str]
         CounterRequest(counter="all:tokens", kind=Kind.WINDOW, amount=amount, limit=limits[1], own=own.counter),
         CounterRequest(counter="all:requests", kind=Kind.WINDOW, amount=1, limit=limits[2], own=own.counter),
         CounterRequest(counter="all:parallel", kind=Kind.GAUGE, amount=1, limit=limits[0]),
-        CounterRequest(counter="usd", kind=Kind.TOTAL, amount=amount, limit=limits[1]),
+        CounterRequest(
+            counter="usd",
+            kind=Kind.TOTAL,
+            amount=amount if at_least is None else amount + at_least,
+            limit=limits[1],
+            at_least=at_least,
+        ),
         CounterRequest(counter="requests", kind=Kind.TOTAL, amount=1, limit=limits[2]),
     ]
     return tuple(
@@ -251,6 +266,7 @@ REQUESTS = st.builds(
             {"all:tokens", "all:requests", "all:parallel", "usd", "requests"},
         ]
     ),
+    st.sampled_from([None, None, 1, 3]),
 )
 
 

@@ -17,7 +17,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import UsageLog
-from llmgateway.records import Batch, Outcome, RecordQuery, ReportQuery, UsageRecord, UsageRow
+from llmgateway.records import Batch, Outcome, RecordQuery, ReportQuery, UsageRecord, UsageRow, UsageSource
 from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.mongo.usage import MongoUsageLog
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
@@ -132,6 +132,7 @@ class Books:
             group="physics" if number % 4 == 0 else None,
             total_tokens=number,
             cost_usd=None if number % 7 == 0 else number / 4,
+            usage_source=[*UsageSource][number % 4],
         )
 
     def ship(self, source: str, numbers: Sequence[int]) -> None:
@@ -171,6 +172,7 @@ def summed(records: Sequence[UsageRecord]) -> list[UsageRow]:
     rows: dict[tuple[str, str], UsageRow] = {}
     for record in records:
         day, group = f"{record.timestamp:%Y-%m-%d}", record.group
+        estimated, bound = (record.usage_source is source for source in (UsageSource.ESTIMATED, UsageSource.BOUND))
         row = rows.get((day, group or ""), UsageRow(by={"day": day, "group": group}))
         rows[day, group or ""] = replace(
             row,
@@ -178,6 +180,9 @@ def summed(records: Sequence[UsageRecord]) -> list[UsageRow]:
             total_tokens=row.total_tokens + record.total_tokens,
             cost_usd=row.cost_usd + (record.cost_usd or 0.0),
             errors=row.errors + (record.outcome is not Outcome.OK),
+            unpriced_requests=row.unpriced_requests + (record.cost_usd is None and record.total_tokens > 0),
+            estimated_tokens=row.estimated_tokens + record.total_tokens * estimated,
+            bound_tokens=row.bound_tokens + record.total_tokens * bound,
         )
     return [rows[place] for place in sorted(rows)]
 

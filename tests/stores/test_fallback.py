@@ -325,6 +325,32 @@ class TestOutage:
         own_redis.kill()
         assert [0, 4] == [used(host, counter_request) for counter_request in (gauge(), window())]
 
+    def test_what_is_left_of_a_total_goes_to_one_request_in_each_process(self, host, other_host, own_redis, clock):
+        """One shared rest before the outage, one rest in each process during it, and one shared rest after it."""
+        rest, hosts = total(100, at_least=1), (host, other_host)
+        host.initialise(USD, 3, until=None)
+        assert [True, False] == [
+            reserve(one, rest, name=f"before {number}").admitted for number, one in enumerate(hosts)
+        ]
+        own_redis.kill()
+        for number, one in enumerate(hosts):
+            one.initialise(USD, 3, until=None)
+            assert reserve(one, rest, name=f"meanwhile {number}").admitted
+            assert not reserve(one, rest).admitted
+        own_redis.start()
+        clock.advance(1)
+        for one in hosts:
+            one.look([])  # both notice, so that the total is forgotten now
+
+        host.initialise(USD, 3, until=None)
+        assert [True, False] == [
+            reserve(one, rest, name=f"after {number}").admitted for number, one in enumerate(hosts)
+        ]
+        for name, one in {"before 0": host, "meanwhile 0": host, "meanwhile 1": other_host, "after 0": host}.items():
+            commit(one, name, total(20))
+
+        assert Reading(83, 0, False, 0, 0) == look(other_host, total())
+
     def test_totals_to_forget_are_kept_in_mind(self, host, other_host, own_redis, clock):
         """Totals that were made uninitialised in the outage are made so in Redis afterwards."""
         host.initialise(USD, 3, until=None)

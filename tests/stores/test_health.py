@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from llmgateway.errors import StoreUnavailable
+from llmgateway.errors import StoreReadOnly, StoreUnavailable
 from llmgateway.stores.health import DegradationLevel, StoreHealth
 
 
 class Backend:
-    def __init__(self, name, *, away=False):
+    def __init__(self, name, *, away=False, read_only=False):
         self.name = name
         self.away = away
+        self.read_only = read_only
 
     def ping(self):
+        if self.read_only:
+            raise StoreReadOnly(f"{self.name} is read-only.")
         if self.away:
             raise StoreUnavailable(f"{self.name} is away.")
 
@@ -42,3 +45,12 @@ def test_needs_no_redis(away, level):
     health = StoreHealth([Backend("sqlite", away=away)])
 
     assert level == health.level(health.problems())
+
+
+def test_a_store_that_takes_no_changes_still_looks_keys_up():
+    """The gateway serves, so it is not taken out of service; but it says that nothing is stored."""
+    health = StoreHealth([Backend("sqlite", read_only=True)])
+    problems = health.problems()
+
+    assert {"sqlite": "sqlite is read-only."} == problems
+    assert DegradationLevel.WITHOUT_DURABLE_STORE == health.level(problems)

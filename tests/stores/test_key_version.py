@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import Batch, Group, Limits, Prices
+from llmgateway.records import Batch, Group, Limits
 from llmgateway.stores.cached_keys import CachedKeys
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.recent_version import NOTICED_SECONDS, RecentVersion
@@ -167,9 +167,7 @@ class TestChanges:
         "group set": lambda keys, organisation: organisation.set_group(Group(name="ml", created_at=NEW_YEAR)),
         "group removed": lambda keys, organisation: organisation.remove_group("chemistry"),
         "credential set": lambda keys, organisation: organisation.set_credential(b"sealed"),
-        "prices set": lambda keys, organisation: organisation.set_prices(
-            "gpt", Prices(prompt=1, cached=1, completion=1)
-        ),
+        "prices set": lambda keys, organisation: organisation.set_model("gpt", {"max_output_tokens": 9}),
     }
 
     @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

@@ -21,7 +21,7 @@ from llmgateway.accounts.credential import CredentialCipher
 from llmgateway.accounts.keys import Keys
 from llmgateway.accounts.policy import OrganisationPolicy
 from llmgateway.errors import ConfigurationError, InvalidKey, StoreUnavailable
-from llmgateway.records import UNLIMITED, Outcome, Prompt, UsageRecord
+from llmgateway.records import UNLIMITED, ModelSettings, Outcome, Prices, Prompt, ReportQuery, UsageRecord, UsageSource
 from llmgateway.stores.cached_keys import CachedKeys
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.mongo.audit import MongoAuditLog
@@ -170,6 +170,19 @@ class TestMongoOrganisation(OrganisationStoreContract):
         assert [four, two, one] == organisation.prompt_versions(scope="")
         assert [four, group, two, one] == organisation.prompt_versions()
 
+    def test_reads_the_prices_that_an_older_program_wrote(self, organisation, elsewhere, collections):
+        """It kept a list of prices. The first change makes settings of them, and loses none."""
+        prices = {"prompt": 1.0, "cached": 0.5, "completion": 2.0}
+        older = [{"model": name, **prices} for name in ("gpt-4.1", "team.a")]
+        collections["organisation"].insert_one({"_id": "organisation", "prices": older, "generation": "g"})
+        settings = ModelSettings(prices=Prices(**prices))
+
+        assert {"gpt-4.1": settings, "team.a": settings} == organisation.load().models
+        organisation.set_model("gpt-4.1", {"reasoning": True})
+        assert {"gpt-4.1": replace(settings, reasoning=True), "team.a": settings} == elsewhere.load().models
+        organisation.set_model("team.a", None)
+        assert ["gpt-4.1"] == [*elsewhere.load().models]
+
 
 class TestMongoAuditLog(AuditLogContract):
     @pytest.fixture
@@ -213,6 +226,39 @@ class TestMongoUsageLog(UsageLogContract):
 
         assert [(2, 11)] == [(row.requests, row.total_tokens) for row in elsewhere.report()]
         assert "sums of usage are missing" in caplog.text
+
+    def test_completes_the_sums_of_an_older_program(self, log, elsewhere, collections, caplog):
+        """They do not say what had no price, or was estimated or bound. They are computed again, once."""
+        bound, estimated = UsageSource.BOUND, UsageSource.ESTIMATED
+        unpriced = usage(1, total_tokens=1, cost_usd=None, usage_source=bound)
+        append(log, [unpriced, usage(2, total_tokens=10, cost_usd=0.5, usage_source=estimated)])
+        newer = ("unpriced_requests", "estimated_tokens", "bound_tokens")
+        collections["usage_daily"].update_many({}, {"$unset": dict.fromkeys(newer, "")})
+        collections["usage_state"].update_many({}, {"$unset": {"version": ""}})
+        (row,) = elsewhere.report()
+        assert (2, 11, 0, 0, 0) == (row.requests, row.total_tokens, *(getattr(row, name) for name in newer))
+
+        append(elsewhere, [usage(3, total_tokens=100, cost_usd=None, usage_source=bound)])
+
+        (row,) = elsewhere.report()
+        assert (3, 111, 2, 10, 101) == (row.requests, row.total_tokens, *(getattr(row, name) for name in newer))
+        assert "of an older version" in caplog.text
+
+    def test_sums_of_a_program_without_deployments_stay(self, log, elsewhere, collections):
+        """They are of no deployment until they are rebuilt, and newer sums are added beside them."""
+        append(log, [usage(1, total_tokens=1)])
+        (older,) = collections["usage_daily"].find()
+        collections["usage_daily"].delete_one({"_id": older["_id"]})
+        del older["deployment"]
+        collections["usage_daily"].insert_one(older | {"_id": "older"})
+
+        append(elsewhere, [usage(2, total_tokens=10)])
+
+        by = ReportQuery(by=["deployment"])
+        assert [(None, 1), ("gpt-4o-eu", 10)] == [(row.by["deployment"], row.total_tokens) for row in log.report(by)]
+        for _ in log.rebuild():
+            pass
+        assert [("gpt-4o-eu", 11)] == [(row.by["deployment"], row.total_tokens) for row in log.report(by)]
 
     def test_a_rebuild_that_died_blocks_shipping_only_for_a_while(self, database, log, collections, clock):
         """Shipping is blocked until the lease of the rebuild ends. If the rebuild then continues, it fails."""
@@ -264,6 +310,7 @@ class TestMongoUsageLog(UsageLogContract):
             ({"key_id": "key_0001", "timestamp": {"$gte": NEW_YEAR}}, "key_id_1_timestamp_1__id_1"),
             ({"user": "ada"}, "user_1_timestamp_1__id_1"),
             ({"outcome": "broken"}, "outcome_1_timestamp_1__id_1"),
+            ({"usage_source": "bound"}, "usage_source_1_timestamp_1__id_1"),
         ],
     )
     def test_pages_by_the_index(self, log, collections, wanted, index):

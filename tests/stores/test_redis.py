@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import Prices, Prompt
+from llmgateway.records import ModelSettings, Prices, Prompt
 from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.mongo.keys import MongoKeys
 from llmgateway.stores.mongo.organisation import MongoOrganisation
@@ -27,6 +27,7 @@ from llmgateway.stores.redis.organisation import RedisOrganisation
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteKeys, SQLiteOrganisation
 from tests.servers import PASSWORD, free_port
 from tests.stores.contract import (
+    EVERY_PRICE,
     LATER,
     LIMITS,
     NEW_YEAR,
@@ -581,11 +582,11 @@ class TestDurableAway:
 
     def test_what_admins_set_is_known_to_a_host_that_starts_then(self, host, other_host, durable):
         """What anybody loaded last, groups and limits too, serves until the durable store is back."""
-        credential, prices = b"gAAAA\n\x00", Prices(prompt=1, cached=0.5, completion=2)
+        credential, prices = b"gAAAA\n\x00", EVERY_PRICE
         full = group("3.1 \n", starts_at=NEW_YEAR, expires_at=LATER, models=("o3",), limits=LIMITS, prompt=PROMPT)
         host.organisation.set_prompt("Be kind.", NEW_YEAR)
         host.organisation.set_credential(credential)
-        host.organisation.set_prices("gpt-4.1", prices)
+        host.organisation.set_model("gpt-4.1", {"prices": prices, "reasoning": False})
         host.organisation.set_limits(LIMITS)
         host.organisation.set_group(full)
         host.organisation.set_group(group("empty"))
@@ -596,11 +597,11 @@ class TestDurableAway:
 
         assert before == found
         assert found.credential == credential
-        assert found.prices == {"gpt-4.1": prices}
+        assert found.models == {"gpt-4.1": ModelSettings(prices=prices, reasoning=False)}
         assert found.limits == LIMITS
         assert found.groups == {"3.1 \n": full, "empty": group("empty")}
 
-    @pytest.mark.parametrize("change", [{"later": 1}, {"groups": ...}, {"limits": ...}])
+    @pytest.mark.parametrize("change", [{"later": 1}, {"groups": ...}, {"limits": ...}, {"models": ...}])
     def test_what_another_version_has_kept_is_not_used(self, host, durable, client, change):
         """A copy without limits would seem to say that there are none: it is an outage instead."""
         host.organisation.set_limits(LIMITS)
@@ -614,6 +615,20 @@ class TestDurableAway:
 
         with pytest.raises(StoreUnavailable):
             host.organisation.load()
+
+    def test_what_the_version_before_has_kept_is_used(self, host, durable, client):
+        """It kept a list of prices where settings of models are now."""
+        host.organisation.set_model("gpt-4.1", {"prices": Prices(prompt=1, cached=0.5, completion=2)})
+        expected = host.organisation.load()
+        name = "llmgateway:2:{gateway}:organisation"
+        signed = SIGNER.verify(name, client.get(name))
+        document, _, credential = signed.content.partition(b"\n")
+        older = orjson.loads(document)
+        older["prices"] = {model: settings["prices"] for model, settings in older.pop("models").items()}
+        client.set(name, SIGNER.sign(name, orjson.dumps(older) + b"\n" + credential, at=signed.at))
+        durable.away = True
+
+        assert expected == host.organisation.load()
 
     def test_what_admins_set_is_not_made_up(self, host, durable):
         """What nobody has loaded yet is an outage, not an organisation without a prompt."""

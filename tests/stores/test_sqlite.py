@@ -8,15 +8,28 @@ import sqlite3
 import stat
 import threading
 from contextlib import closing
+from dataclasses import fields
 from datetime import timedelta
 
 import pytest
 
 from llmgateway.errors import ConfigurationError, StoreUnavailable
-from llmgateway.records import Organisation, Outcome, Prompt, RecordQuery, ReportQuery, UsageRecord
+from llmgateway.records import (
+    ModelSettings,
+    Organisation,
+    Outcome,
+    Prices,
+    Prompt,
+    RecordQuery,
+    ReportQuery,
+    UsageRecord,
+    UsageSource,
+)
 from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+from llmgateway.stores.sqlite.rows import places
 from llmgateway.stores.sqlite.schema import MIGRATIONS
-from llmgateway.stores.sqlite.usage import _append as append_without_sums
+from llmgateway.stores.sqlite.usage import _append as append_records
+from llmgateway.stores.sums import SUMS
 from tests.servers import wait_until
 from tests.stores.contract import (
     LATER,
@@ -30,6 +43,17 @@ from tests.stores.contract import (
     unavailable,
     usage,
 )
+
+
+def append_without_sums(connection: sqlite3.Connection, records: list[UsageRecord]) -> None:
+    """Store records as an older program did, whose table lacked the columns that were added since."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(logs)")}
+    added = [field.name for field in fields(UsageRecord) if field.name not in columns]
+    for name in added:
+        connection.execute(f"ALTER TABLE logs ADD COLUMN {name}")
+    append_records(connection, records)
+    for name in added:
+        connection.execute(f"ALTER TABLE logs DROP COLUMN {name}")
 
 
 @pytest.fixture
@@ -118,7 +142,8 @@ class TestSQLiteUsageLog(UsageLogContract):
         def spoil():
             with database.transaction() as connection:
                 connection.execute("UPDATE usage_daily SET requests = requests + 1")
-                connection.execute("INSERT INTO usage_daily VALUES (1, 202604, 20260401, 7, 0, 0, 0, 0, 0, 0, 0)")
+                of_nothing = (1, 202604, 20260401, 7, *[0] * (len(SUMS) - 1))
+                connection.execute(f"INSERT INTO usage_daily VALUES ({places(of_nothing)})", of_nothing)
 
         return spoil
 
@@ -130,6 +155,8 @@ class TestSQLiteUsageLog(UsageLogContract):
             ({"user": "ada"}, "logs_user"),
             ({"outcome": Outcome.BROKEN}, "logs_outcome"),
             ({"outcome": Outcome.OK}, "logs_outcome"),
+            ({"usage_source": UsageSource.BOUND}, "logs_usage_source"),
+            ({"usage_source": UsageSource.UPSTREAM}, "logs_timestamp"),
             ({"since": NEW_YEAR, "after": "req_000001"}, "logs_timestamp"),
         ],
     )
@@ -339,8 +366,27 @@ class TestFile:
             ]
             assert rows == [("2026-01-01", None, 1, 0), ("2026-01-01", "x", 10, 1), ("2026-02-10", None, 100, 0)]
             assert 0.5 == next(iter(log.report())).cost_usd
+            assert {True} == {record.model_known for record in log.records(RecordQuery(limit=9))}
             append(log, [usage(1, total_tokens=1), usage(4, total_tokens=1000)])
             assert 1111 == next(iter(log.report())).total_tokens
+
+    def test_of_a_program_without_deployments_keeps_its_sums(self, path):
+        """Older sums are of no deployment until they are rebuilt, and newer ones are added beside them."""
+        with closing(SQLiteDatabase(path, migrations=MIGRATIONS[:8])) as database, database.transaction() as connection:
+            append_without_sums(connection, [usage(1, total_tokens=1)])
+            connection.execute("INSERT INTO usage_series VALUES (7, 'key_0001', 'ada', NULL, 'gpt-4o')")
+            row = (7, 202601, 20260101, 1, 1)
+            connection.execute("INSERT INTO usage_daily VALUES (?, ?, ?, ?, 0, 0, ?, 0, 0, 0, 0, 0, 0, 0)", row)
+
+        with closing(SQLiteDatabase(path)) as database:
+            log, by = SQLiteUsageLog(database), ReportQuery(by=["deployment"])
+            append(log, [usage(2, total_tokens=10)])
+            assert [(None, 1), ("gpt-4o-eu", 10)] == [
+                (row.by["deployment"], row.total_tokens) for row in log.report(by)
+            ]
+            for _ in log.rebuild():
+                pass
+            assert [("gpt-4o-eu", 11)] == [(row.by["deployment"], row.total_tokens) for row in log.report(by)]
 
     def test_of_a_program_without_limits_keeps_its_content(self, path):
         """Keys that were there before there were limits have none, and prompts are the organisation's."""
@@ -363,6 +409,56 @@ class TestFile:
             assert two == organisation.load().prompt
             rotated = keys.rotate(key().id, "f" * 64, retires_at=LATER)
             assert rotated == keys.find(key().digest).record
+
+    def test_of_a_program_without_severities_counts_what_fired(self, path):
+        """How severe it was is not known."""
+        before = next(number for number, step in enumerate(MIGRATIONS) if "filter_severities" in step[0])
+        older = MIGRATIONS[:before]
+        with closing(SQLiteDatabase(path, migrations=older)) as database, database.transaction() as connection:
+            append_without_sums(connection, [usage(1), usage(2, content_filter=("hate", "violence"))])
+
+        with closing(SQLiteDatabase(path)) as database:
+            log = SQLiteUsageLog(database)
+            assert [("hate:found", "violence:found")] == [count.severities for count in log.filter_counts()]
+            assert [("hate:found", "violence:found"), ()] == [
+                record.filter_severities for record in log.records(RecordQuery(limit=2))
+            ]
+
+    def test_of_a_program_with_prices_alone_keeps_them(self, path):
+        """Prices become settings of their models, and the sums say what had no known price and what was not counted."""
+        with closing(SQLiteDatabase(path, migrations=MIGRATIONS[:5])) as database, database.transaction() as connection:
+            connection.execute("INSERT INTO prices VALUES ('team/gpt-4.1', 2.5, 0.075, 10)")
+            records = [
+                usage(1, total_tokens=1, cost_usd=None),
+                usage(2, total_tokens=0, cost_usd=None),
+                usage(3, total_tokens=1, cost_usd=None, group="x"),
+                usage(4, total_tokens=1, cost_usd=0.5),
+                usage(5, total_tokens=1, cost_usd=None, timestamp=NEW_YEAR + timedelta(days=40)),
+                usage(6, total_tokens=10, usage_source=UsageSource.ESTIMATED),
+                usage(7, total_tokens=100, group="x", usage_source=UsageSource.BOUND),
+            ]
+            append_without_sums(connection, records)
+            for number, group in ((1, None), (2, "x")):
+                connection.execute(
+                    "INSERT INTO usage_series VALUES (?, 'key_0001', 'ada', ?, 'gpt-4o')", (number, group)
+                )
+            for number, day in ((1, 20260101), (1, 20260210), (2, 20260101), (1, 20260301)):
+                row = (number, day // 100, day)
+                connection.execute("INSERT INTO usage_daily VALUES (?, ?, ?, 9, 0, 0, 0, 0, 0, 0, 0)", row)
+
+        with closing(SQLiteDatabase(path)) as database:
+            prices = Prices(prompt=2.5, cached=0.075, completion=10)
+            assert {"team/gpt-4.1": ModelSettings(prices=prices)} == SQLiteOrganisation(database).load().models
+            log = SQLiteUsageLog(database)
+            by_day = [
+                (row.by["day"], row.unpriced_requests, row.estimated_tokens, row.bound_tokens)
+                for row in log.report(ReportQuery(by=["day"]))
+            ]
+            assert [("2026-01-01", 2, 10, 100), ("2026-02-10", 1, 0, 0), ("2026-03-01", 0, 0, 0)] == by_day
+            for _ in log.rebuild():
+                pass
+            (row,) = log.report()
+            assert (3, 10, 100) == (row.unpriced_requests, row.estimated_tokens, row.bound_tokens)
 
     def test_waits_for_another_that_is_making_it(self, path):
         """Who starts while another process still writes the new file waits, also to switch to WAL."""
@@ -477,3 +573,18 @@ class TestTrouble:
         database.ping()
 
         assert database.name == "sqlite"
+
+
+def test_logs_what_fails_with_its_file(tmp_path, caplog, monkeypatch):
+    """The file by its whole path and the cause, once a minute; the client is told the cause alone."""
+    monkeypatch.chdir(tmp_path)
+    database = SQLiteDatabase("relative.sqlite")
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="no such table: missing") as caught:
+            database.rows("SELECT * FROM missing")
+
+    assert str(tmp_path) not in caught.value.message
+    line = f"The embedded store {tmp_path}/relative.sqlite does not serve: no such table: missing"
+    assert [line] == [record.getMessage() for record in caplog.records]
+    database.close()

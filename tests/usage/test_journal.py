@@ -21,10 +21,11 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+import orjson
 import pytest
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import Batch, Outcome, UsageRecord, UsageSource
+from llmgateway.records import Attempt, Batch, Bound, Outcome, UsageRecord, UsageSource
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
 from llmgateway.usage import batches
 from llmgateway.usage import journal as journal_module
@@ -35,6 +36,7 @@ from tests.parts import draft
 from tests.servers import wait_until
 from tests.stores.contract import at_once
 
+BOUND = Bound(most_tokens=4096, tokens_per_second=100.0)
 FORK = multiprocessing.get_context("fork")
 
 
@@ -50,6 +52,8 @@ def ended(number: int) -> UsageRecord:
         prompt_tokens=number,
         total_tokens=number,
         content_filter=("hate",),
+        attempts=(Attempt(deployment="east", status=429), Attempt(deployment="west", prompt_tokens=number)),
+        tool_uses={"web_search": 1},
         cost_usd=0.25,
         duration_ms=1.5,
     )
@@ -73,6 +77,9 @@ class Log:
             raise StoreUnavailable("gone fishing")
         self._log.append(records, batch=batch)
         self.given += [record.id for record in records]
+
+    def find_stored(self, stored_id: str) -> UsageRecord | None:
+        return self._log.find_stored(stored_id)
 
     def rows(self, *columns: str) -> list[tuple[object, ...]]:
         return self._database.rows(f"SELECT {', '.join(columns)} FROM logs ORDER BY id")
@@ -157,7 +164,7 @@ def files(folder: Path) -> list[str]:
 
 def serve(journal: Journal, *numbers: int) -> None:
     for number in numbers:
-        journal.begin(begun(number))
+        journal.begin(begun(number), BOUND)
         journal.end(ended(number))
 
 
@@ -182,7 +189,7 @@ def test_ships_every_field(make, log, tmp_path):
             seen.extend(records)
 
     journal = make(Seeing())
-    journal.begin(begun(1))
+    journal.begin(begun(1), BOUND)
     journal.end(record)
 
     assert journal.flush()
@@ -199,7 +206,7 @@ def test_ships_by_itself(make, log):
 def test_ships_what_ended_and_keeps_what_runs(make, log, folder):
     """A long request does not delay the records of others, and has its own record when it has ended."""
     journal = make()
-    journal.begin(begun(1))
+    journal.begin(begun(1), BOUND)
     serve(journal, 2)
     assert journal.flush()
     assert ["req-00002"] == log.ids()
@@ -212,7 +219,7 @@ def test_ships_what_ended_and_keeps_what_runs(make, log, folder):
 def test_a_cancelled_request_leaves_no_record(make, log, folder):
     """A cancelled request leaves no record and no file."""
     journal = make()
-    journal.begin(begun(1))
+    journal.begin(begun(1), BOUND)
     journal.cancel("req-00001")
     journal.cancel("never begun")
     assert journal.flush()
@@ -220,6 +227,76 @@ def test_a_cancelled_request_leaves_no_record(make, log, folder):
 
     assert [] == log.ids()
     assert [] == list(folder.iterdir())
+
+
+def stored_by(number: int) -> UsageRecord:
+    return replace(begun(number), response_id=f"resp_{number}", stored_ids=(f"msg_{number}",))
+
+
+def test_finds_what_is_stored_before_it_is_shipped(make, log, folder):
+    """While the request runs, and after its end, also if another process has written it; then the log has it."""
+    log.away = True
+    mine, other = make(), make()
+    assert other.find_stored("resp_1") is None
+
+    mine.begin(begun(1), BOUND)
+    mine.amend(stored_by(1), BOUND)
+    assert ["req-00001"] * 2 == [other.find_stored(each).id for each in ("resp_1", "msg_1")]
+    assert "ada" == mine.find_stored("resp_1").user
+
+    mine.end(replace(ended(1), response_id="resp_1", stored_ids=("msg_1", "msg_2")))
+    assert not mine.flush()
+    assert 1 == other.find_stored("msg_2").prompt_tokens
+    assert [None] * 3 == [other.find_stored(each) for each in ("resp_", "req-00001", "ada")]
+
+    log.away = False
+    assert mine.flush()
+    assert other.find_stored("resp_1") is None
+
+
+def test_finds_what_is_stored_while_segments_come_and_go(make, log):
+    """Whenever it looks, the record is in a journal or in the log."""
+    mine, other = make(), make()
+    missed = []
+
+    def look(number: int) -> None:
+        for _ in range(3):
+            found = other.find_stored(f"resp_{number}") or log.find_stored(f"resp_{number}")
+            missed.extend([] if found else [number])
+
+    for number in range(50):
+        mine.begin(begun(number), BOUND)
+        mine.amend(stored_by(number), BOUND)
+        mine.end(replace(ended(number), response_id=f"resp_{number}"))
+        at_once(mine.flush, partial(look, number))
+
+    assert [] == missed
+
+
+def test_a_request_that_has_ended_is_not_amended(make, log, folder):
+    """Otherwise it would be running for ever."""
+    journal = make()
+    serve(journal, 1)
+
+    journal.amend(stored_by(1), BOUND)
+
+    assert journal.flush()
+    journal.close()
+    assert [] == files(folder)
+
+
+def test_a_crash_leaves_what_was_amended(crash, make, log):
+    """Whose the response is, which a client may have got already."""
+
+    def run_on(journal: Journal) -> None:
+        journal.begin(begun(1), BOUND)
+        journal.amend(stored_by(1), BOUND)
+
+    crash(run_on)
+    make().abandoned.ship()
+
+    found = log.find_stored("resp_1")
+    assert ("req-00001", Outcome.INTERRUPTED, ("msg_1",)) == (found.id, found.outcome, found.stored_ids)
 
 
 def test_closing_leaves_an_empty_folder(make, log, folder):
@@ -237,7 +314,7 @@ def test_closing_leaves_an_empty_folder(make, log, folder):
 def test_closing_while_a_request_runs_leaves_it_to_the_next(make, log, folder):
     """A request that has not ended when the process stops becomes an interrupted record at the next start."""
     journal = make()
-    journal.begin(begun(1))
+    journal.begin(begun(1), BOUND)
     serve(journal, 2)
     journal.close()
     assert ["req-00002"] == log.ids()
@@ -266,7 +343,7 @@ def test_is_synced_to_disk_while_requests_run(make, monkeypatch):
     monkeypatch.setattr(journal_module, "SYNC_SECONDS", 0.001)
     turns = Turns()
     journal = make(on_turn=turns)
-    journal.begin(begun(1))
+    journal.begin(begun(1), BOUND)
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
 
@@ -355,7 +432,7 @@ class TestTheLogIsAway:
         """During an outage there are two segments, whatever its length; afterwards each record arrives once."""
         journal = make()
         log.away = True
-        journal.begin(begun(9999))
+        journal.begin(begun(9999), BOUND)
         for number in range(300):
             serve(journal, number)
             if number % 20 == 0:
@@ -426,7 +503,7 @@ class TestTheLogIsAway:
         """If the process ends while the usage log is unavailable, nothing is lost."""
         journal = make()
         log.away = True
-        journal.begin(begun(3))
+        journal.begin(begun(3), BOUND)
         serve(journal, 1, 2)
         journal.close()
 
@@ -464,12 +541,15 @@ class TestTheProcessDies:
         wait_until(lambda: [] == list(folder.iterdir()))
 
     def test_in_the_middle_of_a_request(self, make, log, crash):
-        """A request that had not ended may have been billed; it becomes an estimated, priced, interrupted record."""
+        """A request that had not ended may have been billed; it becomes a priced, interrupted record at the bound.
+
+        The process lived no longer than two seconds, and half a second was needed to notice that.
+        """
 
         def some(journal: Journal) -> None:
-            journal.begin(begun(1))
+            journal.begin(begun(1), BOUND)
             serve(journal, 2)
-            journal.begin(begun(3))
+            journal.begin(begun(3), BOUND)
             journal.cancel("req-00003")
 
         crash(some)
@@ -477,16 +557,50 @@ class TestTheProcessDies:
 
         wait_until(lambda: 2 == len(log.ids()))
         assert [
-            ("req-00001", "interrupted", "estimated", 10, 0.5),
+            ("req-00001", "interrupted", "bound", 10 + 250, 0.5),
             ("req-00002", "ok", "upstream", 2, 0.25),
         ] == log.rows("id", "outcome", "usage_source", "total_tokens", "cost_usd")
+
+    @pytest.mark.parametrize(("seconds", "tokens"), [(30, 3250), (3600, 4096)])
+    def test_books_what_can_have_been_written_until_then(self, make, log, crash, folder, clock, seconds, tokens):
+        """The lock's time tells how long the process lived; the bound tells how much one answer can have."""
+
+        def some(journal: Journal) -> None:
+            journal.begin(begun(1), BOUND)
+            clock.advance(seconds)
+            (lock,) = folder.glob("*/lock")
+            wait_until(lambda: lock.stat().st_mtime == clock())  # the thread turns about once a second
+
+        crash(some)
+        clock.advance(100_000)  # it is started again a day later
+        make().start()
+
+        wait_until(log.ids)
+        assert [("interrupted", "bound", 10, tokens, 10 + tokens)] == log.rows(
+            "outcome", "usage_source", "prompt_tokens", "completion_tokens", "total_tokens"
+        )
+
+    def test_reads_what_the_previous_edition_has_written(self, make, log, crash, folder):
+        """Its lines have no bound: the record counts as it is."""
+
+        def some(journal: Journal) -> None:
+            journal.begin(begun(1), BOUND)
+            (segment,) = folder.glob("*/*.open")
+            kind, record, _ = orjson.loads(segment.read_bytes())
+            segment.write_bytes(b"\n" + orjson.dumps((kind, record)))
+
+        crash(some, thread=False)
+        make().start()
+
+        wait_until(log.ids)
+        assert [("interrupted", "estimated", 10)] == log.rows("outcome", "usage_source", "total_tokens")
 
     def test_calls_back_with_interrupted_records(self, folder, log, crash, clock):
         """on_left is called with the interrupted records when the usage log has them."""
 
         def some(journal: Journal) -> None:
             serve(journal, 1)
-            journal.begin(begun(2))
+            journal.begin(begun(2), BOUND)
 
         crash(some)
         received = []
@@ -522,7 +636,7 @@ class TestTheProcessDies:
 
         def tear(journal: Journal) -> None:
             serve(journal, 1, 2)
-            journal.begin(begun(3))
+            journal.begin(begun(3), BOUND)
             (segment,) = folder.glob("*/*.open")
             with segment.open("ab") as file:
                 file.write(b"\n" + torn)
@@ -538,7 +652,7 @@ class TestTheProcessDies:
         monkeypatch.setattr(SegmentFolder, "seal", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 
         def change(journal: Journal) -> None:
-            journal.begin(begun(1))
+            journal.begin(begun(1), BOUND)
             serve(journal, 2)
             journal.flush()
 
@@ -578,8 +692,8 @@ class TestTheProcessDies:
             journal = Journal(folder, log, clock=clock, price=priced)
             number = 0
             while True:
-                journal.begin(begun(number))
-                journal.begin(begun(number + 50_000))
+                journal.begin(begun(number), BOUND)
+                journal.begin(begun(number + 50_000), BOUND)
                 journal.end(ended(number))
                 writer.send(number)
                 number += 1
@@ -752,7 +866,7 @@ class TestTheDiskIsFull:
         def action(journal, memory, disk):
             memory.away = True
             serve(journal, 1)
-            journal.begin(begun(4))
+            journal.begin(begun(4), BOUND)
             disk(room)
             serve(journal, 2, 3)
             disk(-1)
@@ -773,7 +887,7 @@ class TestTheDiskIsFull:
         """A segment that cannot be begun leaves neither a descriptor nor a file."""
 
         def action(journal, memory, disk):
-            journal.begin(begun(0))
+            journal.begin(begun(0), BOUND)
             serve(journal, 1)
             segments = list(folder.glob("*/*"))
             disk(0)
@@ -810,7 +924,7 @@ def test_an_unwritable_record_stops_nobody_else(make, log):
     """A record that cannot be written as JSON fails its own request only."""
     journal = make()
     with pytest.raises(TypeError):
-        journal.begin(replace(begun(1), model="half \ud800"))
+        journal.begin(replace(begun(1), model="half \ud800"), BOUND)
 
     serve(journal, 2)
 
@@ -874,7 +988,7 @@ class TestBatches:
             journal.flush()
             serve(journal, *range(3, 6))
             for number in range(6, 9):
-                journal.begin(begun(number))
+                journal.begin(begun(number), BOUND)
 
         crash(live)
         journal = make(given)
@@ -891,7 +1005,7 @@ class TestBatches:
         monkeypatch.setattr(batches, "BATCH_RECORDS", 2)
         monkeypatch.setattr(journal_module, "BATCH_RECORDS", 2)
         journal = make(given)
-        journal.begin(begun(0))
+        journal.begin(begun(0), BOUND)
         journal.cancel(begun(0).id)
         monkeypatch.setattr(Segment, "append", no_space)
         given.failures = 3

@@ -19,7 +19,7 @@ from llmgateway.usage import segments
 from llmgateway.usage.journal import Journal
 from tests.servers import wait_until
 
-from .test_journal import begun, ended, priced, run, serve, without_its_thread
+from .test_journal import BOUND, begun, ended, priced, run, serve, without_its_thread
 
 WRITERS = 16
 
@@ -53,7 +53,8 @@ class StalledFile:
 
 def begin_at_once(journal: Journal) -> list[threading.Thread]:
     threads = [
-        threading.Thread(target=journal.begin, args=(begun(100 + number),), daemon=True) for number in range(WRITERS)
+        threading.Thread(target=journal.begin, args=(begun(100 + number), BOUND), daemon=True)
+        for number in range(WRITERS)
     ]
     for thread in threads:
         thread.start()
@@ -70,7 +71,7 @@ def a_line(journal: Journal, folder: Path) -> tuple[StalledFile, list[threading.
 def a_segment(journal: Journal, folder: Path) -> tuple[StalledFile, list[threading.Thread]]:
     """A write of the running requests to the next segment stalls, and no request can write until it is done."""
     stalled = StalledFile(next(folder.iterdir()) / "00000002.open").stall()
-    journal.begin(begun(99))
+    journal.begin(begun(99), BOUND)
     thread = threading.Thread(target=journal.flush, daemon=True)
     thread.start()
     wait_until(lambda: journal.backlog().problem)
@@ -124,7 +125,7 @@ def test_a_segment_is_not_shipped_while_a_line_is_on_its_way(tmp_path, clock, mo
         folder = tmp_path / "journal"
         log = Log()
         journal = without_its_thread(partial(Journal, folder, log, clock=clock, price=priced))
-        journal.begin(begun(2))
+        journal.begin(begun(2), BOUND)
         serve(journal, 1)
         file = StalledFile(next(folder.iterdir()) / "00000002.open")
         journal.flush()

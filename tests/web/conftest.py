@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from llmgateway.app import create_app
 from llmgateway.settings import Settings
 from llmgateway.simulator import Simulator
+from llmgateway.simulator.deployments import DEFAULT_DEPLOYMENTS, OTHER_DEPLOYMENTS
 from llmgateway.web.context import EXTENSION
 
 ADMIN_KEY = "web-tests-admin-key"
@@ -22,7 +23,7 @@ MAX_BODY_BYTES = 100_000
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[Simulator]:
-    with Simulator(key=AZURE_KEY) as simulator:
+    with Simulator(key=AZURE_KEY, deployments=(*DEFAULT_DEPLOYMENTS, *OTHER_DEPLOYMENTS)) as simulator:
         yield simulator
 
 

@@ -7,6 +7,7 @@ import io
 
 import pytest
 
+from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 
 CHAT = "/v1/chat/completions"
@@ -134,9 +135,18 @@ def test_azures_key(make_app, azure, admin):
     key = client.post("/admin/addapikey", json={"user": "ada"}, headers=admin).json["key"]
     assert (502, "upstream_credentials") == (ask(client, key).status_code, ask(client, key).json["error"]["code"])
 
+    wrong = client.post("/admin/setllmkey", json={"key": "also-wrong"}, headers=admin).json
+    assert (True, 401) == (wrong["stored"], wrong["azure"]["status"])
+    assert "degraded" == client.get("/readyz").json["status"]
+    assert "refused" in client.get("/readyz").json["checks"]["azure_key"]
+    azure.reset()
+
     stored = client.post("/admin/setllmkey", json={"key": "web-tests-azure-key"}, headers=admin)
 
-    assert (200, {"stored": True}) == (stored.status_code, stored.json)
+    assert (200, examples.CREDENTIAL_ACCEPTED) == (stored.status_code, stored.json)
+    [trial] = azure.served
+    assert (400, None) == (trial.status, trial.billed)
+    assert "ok" == client.get("/readyz").json["checks"]["azure_key"]
     assert 200 == ask(client, key).status_code
     assert "web-tests-azure-key" not in client.get("/admin/status", headers=admin).text
 

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask, got_request_exception, request_finished, request_started, request_tearing_down
 from werkzeug.exceptions import HTTPException
 
-from llmgateway.proxy.pipeline import Reply
+from llmgateway.proxy.relay import Reply
 from llmgateway.web.application import Application
 from llmgateway.web.context import EXTENSION
 from tests.web.test_completions import ask, environ_of
@@ -164,9 +164,9 @@ ADDRESSES = [
     {"SCRIPT_NAME": "/llm/gateway"},
     {"SCRIPT_NAME": "/"},
     {"PATH_INFO": ""},
-    {"PATH_INFO": "//v1/models/a b"},
+    {"PATH_INFO": "/v1/models/a b"},
     {"PATH_INFO": "/v1/models/\xc3\xbc"},
-    {"PATH_INFO": "/v1/chat/completions/"},
+    {"PATH_INFO": "/v2/chat/completions/"},
     {"QUERY_STRING": "a=b&c=%20d"},
     {"REQUEST_METHOD": "HEAD"},
 ]

@@ -12,7 +12,9 @@ from wsgiref.validate import validator
 
 import pytest
 
-from llmgateway.proxy.pipeline import CompletionRequest, Reply
+from llmgateway.proxy.operations.chat import CHAT_COMPLETIONS
+from llmgateway.proxy.relay import Reply
+from llmgateway.proxy.request import CompletionRequest
 from llmgateway.proxy.stream import EventStream
 from llmgateway.records import RecordQuery
 from llmgateway.simulator import Raw, Script
@@ -115,7 +117,7 @@ REQUESTS: dict[str, tuple[int, Script | None, bytes, dict[str, Any]]] = {
     "half a body": (400, None, dump(HELLO)[:-9], {"CONTENT_LENGTH": str(len(dump(HELLO)))}),
     "no JSON": (400, None, b"{", {}),
     "a model that is not there": (404, None, dump(HELLO | {"model": "gpt-9"}), {}),
-    "half a character": (404, None, b'{"model": "\\ud800", "messages": []}', {}),
+    "half a character": (404, None, b'{"model": "\\ud800", "messages": [{}]}', {}),
     "too large a body": (413, None, b" " * (MAX_BODY_BYTES + 1), {}),
     "one that turns out to be": (
         413,
@@ -184,8 +186,8 @@ class TestTheView:
                 {
                     ("content-type", "application/json"),
                     ("apim-request-id", "azures"),
-                    ("x-request-id", "azures"),
-                    ("x-llmgateway-request-id", REQUEST_ID),
+                    ("x-upstream-request-id", "azures"),
+                    ("x-request-id", REQUEST_ID),
                     ("Cache-Control", "no-store"),
                     ("Content-Length", "15"),
                 },
@@ -194,8 +196,8 @@ class TestTheView:
                 "a stream",
                 {
                     ("content-type", "text/event-stream"),
-                    ("x-request-id", "azures"),
-                    ("x-llmgateway-request-id", REQUEST_ID),
+                    ("x-upstream-request-id", "azures"),
+                    ("x-request-id", REQUEST_ID),
                     ("X-Accel-Buffering", "no"),
                     ("Cache-Control", "no-cache"),
                 },
@@ -204,7 +206,6 @@ class TestTheView:
                 "one without a type",
                 {
                     ("x-request-id", REQUEST_ID),
-                    ("x-llmgateway-request-id", REQUEST_ID),
                     ("Cache-Control", "no-store"),
                     ("Content-Length", "2"),
                 },
@@ -241,10 +242,20 @@ class TestTheView:
             environ = environ_of(b"a body", **header, **{"waitress.client_disconnected": bool})
             assert "200 OK" == ask(app, environ)[0]
 
-        expected = CompletionRequest(
-            id=REQUEST_ID, key="a key", body=b"a body", endpoint=PATH, client_address="192.0.2.1", client_gone=bool
-        )
-        assert [expected] * 2 == asked
+        for request in asked:
+            body = request.body
+            expected = CompletionRequest(
+                id=REQUEST_ID,
+                key="a key",
+                operation=CHAT_COMPLETIONS,
+                body=body,
+                body_bytes=6,
+                endpoint=PATH,
+                client_address="192.0.2.1",
+                client_gone=bool,
+            )
+            assert (expected, b"a body") == (request, body())
+        assert 2 == len(asked)
 
     def test_count_a_refusal_once(self, app, monkeypatch):
         """Under its code."""
@@ -294,6 +305,31 @@ class TestTheView:
 
 
 class TestPagesOfOtherOrigins:
+    @pytest.mark.parametrize(
+        ("allowed", "origin", "header"),
+        [
+            ("https://a.example.org", "https://xa.example.org", None),
+            ("https://a.example.org", "https://aXexample.org", None),
+            ("https://a.example.org", "https://a.example.org.evil.com", None),
+            ("https://a.example.org", "https://a.example.org:8443", None),
+            ("https://a.example.org", "http://a.example.org", None),
+            ("http://[::1]:3000", "http://[::1]:3000", "http://[::1]:3000"),
+            ("http://[::1]:3000", "http://1:3000", None),
+            ("http://[::1]:3000", "http://[::1]:30001", None),
+            ("app://obsidian.md,null", "app://obsidian.md", "app://obsidian.md"),
+            ("app://obsidian.md,null", "app://obsidianXmd", None),
+            ("app://obsidian.md,null", "null", "null"),
+            ("https://a.example.org", "null", None),
+            ("chrome-extension://abcdef,moz-extension://1-2", "moz-extension://1-2", "moz-extension://1-2"),
+            ("*", "https://xexample.org.evil.com", "https://xexample.org.evil.com"),
+        ],
+    )
+    def test_only_whole_origins_are_allowed(self, make_app, allowed, origin, header):
+        """No part of a name stands for another one; other schemes are allowed when they are named."""
+        answer = make_app(LLMGATEWAY_CORS_ORIGINS=allowed).test_client().get("/livez", headers={"Origin": origin})
+
+        assert header == answer.headers.get("Access-Control-Allow-Origin")
+
     """A page in a browser names its origin, and Flask answers it with what Flask-CORS has to say."""
 
     @pytest.mark.parametrize(
@@ -315,3 +351,20 @@ class TestPagesOfOtherOrigins:
         assert status == int(answer[0].split()[0])
         assert header == dict(answer[1]).get("Access-Control-Allow-Origin")
         assert plain == (answer[0], [field for field in answer[1] if "Access-Control" not in field[0]], answer[2])
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", None])
+def test_a_file_is_sent_in_a_form(client, user, kind):
+    """415 says so, before anything is read."""
+    answer = client.post("/v1/audio/transcriptions", data=b"{}", content_type=kind, headers=user)
+
+    assert (415, "unsupported_media_type") == (answer.status_code, answer.json["error"]["code"])
+    assert "multipart/form-data" in answer.json["error"]["message"]
+
+
+def test_a_form_without_a_boundary_is_explained(client, user):
+    """People set the header themselves."""
+    answer = client.post("/v1/images/edits", data=b"--B--", content_type="multipart/form-data", headers=user)
+
+    assert (400, "invalid_request_error") == (answer.status_code, answer.json["error"]["code"])
+    assert "do not set it yourself" in answer.json["error"]["message"]

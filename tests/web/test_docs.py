@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,15 +15,50 @@ from flask.testing import FlaskClient
 from openapi_schema_validator import OAS30Validator
 from werkzeug.test import TestResponse
 
-from llmgateway.records import GROUPINGS
+from llmgateway.records import FILTER_GROUPINGS, GROUPINGS
+from llmgateway.simulator.pictures import draw
+from llmgateway.simulator.recordings import silent_wav
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
+from llmgateway.web.docs import API
+from tests.resources import listing_resource
 
 from .conftest import ADMIN_KEY, AZURE_KEY
 
 CHAT = "/v1/chat/completions"
-UNDOCUMENTED = {("get", "/docs"), ("get", "/docs/assets/{name}"), ("get", "/openapi.json")}
+UNDOCUMENTED = {("get", "/"), ("get", "/docs"), ("get", "/docs/assets/{name}"), ("get", "/openapi.json")}
 METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+MEDIA: dict[str, dict[str, Any]] = {
+    "completions": {"json": {"model": "gpt-4o-mini", "prompt": "Once"}},
+    "embeddings": {"json": {"model": "text-embedding-3-small", "input": "Hello"}},
+    "images/generations": {"json": {"model": "gpt-image-1", "prompt": "a cat", "quality": "low"}},
+    "images/edits": {"data": {"model": "gpt-image-1", "prompt": "a hat", "quality": "low"}, "image": draw(8, 8, "cat")},
+    "audio/transcriptions": {"data": {"model": "whisper"}, "file": silent_wav(0.1)},
+    "audio/translations": {"data": {"model": "whisper"}, "file": silent_wav(0.1)},
+    "audio/speech": {"json": {"model": "tts", "input": "Hello", "voice": "alloy"}},
+}
+"""What to send to the operations that are relayed, besides chat completions."""
+
+
+@pytest.fixture
+def client(make_app) -> FlaskClient:
+    """Of a gateway with a model for every operation."""
+    models = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small", "gpt-image-1", "whisper", "tts")
+    return make_app(LLMGATEWAY_MODELS=",".join(models)).test_client()
+
+
+def sent(body: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for a call with *body*, which may have files."""
+    if "data" not in body:
+        return body
+    files = {
+        name: (io.BytesIO(content), "talk.wav" if name == "file" else "cat.png")
+        for name, content in body.items()
+        if name != "data"
+    }
+    return {"data": body["data"] | files, "content_type": "multipart/form-data"}
 
 
 @pytest.fixture
@@ -110,7 +146,7 @@ def test_documents_every_route(client, document):
 def test_every_operation_is_described(document):
     """Each has a tag that is explained, a short summary, a description, and says whose key it needs."""
     tags = {tag["name"] for tag in document["tags"] if tag["description"]}
-    security = {"users": [{"userKey": []}], "health": []}
+    security = {"users": [{"userKey": []}], "azure": [{"userKey": []}], "health": []}
     for name, operation in operations(document):
         [tag] = operation["tags"]
         assert tag in tags, name
@@ -178,12 +214,16 @@ def test_answers_are_shown_whole(document):
 
 
 def test_every_field_of_an_answer_is_promised(document):
-    """Generated clients need not ask whether one is there; but for a report's groupings, which are asked for."""
+    """Generated clients need not ask whether one is there; but for a report's groupings, which are asked for, and for
+    settings of models, which somebody has set or not."""
     for name, holder in media(document):
         if re.search(r" 20\d application/json$", name):
             for component, schema in schemas_in(document, holder["schema"]):
                 optional = schema["properties"].keys() - schema["required"]
-                assert optional == (set(GROUPINGS) if component == "UsageRow" else set()), (name, component)
+                if component in ("NamedModelSettings", "Prices", "Tier", "LongPrices", "StoredDeployment"):
+                    continue
+                groupings = {"UsageRow": GROUPINGS, "FilterRow": FILTER_GROUPINGS}.get(component, ())
+                assert optional == set(groupings), (name, component)
 
 
 def test_carries_nothing_that_nobody_refers_to(document):
@@ -214,6 +254,14 @@ def test_asks_for_a_model_that_there_is(make_app):
     assert ["o4-mini", "o4-mini"] == [example["model"] for example in shown(body)]
 
 
+def test_the_document_is_written_once(make_app):
+    """Anybody may ask for it, again and again."""
+    api = make_app().extensions[API]
+    with make_app().app_context():
+        assert api.document("gpt-4o") is api.document("gpt-4o")
+        assert "gpt-5" in api.document("gpt-5")
+
+
 def answers(
     client: FlaskClient, admin: dict[str, str], new_key: Callable[..., Any]
 ) -> Iterator[tuple[str, TestResponse]]:
@@ -231,20 +279,49 @@ def answers(
 
     def call(name: str, path: str = "", **arguments: Any) -> tuple[str, TestResponse]:
         method, template = name.split(" ")
-        headers = user if template.startswith("/v1") else admin
+        headers = user if template.startswith(("/v1/", "/openai/")) else admin
         answer = client.open(path or template, method=method.upper(), headers=headers, **arguments)
         answer.get_data()
         return name, answer
 
     yield call(f"post {CHAT}", json=examples.CONVERSATION)
     yield call(f"post {CHAT}", json=examples.STREAMED_CONVERSATION)
+    yield call("post /openai/v1/chat/completions", json=examples.CONVERSATION)
+    deployment = "/openai/deployments/{model}"
+    path = deployment.replace("{model}", "gpt-4o-mini")
+    yield call(f"post {deployment}/chat/completions", f"{path}/chat/completions", json=examples.CONVERSATION)
+    everything = {"Authorization": f"Bearer {new_key()['key']}"}
+    for operation, body in MEDIA.items():
+        model = (body.get("json") or body["data"])["model"]
+        for prefix in ("/v1", "/openai/v1", deployment):
+            place = f"{prefix.replace('{model}', model)}/{operation}"
+            answer = client.post(place, headers=everything, **sent(body))
+            answer.get_data()
+            yield f"post {prefix}/{operation}", answer
+    for models in ("/openai/models", "/openai/v1/models"):
+        yield call(f"get {models}/{{model}}", f"{models}/gpt-4o-mini")
+    yield call("post /v1/responses", json=examples.STREAMED_RESPONSE_REQUEST)
+    for path in ("/openai/v1/responses", "/openai/responses"):
+        yield call(f"post {path}", json=examples.RESPONSE_REQUEST)
+    path = "/openai/deployments/gpt-4o-mini/responses"
+    yield call("post /openai/deployments/{model}/responses", path, json=examples.RESPONSE_REQUEST)
+    name, made = call("post /v1/responses", json=examples.RESPONSE_REQUEST)
+    yield name, made
+    for there in ("/v1", "/openai/v1", "/openai"):
+        yield call(f"get {there}/responses/{{response_id}}", f"{there}/responses/{made.json['id']}")
+        yield call(
+            f"get {there}/responses/{{response_id}}/input_items", f"{there}/responses/{made.json['id']}/input_items"
+        )
+    for there in ("/v1", "/openai/v1", "/openai"):
+        _, made = call("post /v1/responses", json=examples.RESPONSE_REQUEST)
+        yield call(f"delete {there}/responses/{{response_id}}", f"{there}/responses/{made.json['id']}")
     client.application.extensions[EXTENSION].journal.flush()
     yield call("put /admin/models/{name}", "/admin/models/gpt-4o", json=prices)
     yield call("post /admin/setprompt", json={"prompt": "Be brief."})
     for path, item in client.get("/openapi.json").json["paths"].items():
         if "get" in item and "{" not in path:
             yield call(f"get {path}")
-    yield call("put /admin/groups/{name}", "/admin/groups/seminar", json=examples.GROUP_REQUEST)
+    yield call("put /admin/groups/{name}", "/admin/groups/seminar", json=examples.GROUP_REQUEST | {"note": "Tuesdays"})
     yield call("get /admin/groups/{name}", "/admin/groups/seminar")
     yield call("patch /admin/groups/{name}", "/admin/groups/seminar", json={"limits": {"parallel_requests": 9}})
     yield call("post /admin/groups/{name}/revoke", "/admin/groups/seminar/revoke")
@@ -272,6 +349,9 @@ def answers(
     yield call("get /admin/usage", "/admin/usage?by=day&format=csv")
     yield call("post /admin/setllmkey", json={"key": AZURE_KEY})
     yield call("get /admin/models/{name}", "/admin/models/gpt-4o")
+    yield call("post /admin/doctor", json={"model": "gpt-4o"})
+    with listing_resource({"mine": "gpt-4o"}, key=AZURE_KEY) as url:
+        yield call("post /admin/models/import", json={"base_url": f"{url}/openai/v1", "key": AZURE_KEY})
     yield call("delete /admin/models/{name}", "/admin/models/gpt-4o")
 
 
@@ -282,13 +362,20 @@ def test_real_answers_are_as_documented(client, admin, new_key, document):
         method, path = name.split(" ")
         called.add(name)
         response = document["paths"][path][method]["responses"][str(answer.status_code)]
-        assert answer.status_code < 300, (name, answer.text)
+        assert answer.status_code < 300, (name, answer.data)
         if answer.status_code == 204:
             assert "content" not in response
             continue
         schema = response["content"][answer.mimetype]["schema"]
-        check(document, schema, answer.json if answer.is_json else answer.text, strict="$ref" in str(schema))
-    assert {name for name, _ in operations(document)} == called
+        check(
+            document,
+            schema,
+            answer.json if answer.is_json else answer.data.decode("latin-1"),
+            strict="$ref" in str(schema),
+        )
+    # Azure cancels responses in the background only, which are not served here.
+    refused = {f"post {there}/responses/{{response_id}}/cancel" for there in ("/v1", "/openai/v1", "/openai")}
+    assert {name for name, _ in operations(document)} == called | refused
 
 
 def test_a_report_has_rows_to_check(client, admin, new_key):
@@ -296,5 +383,130 @@ def test_a_report_has_rows_to_check(client, admin, new_key):
     reports = [answer.json for name, answer in answers(client, admin, new_key) if name == "get /admin/usage"]
     [grouped] = [report for report in reports if report and report["rows"]]
 
-    assert 2 == grouped["total"]["requests"]
+    assert 12 + 3 * len(MEDIA) == grouped["total"]["requests"]
     assert ["day", "month", "user", "key", "group", "model", "requests"] == list(grouped["rows"][0])[:7]
+
+
+@pytest.fixture
+def in_use(client, admin, new_key):
+    """A gateway in use: a function that returns everything that matters to somebody."""
+    group = {"note": "ours", "models": ["gpt-4o-mini"], "limits": {"requests_per_minute": 100}}
+    prices = {"prices": {"prompt": 7, "cached": 7, "completion": 7}}
+    for path, body in (
+        ("/groups/ml-2026", group),
+        ("/groups/ours", group),
+        ("/limits", {"tokens_per_minute": 500_000}),
+        ("/prompt", {"prompt": "Be kind."}),
+        ("/prompt?group=ours", {"prompt": "Be brief."}),
+        (f"/models/{examples.MODEL}", prices),
+        ("/models/gpt-4o", prices),
+    ):
+        assert 200 == client.put(f"/admin{path}", json=body, headers=admin).status_code
+    keys = [new_key(user="ada", group="ours", limits={"requests_per_minute": 50}), new_key(user="alan")]
+
+    def state() -> dict[str, Any]:
+        told = {path: client.get(f"/admin{path}", headers=admin).json for path in ("/limits", "/prompt", "/status")}
+        told |= {name: client.get(f"/admin/groups/{name}", headers=admin).json for name in ("ml-2026", "ours")}
+        told |= {name: client.get(f"/admin/models/{name}", headers=admin).json for name in (examples.MODEL, "gpt-4o")}
+        told["prompt"] = client.get("/admin/prompt?group=ours", headers=admin).json
+        told["azure_key"] = told.pop("/status")["azure_key"]
+        for key in keys:
+            record = client.get(f"/admin/keys/{key['id']}", headers=admin).json
+            told[key["id"]] = {name: value for name, value in record.items() if name != "retires_at"}
+            works = client.get("/v1/me", headers={"Authorization": f"Bearer {key['key']}"})
+            told[f"{key['id']} works"] = works.status_code
+        return told
+
+    return keys[0]["id"], state
+
+
+def tries(document: dict[str, Any], ours: dict[str, str] | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What Swagger UI sends for every example, unchanged; in paths, *ours* may take the place of the example."""
+    for path, item in document["paths"].items():
+        for method in METHODS & item.keys():
+            operation, query = item[method], {}
+            url = path
+            for parameter in [*item.get("parameters", []), *operation.get("parameters", [])]:
+                values = shown(parameter)
+                if parameter["in"] == "path":
+                    value = (ours or {}).get(parameter["name"], values[0])
+                    value = "gpt-4o" if ours and path.startswith("/admin/models/") else value
+                    url = url.replace(f"{{{parameter['name']}}}", value)
+                elif values and values[0] != "":
+                    query[parameter["name"]] = values[0]
+            bodies = operation.get("requestBody", {}).get("content", {})
+            calls = [(kind, body) for kind, holder in bodies.items() for body in shown(holder)] or [(None, None)]
+            for kind, body in calls:
+                sent = body if body is None or isinstance(body, str) else json.dumps(body)
+                if ours is None or body is not None:
+                    yield method, url, {"query_string": query, "data": sent, "content_type": kind}
+
+
+@pytest.mark.parametrize("place", ["the example's", "ours"])
+def test_no_example_does_harm(client, admin, document, in_use, place):
+    """Executed unchanged, each leaves keys, groups, limits, prompts and prices as they are, and every key works.
+
+    Also if somebody has put a name or an id of their own into the path, and has not looked at the body.
+    """
+    key_id, state = in_use
+    before = state()
+    ours = {"key_id": key_id, "name": "ours"} if place == "ours" else None
+
+    tried = 0
+    for method, path, arguments in tries(document, ours):
+        answer = client.open(path, method=method.upper(), headers=admin, **arguments)
+        answer.get_data()
+        assert answer.status_code < 500, (method, path, answer.text)
+        assert before == state(), (method, path, arguments)
+        tried += 1
+    assert tried > (10 if ours else 40)
+
+
+def test_what_is_refused_says_why(client, admin):
+    """An example that would replace something is refused with a sentence."""
+    answer = client.put("/admin/limits", json=examples.LIMITS_REQUEST, headers=admin)
+
+    assert 422 == answer.status_code
+    assert "Put your own values in its place" in answer.json["error"]["message"]
+    assert 200 == client.put("/admin/limits", json={"tokens_per_minute": 123_456}, headers=admin).status_code
+
+
+def resolved(base: str, reference: str) -> str:
+    """Where a browser on the page *base* goes (RFC 3986 section 5.2); urljoin() counts doubled slashes as one."""
+    parts = base.split("/")[:-1]
+    for part in reference.split("/"):
+        if part == "..":
+            parts = parts[: max(1, len(parts) - 1)]
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/x//docs"])
+def test_all_links_of_the_page_are_relative(make_app, path):
+    """The proxy in front may have a path that nobody here knows. More slashes lead to the same files."""
+    app = make_app()
+    app.add_url_rule(path, "elsewhere", app.view_functions["docs.page"], merge_slashes=False)
+    page = app.test_client().get(path).text
+
+    links = re.findall(r'(?:href|src|url:) ?=?"([^"]+)"', page)
+    assert len(links) >= 5
+    for link in links:
+        found = resolved(f"/llm{path}", link)
+        assert found.startswith("/llm/docs/assets/") or found == "/llm/openapi.json", link
+
+
+@pytest.mark.parametrize(
+    ("path", "environ", "location"),
+    [
+        ("/admin//keys?limit=1", {}, "/llm/admin/keys?limit=1"),
+        ("/docs///assets/swagger-ui.css", {}, "/llm/docs/assets/swagger-ui.css"),
+        ("/admin//keys", {"SCRIPT_NAME": "/llm"}, "/llm/admin/keys"),
+    ],
+)
+def test_redirects_are_relative(client, path, environ, location):
+    """They lead to the same place behind a proxy that has removed a part of the path, whether we know it or not."""
+    answer = client.get(path, environ_base=environ)
+
+    assert 308 == answer.status_code
+    assert location == resolved(f"/llm{path.partition('?')[0]}", answer.headers["Location"])

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import pytest
 
+from llmgateway.accounts.attempts import ATTEMPTS, WINDOW_SECONDS, WrongKeys
 from llmgateway.errors import AdminThrottled, InvalidAdminKey
-from llmgateway.web import guard as guard_module
-from llmgateway.web.guard import ATTEMPTS, WINDOW_SECONDS, AdminGuard
+from llmgateway.settings import SHORT_ADMIN_KEY
+from llmgateway.web.guard import LINES_PER_MINUTE, AdminGuard
 from tests.stores.contract import at_once
 
-KEY = "admin-key-for-tests"
+KEY = "admin-key-16char"
+SHORT_KEY = KEY[:-1]
+OTHERS_KEY = "the-key-of-another-admin"
 
 
 @pytest.fixture
-def guard(clock):
-    return AdminGuard(KEY, clock=clock)
+def make_guard(clock, tmp_path):
+    def make(*keys: str) -> AdminGuard:
+        return AdminGuard(keys, wrong_keys=WrongKeys(tmp_path / "wrong-admin-keys", clock=clock), clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def guard(make_guard):
+    return make_guard(KEY, OTHERS_KEY)
 
 
 def guess(guard: AdminGuard, times: int = 1, *, address: str = "10.0.0.1", key: str | None = "a-guess") -> None:
@@ -24,16 +35,17 @@ def guess(guard: AdminGuard, times: int = 1, *, address: str = "10.0.0.1", key: 
         assert not key or key not in refused.value.message
 
 
-def throttled(guard: AdminGuard, *, address: str = "10.0.0.1", key: str = KEY) -> int:
+def throttled(guard: AdminGuard, *, address: str = "10.0.0.1", key: str = "a-guess") -> int:
     with pytest.raises(AdminThrottled) as refused:
         guard.check(key, address)
     return refused.value.retry_after
 
 
-def test_lets_the_right_key_in(guard):
-    """As often as it comes."""
+def test_lets_the_right_keys_in(guard):
+    """Each of them, as often as it comes."""
     for _ in range(100):
         guard.check(KEY, "10.0.0.1")
+        guard.check(OTHERS_KEY, "10.0.0.1")
 
 
 @pytest.mark.parametrize("key", [None, "", "a-guess", KEY.upper(), KEY + " ", KEY[:-1], "\xff", "日本"])
@@ -42,20 +54,42 @@ def test_keeps_every_other_out(guard, key):
     guess(guard, key=key)
 
 
-def test_a_key_may_have_any_characters(clock):
-    """A server gives header bytes as Latin-1; the key that an operator wrote in UTF-8 is meant."""
-    AdminGuard("schlüssel-für-日本", clock=clock).check("schlüssel-für-日本".encode().decode("latin-1"), "10.0.0.1")
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_key_with_umlauts_is_right_as_every_client_sends_it(make_guard, encoding):
+    """curl sends UTF-8, browsers and Python send Latin-1; a server gives the bytes as Latin-1."""
+    make_guard("schlüssel-für-alles").check("schlüssel-für-alles".encode(encoding).decode("latin-1"), "10.0.0.1")
 
 
-def test_slows_down_who_guesses(guard, clock):
-    """After some wrong keys even the right one waits, until the first guess is long enough ago."""
+def test_slows_down_who_guesses(make_guard, clock):
+    """After some wrong keys a short key waits, even if it is right, until the first guess is long enough ago."""
+    guard = make_guard(SHORT_KEY)
     guess(guard, ATTEMPTS)
     assert WINDOW_SECONDS + 1 == throttled(guard)
+    assert WINDOW_SECONDS + 1 == throttled(guard, key=SHORT_KEY)
 
     clock.advance(WINDOW_SECONDS - 1)
-    assert 2 == throttled(guard)
+    assert 2 == throttled(guard, key=SHORT_KEY)
     clock.advance(1)
-    guard.check(KEY, "10.0.0.1")
+    guard.check(SHORT_KEY, "10.0.0.1")
+
+
+def test_a_key_that_cannot_be_guessed_never_waits(guard):
+    """Nobody locks the admin out: not a scraper with an old key, not a stranger behind the same proxy."""
+    assert SHORT_ADMIN_KEY == len(KEY)
+    guess(guard, ATTEMPTS)
+
+    for _ in range(ATTEMPTS + 1):
+        throttled(guard)
+        guard.check(KEY, "10.0.0.1")
+
+
+def test_a_short_key_waits_beside_a_long_one(make_guard):
+    """Each key is judged by its own length."""
+    guard = make_guard(SHORT_KEY, OTHERS_KEY)
+    guess(guard, ATTEMPTS)
+
+    throttled(guard, key=SHORT_KEY)
+    guard.check(OTHERS_KEY, "10.0.0.1")
 
 
 def test_waiting_is_not_prolonged_by_asking(guard, clock):
@@ -94,18 +128,28 @@ def test_others_are_not_slowed_down(guard):
     guess(guard, ATTEMPTS, address="10.0.0.3")
 
 
-def test_remembers_a_bounded_number_of_addresses(guard, monkeypatch):
-    """Whoever has many addresses does not fill the memory; the ones seen last are the ones kept."""
-    monkeypatch.setattr(guard_module, "REMEMBERED_ADDRESSES", 5)
-    guess(guard, ATTEMPTS, address="10.0.0.1")
-    for number in range(2, 6):
+def test_the_log_names_the_address(guard, caplog):
+    """The first wrong key, and the one after which it has to wait; never the key itself."""
+    guess(guard, ATTEMPTS, address="2001:db8::7")
+    throttled(guard, address="2001:db8::7")
+
+    first, last = [record.getMessage() for record in caplog.records]
+    assert "2001:db8::7 (counted as 2001:db8::/64), number 1 within" in first
+    assert "number 10 within" in last
+    assert "wait" in last
+    assert "a-guess" not in caplog.text
+
+
+def test_the_log_cannot_be_filled(guard, caplog, clock):
+    """Whoever has many addresses gets a bounded number of lines, the last of which says so."""
+    for number in range(2 * LINES_PER_MINUTE):
         guess(guard, address=f"10.0.0.{number}")
-    throttled(guard)
+    assert LINES_PER_MINUTE == len(caplog.records)
+    assert "not logged for the rest of this minute" in caplog.records[-1].getMessage()
 
-    guess(guard, address="10.0.0.6")
-
-    assert 5 == len(guard._failures)
-    guard.check(KEY, "10.0.0.1")
+    clock.advance(60)
+    guess(guard, address="10.0.1.1")
+    assert LINES_PER_MINUTE + 1 == len(caplog.records)
 
 
 def test_counts_under_threads(guard):

@@ -151,7 +151,7 @@ def test_names_columns_where_the_api_has_parts(send, columns, cells, column):
         ("user,correct-horse-battery\nada,x\n", "There is no column number 2."),
         ("user,user\nada,x\n", "twice: 'user'"),
         ("name,email\nx,ada@example.org\n", "Must have the column 'user'"),
-        ("user,id\nada,key_1\n", "no column 'id'"),
+        ("user,digest\nada,key_1\n", "no column 'digest'"),
     ],
 )
 def test_says_what_is_wrong_with_the_first_line(send, keys, file, word):

@@ -8,8 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmgateway import create_app
+from llmgateway.proxy.read_on import ReadOn
 from llmgateway.settings import Settings
 from llmgateway.simulator import Script, Simulator
+from llmgateway.stores.health import StoreHealth
+from llmgateway.usage.metrics import Metrics
 from llmgateway.web.context import EXTENSION
 
 ADMIN_KEY = "an-admin-key-for-tests"
@@ -77,6 +80,34 @@ def test_counts_what_reached_azure(azure, client, user):
     assert found["llmgateway_duration_seconds_count", "false"] == 2
     assert found["llmgateway_first_text_seconds_count",] == 1
     assert found["llmgateway_requests_in_flight",] == 0
+
+
+def test_counts_what_azure_did_not_count(azure, client, user):
+    """The tokens of estimates and of bounds, and the answers that are read on."""
+    azure.script(Script(tokens=5, cut_after_events=4))
+    assert client.post("/v1/chat/completions", json={**CHAT, "stream": True}, headers=user).data
+    azure.script(Script(refuse=True))
+    assert client.post("/v1/chat/completions", json=CHAT, headers=user).status_code == 502
+
+    found = numbers(client)
+
+    assert found["llmgateway_uncounted_tokens_total", "estimated"] > 150
+    assert found["llmgateway_uncounted_tokens_total", "bound"] > 150
+    assert found["llmgateway_requests_read_on",] == 0
+
+
+def test_counts_the_answers_that_are_read_on():
+    """While they are."""
+    metrics, permits = Metrics(), ReadOn(seconds=20, at_once=2)
+    permits.on_change = metrics.reads_on
+    text = []
+    for change in (lambda: permits.take(thinks=True),) * 3, (permits.free,):
+        for one in change:
+            one()
+        text.append(metrics.exposition(StoreHealth([]), azure_key_ok=True).decode())
+
+    assert "llmgateway_requests_read_on 2.0" in text[0]
+    assert "llmgateway_requests_read_on 1.0" in text[1]
 
 
 def test_counts_what_was_refused(client, user):

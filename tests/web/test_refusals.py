@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llmgateway.ratelimit.rules import Estimate
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 from llmgateway.web.error_docs import REFUSALS
@@ -18,9 +19,15 @@ PREVIEW = "/admin/prompt/preview"
 JSON = "application/json"
 CSV = "text/csv"
 
+RESPONSES = "/v1/responses"
+OF_NOBODY = "resp_68af4030592c8193"
 FROM_AZURE = {example for refusal in REFUSALS.values() for example in refusal.examples if example.startswith("Azure: ")}
-ELSEWHERE = {"too large", "throttled", "store away", "at capacity", "unreachable", "credentials", "silence"}
-"""What does not come of a single request to a gateway that works; the last ones are in tests/functional."""
+ELSEWHERE = {
+    *("too large", "throttled", "store away", "at capacity", "unreachable", "credentials", "moved", "silence"),
+    *("running", "not listed"),  # in test_doctor.py and test_import_models.py
+}
+"""What does not come of a single request to a gateway that works; the last ones of the first line are in
+tests/functional."""
 
 
 def refused(client, path: str, **request: Any) -> tuple[int, dict[str, Any]]:
@@ -36,10 +43,31 @@ def documented(name: str, example: str) -> tuple[int, dict[str, Any]]:
 USER_MISTAKES = [
     ("InvalidCompletion", "no messages", {"json": {"model": "gpt-4o"}}),
     ("InvalidCompletion", "not JSON", {"data": '{"messages" : }', "content_type": JSON}),
-    ("ModelNotAllowed", "not allowed", {"json": {"model": "gpt-4o", "messages": []}}),
-    ("ModelNotFound", "not offered", {"json": {"model": "gpt-9", "messages": []}}),
+    (
+        "InvalidCompletion",
+        "repeated name",
+        {"data": '{"model": "a", "messages": [{}], "model": "b"}', "content_type": JSON},
+    ),
+    ("InvalidCompletion", "other letters", {"json": {"model": "gpt-4o", "messages": [{}], "Model": "gpt-4o"}}),
+    ("ModelNotAllowed", "not allowed", {"json": {"model": "gpt-4o", "messages": [{}]}}),
+    ("ModelNotFound", "not offered", {"json": {"model": "gpt-9", "messages": [{}]}}),
     ("UnsupportedMediaType", "not JSON", {"data": "{}", "content_type": "application/x-www-form-urlencoded"}),
     ("UnsupportedMediaType", "compressed", {"json": {}, "headers": {"Content-Encoding": "gzip"}}),
+    ("ModelOrResponseNotFound", "not offered", {"path": RESPONSES, "json": {"model": "gpt-9", "input": "Hi"}}),
+    (
+        "ModelOrResponseNotFound",
+        "previous response",
+        {"path": RESPONSES, "json": {"model": "gpt-4o-mini", "input": "Hi", "previous_response_id": OF_NOBODY}},
+    ),
+    (
+        "ModelOrResponseNotFound",
+        "item",
+        {
+            "path": RESPONSES,
+            "json": {"model": "gpt-4o-mini", "input": [{"type": "item_reference", "id": "rs_68af4030baa48193"}]},
+        },
+    ),
+    ("UnknownResponse", "unknown", {"path": f"{RESPONSES}/{OF_NOBODY}", "method": "GET"}),
     ("UnknownModel", "unknown", {"path": "/v1/models/gpt-9", "method": "GET"}),
 ]
 ADMIN_MISTAKES = [
@@ -81,9 +109,9 @@ ADMIN_MISTAKES = [
     ("UnknownGroup", "unknown", {"path": "/admin/groups/nobody's", "method": "GET"}),
     ("UnknownKeyOrGroup", "key", {"path": "/admin/prompt?key=nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "group", {"path": "/admin/prompt?group=nobody's", "method": "GET"}),
-    ("NothingToPreview", "key", {"path": PREVIEW, "json": {"key": "nobody", "messages": []}}),
-    ("NothingToPreview", "group", {"path": PREVIEW, "json": {"group": "nobody's", "messages": []}}),
-    ("NothingToPreview", "model", {"path": PREVIEW, "json": {"model": "gpt-9", "messages": []}}),
+    ("NothingToPreview", "key", {"path": PREVIEW, "json": {"key": "nobody", "messages": [{}]}}),
+    ("NothingToPreview", "group", {"path": PREVIEW, "json": {"group": "nobody's", "messages": [{}]}}),
+    ("NothingToPreview", "model", {"path": PREVIEW, "json": {"model": "gpt-9", "messages": [{}]}}),
     ("GroupInUse", "in use", {"path": "/admin/groups/physics", "method": "DELETE"}),
     ("KeyExists", "exists", {"json": {"user": "eve", "key": "ada's-very-own-key-of-old"}}),
     ("ModelWithoutPrices", "none", {"path": "/admin/models/gpt-4o", "method": "DELETE"}),
@@ -150,12 +178,52 @@ def test_limits_refuse_as_documented(client, new_key, example, limits, limit, re
     assert {"x-llmgateway-limit"} | spent == sent_headers
 
 
+def test_a_budget_that_is_held_refuses_as_documented(client, new_key):
+    """Whoever comes while a request without a limit runs may come again in a second."""
+    limits = {"budget": {"amount": 5000, "unit": "tokens", "period": "day"}}
+    key = new_key(limits=limits)["key"]
+    services = client.application.extensions[EXTENSION]
+    running = services.limiter.admit("running", services.keys.authenticate(key), Estimate.bounded(5000, 0.0))
+    headers = {"Authorization": f"Bearer {key}"}
+
+    answer = client.open(CHAT, **ASK, headers=headers)
+
+    assert documented("Limited", "budget held") == (answer.status_code, answer.json)
+    assert ("key.budget", "1", "1000") == tuple(
+        answer.headers[name] for name in ("x-llmgateway-limit", "Retry-After", "retry-after-ms")
+    )
+    running.refund()
+    assert 200 == client.open(CHAT, **ASK, headers=headers).status_code
+
+
+def test_an_unknown_price_is_refused_as_documented(make_app, admin):
+    """If the operator wants it, and a budget in dollars would have to pay."""
+    client = make_app(LLMGATEWAY_UNKNOWN_PRICE="refuse", LLMGATEWAY_MODELS="course-model").test_client()
+    limits = {"budget": {"amount": 5, "unit": "usd", "period": "day"}}
+    key = client.post("/admin/keys", json={"user": "ada", "limits": limits}, headers=admin).json["key"]
+    body = {"model": "course-model", "messages": [{"role": "user", "content": "Hello"}]}
+
+    answer = refused(client, CHAT, method="POST", json=body, headers={"Authorization": f"Bearer {key}"})
+
+    assert documented("ModelNotAllowed", "price not known") == answer
+
+
+def test_incomplete_metrics_are_refused_as_documented(client, admin):
+    """Under another server with several processes, and without a folder in which their numbers are added up."""
+    several = {"wsgi.multiprocess": True}
+
+    answer = refused(client, "/metrics", headers=admin, environ_overrides=several)
+
+    assert documented("MetricsIncomplete", "several processes") == answer
+
+
 def test_every_documented_error_is_tested():
     """A new one has to be provoked here, or to be named as somebody else's."""
     here = {(name, example) for name, example, _ in USER_MISTAKES + ADMIN_MISTAKES}
     here |= {("InvalidKey", example) for example in REFUSALS["InvalidKey"].examples}
     here |= {(name, "group removed") for name in ("GroupRemoved", "UnknownKeyOrGroupRemoved")}
-    here |= {("Limited", example) for example in ("rate limit", "budget spent")}
+    here |= {("Limited", example) for example in ("rate limit", "budget held", "budget spent")}
+    here |= {("ModelNotAllowed", "price not known"), ("MetricsIncomplete", "several processes")}
     shown = {(name, example) for name, refusal in REFUSALS.items() for example in refusal.examples}
 
     assert FROM_AZURE | ELSEWHERE == {example for name, example in shown - here}
@@ -195,10 +263,11 @@ def test_a_large_body_is_refused_as_documented(client, user, admin):
 
 
 def test_guessing_the_admin_key_is_refused_as_documented(client, admin):
-    """After ten wrong ones, the right one too; with the time to wait."""
+    """After ten wrong ones, with the time to wait. The right one is let in."""
     for _ in range(10):
         client.get("/admin/listkeys", headers={"AdminKey": "a guess"})
-    answer = client.get("/admin/listkeys", headers=admin)
+    answer = client.get("/admin/listkeys", headers={"AdminKey": "a guess"})
+    assert 200 == client.get("/admin/listkeys", headers=admin).status_code
 
     assert documented("AdminThrottled", "throttled") == (answer.status_code, answer.json)
     assert 0 < int(answer.headers["Retry-After"]) <= 61
@@ -286,6 +355,15 @@ def test_the_examples_cannot_be_put_to_use(client, admin):
         assert 422 == status
         assert "example" in answer["error"]["errors"]["key"][0]
     assert 401 == client.get("/v1/me", headers={"api-key": examples.SECRET_KEY}).status_code
+
+
+@pytest.mark.parametrize("key", ["YOUR-KEY", '"1234567890abcdef"', "Bearer 1234567890abcdef", "$AZURE_KEY", "<key>"])
+def test_a_key_that_cannot_be_azures_is_not_stored(client, admin, key):
+    """As in the curl line of the documentation; stored, it would shut everybody out."""
+    status, answer = refused(client, "/admin/setllmkey", method="POST", json={"key": key}, headers=admin)
+
+    assert 422 == status
+    assert "malformed" in answer["error"]["errors"]["key"][0]
 
 
 def test_a_refused_key_is_not_repeated(client, admin):

@@ -41,6 +41,10 @@ _INDEXES = {
         IndexModel([("key_id", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel([("outcome", 1), ("timestamp", 1), ("_id", 1)]),
+        IndexModel([("usage_source", 1), ("timestamp", 1), ("_id", 1)]),
+        # Partial, because a request without a stored response has null and an empty list here. Every text is greater
+        # than the empty one, which the server knows when it chooses an index; of $type it may not know it.
+        *(IndexModel(name, partialFilterExpression={name: {"$gt": ""}}) for name in ("response_id", "stored_ids")),
     ],
     "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
 }

@@ -25,7 +25,7 @@ from pymongo.errors import DuplicateKeyError
 
 from llmgateway.clock import Clock
 from llmgateway.errors import GroupInUse, NoSuchGroup
-from llmgateway.records import Budget, Group, Limits, Organisation, Prices, Prompt, moment
+from llmgateway.records import Budget, Group, Limits, ModelSettings, Organisation, Prices, Prompt, moment
 
 from .database import Document, MongoDatabase
 from .imports import end_abandoned_imports
@@ -58,7 +58,7 @@ class MongoOrganisation:
         return Organisation(
             prompt=_in_force(document),
             credential=document.get("credential"),
-            prices={entry["model"]: _prices(entry) for entry in document.get("prices") or ()},
+            models=_models(document),
             limits=Limits.from_json(document.get("limits")),
             groups={group.name: group for group in groups},
             version=document.get("generation", ""),
@@ -164,9 +164,30 @@ class MongoOrganisation:
     def set_credential(self, credential: bytes) -> None:
         self._set({"credential": credential})
 
-    def set_prices(self, model: str, prices: Prices | None) -> None:
-        entry = None if prices is None else {"model": model} | asdict(prices)
-        self._change_entry("prices", "model", model, lambda _: entry)
+    def set_model(
+        self,
+        model: str,
+        parts: Mapping[str, Any] | None,
+        *,
+        check: Callable[[Mapping[str, ModelSettings]], None] | None = None,
+    ) -> ModelSettings:
+        while True:
+            document = self._document()
+            models = _models(document)
+            if check is not None:
+                check(models)
+            after = ModelSettings() if parts is None else replace(models.pop(model, ModelSettings()), **parts)
+            models.pop(model, None)
+            if after.as_json():
+                models[model] = after
+            entries = [{"model": name} | settings.as_json() for name, settings in models.items()]
+            # Older versions of this program know only the list of prices. It is replaced together with the settings.
+            if (
+                self._change({"models": entries, "prices": None}, if_={"generation": document.get("generation")})
+                is not None
+            ):
+                return after
+            # Another process has changed something in between.
 
     def _document(self) -> Document:
         with self._database.collections(promptly=True) as database:
@@ -266,8 +287,10 @@ def _in_force(organisation: Mapping[str, Any]) -> Prompt:
     return Prompt() if document is None else prompt_of(document)
 
 
-def _prices(entry: Mapping[str, Any]) -> Prices:
-    return Prices(prompt=entry["prompt"], cached=entry["cached"], completion=entry["completion"])
+def _models(organisation: Mapping[str, Any]) -> dict[str, ModelSettings]:
+    # Documents of older versions of this program have a list of prices instead.
+    old = {entry["model"]: ModelSettings(prices=Prices.from_json(entry)) for entry in organisation.get("prices") or ()}
+    return old | {entry["model"]: ModelSettings.from_json(entry) for entry in organisation.get("models") or ()}
 
 
 def _group(entry: Mapping[str, Any]) -> Group:

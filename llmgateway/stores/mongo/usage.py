@@ -5,12 +5,13 @@ Collections:
 ``logs``
     Usage records. ``_id`` is the identifier of the request; ``batch`` is the batch that contained the record.
 ``usage_daily``
-    Sums, with one document for each day, key and model. ``counted`` has the highest batch of each source that is
-    included in the sums. It changes in the same atomic update as the sums.
+    Sums, with one document for each day, key, model and deployment. ``counted`` has the highest batch of each source
+    that is included in the sums. It changes in the same atomic update as the sums.
 ``usage_sources``
     For each source: the batch that it is ``sending``, and the ``number`` of the last accepted batch.
 ``usage_state``
-    One document: which process rebuilds the sums, and until when; whether the sums are complete; what was purged.
+    One document: which process rebuilds the sums, and until when; whether the sums are complete, and in which
+    ``version``; what was purged.
 
 A batch takes four steps: it is announced; its records are stored; they are added to the sums; the batch is
 acknowledged. The source repeats all four steps until the last one succeeds. Each repetition has the same result,
@@ -30,7 +31,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
@@ -43,7 +44,11 @@ from pymongo.errors import BulkWriteError
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import (
     ALL_USAGE,
+    LONGEST_RECORDED_MODEL,
+    UNKNOWN_MODEL,
+    Attempt,
     Batch,
+    FilterCount,
     Outcome,
     Rebuilding,
     RecordQuery,
@@ -63,6 +68,9 @@ _DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-co
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id")
 _STATE = "usage"
+_VERSION = 2
+"""Version of the sums. Those of version 1 do not count the requests without a known price, nor the tokens that are
+estimated or bound."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
 _BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
 _GROUPINGS: dict[str, object] = {
@@ -72,19 +80,48 @@ _GROUPINGS: dict[str, object] = {
     "key": "$key_id",
     "group": {"$ifNull": ["$group", None]},
     "model": "$model",
+    # Sums of older versions have no deployment.
+    "deployment": {"$ifNull": ["$deployment", None]},
 }
 _SUMMED: dict[str, object] = {name: {"$sum": f"${name}"} for name in SUMS}
 _COUNTED: dict[str, object] = {
     **_SUMMED,
     "requests": {"$sum": 1},
+    "unpriced_requests": {
+        "$sum": {
+            "$cond": [
+                {"$and": [{"$eq": [{"$ifNull": ["$cost_usd", None]}, None]}, {"$gt": ["$total_tokens", 0]}]},
+                1,
+                0,
+            ]
+        }
+    },
     "errors": {"$sum": {"$cond": [{"$eq": ["$outcome", "ok"]}, 0, 1]}},
+    "estimated_tokens": {"$sum": {"$cond": [{"$eq": ["$usage_source", "estimated"]}, "$total_tokens", 0]}},
+    "bound_tokens": {"$sum": {"$cond": [{"$eq": ["$usage_source", "bound"]}, "$total_tokens", 0]}},
+}
+
+
+# Records of older versions do not have the field.
+_COUNTED_MODEL = {"$cond": [{"$eq": ["$model_known", False]}, UNKNOWN_MODEL, "$model"]}
+_IS_CLIENTS = {"$eq": [{"$substrCP": ["$deployment", 0, LONGEST_RECORDED_MODEL]}, "$model"]}
+_COUNTED_DEPLOYMENT = {
+    "$cond": [{"$and": [{"$eq": ["$model_known", False]}, _IS_CLIENTS]}, UNKNOWN_MODEL, "$deployment"]
+}
+_SERIES = {
+    "key_id": "$key_id",
+    "user": "$user",
+    "group": "$group",
+    "model": _COUNTED_MODEL,
+    "deployment": _COUNTED_DEPLOYMENT,
 }
 
 
 class MongoUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in MongoDB.
 
-    If there are records but no sums, the first process that appends records computes the sums.
+    If there are records but no sums, or sums of an older version, the first process that appends records computes the
+    sums.
 
     Args:
         clock: Seconds since the epoch; decides when a rebuild by a dead process no longer blocks shipping.
@@ -127,7 +164,8 @@ class MongoUsageLog:
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         after = query.after
-        wanted = _given({"key_id": query.key_id, "user": query.user, "outcome": query.outcome})
+        equal = {name: getattr(query, name) for name in ("key_id", "user", "outcome", "usage_source")}
+        wanted = _given(equal)
         period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
             if after:
@@ -140,6 +178,31 @@ class MongoUsageLog:
                 wanted["timestamp"] = period
             found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
+
+    def find_stored(self, stored_id: str) -> UsageRecord | None:
+        with self._database.collections(promptly=True) as database:
+            logs = database["logs"]
+            # Without sorting: the server might choose the index for the order, and read all records.
+            document = logs.find_one({"response_id": stored_id}) or logs.find_one({"stored_ids": stored_id})
+        return None if document is None else _record(document)
+
+    def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
+        wanted: Document = _given({"key_id": query.key_id, "group": query.group})
+        end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
+        start = None if query.first_day is None else _midnight(query.first_day)
+        if period := _given({"$gte": start, "$lt": end}):
+            wanted["timestamp"] = period
+        # Older records have no severities.
+        wanted["$or"] = [{"filter_severities.0": {"$exists": True}}, {"content_filter.0": {"$exists": True}}]
+        fields = {
+            "day": {"$dateToString": {"format": "%Y-%m-%d", "date": "$timestamp"}},
+            **_SERIES,
+            "fired": "$content_filter",
+            "severities": "$filter_severities",
+        }
+        pipeline: list[Document] = [{"$match": wanted}, {"$group": {"_id": fields, "requests": {"$sum": 1}}}]
+        with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+            return [_filter_count(document) for document in logs.aggregate(pipeline, allowDiskUse=True)]
 
     def purge(self, first_day: date, *, limit: int) -> int:
         with self._database.collections() as database:
@@ -175,25 +238,28 @@ class MongoUsageLog:
                     _rebuild(database, day, unfinished)
                 yield Rebuilding(done=done, days=len(days), kept_before=kept_before)
             with self._database.collections() as database:
-                database["usage_state"].update_one({"_id": _STATE, "rebuilding.by": mine}, {"$set": {"complete": True}})
+                database["usage_state"].update_one(
+                    {"_id": _STATE, "rebuilding.by": mine}, {"$set": {"complete": True, "version": _VERSION}}
+                )
         finally:
             with self._database.collections() as database:
                 _give_lease_back(database, mine)
 
     def _complete(self) -> None:
-        """Make sure that the sums include records that were stored before there were sums."""
+        """Make sure that the sums include records that were stored before there were sums of this version."""
         if self._is_complete:
             return
         with self._database.collections() as database:
             states = database["usage_state"]
             empty = database["logs"].find_one({}, {"_id": 1}) is None
             # In this order, because the sums are marked as complete before the first record is stored.
-            complete = (states.find_one({"_id": _STATE}) or {}).get("complete")
+            state = states.find_one({"_id": _STATE}) or {}
+            complete = state.get("complete") and state.get("version", 1) >= _VERSION
             if not complete and empty:
-                states.update_one({"_id": _STATE}, {"$set": {"complete": True}}, upsert=True)
+                states.update_one({"_id": _STATE}, {"$set": {"complete": True, "version": _VERSION}}, upsert=True)
                 complete = True
         if not complete:
-            log.warning("The sums of usage are missing. They are now computed from the records, once.")
+            log.warning("The sums of usage are missing, or are of an older version. They are now computed, once.")
             for _ in self.rebuild():
                 pass
         self._is_complete = True
@@ -244,10 +310,7 @@ def _announce(database: Database[Document], batch: Batch) -> Document:
 def _store(database: Database[Document], records: Sequence[UsageRecord], batch: Batch) -> list[UsageRecord]:
     """Store the records that do not exist yet. Return them, and those that this batch has stored before."""
     name = _name(batch)
-    documents = [
-        {"_id": record.id} | {field: getattr(record, field) for field in _FIELDS} | {"batch": name}
-        for record in records
-    ]
+    documents = [{"_id": record.id} | _fields(record) | {"batch": name} for record in records]
     stored = {record.id: record for record in records}
     try:
         database["logs"].insert_many(documents, ordered=False)
@@ -336,14 +399,14 @@ def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch
                 "batch": {"$nin": [_name(batch) for batch in unfinished]},
             }
         },
-        {"$group": {"_id": {"key_id": "$key_id", "user": "$user", "group": "$group", "model": "$model"}, **_COUNTED}},
+        {"$group": {"_id": _SERIES, **_COUNTED}},
     ]
     # Unfinished batches will be repeated, and must be added then.
     again = {f"counted.{batch.source}": "" for batch in unfinished}
     updates = {}
     for document in database["logs"].aggregate(pipeline, allowDiskUse=True):
         series = document.pop("_id")
-        cell = Cell(day, series["key_id"], series["user"], series.get("group"), series["model"])
+        cell = Cell(day, series["key_id"], series["user"], series.get("group"), series["model"], series["deployment"])
         change: Document = {"$set": _document(cell) | document}
         if again:
             change["$unset"] = again
@@ -397,10 +460,32 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time_of_day(), UTC)
 
 
+def _filter_count(document: Document) -> FilterCount:
+    found = document["_id"]
+    fired = tuple(found.get("fired") or ())
+    return FilterCount(
+        day=found["day"],
+        user=found["user"],
+        key_id=found["key_id"],
+        group=found.get("group"),
+        model=found["model"],
+        fired=fired,
+        severities=tuple(found.get("severities") or (f"{category}:found" for category in fired)),
+        requests=document["requests"],
+    )
+
+
 def _row(document: Document) -> UsageRow:
     by = document.pop("_id") or {}
     cost = float(document.pop("cost_usd"))  # the integer 0 if no record has a price
     return UsageRow(by=by, cost_usd=cost, **document)
+
+
+def _fields(record: UsageRecord) -> Document:
+    values = {field: getattr(record, field) for field in _FIELDS}
+    if record.attempts:
+        values["attempts"] = [asdict(attempt) for attempt in record.attempts]
+    return values
 
 
 def _record(document: Mapping[str, Any]) -> UsageRecord:
@@ -409,4 +494,7 @@ def _record(document: Mapping[str, Any]) -> UsageRecord:
     known["outcome"] = Outcome(known["outcome"])
     known["usage_source"] = UsageSource(known["usage_source"])
     known["content_filter"] = tuple(known.get("content_filter", ()))
+    known["stored_ids"] = tuple(known.get("stored_ids", ()))
+    known["filter_severities"] = tuple(known.get("filter_severities", ()))
+    known["attempts"] = tuple(Attempt(**attempt) for attempt in known.get("attempts", ()))
     return UsageRecord(id=document["_id"], **known)

@@ -87,6 +87,7 @@ class RedisCache:
         self.connection = RedisConnection(
             url, namespace=namespace, timeout=timeout, retry_after=retry_after, clock=clock
         )
+        self.signer = signer
         self._freshness = freshness
         self._clock = clock
         self._ttl = int(ttl)

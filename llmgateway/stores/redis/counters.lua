@@ -248,10 +248,14 @@ local function release_expired()
 end
 
 -- Return the reading of one counter: the used and the held amount, whether the request fits, when it will fit, and when
--- the counter will be empty.
+-- the counter will be empty. Of a budget of which nothing is held, at_least is enough.
 local function read(request)
-    local counter, amount, limit = counters[request[1]], request[3], request[4]
+    local name, kind, amount, limit, _, at_least = unpack(request)
+    local counter = counters[name]
     local surplus = limit and counter.used + amount - limit or 0
+    if surplus > 0 and kind == 'budget' and at_least and counter.held == 0 then
+        surplus = counter.used + at_least - limit
+    end
     local fits_at = surplus > 0 and counter.leaves_at and counter:leaves_at(surplus) or 0
     local empties_at = counter.empties_at and counter:empties_at() or 0
     return { counter.used, counter.held, surplus <= 0 and 1 or 0, fits_at, empties_at }

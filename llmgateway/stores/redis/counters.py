@@ -98,8 +98,15 @@ def _counter_requests(counter_requests: Sequence[CounterRequest]) -> bytes:
     # false instead of null, because cjson decodes null to a value that is true in Lua.
     return orjson.dumps(
         [
-            (name, _KINDS[kind], amount, False if limit is None else limit, own or False)
-            for name, kind, amount, limit, _, own in counter_requests
+            (
+                name,
+                _KINDS[kind],
+                amount,
+                False if limit is None else limit,
+                own or False,
+                False if at_least is None else at_least,
+            )
+            for name, kind, amount, limit, _, own, at_least in counter_requests
         ]
     )
 

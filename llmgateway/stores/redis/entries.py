@@ -12,14 +12,14 @@ import logging
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from llmgateway.records import Group, KeyRecord, Limits, Organisation, Prices, Prompt
+from llmgateway.records import Group, KeyRecord, Limits, ModelSettings, Organisation, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,9 @@ class Entries:
         return decoded
 
     def of_organisation(self, name: str, organisation: Organisation) -> bytes:
-        document = orjson.dumps(replace(organisation, credential=None))
+        shape = {field: getattr(organisation, field) for field in _ORGANISATION_FIELDS}
+        models = {model: settings.as_json() for model, settings in organisation.models.items()}
+        document = orjson.dumps(shape | {"credential": None, "models": models})
         return self._signer.sign(name, document + b"\n" + (organisation.credential or b""), at=self._clock())
 
     def organisation(self, name: str, entry: bytes | None) -> Organisation | None:
@@ -180,12 +182,15 @@ def _common(shape: dict[str, Any]) -> dict[str, Any]:
 def _organisation(content: bytes) -> Organisation | None:
     document, _, credential = content.partition(b"\n")
     shape = orjson.loads(document)
+    if "prices" in shape:  # an older version of this program wrote the entry
+        prices = shape.pop("prices")
+        shape["models"] = {model: {"prices": prices[model]} for model in prices}
     if shape.keys() != _ORGANISATION_FIELDS:
         return None
     return Organisation(
         prompt=_prompt(shape["prompt"]),
         credential=credential or None,
-        prices={model: Prices(**prices) for model, prices in shape["prices"].items()},
+        models={model: ModelSettings.from_json(settings) for model, settings in shape["models"].items()},
         limits=Limits.from_json(shape["limits"]),
         groups={name: _group(group) for name, group in shape["groups"].items()},
     )

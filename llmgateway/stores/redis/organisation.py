@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import OrganisationStore
-from llmgateway.records import Group, Limits, Organisation, Prices, Prompt
+from llmgateway.records import Group, Limits, ModelSettings, Organisation, Prompt
 
 from .cache import RedisCache
 
@@ -83,9 +83,15 @@ class RedisOrganisation:
         with self._changing():
             self._durable.set_credential(credential)
 
-    def set_prices(self, model: str, prices: Prices | None) -> None:
+    def set_model(
+        self,
+        model: str,
+        parts: Mapping[str, object] | None,
+        *,
+        check: Callable[[Mapping[str, ModelSettings]], None] | None = None,
+    ) -> ModelSettings:
         with self._changing():
-            self._durable.set_prices(model, prices)
+            return self._durable.set_model(model, parts, check=check)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

@@ -1,6 +1,6 @@
 -- Reserve the amounts of all requests, or nothing.
 -- ARGV, after those of counters.lua: the reservation, its lease in seconds, the requests as JSON:
--- [[counter, kind, amount, limit or false, own or false], …].
+-- [[counter, kind, amount, limit or false, own or false, at_least or false], …].
 -- Returns ADMITTED or REFUSED and the readings; or UNINITIALISED and the names of the budgets to initialise.
 local PATIENCE = 5
 local reservation, lease, requests = ARGV[3], tonumber(ARGV[4]), cjson.decode(ARGV[5])
@@ -88,7 +88,11 @@ end
 
 local held = {}
 for position, request in ipairs(requests) do
-    held[position] = { request[1], request[2], request[3], counters[request[1]]:reserve(request[3]) }
+    local name, kind, amount, limit, _, at_least = unpack(request)
+    if at_least and limit then
+        amount = math.min(amount, limit - counters[name].used)
+    end
+    held[position] = { name, kind, amount, counters[name]:reserve(amount) }
 end
 for _, position in ipairs(sharing) do
     redis.call('HDEL', prefix .. 'waiting:' .. requests[position][1], requests[position][5])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
+import logging
 import os
 import sqlite3
 import threading
@@ -13,9 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from llmgateway.errors import ConfigurationError, StoreUnavailable
+from llmgateway.errors import ConfigurationError, StoreReadOnly, StoreUnavailable
 
 from .schema import MIGRATIONS
+
+log = logging.getLogger(__name__)
+
+_REPORT_SECONDS = 60.0
+"""The same error is logged once in this time. It can fail many requests."""
 
 _MAPPED_BYTES = 256 * 1024 * 1024
 
@@ -53,7 +60,7 @@ class SQLiteDatabase:
         migrations: Sequence[Sequence[str]] = MIGRATIONS,
         durable: bool = True,
     ) -> None:
-        self._path = os.fspath(path)
+        self._path = os.path.abspath(path)
         self._timeout = timeout
         # FULL syncs the WAL at every commit, NORMAL at every checkpoint
         # (https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -64,9 +71,11 @@ class SQLiteDatabase:
         # queues the writers of one process, because SQLite would let them sleep for longer and longer times.
         self._writer = _Connection(self._connect)
         self._writing = threading.Lock()
+        self._reporting = threading.Lock()
+        self._reported: dict[str, float] = {}  # by cause: when it was logged last
         _watch_forks()
         _databases.add(self)
-        with translated():
+        with self._translated():
             self._create()
             self._migrate(migrations)
         self.close()
@@ -78,7 +87,7 @@ class SQLiteDatabase:
         try:
             return connection.opened().execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
         finally:
             connection.release()
 
@@ -91,7 +100,7 @@ class SQLiteDatabase:
         try:
             return connection.current_row(statement)
         except sqlite3.Error as error:
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
         finally:
             connection.release()
 
@@ -99,15 +108,17 @@ class SQLiteDatabase:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run the block in a write transaction. It is committed when the block ends without an error."""
         if not self._writing.acquire(timeout=self._timeout):
-            raise _unavailable(TimeoutError())
+            raise self._unavailable(TimeoutError("another thread writes for too long"))
         try:
-            with translated(), self._writable() as connection, begun(connection):
+            with self._translated(), self._writable() as connection, begun(connection):
                 yield connection
         finally:
             self._writing.release()
 
     def ping(self) -> None:
         self.rows("PRAGMA user_version")
+        if not os.access(self._path, os.W_OK):
+            raise StoreReadOnly(self._unavailable(PermissionError(errno.EROFS, "the file is read-only")).message)
 
     def close(self) -> None:
         """Close every connection; the next use opens a new one."""
@@ -125,6 +136,26 @@ class SQLiteDatabase:
         for connection in self._all():
             connection.release()
         self._writing.release()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Convert the driver's errors in the block to :class:`StoreUnavailable`."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        """Log *error* with the file, which a client need not know, and return what the client is told."""
+        cause = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        now = time.monotonic()
+        with self._reporting:
+            known = now < self._reported.get(cause, -_REPORT_SECONDS) + _REPORT_SECONDS
+            if not known:
+                self._reported[cause] = now
+        if not known:
+            log.error("The embedded store %s does not serve: %s", self._path, cause)
+        return StoreUnavailable(f"The embedded store does not serve ({cause}). Try again later.")
 
     def _all(self) -> list[_Connection]:
         return [*self._connections, self._writer]
@@ -292,16 +323,3 @@ def begun(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Convert the driver's errors in the block to :class:`StoreUnavailable`."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"The embedded store does not serve ({type(error).__name__}). Try again later.")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from llmgateway.errors import GroupInUse
-from llmgateway.records import Group, Limits, Organisation, Prices, Prompt
+from llmgateway.records import Group, Limits, ModelSettings, Organisation, Prompt
 from llmgateway.stores.epoch import from_ms, to_ms
 
 from .columns import limits_of, merged_limits, models_of, prompt_of, stored, time_of
@@ -27,6 +28,7 @@ _ADD_PROMPT = """
 """
 _GROUP_FIELDS = tuple(field.name for field in fields(Group))
 _GROUP_COLUMNS = ", ".join(_GROUP_FIELDS)
+_MODELS = "SELECT model, settings FROM models"
 # Only constant names are formatted into statements; values are always parameters.
 _GROUPS = f"SELECT {_GROUP_COLUMNS} FROM groups"  # noqa: S608
 _SET_GROUP = f"REPLACE INTO groups ({_GROUP_COLUMNS}) VALUES ({', '.join('?' * len(_GROUP_FIELDS))})"  # noqa: S608
@@ -42,12 +44,12 @@ class SQLiteOrganisation:
         # The version is read first. If a change happens between the reads, the new content has the old version, and
         # the next look-up makes the caller load again.
         ((version, credential, limits, *prompt),) = self._database.rows(_LOAD)
-        prices = self._database.rows("SELECT model, prompt, cached, completion FROM prices")
+        models = self._database.rows(_MODELS)
         groups = self._database.rows(f"{_GROUPS} ORDER BY name")
         return Organisation(
             prompt=Prompt() if prompt[0] is None else _prompt(prompt),
             credential=credential,
-            prices={model: Prices(prompt=p, cached=k, completion=c) for model, p, k, c in prices},
+            models=_models(models),
             limits=limits_of(limits),
             groups={group.name: group for group in map(_group, groups)},
             version=version,
@@ -120,13 +122,27 @@ class SQLiteOrganisation:
             connection.execute("UPDATE organisation SET credential = ?", (credential,))
             _begin_version(connection)
 
-    def set_prices(self, model: str, prices: Prices | None) -> None:
+    def set_model(
+        self,
+        model: str,
+        parts: Mapping[str, Any] | None,
+        *,
+        check: Callable[[Mapping[str, ModelSettings]], None] | None = None,
+    ) -> ModelSettings:
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM prices WHERE model = ?", (model,))
-            if prices is not None:
-                values = (model, prices.prompt, prices.cached, prices.completion)
-                connection.execute("INSERT INTO prices VALUES (?, ?, ?, ?)", values)
+            models = _models(connection.execute(_MODELS))
+            if check is not None:
+                check(models)
+            after = ModelSettings() if parts is None else replace(models.get(model, ModelSettings()), **parts)
+            connection.execute("DELETE FROM models WHERE model = ?", (model,))
+            if document := after.as_json():
+                connection.execute("INSERT INTO models VALUES (?, ?)", (model, json.dumps(document)))
             _begin_version(connection)
+        return after
+
+
+def _models(rows: Iterable[tuple[str, str]]) -> dict[str, ModelSettings]:
+    return {model: ModelSettings.from_json(json.loads(settings)) for model, settings in rows}
 
 
 def _find_group(connection: sqlite3.Connection, name: str) -> Group | None:

@@ -164,4 +164,69 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
         END""",
     ),
+    # Settings of models are JSON, because they grow. In the sums, requests without a known price and tokens that Azure
+    # did not count are counted apart.
+    (
+        "CREATE TABLE models (model TEXT NOT NULL PRIMARY KEY, settings TEXT NOT NULL)",
+        """INSERT INTO models
+            SELECT model,
+                json_object('prices', json_object('prompt', prompt, 'cached', cached, 'completion', completion))
+            FROM prices""",
+        "DROP TABLE prices",
+        "ALTER TABLE usage_daily ADD COLUMN unpriced_requests INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE usage_daily ADD COLUMN estimated_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE usage_daily ADD COLUMN bound_tokens INTEGER NOT NULL DEFAULT 0",
+        """UPDATE usage_daily SET unpriced_requests = found.unpriced, estimated_tokens = found.estimated,
+                bound_tokens = found.bound
+            FROM (
+                SELECT series.id AS series, CAST(strftime('%Y%m', timestamp / 1000, 'unixepoch') AS INTEGER) AS month,
+                    CAST(strftime('%Y%m%d', timestamp / 1000, 'unixepoch') AS INTEGER) AS day,
+                    sum(cost_usd IS NULL AND total_tokens > 0) AS unpriced,
+                    sum(iif(usage_source = 'estimated', total_tokens, 0)) AS estimated,
+                    sum(iif(usage_source = 'bound', total_tokens, 0)) AS bound
+                FROM logs CROSS JOIN usage_series AS series
+                    ON series.key_id = logs.key_id AND series.model = logs.model
+                    AND series.user = logs.user AND series."group" IS logs."group"
+                WHERE total_tokens > 0 AND (cost_usd IS NULL OR usage_source <> 'upstream')
+                GROUP BY series.id, day
+            ) AS found
+            WHERE usage_daily.series = found.series AND usage_daily.month = found.month AND usage_daily.day = found.day
+                AND usage_daily.day >= (SELECT kept_before FROM usage_purged)""",
+        # A partial index, because Azure counts nearly every request.
+        "CREATE INDEX logs_usage_source ON logs (usage_source, timestamp) WHERE usage_source <> 'upstream'",
+    ),
+    # Models that Azure does not know are counted under one name. Older records count as they were.
+    ("ALTER TABLE logs ADD COLUMN model_known INTEGER NOT NULL DEFAULT 1",),
+    # What failover, stored responses, tiers and tools leave in a record. Attempts, uses of tools and stored ids are
+    # JSON; NULL for none, as in nearly all records. No index can look into a list, so stored ids have their own table.
+    (
+        "ALTER TABLE logs ADD COLUMN attempts TEXT",
+        "ALTER TABLE logs ADD COLUMN response_id TEXT",
+        "ALTER TABLE logs ADD COLUMN service_tier TEXT",
+        "ALTER TABLE logs ADD COLUMN spilled_over INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE logs ADD COLUMN error_code TEXT",
+        "ALTER TABLE logs ADD COLUMN tool_uses TEXT",
+        "ALTER TABLE logs ADD COLUMN stored_ids TEXT",
+        "ALTER TABLE logs ADD COLUMN stored_at TEXT",
+        "CREATE INDEX logs_response_id ON logs (response_id) WHERE response_id IS NOT NULL",
+        "CREATE TABLE stored_ids (id TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (id, record)) WITHOUT ROWID",
+        "CREATE INDEX stored_ids_record ON stored_ids (record)",
+        """CREATE TRIGGER logs_stored AFTER INSERT ON logs WHEN new.stored_ids IS NOT NULL BEGIN
+            INSERT OR IGNORE INTO stored_ids SELECT value, new.id FROM json_each(new.stored_ids);
+        END""",
+        """CREATE TRIGGER logs_purged AFTER DELETE ON logs WHEN old.stored_ids IS NOT NULL BEGIN
+            DELETE FROM stored_ids WHERE record = old.id;
+        END""",
+    ),
+    # The deployment of older sums is not known, until somebody rebuilds them.
+    ("ALTER TABLE usage_series ADD COLUMN deployment TEXT",),
+    # What content filters found, as JSON; NULL for nothing, as in nearly all records. Of older records the severity is
+    # not known.
+    (
+        "ALTER TABLE logs ADD COLUMN filter_severities TEXT",
+        """UPDATE logs SET filter_severities =
+                (SELECT json_group_array(value || ':found') FROM json_each(logs.content_filter))
+            WHERE content_filter <> '[]'""",
+        "CREATE INDEX logs_filters ON logs (timestamp) WHERE filter_severities IS NOT NULL",
+    ),
 )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any
 
 from llmgateway.records import (
     ALL_USAGE,
+    LONGEST_RECORDED_MODEL,
+    UNKNOWN_MODEL,
+    Attempt,
     Batch,
+    FilterCount,
     Outcome,
     Rebuilding,
     RecordQuery,
@@ -30,7 +34,9 @@ from .rows import insert, places, some_at_once
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
 _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
 _VALUES = attrgetter(*_FIELDS)
-_TIMESTAMP, _CONTENT_FILTER = _FIELDS.index("timestamp"), _FIELDS.index("content_filter")
+_TIMESTAMP, _CONTENT_FILTER, _FILTER_SEVERITIES, _ATTEMPTS, _TOOL_USES, _STORED_IDS = map(
+    _FIELDS.index, ("timestamp", "content_filter", "filter_severities", "attempts", "tool_uses", "stored_ids")
+)
 
 # Only constant names are formatted into statements; values are always parameters.
 _APPEND = f"INSERT INTO logs ({_COLUMNS}) VALUES {{}}"  # noqa: S608
@@ -38,14 +44,28 @@ _ADD = f"""
     INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES {{}}
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608
+_FIND_STORED = f"""
+    SELECT {_COLUMNS} FROM logs WHERE id IN (
+        SELECT id FROM logs WHERE response_id = ? UNION SELECT record FROM stored_ids WHERE id = ?
+    ) LIMIT 1
+"""  # noqa: S608
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
 _COUNTED = """
     count(*), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
-    sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok')
+    sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok'),
+    sum(cost_usd IS NULL AND total_tokens > 0),
+    sum(iif(usage_source = 'estimated', total_tokens, 0)), sum(iif(usage_source = 'bound', total_tokens, 0))
 """
-_GROUPINGS = {"day": "day", "month": "month", "user": "user", "key": "key_id", "group": '"group"', "model": "model"}
+_COUNTED_MODEL = f"iif(model_known, model, '{UNKNOWN_MODEL}')"
+_COUNTED_DEPLOYMENT = (
+    f"iif(model_known OR substr(deployment, 1, {LONGEST_RECORDED_MODEL}) <> model, deployment, '{UNKNOWN_MODEL}')"
+)
+# SQLite uses a partial index only for statements that contain its condition: https://www.sqlite.org/partialindex.html
+_IN_PARTIAL_INDEX = "usage_source <> 'upstream'"
+_OF_SERIES = {"user": "user", "key": "key_id", "group": '"group"', "model": "model", "deployment": "deployment"}
+_GROUPINGS = {"day": "day", "month": "month", **_OF_SERIES}
 
 
 KEPT_SERIES = 10_000
@@ -60,7 +80,9 @@ class SQLiteUsageLog:
 
     def __init__(self, database: SQLiteDatabase) -> None:
         self._database = database
-        self._series: dict[tuple[str, str, str | None, str], int] = {}  # ids of committed series, which never change
+        self._series: dict[
+            tuple[str, str, str | None, str, str], int
+        ] = {}  # ids of committed series, which never change
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         with self._database.transaction() as connection:
@@ -102,6 +124,7 @@ class SQLiteUsageLog:
             "timestamp >= ?": None if query.since is None else to_ms(query.since),
             "timestamp < ?": None if query.until is None else to_ms(query.until),
             "outcome = ?": query.outcome,
+            "usage_source = ?": query.usage_source,
         }
         if query.after:
             found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (query.after,))
@@ -110,13 +133,41 @@ class SQLiteUsageLog:
             filters["timestamp <= ?"] = found[0][0]
             filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = query.after
         wanted = {condition: value for condition, value in filters.items() if value is not None}
+        conditions = [*wanted]
+        if query.usage_source not in (None, UsageSource.UPSTREAM):
+            conditions.append(_IN_PARTIAL_INDEX)
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM logs"  # noqa: S608
-            + (f" WHERE {' AND '.join(wanted)}" if wanted else "")
+            + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
             + " ORDER BY timestamp DESC, id DESC LIMIT ?",
             [*wanted.values(), query.limit],
         )
         return [_record(row) for row in rows]
+
+    def find_stored(self, stored_id: str) -> UsageRecord | None:
+        rows = self._database.rows(_FIND_STORED, (stored_id, stored_id))
+        return _record(rows[0]) if rows else None
+
+    def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
+        end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
+        filters: dict[str, object] = {
+            "timestamp >= ?": None if query.first_day is None else _midnight(query.first_day),
+            "timestamp < ?": end,
+            "key_id = ?": query.key_id,
+            '"group" = ?': query.group,
+        }
+        wanted = {condition: value for condition, value in filters.items() if value is not None}
+        where = " AND ".join(("filter_severities IS NOT NULL", *wanted))
+        rows = self._database.rows(
+            f"""SELECT strftime('%Y-%m-%d', timestamp / 1000, 'unixepoch'), user, key_id, "group", {_COUNTED_MODEL},
+                content_filter, filter_severities, count(*)
+            FROM logs WHERE {where} GROUP BY 1, 2, 3, 4, 5, 6, 7""",  # noqa: S608
+            list(wanted.values()),
+        )
+        return [
+            FilterCount(day, user, key_id, group, model, tuple(json.loads(fired)), tuple(json.loads(found)), requests)
+            for day, user, key_id, group, model, fired, found, requests in rows
+        ]
 
     def purge(self, first_day: date, *, limit: int) -> int:
         with self._database.transaction() as connection:
@@ -168,11 +219,13 @@ def _append(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> l
 def _series(connection: sqlite3.Connection, cell: Cell) -> int:
     values = cell.series
     found = connection.execute(
-        'SELECT id FROM usage_series WHERE key_id = ? AND user = ? AND "group" IS ? AND model = ?', values
+        'SELECT id FROM usage_series WHERE key_id = ? AND user = ? AND "group" IS ? AND model = ? AND deployment = ?',
+        values,
     ).fetchone()
     if found is None:
         found = connection.execute(
-            'INSERT INTO usage_series (key_id, user, "group", model) VALUES (?, ?, ?, ?) RETURNING id', values
+            'INSERT INTO usage_series (key_id, user, "group", model, deployment) VALUES (?, ?, ?, ?, ?) RETURNING id',
+            values,
         ).fetchone()
     return int(found[0])
 
@@ -182,12 +235,12 @@ def _rebuild(connection: sqlite3.Connection, day: int) -> None:
         return  # purged in the meantime
     connection.execute(_FORGET, _month_and_day(_date(day)))
     interval = (_midnight(_date(day)), _midnight(_date(day) + timedelta(days=1)))
-    for key_id, user, group, model, *sums in connection.execute(
-        f'SELECT key_id, user, "group", model, {_COUNTED} FROM logs WHERE timestamp >= ? AND timestamp < ? '  # noqa: S608
-        "GROUP BY 1, 2, 3, 4",
+    for key_id, user, group, model, deployment, *sums in connection.execute(
+        f'SELECT key_id, user, "group", {_COUNTED_MODEL}, {_COUNTED_DEPLOYMENT}, {_COUNTED} FROM logs '  # noqa: S608
+        "WHERE timestamp >= ? AND timestamp < ? GROUP BY 1, 2, 3, 4, 5",
         interval,
     ).fetchall():
-        cell = Cell(_date(day), key_id, user, group, model)
+        cell = Cell(_date(day), key_id, user, group, model, deployment)
         insert(connection, _ADD, [(_series(connection, cell), *_month_and_day(cell.day), *sums)])
 
 
@@ -199,7 +252,7 @@ def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
         period = ", month" if "month" in by else ""
         added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
         daily = f"SELECT series{period}, {added} FROM usage_daily{where} GROUP BY series{period}"  # noqa: S608
-    join = " JOIN usage_series ON usage_series.id = series" if {"user", "key", "group", "model"} & {*by} else ""
+    join = " JOIN usage_series ON usage_series.id = series" if _OF_SERIES.keys() & {*by} else ""
     grouped = ", ".join(str(position + 1) for position in range(len(by)))
     columns = ", ".join([*(_GROUPINGS[name] for name in by), _ADDED_UP])
     return (
@@ -236,6 +289,10 @@ def _row(record: UsageRecord) -> list[object]:
     row: list[object] = [*_VALUES(record)]
     row[_TIMESTAMP] = to_ms(record.timestamp)
     row[_CONTENT_FILTER] = json.dumps(record.content_filter) if record.content_filter else "[]"
+    row[_FILTER_SEVERITIES] = json.dumps(record.filter_severities) if record.filter_severities else None
+    row[_ATTEMPTS] = json.dumps([asdict(attempt) for attempt in record.attempts]) if record.attempts else None
+    row[_TOOL_USES] = json.dumps(dict(record.tool_uses)) if record.tool_uses else None
+    row[_STORED_IDS] = json.dumps(record.stored_ids) if record.stored_ids else None
     return row
 
 
@@ -246,8 +303,14 @@ def _record(row: Sequence[Any]) -> UsageRecord:
         | {
             "timestamp": from_ms(values["timestamp"]),
             "stream": bool(values["stream"]),
+            "model_known": bool(values["model_known"]),
             "outcome": Outcome(values["outcome"]),
             "usage_source": UsageSource(values["usage_source"]),
             "content_filter": tuple(json.loads(values["content_filter"])),
+            "filter_severities": tuple(json.loads(values["filter_severities"] or "[]")),
+            "spilled_over": bool(values["spilled_over"]),
+            "attempts": tuple(Attempt(**attempt) for attempt in json.loads(values["attempts"] or "[]")),
+            "tool_uses": json.loads(values["tool_uses"] or "{}"),
+            "stored_ids": tuple(json.loads(values["stored_ids"] or "[]")),
         }
     )

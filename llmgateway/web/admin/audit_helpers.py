@@ -14,6 +14,7 @@ from ..context import services
 from ..errors import invalid_fields
 from ..schemas.keys import KeySchema
 from ..schemas.organisation import PromptSchema
+from .names import check_names
 from .validity import check_validity
 
 SHOWN_ONCE = "The new key. Only this answer contains `key`, because only its digest is stored."
@@ -33,6 +34,7 @@ def write_down(
 
 def hand_out(new: dict[str, Any]) -> dict[str, Any]:
     """Create a key from the fields of :class:`NewKeySchema`, and return its fields and the key itself."""
+    check_names(new)
     check_validity(new, instead=TO_END_NOW)
     refuse_unknown_group(new)
     record, key = services().keys.create(**new)

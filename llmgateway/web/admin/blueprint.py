@@ -6,6 +6,7 @@ from flask import Response, current_app, request
 
 from .. import examples
 from ..blueprint import Blueprint
+from ..context import is_preflight
 from ..guard import AdminGuard
 
 GUARD = "llmgateway.admin_guard"
@@ -32,7 +33,8 @@ KEY_ID_IN_PATH = {
 
 @blp.before_request
 def _guard() -> None:
-    check_admin_key(request.headers.get("AdminKey"))
+    if not is_preflight():
+        check_admin_key(request.headers.get("AdminKey"))
 
 
 def check_admin_key(key: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from ...records import moment
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.keys import SHORTEST_OWN_KEY, NewKeySchema
-from ..tables import FORMULA_STARTS
+from ..tables import has_formula, original
 from .audit_helpers import NO_SUCH_GROUP
+from .names import name_problems
 from .validity import validity_problems
 
 MOST_LINES = 10_000
@@ -30,6 +31,11 @@ _PLAIN = ("user", "name", "group", "email", "note", "active", "starts_at", "expi
 _RATES = ("requests_per_minute", "tokens_per_minute", "parallel_requests")
 _BUDGET = ("budget_amount", "budget_unit", "budget_period")
 COLUMNS = (*_PLAIN, "models", *_RATES, *_BUDGET, "key")
+
+_IGNORED = ("id",)
+"""Further columns of the file that an import answers with, which may be imported into another gateway."""
+
+_FORMULA = "Must not begin with one of = + - @, nor have one after a comma or a semicolon, like a formula."
 
 _schema = NewKeySchema()
 
@@ -133,7 +139,7 @@ def _check_header(number: int, columns: list[str]) -> None:
     problems = []
     while columns and not columns[-1]:
         columns.pop()  # spreadsheets write empty columns at the end
-    unknown = [column for column in columns if column not in COLUMNS]
+    unknown = [column for column in columns if column not in (*COLUMNS, *_IGNORED)]
     if not set(columns) & set(COLUMNS):
         problems.append(f"Must name the columns. There are: {', '.join(COLUMNS)}.")
     elif unknown:
@@ -167,7 +173,11 @@ class _Reader:
         if any(cell.strip() for cell in cells[len(self._columns) :]):
             problem = f"Has more than {len(self._columns)} cells. Is one with a separator in it not quoted?"
             raise ma.ValidationError({"line": [problem]})
-        filled = {name: cell.strip() for name, cell in zip(self._columns, cells, strict=False) if cell.strip()}
+        filled = {
+            name: original(cell.strip())
+            for name, cell in zip(self._columns, cells, strict=False)
+            if cell.strip() and name not in _IGNORED
+        }
         try:
             fields: dict[str, Any] = _schema.load(_document(filled))
         except ma.ValidationError as error:
@@ -177,8 +187,9 @@ class _Reader:
         problems: dict[str, Any] = dict(validity_problems(fields, now=self._now, instead="Leave it empty for never."))
         if fields.get("group") is not None and fields["group"] not in self._groups:
             problems["group"] = [NO_SUCH_GROUP]
-        if fields.get("key", "").startswith(FORMULA_STARTS):
-            problems["key"] = ["Must not begin with one of = + - @, which a spreadsheet takes for a formula."]
+        problems |= name_problems(fields)
+        if has_formula(fields.get("key", "")):
+            problems["key"] = [_FORMULA]
         if problems:
             raise ma.ValidationError(problems)
         return fields
@@ -188,7 +199,7 @@ def _document(cells: dict[str, str]) -> dict[str, Any]:
     """Return the equivalent body of ``POST /admin/keys``."""
     document: dict[str, Any] = {name: cells[name] for name in (*_PLAIN, "key") if name in cells}
     if "models" in cells:
-        document["models"] = [name for name in re.split(r"[\s;,]+", cells["models"]) if name]
+        document["models"] = _models_in(cells["models"])
     limits: dict[str, Any] = {name: _whole(cells[name]) for name in _RATES if name in cells}
     budget = {name.removeprefix("budget_"): cells[name] for name in _BUDGET if name in cells}
     if budget:
@@ -196,6 +207,18 @@ def _document(cells: dict[str, str]) -> dict[str, Any]:
     if limits:
         document["limits"] = limits
     return document
+
+
+def models_cell(models: Iterable[str]) -> str:
+    """Return the cell with these models. A name with a separator in it is quoted."""
+    return " ".join(
+        name if re.fullmatch(r'[^\s;,"]+', name) else '"{}"'.format(name.replace('"', '""')) for name in models
+    )
+
+
+def _models_in(cell: str) -> list[str]:
+    found = re.findall(r'"((?:[^"]|"")*)"|([^\s;,]+)', cell)
+    return [name or quoted.replace('""', '"') for quoted, name in found]
 
 
 def _whole(cell: str) -> int | str:

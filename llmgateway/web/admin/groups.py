@@ -14,13 +14,14 @@ from ..schemas.fields import single_line
 from ..schemas.groups import GroupChangesSchema, GroupFieldsSchema, GroupListSchema, GroupSchema, RevokedSchema
 from .audit_helpers import some_limits, write_down
 from .blueprint import blp
+from .names import check_name, check_names
 from .validity import check_validity
 
 _NAME_IN_PATH = {
     "in": "path",
     "name": "name",
     "description": "1 to 100 characters on one line, without `/`.",
-    "example": examples.GROUP["name"],
+    "example": examples.NO_GROUP,
 }
 _TO_END_NOW = "To refuse its keys from now on, call POST /admin/groups/{name}/revoke."
 
@@ -46,22 +47,18 @@ def get_group(name: str) -> Group:
     "Make a group, or replace what is set for it",
     description=(
         "All of it is replaced: what is not sent is nothing afterwards. Its keys and its prompt stay. Its limits hold "
-        "for all its keys together, beside those of each."
+        "for all its keys together, beside those of each. The example is refused until you have put your own values "
+        "in; `{}` makes a group that is only a name for reports."
     ),
 )
-@blp.arguments(
-    GroupFieldsSchema,
-    examples={
-        "team": {"summary": "A team with models and a budget", "value": examples.DATELESS_GROUP_REQUEST},
-        "course": {"summary": "A course with dates as well", "value": examples.GROUP_REQUEST},
-        "label": {"summary": "Only a name for reports", "value": {}},
-    },
-)
+@blp.arguments(GroupFieldsSchema, template=examples.GROUP_REQUEST)
 @blp.response(200, GroupSchema, description="The group as it is now.", example=examples.GROUP)
 def put_group(fields: dict[str, Any], name: str) -> Group:
-    _refuse_bad_name(name)
     groups = services().groups
     before = groups.find(name)
+    if before is None:
+        _refuse_bad_name(name)
+    check_names(fields, before=before)
     check_validity(fields, before=before, instead=_TO_END_NOW)
     after = groups.put(name, **fields)
     write_down("group.set", name, before=_shown(before), after=_shown(after))
@@ -73,23 +70,20 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
     "Change a group",
     "UnknownGroup",
     description=(
-        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`."
+        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`. "
+        "The example changes nothing. In short:\n\n"
+        '* `{"expires_at": "2027-10-01"}` prolongs it\n'
+        '* `{"models": null}` lets its keys use every model\n'
+        '* `{"limits": {"budget": {"amount": 150, "unit": "usd", "period": "total"}, "parallel_requests": null}}` sets '
+        "its budget and lifts another limit\n"
     ),
 )
-@blp.arguments(
-    GroupChangesSchema,
-    examples={
-        "prolong": {"summary": "Prolong it", "value": {"expires_at": examples.GROUP_REQUEST["expires_at"]}},
-        "limit": {
-            "summary": "Set its budget, and lift its limit of parallel requests",
-            "value": {"limits": {"budget": examples.LIMITS["budget"], "parallel_requests": None}},
-        },
-    },
-)
+@blp.arguments(GroupChangesSchema, example={})
 @blp.response(200, GroupSchema, description="The group as it is now.", example=examples.GROUP)
 def update_group(changes: dict[str, Any], name: str) -> Group:
     groups = services().groups
     before = groups.get(name)
+    check_names(changes, before=before)
     check_validity(changes, before=before, instead=_TO_END_NOW)
     limits = some_limits(changes)
     after = groups.update(name, changes, limits=limits)
@@ -130,6 +124,7 @@ def _refuse_bad_name(name: str) -> None:
             check(name)
     except ma.ValidationError as error:
         raise invalid_fields({"name": error.messages}) from None
+    check_name(name)
     if name != name.strip():
         raise invalid_fields({"name": ["Must not begin or end with a space."]})
 

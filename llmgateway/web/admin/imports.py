@@ -15,16 +15,19 @@ from ..schemas.keys import KeySchema
 from ..tables import csv_table
 from .audit_helpers import write_down
 from .blueprint import blp
-from .csv_import import COLUMNS, bad_lines, read_lines
+from .csv_import import COLUMNS, bad_lines, models_cell, read_lines
 
 _DESCRIPTION = f"""\
 The first line of the file names its columns: `user`, and any of {", ".join(f"`{name}`" for name in COLUMNS[1:])}.
 An empty cell is a field that is not sent. `models` are separated by spaces or semicolons. A budget needs all three of
-its columns, and groups must be there already.
+its columns, and groups must be there already. The column `id` is ignored, so that the answer of one import can be the
+file of another, in another gateway.
 
 The file may be separated by commas, semicolons or tabs, must be UTF-8 (with or without a byte order mark; Excel calls
 it *CSV UTF-8*), and has at most 10,000 lines. All its keys are handed out, or none: every line that is not right is
 named in `errors`.
+
+On this page, choose the file; or choose `application/csv` to write or paste the lines.
 
 Keep the answer, and give each user the last column of their line: the keys are shown this once.
 """
@@ -42,7 +45,11 @@ _schema = KeySchema()
     description=_DESCRIPTION,
     requestBody={
         "required": True,
-        "content": {"text/csv": {"schema": {"type": "string"}, "example": examples.KEYS_CSV}},
+        "content": {
+            # Swagger UI shows a field to choose a file for the first, and one to write in for the second.
+            "text/csv": {"schema": {"type": "string", "format": "binary"}, "example": examples.KEYS_CSV},
+            "application/csv": {"schema": {"type": "string"}, "example": examples.KEYS_CSV},
+        },
     },
 )
 @blp.doc(
@@ -71,5 +78,5 @@ def _row(record: KeyRecord, key: str) -> dict[str, Any]:
     limits = shown.pop("limits")
     budget = limits.pop("budget") or {}
     shown |= limits | {f"budget_{part}": value for part, value in budget.items()}
-    shown |= {"models": " ".join(record.models or ()), "active": "true" if record.active else "false", "key": key}
+    shown |= {"models": models_cell(record.models or ()), "active": "true" if record.active else "false", "key": key}
     return {column: shown.get(column) for column in ("id", *COLUMNS)}

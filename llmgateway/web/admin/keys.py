@@ -9,6 +9,7 @@ from ...records import KeyQuery, KeyRecord
 from .. import examples
 from ..context import services
 from ..schemas.keys import (
+    LONGEST_OVERLAP,
     KeyChangesSchema,
     KeyPageSchema,
     KeyQuerySchema,
@@ -19,6 +20,7 @@ from ..schemas.keys import (
 )
 from .audit_helpers import SHOWN_ONCE, TO_END_NOW, hand_out, refuse_unknown_group, some_limits, take_back, write_down
 from .blueprint import KEY_ID_IN_PATH, blp
+from .names import check_names
 from .validity import check_validity
 
 _schema = KeySchema()
@@ -71,28 +73,23 @@ def get_key(key_id: str) -> KeyRecord:
     "UnknownKeyOrGroupRemoved",
     description=(
         "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`. "
-        "`active: false` blocks the key, `active: true` lets it in again."
+        "The example changes nothing. In short:\n\n"
+        '* `{"active": false}` blocks the key, `{"active": true}` lets it in again\n'
+        '* `{"expires_at": "2027-10-01"}` prolongs it\n'
+        '* `{"models": null}` lets it use every model\n'
+        '* `{"limits": {"requests_per_minute": 30, "parallel_requests": null}}` sets one limit and lifts another\n'
+        '* `{"limits": {"budget": {"amount": 5, "unit": "usd", "period": "month"}}}` sets its budget\n'
+        '* `{"limits": null}` lifts all its limits\n'
     ),
 )
-@blp.arguments(
-    KeyChangesSchema,
-    examples={
-        "block": {"summary": "Block it", "value": {"active": False, "note": "lost her laptop"}},
-        "prolong": {"summary": "Prolong it", "value": {"expires_at": "2027-10-01T00:00:00+02:00"}},
-        "every model": {"summary": "Let it use every model", "value": {"models": None}},
-        "limit": {
-            "summary": "Set its budget, and lift its limit of parallel requests",
-            "value": {"limits": {"budget": examples.LIMITS["budget"], "parallel_requests": None}},
-        },
-        "no limits": {"summary": "Lift all its limits", "value": {"limits": None}},
-    },
-)
+@blp.arguments(KeyChangesSchema, example={})
 @blp.response(200, KeySchema, description="The key as it is now.", example=examples.BLOCKED_KEY)
 def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
     keys = services().keys
     before = keys.get(key_id)
     if not changes:
         return before
+    check_names(changes, before=before)
     check_validity(changes, before=before, instead=TO_END_NOW)
     if changes.get("group") != before.group:
         refuse_unknown_group(changes)
@@ -110,16 +107,10 @@ def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
     description=(
         "Who holds it, its limits and what it has used stay. With `overlap_seconds` the old key opens the same until "
         "`retires_at`, so that nothing stands still while the new one is put in its place. The key that an earlier "
-        "rotation left valid goes at once."
+        "rotation left valid goes at once. In the example both work for 30 days; `{}` ends the old one at once."
     ),
 )
-@blp.arguments(
-    RotationSchema,
-    examples={
-        "at once": {"summary": "The old one goes at once", "value": {"overlap_seconds": 0}},
-        "overlap": {"summary": "Both work for a day", "value": {"overlap_seconds": 86_400}},
-    },
-)
+@blp.arguments(RotationSchema, example={"overlap_seconds": LONGEST_OVERLAP})
 @blp.response(200, KeyWithSecretSchema, description=SHOWN_ONCE, example=examples.ROTATED_KEY)
 def rotate_key(rotation: dict[str, int], key_id: str) -> dict[str, Any]:
     keys = services().keys

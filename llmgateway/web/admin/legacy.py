@@ -7,7 +7,7 @@ from typing import Any
 from ...accounts.prompts import Scope
 from ...records import KeyRecord, Prompt
 from .. import examples
-from ..context import services
+from ..context import request_id, services
 from ..schemas.keys import (
     AddKeySchema,
     CredentialSchema,
@@ -27,17 +27,27 @@ from .blueprint import blp
     "Store Azure's key",
     description=(
         "It is stored encrypted, and used from the next request on. The API never returns it. It wins over the "
-        "`LLM_API_KEY` that the gateway was started with."
+        "`LLM_API_KEY` that the gateway was started with. Then it is tried with one call that costs nothing, for 5 "
+        "seconds at most: `azure` is what came of it. The key stays stored in any case."
     ),
 )
 @blp.arguments(CredentialSchema, example={"key": examples.AZURE_KEY})
-@blp.response(200, CredentialStoredSchema, description="Stored, and in force.", example={"stored": True})
-def set_llm_key(credential: dict[str, str]) -> dict[str, bool]:
+@blp.response(
+    200,
+    CredentialStoredSchema,
+    description="Stored, and in force.",
+    examples={
+        "accepted": {"summary": "Azure accepts it", "value": examples.CREDENTIAL_ACCEPTED},
+        "refused": {"summary": "Azure refuses it", "value": examples.CREDENTIAL_REFUSED},
+    },
+)
+def set_llm_key(credential: dict[str, str]) -> dict[str, Any]:
     policy = services().policy
     stored = policy.stored().credential is not None
     policy.set_credential(credential["key"])
     write_down("credential.set", "", before={"stored": stored}, after={"stored": True})
-    return {"stored": True}
+    trial = services().gateway.credentials.try_key(credential["key"], request_id=request_id())
+    return {"stored": True, "azure": trial}
 
 
 @blp.route("/addapikey", methods=["POST"])
@@ -72,7 +82,7 @@ def add_api_key(new: dict[str, Any]) -> dict[str, Any]:
         "prompt of their own. An empty prompt removes it."
     ),
 )
-@blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
+@blp.arguments(NewPromptSchema, template=examples.PROMPT_REQUEST)
 @blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
 def set_prompt(new: dict[str, str]) -> Prompt:
     return put_in_force(Scope(), new["prompt"])

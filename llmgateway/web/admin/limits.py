@@ -28,20 +28,12 @@ def get_limits() -> Limits:
 @blp.operation(
     "Set the organisation's limits",
     description=(
-        "All of them are replaced: a part that is not sent is no limit afterwards. When the tokens per minute run "
-        "short, keys that have used less than an equal share of them are let in first."
+        "All of them are replaced: a part that is not sent is no limit afterwards, so `{}` lifts all of them. When the "
+        "tokens per minute run short, keys that have used less than an equal share of them are let in first. The "
+        "example is refused until you have put your own values in: Azure's quota, for example, and a budget."
     ),
 )
-@blp.arguments(
-    LimitsSchema,
-    examples={
-        "limits": {
-            "summary": "Azure's quota, and a budget",
-            "value": {name: value for name, value in examples.ORGANISATION_LIMITS.items() if value},
-        },
-        "none": {"summary": "No limits", "value": {}},
-    },
-)
+@blp.arguments(LimitsSchema, template=examples.LIMITS_REQUEST)
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def set_limits(parts: dict[str, Any]) -> Limits:
     policy, limits = services().policy, Limits(**parts)
@@ -54,12 +46,14 @@ def set_limits(parts: dict[str, Any]) -> Limits:
 @blp.route("/limits", methods=["PATCH"])
 @blp.operation(
     "Change some of the organisation's limits",
-    description="Limits that are sent are set; `null` removes a limit; the others do not change.",
+    description=(
+        "Limits that are sent are set; `null` removes a limit; the others do not change. The example changes nothing. "
+        "In short:\n\n"
+        '* `{"budget": {"amount": 2000, "unit": "usd", "period": "month"}}` sets the budget\n'
+        '* `{"parallel_requests": null}` lifts one limit\n'
+    ),
 )
-@blp.arguments(
-    LimitsSchema,
-    example={"budget": examples.ORGANISATION_LIMITS["budget"], "parallel_requests": None},
-)
+@blp.arguments(LimitsSchema, example={})
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def update_limits(parts: dict[str, Any]) -> Limits:
     policy = services().policy

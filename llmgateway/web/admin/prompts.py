@@ -18,6 +18,7 @@ from ..schemas.organisation import (
     PromptSchema,
     PromptVersionsSchema,
     WhosePromptSchema,
+    WhosePromptToDeleteSchema,
 )
 from .audit_helpers import put_in_force, shown_prompt, target_of, write_down
 from .blueprint import blp
@@ -45,7 +46,7 @@ def get_prompt(whose: dict[str, str]) -> Prompt:
     description=f"In force with the next request. An empty one means that there is none. {_WHOSE}",
 )
 @blp.arguments(WhosePromptSchema, location="query")
-@blp.arguments(NewPromptSchema, example={"prompt": examples.PROMPT["prompt"]})
+@blp.arguments(NewPromptSchema, template=examples.PROMPT_REQUEST)
 @blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
 def replace_prompt(whose: dict[str, str], new: dict[str, str]) -> Prompt:
     return put_in_force(_scope(whose), new["prompt"])
@@ -57,7 +58,7 @@ def replace_prompt(whose: dict[str, str], new: dict[str, str]) -> Prompt:
     "UnknownKeyOrGroup",
     description=f"The one behind it comes into force: the group's or the organisation's, or none. {_WHOSE}",
 )
-@blp.arguments(WhosePromptSchema, location="query")
+@blp.arguments(WhosePromptToDeleteSchema, location="query")
 @blp.response(200, PromptSchema, description="The prompt in force now.", example=examples.PROMPT)
 def delete_prompt(whose: dict[str, str]) -> Prompt:
     prompts, scope = services().prompts, _scope(whose)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 from ... import __version__
+from ...errors import StoreUnavailable
+from ...records import ReportQuery, moment
+from ...usage.models import own_settings
 from .. import examples
 from ..context import services
 from ..schemas.health import StatusSchema
 from .blueprint import blp
+from .deployments import deployment_states, lowered_quotas
+
+_MOST_MODELS = 20
 
 
 @blp.route("/status", methods=["GET"])
@@ -21,8 +28,9 @@ def get_status() -> dict[str, Any]:
     return {
         "version": __version__,
         "rung": stores.level(problems),
+        "warnings": [*settings.warnings(), *_missing_deployments(), *lowered_quotas()],
         "stores": {name: problem or "ok" for name, problem in problems.items()},
-        "azure_key": gateway.credential_problem() or "ok",
+        "azure_key": gateway.credentials.problem() or "ok",
         "journal": services().journal.backlog(),
         "slots": {
             "capacity": gateway.concurrency.capacity,
@@ -31,4 +39,34 @@ def get_status() -> dict[str, Any]:
             "refused": gateway.concurrency.refused,
         },
         "process": {"id": os.getpid(), "processes": settings.processes, "threads": settings.threads},
+        "deployments": deployment_states(),
+        "unpriced_models": _unpriced_models(),
     }
+
+
+def _missing_deployments() -> list[str]:
+    """Return a warning if no request leads anywhere."""
+    if services().gateway.routing.has_default:
+        return []
+    try:
+        models = services().policy.stored().models
+    except StoreUnavailable:
+        return []
+    if any(model.deployments for model in models.values()):
+        return ["LLM_BASE_URL is not set: models without deployments of their own get 404 model_not_found."]
+    return [
+        "LLM_BASE_URL is not set, and no model has deployments: every request gets 404. Use PUT /admin/models/NAME."
+    ]
+
+
+def _unpriced_models() -> list[str]:
+    """Return the models that were used without a known price, by all processes of all hosts if the store answers."""
+    names = set(services().unpriced.models)
+    yesterday = moment(services().clock()).date() - timedelta(days=1)
+    try:
+        report = services().usage_log.report(ReportQuery(by=("model",), first_day=yesterday, promptly=True))
+        names.update(str(row.by["model"]) for row in report if row.unpriced_requests)
+        settings = services().policy.stored().models
+    except StoreUnavailable:
+        settings = {}
+    return sorted(name for name in names if own_settings(settings, (name,)).prices is None)[:_MOST_MODELS]

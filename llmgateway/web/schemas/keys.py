@@ -8,7 +8,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import validate
 
-from ...accounts.keys import is_usable_key
+from ...accounts.keys import flaw_of, is_usable_key
 from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
@@ -219,6 +219,8 @@ class CredentialSchema(ma.Schema):
 
     @ma.validates("key")
     def _usable(self, value: str, **_: Any) -> None:
+        if flaw := flaw_of(value):
+            raise ma.ValidationError(f"The key is malformed: {flaw}.")
         if not re.fullmatch(r"[\x21-\x7e]{1,4096}", value):
             raise ma.ValidationError("Must be visible ASCII characters without spaces. Copy the key again.")
         _not_from_the_documentation(value)
@@ -229,5 +231,17 @@ def _not_from_the_documentation(key: str) -> None:
         raise ma.ValidationError("This is the documentation's example. Put your own in its place.")
 
 
+class CredentialTrialSchema(AnswerSchema):
+    status = ma.fields.Integer(
+        allow_none=True,
+        metadata={
+            "description": "Azure's status: 401 and 403 refuse the key, 400 accepts it; null without an answer.",
+            "example": 400,
+        },
+    )
+    message = ma.fields.String(metadata={"description": "What that means.", "example": "Azure accepts the key."})
+
+
 class CredentialStoredSchema(AnswerSchema):
     stored = ma.fields.Boolean(metadata={"example": True})
+    azure = ma.fields.Nested(CredentialTrialSchema, metadata={"description": "What came of trying the key."})

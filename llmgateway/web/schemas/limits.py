@@ -99,7 +99,9 @@ class RemainingSchema(AnswerSchema):
     requests_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 29})
     tokens_per_minute = ma.fields.Integer(allow_none=True, metadata={"example": 38_200})
     parallel_requests = ma.fields.Integer(allow_none=True, metadata={"example": 4})
-    budget = Amount(allow_none=True, metadata={"description": "In the budget's own unit.", "example": 4.25})
+    budget = Amount(
+        allow_none=True, metadata={"description": "What is not spent of it, in its own unit.", "example": 4.25}
+    )
 
 
 class SharedAllowanceSchema(AnswerSchema):

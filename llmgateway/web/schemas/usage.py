@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import marshmallow as ma
 from marshmallow import validate
 
-from ...records import GROUPINGS, Outcome, UsageSource
+from ...records import FILTER_GROUPINGS, GROUPINGS, Outcome, UsageSource
 from .. import examples
 from .fields import AnswerSchema, Day, Moment
 
 _OUTCOMES = ", ".join(f"`{outcome.value}`" for outcome in Outcome)
+_SOURCES = ", ".join(f"`{source.value}`" for source in UsageSource)
 
 
 class UsageSchema(AnswerSchema):
@@ -28,9 +30,32 @@ class UsageSchema(AnswerSchema):
         metadata={"description": "The part of the completion tokens that was thought and not said.", "example": 0}
     )
     cost_usd = ma.fields.Float(
-        metadata={"description": "At Azure's list prices; models without a known price count as 0.", "example": 0.00123}
+        metadata={
+            "description": "At Azure's list prices or your own, of the requests whose price is known.",
+            "example": 0.00123,
+        }
     )
     errors = ma.fields.Integer(metadata={"description": "Requests that did not end well.", "example": 0})
+    unpriced_requests = ma.fields.Integer(
+        metadata={
+            "description": "Requests whose price is not known. They are not in the cost; in CSV, the cost is empty if "
+            "there are no other requests.",
+            "example": 0,
+        }
+    )
+    estimated_tokens = ma.fields.Integer(
+        metadata={
+            "description": "The part of the total that Azure did not count, and that was estimated from what was seen.",
+            "example": 120,
+        }
+    )
+    bound_tokens = ma.fields.Integer(
+        metadata={
+            "description": "The part of the total that Azure did not count and nobody saw: the most that the models "
+            "can have written.",
+            "example": 800,
+        }
+    )
 
 
 class GroupingsSchema(AnswerSchema):
@@ -40,6 +65,13 @@ class GroupingsSchema(AnswerSchema):
     key = ma.fields.String(metadata={"description": "The key's id.", "example": examples.KEY_ID})
     group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
     model = ma.fields.String(metadata={"description": "As users asked for it.", "example": examples.MODEL})
+    deployment = ma.fields.String(
+        allow_none=True,
+        metadata={
+            "description": "Azure's; null in sums that an older version has stored, until `llmgateway rebuild-usage`.",
+            "example": examples.MODEL,
+        },
+    )
 
 
 class UsageRowSchema(UsageSchema, GroupingsSchema):
@@ -56,7 +88,51 @@ class UsageReportSchema(AnswerSchema):
     total = ma.fields.Nested(UsageSchema)
 
 
-class UsageQuerySchema(ma.Schema):
+class FilterRowSchema(AnswerSchema):
+    """What was found for one value of each grouping that was asked for."""
+
+    day = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10-31"})
+    month = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10"})
+    user = ma.fields.String(metadata={"example": "ada"})
+    key = ma.fields.String(metadata={"description": "The key's id.", "example": examples.KEY_ID})
+    group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
+    model = ma.fields.String(metadata={"example": examples.MODEL})
+    category = ma.fields.String(metadata={"description": "As Azure names it.", "example": "violence"})
+    severity = ma.fields.String(
+        metadata={
+            "description": "`low`, `medium` or `high`; `found` where a category has none.",
+            "example": "medium",
+        }
+    )
+    requests = ma.fields.Integer(required=True, metadata={"description": "In which it found this.", "example": 3})
+    fired = ma.fields.Integer(
+        required=True, metadata={"description": "Those that it blocked, or flagged as detected.", "example": 1}
+    )
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in FILTER_GROUPINGS
+
+
+class FilterTotalSchema(AnswerSchema):
+    requests = ma.fields.Integer(metadata={"example": 3})
+    fired = ma.fields.Integer(metadata={"example": 1})
+
+
+class FilterReportSchema(AnswerSchema):
+    rows = ma.fields.List(ma.fields.Nested(FilterRowSchema), metadata={"description": "Ascending by the groupings."})
+    total = ma.fields.Nested(
+        FilterTotalSchema, metadata={"description": "Each request once, whatever was found in it."}
+    )
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names in *text*, which are separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+class PeriodSchema(ma.Schema):
+    """From which day to which."""
+
     start = Day(
         metadata={
             "description": "The first day, in UTC.",
@@ -69,6 +145,48 @@ class UsageQuerySchema(ma.Schema):
             "choices": {"until now": "", "a month": "2026-10-31"},
         }
     )
+
+    @ma.validates_schema
+    def _in_order(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("start") and data.get("end") and data["end"] < data["start"]:
+            raise ma.ValidationError("Must not be before start.", field_name="end")
+
+
+class FilterQuerySchema(PeriodSchema):
+    by = ma.fields.String(
+        load_default="category,severity",
+        metadata={
+            "description": "What to have a row for, separated by commas: any of "
+            + ", ".join(f"`{name}`" for name in FILTER_GROUPINGS)
+            + ".",
+            "choices": {
+                "what was found": "category,severity",
+                "every key": "key,category,severity",
+                "every group": "group,category,severity",
+            },
+        },
+    )
+    key = ma.fields.String(
+        metadata={
+            "description": "Only the key with this `id`.",
+            "choices": {"every key": "", "one key": examples.KEY_ID},
+        }
+    )
+    group = ma.fields.String(
+        metadata={"description": "Only keys of this group.", "choices": {"every group": "", "one group": "ml-2026"}}
+    )
+
+    @ma.validates("by")
+    def _known_groupings(self, value: str, **_: Any) -> None:
+        _check_groupings(names_of(value), FILTER_GROUPINGS)
+
+
+def _check_groupings(names: Sequence[str], known: Sequence[str]) -> None:
+    if set(names) - set(known) or len(names) != len(set(names)):
+        raise ma.ValidationError("Each of " + ", ".join(known) + " at most once, separated by commas.")
+
+
+class UsageQuerySchema(PeriodSchema):
     by = ma.fields.String(
         metadata={
             "description": "What to have a row for, separated by commas: any of "
@@ -90,15 +208,7 @@ class UsageQuerySchema(ma.Schema):
 
     @ma.validates("by")
     def _known_groupings(self, value: str, **_: Any) -> None:
-        names = [name.strip() for name in value.split(",") if name.strip()]
-        unknown = sorted(set(names) - set(GROUPINGS))
-        if unknown or len(names) != len(set(names)):
-            raise ma.ValidationError("Each of " + ", ".join(GROUPINGS) + " at most once, separated by commas.")
-
-    @ma.validates_schema
-    def _in_order(self, data: dict[str, Any], **_: Any) -> None:
-        if data.get("start") and data.get("end") and data["end"] < data["start"]:
-            raise ma.ValidationError("Must not be before start.", field_name="end")
+        _check_groupings(names_of(value), GROUPINGS)
 
 
 class LogQuerySchema(ma.Schema):
@@ -129,6 +239,12 @@ class LogQuerySchema(ma.Schema):
             "choices": {"however it ended": "", **{outcome.value: outcome.value for outcome in Outcome}},
         },
     )
+    usage_source = ma.fields.String(
+        metadata={
+            "description": f"Only what was counted like this: {_SOURCES}.",
+            "choices": {"however it was counted": "", **{source.value: source.value for source in UsageSource}},
+        },
+    )
     limit = ma.fields.Integer(
         load_default=100,
         validate=validate.Range(min=1, max=1000),
@@ -146,10 +262,27 @@ class LogQuerySchema(ma.Schema):
         if value not in Outcome.__members__.values():
             raise ma.ValidationError(f"Must be one of {_OUTCOMES}.")
 
+    @ma.validates("usage_source")
+    def _known_source(self, value: str, **_: Any) -> None:
+        if value not in UsageSource.__members__.values():
+            raise ma.ValidationError(f"Must be one of {_SOURCES}.")
+
     @ma.validates_schema
     def _in_order(self, data: dict[str, Any], **_: Any) -> None:
         if data.get("since") and data.get("until") and data["until"] <= data["since"]:
             raise ma.ValidationError("Must be later than since.", field_name="until")
+
+
+class AttemptSchema(AnswerSchema):
+    """One of several requests to Azure for one request of a client."""
+
+    deployment = ma.fields.String(metadata={"example": "gpt-4o-west"})
+    status = ma.fields.Integer(allow_none=True, metadata={"example": 429})
+    upstream_request_id = ma.fields.String(allow_none=True, metadata={"example": None})
+    prompt_tokens = ma.fields.Integer(metadata={"example": 0})
+    completion_tokens = ma.fields.Integer(metadata={"example": 0})
+    cost_usd = ma.fields.Float(allow_none=True, metadata={"example": 0.0})
+    error_code = ma.fields.String(allow_none=True, metadata={"example": "rate_limit_tokens"})
 
 
 class UsageRecordSchema(AnswerSchema):
@@ -166,6 +299,9 @@ class UsageRecordSchema(AnswerSchema):
     user = ma.fields.String(metadata={"example": "ada"})
     group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
     model = ma.fields.String(metadata={"description": "As the user asked for it.", "example": examples.MODEL})
+    model_known = ma.fields.Boolean(
+        metadata={"description": "If false, reports count the model as `unknown`.", "example": True}
+    )
     deployment = ma.fields.String(metadata={"description": "Azure's.", "example": examples.MODEL})
     endpoint = ma.fields.String(metadata={"example": "/v1/chat/completions"})
     stream = ma.fields.Boolean(metadata={"example": True})
@@ -183,14 +319,26 @@ class UsageRecordSchema(AnswerSchema):
     reasoning_tokens = ma.fields.Integer(metadata={"description": "A part of the completion tokens.", "example": 0})
     usage_source = ma.fields.String(
         validate=validate.OneOf([source.value for source in UsageSource]),
-        metadata={"description": "Who counted the tokens: Azure, or nobody exactly.", "example": "upstream"},
+        metadata={
+            "description": "`upstream`: Azure counted the tokens. `estimated`: the gateway estimated what it saw. "
+            "`bound`: the most that the model can have written. `none`: the request cost nothing.",
+            "example": "upstream",
+        },
     )
     cost_usd = ma.fields.Float(
-        allow_none=True, metadata={"description": "null where no price is known.", "example": 0.0001005}
+        allow_none=True, metadata={"description": "null where the price is not known.", "example": 0.0001005}
     )
     prompt_version = ma.fields.Integer(metadata={"description": "0: there was no prompt.", "example": 3})
     content_filter = ma.fields.List(
         ma.fields.String(), metadata={"description": "Categories of Azure's filter that fired.", "example": []}
+    )
+    filter_severities = ma.fields.List(
+        ma.fields.String(),
+        metadata={
+            "description": "What the filter found, also where it let it pass: category and severity (`low`, `medium`, "
+            "`high`; `found` where a category has none).",
+            "example": ["violence:low"],
+        },
     )
     ttft_ms = ma.fields.Float(
         allow_none=True, metadata={"description": "Until the first text of a stream.", "example": 412.5}
@@ -201,6 +349,44 @@ class UsageRecordSchema(AnswerSchema):
     )
     region = ma.fields.String(allow_none=True, metadata={"example": "East US 2"})
     client_address = ma.fields.String(allow_none=True, metadata={"example": "192.0.2.17"})
+    attempts = ma.fields.List(
+        ma.fields.Nested(AttemptSchema),
+        metadata={
+            "description": "What was sent to registered deployments, in order. Tokens and cost of the record are the "
+            "sums. Empty for requests to `LLM_BASE_URL`.",
+            "example": [],
+        },
+    )
+    response_id = ma.fields.String(
+        allow_none=True, metadata={"description": "Of a response that Azure stores.", "example": None}
+    )
+    stored_ids = ma.fields.List(
+        ma.fields.String(), metadata={"description": "Of the items and containers of that response.", "example": []}
+    )
+    stored_at = ma.fields.String(
+        allow_none=True,
+        metadata={"description": "The resource that has the response; null: that of `LLM_BASE_URL`.", "example": None},
+    )
+    service_tier = ma.fields.String(
+        allow_none=True, metadata={"description": "The tier that served it.", "example": "default"}
+    )
+    spilled_over = ma.fields.Boolean(
+        metadata={"description": "Whether a provisioned deployment passed it on to another one.", "example": False}
+    )
+    error_code = ma.fields.String(
+        allow_none=True,
+        metadata={
+            "description": "Of Azure's error, or of the gateway's. Of a 429: `rate_limit_requests`, "
+            "`rate_limit_tokens`, `rate_limit_lowered` (Azure lowered the limit), `rate_limit_estimate` (`max_tokens` "
+            "is too large for what is left), `capacity` (Azure has none), `rate_limit` (it does not say).",
+            "example": None,
+        },
+    )
+    tool_uses = ma.fields.Dict(
+        keys=ma.fields.String(),
+        values=ma.fields.Integer(),
+        metadata={"description": "How often Azure ran tools that it bills by use.", "example": {}},
+    )
 
 
 class LogPageSchema(AnswerSchema):

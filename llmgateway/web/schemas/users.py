@@ -50,6 +50,22 @@ class ModelListSchema(AnswerSchema):
     data = ma.fields.List(ma.fields.Nested(ModelSchema))
 
 
+class DeploymentSchema(AnswerSchema):
+    id = ma.fields.String(metadata={"description": "What to name in the path.", "example": examples.MODEL})
+    model = ma.fields.String(metadata={"example": examples.MODEL})
+    object = ma.fields.String(metadata={"example": "deployment"})
+    status = ma.fields.String(metadata={"example": "succeeded"})
+    owner = ma.fields.String(metadata={"example": "organisation"})
+    created_at = ma.fields.Integer(metadata={"description": "Not known here: 0.", "example": 0})
+    updated_at = ma.fields.Integer(metadata={"description": "Not known here: 0.", "example": 0})
+    scale_settings = ma.fields.Dict(metadata={"example": {"scale_type": "standard"}})
+
+
+class DeploymentListSchema(AnswerSchema):
+    object = ma.fields.String(metadata={"example": "list"})
+    data = ma.fields.List(ma.fields.Nested(DeploymentSchema))
+
+
 CHAT_REQUEST: dict[str, Any] = {
     "required": True,
     "content": {
@@ -80,6 +96,33 @@ CHAT_REQUEST: dict[str, Any] = {
     },
 }
 
+RESPONSE_REQUEST: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "additionalProperties": True,
+                "properties": {
+                    "model": {
+                        "type": "string",
+                        "description": "One of `GET /v1/models`. May be missing if the gateway has only one.",
+                        "example": examples.MODEL,
+                    },
+                    "input": {"description": "A text, or a list of items."},
+                    "previous_response_id": {"type": "string", "description": "Of the response to continue: yours."},
+                    "stream": {"type": "boolean", "description": "Send the answer as it is written."},
+                },
+            },
+            "examples": {
+                "plain": {"summary": "One answer", "value": examples.RESPONSE_REQUEST},
+                "streamed": {"summary": "An answer as it is written", "value": examples.STREAMED_RESPONSE_REQUEST},
+                "continued": {"summary": "The next answer", "value": examples.CHAINED_RESPONSE_REQUEST},
+            },
+        }
+    },
+}
+
 _OF_THE_KEY = "Of the limits of your key, if it has them; Azure's own come as `x-upstream-ratelimit-*`."
 
 
@@ -105,5 +148,17 @@ CHAT_ANSWER: dict[str, Any] = {
             "example": examples.COMPLETION,
         },
         "text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENTS},
+    },
+}
+
+RESPONSE_ANSWER: dict[str, Any] = {
+    "description": "Azure's answer as it came.",
+    "headers": RATE_LIMIT_HEADERS,
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "additionalProperties": True},
+            "example": examples.RESPONSE,
+        },
+        "text/event-stream": {"schema": {"type": "string"}, "example": examples.RESPONSE_EVENTS},
     },
 }

@@ -1,0 +1,52 @@
+"""Checks the names in requests that create or rename something. Names that are stored already may stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...records import Group, KeyQuery, KeyRecord
+from ..context import services
+from ..errors import invalid_fields
+from ..schemas.names import problem_of_name
+from .validity import Problems
+
+
+def check_names(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None) -> None:
+    """Check the names in *sent*, which replace those of *before*.
+
+    Raises:
+        InvalidFields: has the problems by field.
+    """
+    if problems := name_problems(sent, before=before):
+        raise invalid_fields(problems)
+
+
+def name_problems(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None) -> Problems:
+    """Return the problems of the names in *sent*, by field; empty if there are none.
+
+    A group's name is not checked here: keys may join every group that exists.
+    """
+    problems: Problems = {}
+    for field in ("user", "name"):
+        name = sent.get(field)
+        if name is not None and name != getattr(before, field, None) and (problem := problem_of_name(name)):
+            problems[field] = [problem]
+    # Somebody with such a name may get a second key.
+    if "user" in problems and services().keys.list(KeyQuery(user=sent["user"], limit=1)):
+        del problems["user"]
+    kept = getattr(before, "models", None) or ()
+    new = [name for name in sent.get("models") or () if name not in kept]
+    if found := [problem for name in new if (problem := problem_of_name(name))]:
+        problems["models"] = found[:1]
+    return problems
+
+
+def check_name(name: str) -> None:
+    """Check a name that is new, and that is a part of the path.
+
+    Raises:
+        InvalidFields: it has a character that is not allowed.
+    """
+    if problem := problem_of_name(name):
+        raise invalid_fields({"name": [problem]})
