@@ -10,6 +10,7 @@ import pydantic
 import pytest
 
 from llmgateway.simulator import FILTERED_PHRASE, Script
+from tests.folders import contents_below
 from tests.functional.conftest import mongo_environ, redis_environ
 from tests.gateway_process import GatewayProcess
 from tests.servers import MongoServer, RedisServer, wait_until
@@ -327,8 +328,8 @@ def test_credentials_of_mcp_servers_are_in_no_file_of_the_gateway(start_gateway,
     assert secret.encode() in azure.served[0].body
     gateway.stop()
 
-    files = [path for path in (*gateway.folder.rglob("*"), *stores.instance.rglob("*")) if path.is_file()]
-    assert [] == [path for path in files if secret.encode() in path.read_bytes()]
+    contents = [*contents_below(gateway.folder), *contents_below(stores.instance)]
+    assert [] == [path for path, content in contents if secret.encode() in content]
     assert secret not in gateway.output
 
 

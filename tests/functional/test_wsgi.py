@@ -11,6 +11,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from llmgateway.app import RESERVED_THREADS
 from tests import ROOT
 from tests.gateway_process import ADMIN_KEY, dump
 from tests.servers import _die_with_parent, free_port, wait_until
@@ -122,20 +123,26 @@ def test_adds_metrics_up_over_the_workers_of_gunicorn(azure_environ, tmp_path):
     """With a folder for them: whichever worker answers knows all; gauges of a worker that died are forgotten."""
     folder = tmp_path / "metrics"
     folder.mkdir()
-    with gunicorn(tmp_path, azure_environ, PROMETHEUS_MULTIPROC_DIR=str(folder)) as (port, process):
+    with gunicorn(tmp_path, azure_environ, PROMETHEUS_MULTIPROC_DIR=str(folder), LLMGATEWAY_THREADS="20") as (
+        port,
+        process,
+    ):
         for _ in range(20):
             assert 401 == ask(port, "POST", "/v1/chat/completions", {"model": "x"}, Authorization="Bearer x")[0]
         refused = 'llmgateway_refused_total{code="invalid_api_key"}'
         wait_until(lambda: len([*folder.glob("gauge_livesum_*")]) == 2, what="both workers")
+        slots = 2 * (20 - RESERVED_THREADS)
+        wait_until(lambda: numbers(port)["llmgateway_slots"] == slots, what="the gauges of both")
         for _ in range(5):
             assert 20 == numbers(port)[refused]
-        slots = numbers(port)["llmgateway_slots"]
 
         (victim, _) = children(process)
         os.kill(int(victim), signal.SIGKILL)
 
         wait_until(lambda: victim not in children(process) and len(children(process)) == 2, what="another worker")
+        # It makes its files first and sets its gauges a moment later.
         wait_until(lambda: len([*folder.glob("counter_*")]) == 3, what="its application")
+        wait_until(lambda: numbers(port)["llmgateway_slots"] == slots, what="the gauges of both")
         for _ in range(5):
             found = numbers(port)
             assert (20, slots) == (found[refused], found["llmgateway_slots"])

@@ -14,6 +14,7 @@ import redis
 from llmgateway.simulator import Served, Simulator
 from llmgateway.usage.booking import ON_ITS_WAY_SECONDS
 from llmgateway.usage.observed import FASTEST
+from tests.folders import contents_below
 from tests.functional.conftest import AZURE_KEY, DATABASE, mongo_environ, redis_environ
 from tests.gateway_process import GatewayProcess
 from tests.servers import MongoServer, RedisServer, wait_until
@@ -161,9 +162,4 @@ def connections_to(port: int) -> Counter[str]:
 
 
 def _bytes_in_journals(gateway: GatewayProcess) -> int:
-    segments = (gateway.instance / "journal").glob("*/*.*")
-    size = 0
-    for segment in segments:
-        with suppress(FileNotFoundError):  # shipped in the meantime
-            size += segment.stat().st_size
-    return size
+    return sum(len(content) for path, content in contents_below(gateway.instance / "journal") if path.name != "lock")

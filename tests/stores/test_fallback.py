@@ -20,7 +20,7 @@ from llmgateway.stores.fallback import FallbackCounters
 from llmgateway.stores.redis.connection import RedisConnection
 from llmgateway.stores.redis.counters import RedisCounters
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase
-from tests.servers import RedisServer, listening, wait_until
+from tests.servers import RedisNode, free_port_pair, listening, wait_until
 from tests.stores.counter_contract import commit, gauge, look, reserve, shared, total, used, window
 
 USD = "key:usd:2026-01"
@@ -153,18 +153,17 @@ class TestInRedis:
             server.remove()
 
 
-class ClusterServer(RedisServer):
+class ClusterServer(RedisNode):
     """A cluster with one node, which rejects commands with names in different slots."""
+
+    def __init__(self):
+        super().__init__("cluster-enabled yes", port=free_port_pair())
 
     def start(self):
         super().start()
         with redis.Redis.from_url(self.url) as client:
             client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
-
-    def _command(self):
-        program, file = super()._command()
-        return [program, file, "--cluster-enabled", "yes"]
 
 
 @contextmanager
