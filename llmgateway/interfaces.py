@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .azure.cancellation import CancellationToken
 from .azure.deployments import Target
@@ -193,6 +193,16 @@ class OrganisationStore(Protocol):
             parts: Names and values of :class:`~llmgateway.records.ModelSettings` fields; None forgets all of them.
             check: Called with the settings of all models as they are before, and may be called several times. Nobody
                 changes them between its last call and this change, which is not made if it raises an error.
+        """
+        ...
+
+    def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Replace one of :attr:`~llmgateway.records.Organisation.documents`, and return the new one. Atomic.
+
+        Args:
+            change: Returns the new document, from the one before; empty if there is none. It may be called several
+                times. Nobody changes the document between its last call and this change, which is not made if it raises
+                an error. An empty document is removed.
         """
         ...
 

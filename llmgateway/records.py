@@ -338,6 +338,8 @@ class Organisation:
     """Limits of all keys together."""
     groups: Mapping[str, Group] = field(default_factory=dict)
     """Groups by name."""
+    documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Other settings, by name, as JSON. The module that reads and writes a document knows its fields."""
     version: str = ""
     """As in :class:`Lookup`. The stores save it under the name ``generation``."""
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..errors import StoreUnavailable, UpstreamCredentials
@@ -18,7 +18,7 @@ from ..usage.pricing import added, cost_usd
 from .credential import CredentialCipher
 
 T = TypeVar("T")
-V = TypeVar("V", Group, ModelSettings)
+V = TypeVar("V", Group, ModelSettings, Mapping[str, Any])
 
 RETRY_SECONDS = 1.0
 """After the store did not answer, requests use the copy in memory for this long. Otherwise each of them would wait for
@@ -168,6 +168,13 @@ class OrganisationPolicy:
     def remove_group(self, name: str) -> Group | None:
         """As :meth:`OrganisationStore.remove_group`."""
         return self._change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
+
+    def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """As :meth:`OrganisationStore.update_document`."""
+        return self._change(
+            lambda: self._store.update_document(name, change),
+            lambda current, document: replace(current, documents=_with(current.documents, name, document or None)),
+        )
 
     def priced(self, record: UsageRecord) -> UsageRecord:
         """Return *record*, whose last attempt has no cost yet, with its cost at the prices that this process knows."""

@@ -139,6 +139,8 @@ CHANGES = {
     "one limit": lambda policy: policy.update_limits({"parallel_requests": 1}),
     "prices": lambda policy: policy.set_model("gpt", {"prices": Prices(prompt=1, cached=1, completion=1)}),
     "no prices": lambda policy: policy.set_model("old", None),
+    "document": lambda policy: policy.update_document("new", lambda _: {"a": 1}),
+    "no document": lambda policy: policy.update_document("old", lambda _: {}),
     "new group": lambda policy: policy.set_group(group("new")),
     "replaced group": lambda policy: policy.set_group(group("old", note="new")),
     "changed group": lambda policy: policy.update_group("old", {"note": "new"}, limits={"tokens_per_minute": 1}),
@@ -152,6 +154,7 @@ def test_a_change_that_was_made_here_is_known_without_the_store(policy, store, v
     """A change is kept in memory by the process that made it, even if the store fails right after it."""
     store.set_model("old", {"prices": Prices(prompt=2, cached=2, completion=2)})
     store.set_group(group("old"))
+    store.update_document("old", lambda _: {"b": 2})
     policy.set_credential("old-key")
     before = version()
     policy.at(before)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -816,6 +817,42 @@ class OrganisationStoreContract:
 
         organisation.set_model("o1", {"reasoning": True}, check=seen.extend)
         assert ["gpt-4o", "gpt-4o"] == seen
+
+    def test_documents_are_kept_by_name(self, organisation, elsewhere, keys):
+        """Each change gets the document before it; others stay; an empty one is gone; the version is new."""
+        before = keys.find("0" * 64).version
+        documents = {"settings": {"zone.of $us": ["Europe/Berlin", {"since": 1.5}]}, "a.b": {"ü": None}}
+        for name, document in documents.items():
+            assert document == organisation.update_document(name, lambda old, new=document: {**old, **new})
+
+        assert documents == elsewhere.load().documents
+        assert before != keys.find("0" * 64).version
+        assert {} == elsewhere.update_document("a.b", lambda old: {} if old == documents["a.b"] else old)
+        assert {"settings": documents["settings"]} == organisation.load().documents
+
+    def test_a_document_whose_change_is_refused_stays(self, organisation, elsewhere):
+        elsewhere.update_document("settings", lambda _: {"zone": "UTC"})
+
+        def refuse(document: Mapping[str, Any]) -> Mapping[str, Any]:
+            raise ValueError(document["zone"])
+
+        with pytest.raises(ValueError, match="UTC"):
+            organisation.update_document("settings", refuse)
+        assert {"settings": {"zone": "UTC"}} == organisation.load().documents
+
+    def test_changes_of_a_document_at_once_are_all_kept(self, organisation, elsewhere):
+        def add(store: OrganisationStore, name: str) -> Mapping[str, Any]:
+            return store.update_document("raises", lambda document: {**document, name: 1})
+
+        names = [f"ada {number}" for number in range(8)]
+        at_once(
+            *[
+                lambda store=store, name=name: add(store, name)
+                for store, name in zip([organisation, elsewhere] * 4, names, strict=True)
+            ]
+        )
+
+        assert names == sorted(organisation.load().documents["raises"])
 
     def test_prompts_at_once_are_all_kept(self, organisation, elsewhere):
         """Of prompts that are set at once none is lost, none shares a number, and the highest is in force."""

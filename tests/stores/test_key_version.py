@@ -167,6 +167,7 @@ class TestChanges:
         "group set": lambda keys, organisation: organisation.set_group(Group(name="ml", created_at=NEW_YEAR)),
         "group removed": lambda keys, organisation: organisation.remove_group("chemistry"),
         "credential set": lambda keys, organisation: organisation.set_credential(b"sealed"),
+        "document set": lambda keys, organisation: organisation.update_document("settings", lambda _: {"a": 1}),
         "prices set": lambda keys, organisation: organisation.set_model("gpt", {"max_output_tokens": 9}),
     }
 

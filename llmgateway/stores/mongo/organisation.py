@@ -12,6 +12,7 @@ first process was only slow, it notices that its mark is gone, and starts again.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -61,6 +62,7 @@ class MongoOrganisation:
             models=_models(document),
             limits=Limits.from_json(document.get("limits")),
             groups={group.name: group for group in groups},
+            documents={entry["name"]: json.loads(entry["content"]) for entry in document.get("documents") or ()},
             version=document.get("generation", ""),
         )
 
@@ -188,6 +190,15 @@ class MongoOrganisation:
             ):
                 return after
             # Another process has changed something in between.
+
+    def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        # As text, because names in it may contain dots and dollars.
+        def changed(entry: Document | None) -> Document | None:
+            after = change({} if entry is None else json.loads(entry["content"]))
+            return {"name": name, "content": json.dumps(after)} if after else None
+
+        entry = self._change_entry("documents", "name", name, changed)
+        return {} if entry is None else json.loads(entry["content"])
 
     def _document(self) -> Document:
         with self._database.collections(promptly=True) as database:

@@ -193,6 +193,7 @@ def _organisation(content: bytes) -> Organisation | None:
         models={model: ModelSettings.from_json(settings) for model, settings in shape["models"].items()},
         limits=Limits.from_json(shape["limits"]),
         groups={name: _group(group) for name, group in shape["groups"].items()},
+        documents=shape["documents"],
     )
 
 

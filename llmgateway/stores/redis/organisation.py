@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import OrganisationStore
@@ -92,6 +93,10 @@ class RedisOrganisation:
     ) -> ModelSettings:
         with self._changing():
             return self._durable.set_model(model, parts, check=check)
+
+    def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        with self._changing():
+            return self._durable.update_document(name, change)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

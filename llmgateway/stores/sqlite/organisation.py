@@ -45,6 +45,7 @@ class SQLiteOrganisation:
         # the next look-up makes the caller load again.
         ((version, credential, limits, *prompt),) = self._database.rows(_LOAD)
         models = self._database.rows(_MODELS)
+        documents = self._database.rows("SELECT name, content FROM documents")
         groups = self._database.rows(f"{_GROUPS} ORDER BY name")
         return Organisation(
             prompt=Prompt() if prompt[0] is None else _prompt(prompt),
@@ -52,6 +53,7 @@ class SQLiteOrganisation:
             models=_models(models),
             limits=limits_of(limits),
             groups={group.name: group for group in map(_group, groups)},
+            documents={name: json.loads(content) for name, content in documents},
             version=version,
         )
 
@@ -137,6 +139,16 @@ class SQLiteOrganisation:
             connection.execute("DELETE FROM models WHERE model = ?", (model,))
             if document := after.as_json():
                 connection.execute("INSERT INTO models VALUES (?, ?)", (model, json.dumps(document)))
+            _begin_version(connection)
+        return after
+
+    def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT content FROM documents WHERE name = ?", (name,)).fetchone()
+            after = change({} if row is None else json.loads(row[0]))
+            connection.execute("DELETE FROM documents WHERE name = ?", (name,))
+            if after:
+                connection.execute("INSERT INTO documents VALUES (?, ?)", (name, json.dumps(after)))
             _begin_version(connection)
         return after
 

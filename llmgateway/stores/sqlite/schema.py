@@ -229,4 +229,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             WHERE content_filter <> '[]'""",
         "CREATE INDEX logs_filters ON logs (timestamp) WHERE filter_severities IS NOT NULL",
     ),
+    # Settings of the organisation whose fields only their own modules know, as JSON.
+    ("CREATE TABLE documents (name TEXT NOT NULL PRIMARY KEY, content TEXT NOT NULL)",),
 )
