@@ -13,7 +13,7 @@ from tests import ROOT
 
 PACKAGE = ROOT / "llmgateway"
 CONTRACTS = {
-    *("clock", "errors", "records", "ratelimit/reservations", "interfaces"),
+    *("clock", "errors", "local_time", "records", "ratelimit/reservations", "interfaces"),
     *("azure/cancellation", "azure/credentials", "azure/deployments", "azure/endpoint", "azure/failures"),
 }
 """What everybody may know."""
@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "interfaces": set(),
+    "local_time": set(),
     "syscalls": set(),
     "background": set(),
     "azure": {"syscalls"},

@@ -1,0 +1,81 @@
+"""The days of the organisation, in its time zone. Days of 23 and 25 hours are what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+SETTINGS = "settings"
+"""Name of the document (:attr:`~llmgateway.records.Organisation.documents`) that has the time zones."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeZones:
+    """The time zones of the organisation: the present one, those before it, and one that begins at the next midnight.
+
+    So a day that has passed never changes, and no instant belongs to two days. :meth:`day` never goes back, but for a
+    change between zones that are 24 hours and more apart.
+    """
+
+    names: tuple[str, ...] = ("UTC",)
+    """IANA names, in the order in which they hold."""
+    since: tuple[datetime, ...] = ()
+    """When each of them but the first begins to hold."""
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], *, default: str) -> TimeZones:
+        """Read the document :data:`SETTINGS`: ``{"timezones": [{"name", "since"}]}``; ``since`` of the first is null.
+
+        Args:
+            default: The zone of a store in which no admin has set one.
+        """
+        entries: Sequence[Mapping[str, Any]] = document.get("timezones") or [{"name": default}]
+        return cls(
+            tuple(entry["name"] for entry in entries),
+            tuple(datetime.fromisoformat(entry["since"]) for entry in entries[1:]),
+        )
+
+    def as_document(self) -> dict[str, Any]:
+        """Return what :meth:`from_document` reads."""
+        since = [None, *(moment.isoformat() for moment in self.since)]
+        return {"timezones": [{"name": name, "since": at} for name, at in zip(self.names, since, strict=True)]}
+
+    def changed(self, name: str, now: datetime) -> TimeZones:
+        """Return these zones with *name* from its next midnight on. A change that does not hold yet is replaced."""
+        held = sum(moment <= now for moment in self.since)
+        names, since = self.names[: held + 1], self.since[:held]
+        if names[-1] == name:
+            return TimeZones(names, since)
+        zone = ZoneInfo(name)
+        return TimeZones((*names, name), (*since, _midnight(now.astimezone(zone).date() + timedelta(days=1), zone)))
+
+    def at(self, now: datetime) -> ZoneInfo:
+        """Return the zone that holds at *now*."""
+        return ZoneInfo(self.names[sum(moment <= now for moment in self.since)])
+
+    def day(self, now: datetime) -> date:
+        """Return the day of the organisation that contains *now*."""
+        return now.astimezone(self.at(now)).date()
+
+    def start(self, day: date) -> datetime:
+        """Return when *day* begins, in UTC. *day* and the one before may have another length where a zone changes."""
+        for index, name in enumerate(self.names):
+            begins = _midnight(day, ZoneInfo(name))
+            last = index == len(self.since)
+            if last or begins < self.since[index]:
+                return begins if index == 0 else max(begins, self.since[index - 1])
+        raise AssertionError("unreachable")  # the last zone has no end
+
+    def __str__(self) -> str:
+        return self.names[-1]
+
+
+@lru_cache(maxsize=64)
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first instant of *day*: not 00:00 where the clock is put forward at midnight."""
+    # A time that does not exist is read with the offset before the change (PEP 495): so it is when the clock changes.
+    return datetime.combine(day, time(), zone).astimezone(UTC)
