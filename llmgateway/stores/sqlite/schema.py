@@ -231,4 +231,29 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # Settings of the organisation whose fields only their own modules know, as JSON.
     ("CREATE TABLE documents (name TEXT NOT NULL PRIMARY KEY, content TEXT NOT NULL)",),
+    # Warnings for admins. The content is JSON; due_at is NULL if no delivery waits.
+    (
+        """CREATE TABLE alerts (
+            id TEXT NOT NULL PRIMARY KEY,
+            at INTEGER NOT NULL,
+            scope TEXT NOT NULL,
+            due_at INTEGER,
+            lease TEXT NOT NULL,
+            kept_until INTEGER,
+            content TEXT NOT NULL
+        )""",
+        "CREATE INDEX alerts_at ON alerts (at, id)",
+        "CREATE INDEX alerts_scope ON alerts (scope)",
+        "CREATE INDEX alerts_due ON alerts (due_at) WHERE due_at IS NOT NULL",
+        """CREATE TABLE outages (
+            name TEXT NOT NULL PRIMARY KEY,
+            event TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            cleared INTEGER NOT NULL,
+            over TEXT NOT NULL
+        )""",
+        "CREATE TABLE alert_claims (name TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL)",
+    ),
 )
