@@ -15,6 +15,8 @@ from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .alerts.outages import Sources
+from .alerts.watcher import Alerts
 from .azure.client import AzureClient
 from .azure.credentials import EntraToken
 from .clock import Clock, Timer
@@ -31,14 +33,15 @@ from .proxy.revocations import RevocationWatcher
 from .proxy.routing import Routing
 from .ratelimit.limiter import Limiter
 from .ratelimit.running import RunningReservations
+from .records import Organisation, moment
 from .services import Services
 from .settings import Settings
 from .stores import Stores, open_stores
 from .stores.health import StoreHealth
 from .usage.answered_models import AnsweredModels
-from .usage.journal import Journal
+from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
-from .usage.unpriced import UnpricedModels
+from .usage.unpriced import UnpricedModels, still_without_price, used_without_price
 from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
@@ -189,6 +192,11 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         ship=lambda: journal.flush_soon(),
         clock=clock,
     )
+
+    def on_turn(backlog: Backlog) -> None:
+        metrics.waiting(backlog)
+        alerts.need()
+
     journal = Journal(
         settings.instance / "journal",
         stores.usage_log,
@@ -196,7 +204,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         price=policy.priced,
         on_left=limiter.book,
         on_ended=limiter.count_anew,
-        on_turn=metrics.waiting,
+        on_turn=on_turn,
         log_days=settings.log_days,
     )
     stores.stored.in_journals = journal.find_stored
@@ -238,6 +246,26 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         clock=clock,
         timer=timer,
     )
+    health = StoreHealth(stores.backends)
+
+    def without_price(organisation: Organisation) -> list[str]:
+        names = used_without_price(stores.usage_log, moment(clock())) | unpriced.models
+        return still_without_price(names, organisation.models)
+
+    alerts = Alerts(
+        stores.alerts,
+        policy,
+        list_keys=stores.keys.list,
+        usage_log=stores.usage_log,
+        sources=Sources(
+            stores=health.problems,
+            credentials=gateway.credentials.known_problems,
+            quotas=gateway.deployments.lowered,
+            backlog=journal.backlog,
+            unpriced=without_price,
+        ),
+        clock=clock,
+    )
     return Services(
         settings=settings,
         gateway=gateway,
@@ -251,9 +279,10 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
-        stores=StoreHealth(stores.backends),
+        stores=health,
         metrics=metrics,
         unpriced=unpriced,
+        alerts=alerts,
         clock=clock,
     )
 

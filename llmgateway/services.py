@@ -9,6 +9,7 @@ from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .alerts.watcher import Alerts
 from .clock import Clock
 from .interfaces import Upstream, UsageLog
 from .proxy.doctor import Doctor
@@ -41,4 +42,5 @@ class Services:
     stores: StoreHealth
     metrics: Metrics
     unpriced: UnpricedModels
+    alerts: Alerts
     clock: Clock

@@ -39,6 +39,4 @@ def _without_times(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_times(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: from_ms(value) if name in _TIMES and value is not None else value for name, value in document.items()
-    }
+    return {name: from_ms(value) if name in _TIMES and value is not None else value for name, value in document.items()}

@@ -13,6 +13,8 @@ from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import AlertStore
 from llmgateway.records import Alert, Outage
 
+from .circuit import Circuit
+
 T = TypeVar("T")
 
 _OVER = timedelta(minutes=15)
@@ -127,19 +129,26 @@ class FallbackAlerts:
     """An :class:`~llmgateway.interfaces.AlertStore` that uses the memory of one process while *shared* is away.
 
     One process of each host does so, so each host may repeat what another one has announced, and a process that dies
-    takes what it has in memory with it. Raises nothing but in :meth:`recent` and :meth:`forget`.
+    takes what it has in memory with it. The others raise StoreUnavailable if they :meth:`add` something.
 
     Args:
+        circuit: So that few calls wait for a store that is away.
         speaks: Says whether this is the process of this host.
     """
 
-    def __init__(self, shared: AlertStore, *, speaks: Callable[[], bool]) -> None:
+    def __init__(self, shared: AlertStore, *, circuit: Circuit, speaks: Callable[[], bool]) -> None:
         self._shared = shared
+        self._circuit = circuit
         self._local = MemoryAlerts()
         self._speaks = speaks
 
     def add(self, alert: Alert) -> bool:
-        return self._ask(lambda: self._shared.add(alert), lambda: self._local.add(alert), instead=False)
+        try:
+            return self._circuit.call(lambda: self._shared.add(alert))
+        except StoreUnavailable:
+            if not self._speaks():
+                raise
+            return self._local.add(alert)
 
     def take(self, *, now: datetime, until: datetime) -> Alert | None:
         local = self._local.take(now=now, until=until)
@@ -206,6 +215,6 @@ class FallbackAlerts:
 
     def _ask(self, shared: Callable[[], T], local: Callable[[], T], *, instead: T) -> T:
         try:
-            return shared()
+            return self._circuit.call(shared)
         except StoreUnavailable:
             return local() if self._speaks() else instead

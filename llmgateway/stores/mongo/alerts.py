@@ -87,6 +87,8 @@ class MongoAlerts:
                     )
                 except DuplicateKeyError:
                     continue  # another process has inserted it meanwhile
+                if document is None:
+                    continue  # the same, on servers that do not report it
                 return replace(outage, since=document["since"])
 
     def clear(self, name: str, *, until: datetime) -> None:

@@ -96,9 +96,9 @@ class SQLiteAlerts:
 
     def end(self, name: str, *, now: datetime) -> bool | None:
         lapsed = "FROM outages WHERE name = ? AND until <= ?"
-        if not self._database.rows(f"SELECT 1 {lapsed}", (name, to_ms(now))):  # noqa: S608
+        if not self._database.rows(f"SELECT 1 {lapsed}", (name, to_ms(now))):
             return None
-        rows = self._write(f"DELETE {lapsed} RETURNING cleared", (name, to_ms(now)))  # noqa: S608
+        rows = self._write(f"DELETE {lapsed} RETURNING cleared", (name, to_ms(now)))
         return bool(rows[0][0]) if rows else None
 
     def claim(self, name: str, *, now: datetime, until: datetime) -> bool:
