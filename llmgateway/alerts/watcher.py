@@ -51,6 +51,7 @@ class Alerts:
     Args:
         list_keys: For their budgets.
         sources: What can be wrong.
+        host: The name of this host, for admins.
     """
 
     def __init__(
@@ -63,12 +64,13 @@ class Alerts:
         sources: Sources,
         clock: Clock,
         timer: Timer = time.monotonic,
+        host: str | None = None,
     ) -> None:
         self.store = store
         self._policy = policy
         self._list_keys = list_keys
         self._budgets = BudgetWatch(usage_log)
-        self._conditions = Conditions(replace(sources, unpriced=self._unpriced))
+        self._conditions = Conditions(replace(sources, unpriced=self._unpriced), host=host)
         self._look_up_unpriced = sources.unpriced
         self._outages = Outages(store)
         self._deliveries = Deliveries(store, clock=clock)

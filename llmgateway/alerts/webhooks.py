@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -152,7 +152,6 @@ def post(alert: Alert, webhook: Webhook) -> Outcome:
 def _outcome(status: int) -> Outcome:
     if 200 <= status < 300:
         return DELIVERED._replace(status=status)
-    name = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown"
     if 300 <= status < 400:
         return failed(
             f"The server redirects ({status}), which is not followed.", "Set the URL to which it leads.", status=status
@@ -162,7 +161,7 @@ def _outcome(status: int) -> Outcome:
         if status >= 500
         else "Look whether the URL and the format are those of this server."
     )
-    return failed(f"The server answered {status} ({name}).", remedy, status=status)
+    return failed(f"The server answered {status} ({responses.get(status, 'unknown')}).", remedy, status=status)
 
 
 def _user_of(url: str) -> tuple[str, str] | None:

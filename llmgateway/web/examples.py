@@ -412,7 +412,7 @@ ALERTS: dict[str, Any] = {
     "alerts": [
         {
             "event": "budget",
-            "text": "The group 'ml-2026' has used 83 % of a budget of 150.00 USD in total: 124.61 USD. It does not renew.",
+            "text": "The group 'ml-2026' has used 83 % of a budget of 150.00 USD in total: 124.61 USD.",
             "scope": "group:ml-2026",
             "threshold": 80,
             "used": 124.61,
