@@ -24,9 +24,7 @@ COMPLETED = {
     ("", "key_id"): "keys",
     ("", "key"): "keys",
     ("", "models"): "models",
-    ("", "move_to"): "groups",
     ("groups", "name"): "groups",
-    ("users", "name"): "users",
     ("models", "name"): "models",
     ("models", "model"): "models",
 }

@@ -18,6 +18,12 @@ from .wording import for_terminal
 if TYPE_CHECKING:
     from .client import CallFailed, Client
 
+key_file_option = click.option(
+    "--admin-key-file",
+    envvar="ADMIN_KEY_FILE",
+    type=click.Path(),
+    help="File with the admin key, if ADMIN_KEY is not set. [ADMIN_KEY_FILE]",
+)
 DEFAULT_URL = "http://127.0.0.1:8080"
 _IN_THE_CLEAR = (
     "The admin key travels to {} without encryption, and everybody on the way can read it. Use https, or a tunnel."
@@ -101,12 +107,7 @@ def remote(command: Callable[..., None]) -> Callable[..., None]:
         default=DEFAULT_URL,
         help=f"Address of the gateway. [LLMGATEWAY_URL, {DEFAULT_URL}]",
     )
-    @click.option(
-        "--admin-key-file",
-        envvar="ADMIN_KEY_FILE",
-        type=click.Path(),
-        help="File with the admin key, if ADMIN_KEY is not set. [ADMIN_KEY_FILE]",
-    )
+    @key_file_option
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
     @functools.wraps(command)
     def wrapped(
