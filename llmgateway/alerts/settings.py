@@ -90,7 +90,7 @@ class AlertSettings:
             return None if value is None else decrypt(value.encode())
 
         smtp_url = secret(document.get("smtp_url"))
-        known = {str(event) for event in Event}
+        known = tuple(str(event) for event in Event)
         return cls(
             smtp_url=smtp_url,
             sender=document.get("from"),

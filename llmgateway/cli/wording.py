@@ -32,6 +32,9 @@ COMMANDS: Mapping[str, str] = {
     "GET /admin/usage": "usage",
     "GET /admin/usage/filters": "filters",
     "GET /admin/logs": "logs",
+    "GET /admin/alerts": "alerts show",
+    "PUT /admin/alerts": "alerts set",
+    "POST /admin/alerts/test": "alerts test",
     "GET /admin/audit": "audit",
     "GET /admin/status": "status",
 }

@@ -21,6 +21,8 @@ from tests.conftest import Clock
 
 CIPHER = CredentialCipher("a secret for the tests of alerts")
 
+NOTHING_WAITS = Backlog(records=0, oldest_seconds=0.0, problem=None)
+
 
 class MayBeAway:
     """A store that is away when a test says so."""
@@ -48,7 +50,7 @@ class Host:
     credentials: dict[str, str] = field(default_factory=dict)
     quotas: dict[str, str] = field(default_factory=dict)
     unpriced: list[str] = field(default_factory=list)
-    backlog: Backlog = Backlog(records=0, oldest_seconds=0.0, problem=None)
+    backlog: Backlog = NOTHING_WAITS
     store_away: bool = False
 
     def __post_init__(self) -> None:

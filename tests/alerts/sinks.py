@@ -65,7 +65,7 @@ def webhook_sink(certificate: Path | None = None) -> Iterator[WebhookSink]:
             with suppress(OSError):
                 self.wfile.write(sink.answer_body)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 - the name is that of the standard library
 
         def log_message(self, *_: object) -> None:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from dataclasses import replace
@@ -67,8 +68,8 @@ class TestBudgets:
             first[name] for name in ("event", "scope", "used", "limit")
         )
         assert (
-            "The organisation has used 50 % of a budget of 10.00 USD per month: 5.00 USD. It renews at 2026-02-01 00:00 UTC."
-            == first["text"]
+            "The organisation has used 50 % of a budget of 10.00 USD per month: 5.00 USD. "
+            "It renews at 2026-02-01 00:00 UTC." == first["text"]
         )
         assert "Requests are refused now." in sink.texts[1]
 
@@ -230,7 +231,7 @@ class TestOutages:
             each.unpriced.append("gpt-9")
         for each in (host, other) * 40:
             each.turn()
-        assert ["The model 'gpt-9' is used, and its price is not known"] == [text.split(':')[0] for text in sink.texts]
+        assert ["The model 'gpt-9' is used, and its price is not known"] == [text.split(":")[0] for text in sink.texts]
 
         for each in (host, other):
             each.unpriced.clear()
@@ -266,7 +267,7 @@ class TestDeliveries:
             host.turn(seconds=5 if len(tries) < 3 else 60)
             if len(sink.posts) > len(tries):
                 tries.append(host.clock() - began)
-        pauses = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
         expected = [each.total_seconds() for each in PAUSES] + [PAUSES[-1].total_seconds()]
         assert all(wanted <= pause <= wanted + 65 for pause, wanted in zip(pauses, expected, strict=True)), pauses
 
