@@ -159,12 +159,6 @@ def first_day(period: Period, day: date) -> date | None:
     return day if period is Period.DAY else day.replace(day=1)
 
 
-def renews_at(period: Period, day: date) -> datetime | None:
-    """Return when the period that contains *day* ends; None if it has no end."""
-    start = first_day(period, day)
-    return None if start is None else datetime.fromtimestamp(_end(period, start), UTC)
-
-
 def nanodollars(dollars: float) -> int:
     return round(dollars * NANODOLLARS)
 
