@@ -42,7 +42,7 @@ from .usage.unpriced import UnpricedModels
 from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
-from .web.context import EXTENSION
+from .web.context import EXTENSION, IdentifiedRequests
 from .web.cors import AllowedOrigins
 from .web.errors import register_error_handlers
 from .web.forwarded import ForwardedHeaders
@@ -98,7 +98,7 @@ def create_app(
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
-    app.wsgi_app = forwarded  # type: ignore[method-assign]
+    app.wsgi_app = IdentifiedRequests(forwarded, clock=clock)  # type: ignore[method-assign]
 
     def put_into_force(new: Settings) -> None:
         if new.models != services.settings.models:
