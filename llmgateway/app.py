@@ -36,8 +36,9 @@ from .settings import Settings
 from .stores import Stores, open_stores
 from .stores.health import StoreHealth
 from .usage.answered_models import AnsweredModels
-from .usage.journal import Journal
+from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
+from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels
 from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
@@ -189,6 +190,18 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         ship=lambda: journal.flush_soon(),
         clock=clock,
     )
+    refusals = Refusals(
+        stores.refusals,
+        clock=clock,
+        days=settings.refusal_days,
+        most=settings.most_refusals,
+        on_dropped=metrics.refusals_dropped,
+    )
+
+    def on_turn(backlog: Backlog) -> None:
+        metrics.waiting(backlog)
+        refusals.look_after()
+
     journal = Journal(
         settings.instance / "journal",
         stores.usage_log,
@@ -196,7 +209,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         price=policy.priced,
         on_left=limiter.book,
         on_ended=limiter.count_anew,
-        on_turn=metrics.waiting,
+        on_turn=on_turn,
         log_days=settings.log_days,
     )
     stores.stored.in_journals = journal.find_stored
@@ -251,6 +264,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
+        refusals=refusals,
         stores=StoreHealth(stores.backends),
         metrics=metrics,
         unpriced=unpriced,

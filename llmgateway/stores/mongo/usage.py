@@ -164,7 +164,9 @@ class MongoUsageLog:
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         after = query.after
-        equal = {name: getattr(query, name) for name in ("key_id", "user", "group", "error_code", "outcome", "usage_source")}
+        equal = {
+            name: getattr(query, name) for name in ("key_id", "user", "group", "error_code", "outcome", "usage_source")
+        }
         wanted = _given(equal)
         period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
