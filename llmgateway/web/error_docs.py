@@ -188,6 +188,16 @@ REFUSALS = {
         "There is no such key.",
         {"unknown": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")},
     ),
+    "UnknownRequest": Refusal(
+        404,
+        "There is no such request, or it is not kept any more.",
+        {
+            "unknown": NotFound(
+                "There is no request with this id, neither ours (x-request-id) nor Azure's (apim-request-id).",
+                param="request_id",
+            )
+        },
+    ),
     "UnknownGroup": Refusal(
         404,
         "There is no such group.",
