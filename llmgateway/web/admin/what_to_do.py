@@ -18,12 +18,11 @@ REFUSED: dict[str | None, str] = {
     "(no blanks around it). If it was nobody you know, look at the address: somebody is guessing.",
     "too_many_attempts": "Wrong admin keys came from this address one after the other. It may try again within a "
     "minute. If nobody you know is there, keep the port of the gateway from the outside.",
-    "forbidden": "The admin key that was sent has no right to do this. An owner can change its role: "
-    "GET /admin/admins.",
+    "forbidden": "The admin key that was sent has no right to do this. An owner can change its role.",
     "model_not_allowed": "The key or its group may use other models only. To add this one: llmgateway keys set {key} "
     "--model {model}, with a --model for each of the others, too; the same for the group {group}, if it names models.",
     "price_unknown": "The request would be paid from a budget in dollars, and nobody knows what {model} costs. Set its "
-    "price: llmgateway models set {model}, or PUT /admin/models/{model}.",
+    "price: llmgateway models set {model}.",
     "model_not_found": "There is no model {model} here. Tell the user the names that GET /v1/models lists, or make it "
     "known: llmgateway models set {model}. Names are compared exactly.",
     "not_found": "The address does not exist. The user's program needs the base_url of this gateway with /v1 at its "
@@ -37,7 +36,7 @@ REFUSED: dict[str | None, str] = {
     "in_use": "Something else needs it. Remove or move that first; the message names it.",
     "precondition_failed": "Somebody else has changed it in the meantime. Look at it again, and repeat the change.",
     "invalid_request_error": "The user's program sends something that is not right, and the message says what and "
-    "where. Nothing has to be changed here. To try the same: POST /admin/prompt/preview sends nothing to Azure.",
+    "where. Nothing has to be changed here. To try the same: llmgateway prompt preview sends nothing to Azure.",
     "body_too_large": "The body is larger than LLMGATEWAY_MAX_BODY_BYTES. The user can send less: a shorter "
     "conversation, smaller images. Or raise the setting and start the gateway again.",
     "unsupported_media_type": "The user's program compresses the body, or does not send it as JSON (or as a form, for "
@@ -78,9 +77,8 @@ _LIMITS = {
 }
 _SCOPES = {
     "key": "This is the limit of the key alone. To raise it: llmgateway keys set {key} {option}.",
-    "person": "This is the limit of {user} for all keys of theirs. To raise it: PUT /admin/users/{user}.",
-    "member": "This is the limit of each person in the group {group}. To raise it, change member_limits of the group: "
-    "PATCH /admin/groups/{group}.",
+    "person": "This is the limit of {user} for all keys of theirs. To raise it, change the limits of this person.",
+    "member": "This is the limit of each person in the group {group}. To raise it, change member_limits of the group.",
     "group": "This is the limit of the whole group {group}. To raise it: llmgateway groups set {group} {option}. "
     "llmgateway usage --by user shows who used most.",
     "organisation": "This is the limit of everybody together. To raise it: llmgateway limits set {option}. "
