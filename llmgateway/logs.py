@@ -30,13 +30,6 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s%(request)s"
 
 
-def without_keys(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replace *secrets* in *text* by ``[hidden]``, and everything that is known to be a key by its form."""
-    for secret in secrets:
-        text = text.replace(secret, _HIDDEN)
-    return _NAMED_KEYS.sub(rf"\1{_HIDDEN}", _KEYS.sub(_HIDDEN, text))
-
-
 class RequestFilter(logging.Filter):
     """Adds the request that the thread answers to each log record: ``request_id``, ``key_id``, and both as text.
 
@@ -68,7 +61,10 @@ class RedactingFormatter(logging.Formatter):
         self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        text = without_keys(super().format(record), self._secrets)
+        text = super().format(record)
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        text = _NAMED_KEYS.sub(rf"\1{_HIDDEN}", _KEYS.sub(_HIDDEN, text))
         return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 

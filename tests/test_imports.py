@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proxy": {"accounts", "azure", "background", "ratelimit", "usage"},
     "logs": {"accounts"},
     "services": {"accounts", "proxy", "ratelimit", "settings", "stores/health", "usage"},
-    "web": {"__init__", "accounts", "logs", "proxy", "ratelimit", "services", "settings", "stores/health", "usage"},
+    "web": {"__init__", "accounts", "proxy", "ratelimit", "services", "settings", "stores/health", "usage"},
     "app": {"accounts", "azure", "env_file", "proxy", "ratelimit", "services", "settings", "stores", "usage", "web"},
     "server": {"app", "env_file", "logs", "proxy", "services", "settings", "syscalls", "usage", "web"},
     "simulator": set(),

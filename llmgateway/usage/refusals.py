@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 WRITE_SECONDS = 1.0
 """The pause before each writing, in which refusals collect."""
 
-AT_ONCE = 500
+AT_ONCE = 200
 """The most refusals that one call of the store writes."""
 
 MOST_WAITING = 2000
@@ -74,7 +74,7 @@ class Refusals:
         self._lock = threading.Lock()  # protects the three below; never held while the store is asked
         self._waiting: dict[str, _Entry] = {}  # by id
         self._recent: dict[tuple[object, ...], _Entry] = {}  # the oldest first
-        self._ids: dict[str, _Entry] = {}  # of those that wait, with the ids of their repetitions
+        self._ids: dict[str, _Entry] = {}  # of those that are not stored yet, with the ids of their repetitions
         self._writing = threading.Lock()
         self._written = 0  # since the last purge
         self._next_purge = 0.0
@@ -113,11 +113,13 @@ class Refusals:
         Raises:
             StoreUnavailable: it is not in memory, and the store does not answer.
         """
+        return self.find_waiting(request_id) or self.stored.find(request_id)
+
+    def find_waiting(self, request_id: str) -> Refusal | None:
+        """Return the refusal with this identifier if it waits in the memory of this process."""
         with self._lock:
             entry = self._ids.get(request_id)
-            if entry is not None:
-                return self._rewrite(entry.refusal())
-        return self.stored.find(request_id)
+            return None if entry is None else self._rewrite(entry.refusal())
 
     def look_after(self) -> None:
         """Delete what is too old, if it is time. Call this from time to time; the work is done by another thread."""
@@ -154,8 +156,6 @@ class Refusals:
                 some = [*self._waiting.values()][:AT_ONCE]
                 for entry in some:
                     del self._waiting[entry.first.id]
-                    for request_id in entry.ids():
-                        self._ids.pop(request_id, None)
                 refusals = [entry.refusal() for entry in some]
                 counts = [entry.count for entry in some]
             try:
@@ -168,8 +168,12 @@ class Refusals:
                     log.warning("Refused requests wait for the store: %s", error)
                 self._problem = True
                 return False
-            for entry, count in zip(some, counts, strict=True):
-                entry.written = count
+            with self._lock:
+                for entry, count in zip(some, counts, strict=True):
+                    entry.written = count
+                    if entry.first.id not in self._waiting:  # it was not repeated meanwhile
+                        for request_id in entry.ids():
+                            self._ids.pop(request_id, None)
             self._written += len(some)
             if self._problem:
                 log.warning("The store keeps refused requests again.")

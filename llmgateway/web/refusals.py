@@ -8,9 +8,9 @@ from functools import lru_cache
 from flask import request
 
 from ..accounts.attempts import source_of
+from ..accounts.keys import PREFIX
 from ..current import CurrentRequest, current_request
 from ..errors import AdminThrottled, ClientGone, GatewayError, InvalidAdminKey
-from ..logs import without_keys
 from ..records import LONGEST_RECORDED_MODEL, Refusal, moment, new_request_id
 from ..usage.refusals import Refusals
 from .addresses import without_secrets
@@ -19,8 +19,10 @@ from .context import services
 LONGEST_MESSAGE = 1000
 LONGEST_ENDPOINT = 200
 
+_HIDDEN = "[hidden]"
+_GENERATED = re.compile(rf"{PREFIX}[\w-]+", re.IGNORECASE)
 _KEY_HEADERS = ("Authorization", "api-key", "AdminKey")
-_BLUEPRINTS_OF_USERS = (None, "openai", "azure")
+_BLUEPRINTS_OF_USERS = (None, "users", "azure")
 """None is for addresses that do not exist: users with a wrong base_url end there."""
 _ADMINS = re.compile(r"/+admin(?:/|\Z)")
 _OF_ADMINS = (InvalidAdminKey, AdminThrottled)
@@ -73,9 +75,9 @@ def _refusal(current: CurrentRequest, error: GatewayError, address: str) -> Refu
         user=current.user,
         group=current.group,
         endpoint=_endpoint(sent),
-        model=None if current.model is None else without_keys(_plain(current.model), sent)[:LONGEST_RECORDED_MODEL],
+        model=None if current.model is None else _safe(current.model, sent)[:LONGEST_RECORDED_MODEL],
         address=address[:64] or None,
-        message=without_keys(_plain(error.message), sent)[:LONGEST_MESSAGE],
+        message=_safe(error.message, sent)[:LONGEST_MESSAGE],
     )
 
 
@@ -90,7 +92,7 @@ def _sent_keys() -> list[str]:
 def _endpoint(sent: list[str]) -> str:
     if request.url_rule is not None:
         return _as_documented(request.url_rule.rule)
-    return without_keys(_plain(without_secrets(request.path)), sent)[:LONGEST_ENDPOINT]
+    return _safe(without_secrets(request.path), sent)[:LONGEST_ENDPOINT]
 
 
 @lru_cache(maxsize=256)
@@ -98,6 +100,8 @@ def _as_documented(rule: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
-def _plain(text: str) -> str:
-    """Return *text* without what stores do not take, such as lone surrogates, and without what terminals obey."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+def _safe(text: str, sent: list[str]) -> str:
+    """Return *text* without keys, and without what stores do not take (lone surrogates) and terminals obey."""
+    for key in sent:
+        text = text.replace(key, _HIDDEN)
+    return "".join(char if char.isprintable() else "\ufffd" for char in _GENERATED.sub(_HIDDEN, text))

@@ -7,12 +7,14 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from pymongo import UpdateOne
 
 from llmgateway.records import Refusal, RefusalQuery, RefusedAgain
 
 from .database import Document, MongoDatabase
 
+_BATCH_SECONDS = 10.0  # many at once take longer than a look-up, and nobody waits for them
 _COUNTED = ("count", "last_at", "repeats")
 """What changes when a refusal is repeated."""
 _FIELDS = tuple(field.name for field in fields(Refusal) if field.name not in ("id", *_COUNTED))
@@ -28,7 +30,9 @@ class MongoRefusalLog:
         if not refusals:
             return
         changes = [change for refusal in refusals for change in _changes(refusal)]
-        with self._database.collection("refusals") as collection:
+        # ping() first: with the longer deadline below, the driver would wait that long for an unavailable server.
+        self._database.ping()
+        with self._database.collection("refusals") as collection, pymongo.timeout(_BATCH_SECONDS):
             collection.bulk_write(changes)
 
     def find(self, request_id: str) -> Refusal | None:

@@ -15,7 +15,7 @@ from .columns import stored, time_of
 from .database import SQLiteDatabase
 from .rows import insert, places
 
-_FIELDS = tuple(field.name for field in fields(Refusal))
+_FIELDS = (*(field.name for field in fields(Refusal) if field.name != "repeats"), "repeats")
 _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
 
 # Only constant names are formatted into statements; values are always parameters.
@@ -102,10 +102,9 @@ class SQLiteRefusalLog:
 
 
 def _row(refusal: Refusal) -> list[object]:
-    row = [stored(getattr(refusal, name)) for name in _FIELDS]
+    row = [stored(getattr(refusal, name)) for name in _FIELDS[:-1]]
     repeats = [(again.id, to_ms(again.timestamp), again.message) for again in refusal.repeats]
-    row[_FIELDS.index("repeats")] = json.dumps(repeats) if repeats else None
-    return row
+    return [*row, json.dumps(repeats) if repeats else None]
 
 
 def _refusal(row: Sequence[Any]) -> Refusal:

@@ -11,6 +11,7 @@ from ...records import Outcome, RecordQuery, Refusal, RefusalQuery, UsageRecord,
 from ...usage.segments import Line
 from .. import examples
 from ..context import services
+from ..error_docs import UNKNOWN_REQUEST
 from ..schemas.fields import AnswerSchema
 from ..schemas.logs import (
     ALL,
@@ -170,12 +171,14 @@ def _dumped(schema: AnswerSchema, item: Any) -> dict[str, Any]:
 )
 def get_request(request_id: str) -> dict[str, Any]:
     wanted = _id(request_id)
-    record, state = _record(wanted)
-    if record is not None:
-        return _dumped(FoundRecordSchema(), {**asdict(record), "state": state, "what_to_do": about_record(record)})
-    refusal = services().refusals.find(wanted)
+    refusal = services().refusals.find_waiting(wanted)  # first, because it is found while the stores are away, too
     if refusal is None:
-        raise NotFound(_not_found(services().settings.refusal_days, services().settings.log_days), param="request_id")
+        record, state = _record(wanted)
+        if record is not None:
+            return _dumped(FoundRecordSchema(), {**asdict(record), "state": state, "what_to_do": about_record(record)})
+        refusal = services().refusals.find(wanted)
+    if refusal is None:
+        raise NotFound(UNKNOWN_REQUEST, param="request_id")
     found = _asked_for(refusal, wanted)
     return _dumped(FoundRefusalSchema(), {**asdict(found), "first_id": refusal.id, "what_to_do": about_refusal(found)})
 
@@ -209,13 +212,3 @@ def _asked_for(refusal: Refusal, wanted: str) -> Refusal:
         if again.id == wanted:
             return replace(refusal, id=again.id, timestamp=again.timestamp, message=again.message)
     return refusal
-
-
-def _not_found(refusal_days: int, log_days: int | None) -> str:
-    kept = "for good" if log_days is None else f"for {log_days} days"
-    return (
-        "There is no request with this id, neither ours (x-request-id) nor Azure's (apim-request-id). A request may "
-        "take a moment to get here: try again after some seconds. Usage records are kept "
-        f"{kept}, refused requests for {refusal_days} days. Of many equal refusals of one key or address within a "
-        "minute, only the first have an id of their own: GET /admin/logs?kind=refusal lists them with their number."
-    )

@@ -44,6 +44,7 @@ REFUSED: dict[str | None, str] = {
     "invalid_fields": "The fields that the message names are not right. GET /docs shows those that there are.",
     "rate_limit_exceeded": "All deployments of {model} are at Azure's limits. Add a deployment in another region "
     "(llmgateway models set {model}), or ask Microsoft for more: https://aka.ms/oai/quotaincrease.",
+    "insufficient_quota": "A budget is spent. The message says which, and when it renews.",
     "overloaded": "All request slots were busy, or this key held its share of them. If it happens often, raise "
     "LLMGATEWAY_THREADS or LLMGATEWAY_PROCESSES. If one key is the reason, give it a limit: llmgateway keys set {key} "
     "--parallel-requests N.",
