@@ -41,11 +41,12 @@ from .stores.health import StoreHealth
 from .usage.answered_models import AnsweredModels
 from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
+from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels, still_without_price, used_without_price
 from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
-from .web.context import EXTENSION
+from .web.context import EXTENSION, IdentifiedRequests
 from .web.cors import AllowedOrigins
 from .web.errors import register_error_handlers
 from .web.forwarded import ForwardedHeaders
@@ -99,7 +100,7 @@ def create_app(
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
-    app.wsgi_app = forwarded  # type: ignore[method-assign]
+    app.wsgi_app = IdentifiedRequests(forwarded, clock=clock)  # type: ignore[method-assign]
 
     def put_into_force(new: Settings) -> None:
         if new.models != services.settings.models:
@@ -190,9 +191,17 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         ship=lambda: journal.flush_soon(),
         clock=clock,
     )
+    refusals = Refusals(
+        stores.refusals,
+        clock=clock,
+        days=settings.refusal_days,
+        most=settings.most_refusals,
+        on_dropped=metrics.refusals_dropped,
+    )
 
     def on_turn(backlog: Backlog) -> None:
         metrics.waiting(backlog)
+        refusals.look_after()
         alerts.need()
 
     journal = Journal(
@@ -278,6 +287,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         usage_log=stores.usage_log,
         journal=journal,
         stores=health,
+        refusals=refusals,
         metrics=metrics,
         unpriced=unpriced,
         alerts=alerts,

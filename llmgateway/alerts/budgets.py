@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from ..interfaces import UsageLog
-from ..ratelimit.rules import first_day, renews_at
 from ..records import Alert, Budget, KeyRecord, Organisation, Period, ReportQuery, Unit, UsageRow
 from .settings import Event
 
@@ -42,7 +41,7 @@ def budgets_of(organisation: Organisation, keys: Iterable[KeyRecord]) -> Iterato
             yield BudgetScope(f"key:{key.id}", f"The key {key.name!r} of {key.user!r} ({key.id})", key.limits.budget)
 
 
-class BudgetWatch:
+class BudgetAlerts:
     """Compares budgets with what is used of them."""
 
     def __init__(self, usage_log: UsageLog) -> None:
@@ -63,7 +62,7 @@ class BudgetWatch:
         for each in budgets:
             period = each.budget.period
             if period not in sums:
-                sums[period] = self._used(first_day(period, now.date()))
+                sums[period] = self._used(_period(period, now)[0])
             used = sums[period].get(each.scope, {}).get(each.budget.unit, 0.0)
             passed = [one for one in thresholds if used >= each.budget.amount * one / 100 * (1 - 1e-9)]
             if passed:
@@ -95,8 +94,7 @@ def member_scope(group: str, user: str) -> str:
 
 def _alert(each: BudgetScope, threshold: int, used: float, now: datetime) -> Alert:
     budget = each.budget
-    start = first_day(budget.period, now.date())
-    renewal = renews_at(budget.period, now.date())
+    start, renewal = _period(budget.period, now)
     # A budget that was changed is another one: the admin wants to hear of it again.
     parts = (each.scope, budget.unit, budget.period, f"{budget.amount:.15g}", str(start or ""), str(threshold))
     share = int(used / budget.amount * 100 + 1e-9)
@@ -117,6 +115,16 @@ def _alert(each: BudgetScope, threshold: int, used: float, now: datetime) -> Ale
         limit=budget.amount,
         kept_until=None if renewal is None else renewal + _KEPT_AFTERWARDS,
     )
+
+
+def _period(period: Period, now: datetime) -> tuple[date | None, datetime | None]:
+    """Return the first day of the period at *now*, and when it ends; None if there is no such thing."""
+    if period is Period.TOTAL:
+        return None, None
+    today = now.date()
+    start = today if period is Period.DAY else today.replace(day=1)
+    following = start + timedelta(days=1) if period is Period.DAY else (start + timedelta(days=31)).replace(day=1)
+    return start, datetime.combine(following, time(), UTC)
 
 
 def alert_id(*parts: str) -> str:

@@ -16,7 +16,7 @@ from ..clock import Clock, Timer
 from ..errors import StoreUnavailable
 from ..interfaces import AlertStore, UsageLog
 from ..records import Alert, KeyRecord, Organisation, moment
-from .budgets import BudgetWatch, alert_id, budgets_of
+from .budgets import BudgetAlerts, alert_id, budgets_of
 from .delivery import Deliveries
 from .outages import Conditions, Outages, Sources
 from .outcome import Outcome
@@ -69,7 +69,7 @@ class Alerts:
         self.store = store
         self._policy = policy
         self._list_keys = list_keys
-        self._budgets = BudgetWatch(usage_log)
+        self._budgets = BudgetAlerts(usage_log)
         self._conditions = Conditions(replace(sources, unpriced=self._unpriced), host=host)
         self._look_up_unpriced = sources.unpriced
         self._outages = Outages(store)

@@ -31,10 +31,11 @@ COMMANDS: Mapping[str, str] = {
     "POST /admin/doctor": "doctor",
     "GET /admin/usage": "usage",
     "GET /admin/usage/filters": "filters",
-    "GET /admin/logs": "logs",
     "GET /admin/alerts": "alerts show",
     "PUT /admin/alerts": "alerts set",
     "POST /admin/alerts/test": "alerts test",
+    "GET /admin/logs": "logs list",
+    "GET /admin/logs/{}": "logs show",
     "GET /admin/audit": "audit",
     "GET /admin/status": "status",
 }

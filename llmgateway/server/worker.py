@@ -137,6 +137,7 @@ class Worker:
         self._services.alerts.close()
         self._services.limiter.close()
         self._services.journal.close()
+        self._services.refusals.close()
         return 0
 
     def _report_azure_key(self) -> None:

@@ -17,6 +17,7 @@ from ..interfaces import (
     KeyStore,
     OrganisationStore,
     Pingable,
+    RefusalLog,
     Spending,
     UsageLog,
 )
@@ -56,6 +57,7 @@ class Stores:
     counters: CounterStore
     audit_log: AuditLog
     alerts: AlertStore
+    refusals: RefusalLog
     cooldowns: Cooldowns
     stored: FoundStored
     """Whose the responses are that Azure stores."""
@@ -103,6 +105,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         SQLiteDatabase,
         SQLiteKeys,
         SQLiteOrganisation,
+        SQLiteRefusalLog,
         SQLiteUsageLog,
     )
 
@@ -117,6 +120,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
         alerts=_alerts(SQLiteAlerts(database), settings, clock),
+        refusals=SQLiteRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
@@ -130,6 +134,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
+    from .mongo.refusals import MongoRefusalLog
     from .mongo.usage import MongoUsageLog
 
     check_url(url)
@@ -143,6 +148,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
         alerts=_alerts(MongoAlerts(database), settings, clock),
+        refusals=MongoRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),

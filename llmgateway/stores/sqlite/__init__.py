@@ -6,6 +6,7 @@ from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
+from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "SQLiteDatabase",
     "SQLiteKeys",
     "SQLiteOrganisation",
+    "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]
