@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..errors import StoreUnavailable, UpstreamCredentials
-from ..interfaces import OrganisationStore
-from ..records import Attempt, Group, Limits, ModelSettings, Organisation, Prompt, Usage, UsageRecord
+from ..interfaces import OrganisationStore, PersonStore
+from ..local_time import SETTINGS, TimeZones
+from ..records import Attempt, Group, Limits, ModelSettings, Organisation, Person, Prompt, Usage, UsageRecord, moment
 from ..usage.pricing import added, cost_usd
 from .credential import CredentialCipher
 
 T = TypeVar("T")
-V = TypeVar("V", Group, ModelSettings, Mapping[str, Any])
+V = TypeVar("V", Group, ModelSettings, Person, Mapping[str, Any])
 
 RETRY_SECONDS = 1.0
 """After the store did not answer, requests use the copy in memory for this long. Otherwise each of them would wait for
@@ -36,6 +37,8 @@ class OrganisationPolicy:
 
     Args:
         fallback: Azure's key from the environment. It is used while no admin has stored one.
+        persons: The people in the same store.
+        timezone: The time zone as long as no admin has set one.
         wait_until_noticed: Returns when all processes have noticed a change that is stored.
     """
 
@@ -46,9 +49,13 @@ class OrganisationPolicy:
         *,
         fallback: str | None,
         clock: Clock,
+        persons: PersonStore | None = None,
+        timezone: str = "UTC",
         wait_until_noticed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._persons = persons
+        self._timezone = timezone
         self._cipher = cipher
         self._fallback = fallback
         self._clock = clock
@@ -157,11 +164,16 @@ class OrganisationPolicy:
         )
 
     def update_group(
-        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        name: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        member_limits: Mapping[str, object] | None = None,
     ) -> Group | None:
         """As :meth:`OrganisationStore.update_group`."""
         return self._change(
-            lambda: self._store.update_group(name, changes, limits=limits),
+            lambda: self._store.update_group(name, changes, limits=limits, member_limits=member_limits),
             lambda current, group: _with_group(current, name, group),
         )
 
@@ -175,6 +187,42 @@ class OrganisationPolicy:
             lambda: self._store.update_document(name, change),
             lambda current, document: replace(current, documents=_with(current.documents, name, document or None)),
         )
+
+    def change_person(self, user: str, change: Callable[[Person | None], Person | None]) -> Person | None:
+        """As :meth:`PersonStore.change`."""
+        return self._change(
+            lambda: self._persons.change(user, change),
+            lambda current, person: replace(current, persons=_with(current.persons, user, person)),
+        )
+
+    def time_zones(self, organisation: Organisation | None = None) -> TimeZones:
+        """Return the time zones of *organisation*; None for the copy in memory, or else for the stored one.
+
+        If there is no copy and the store does not answer, they are those of a new store.
+        """
+        if organisation is None:
+            organisation = self._current
+        if organisation is None:
+            try:
+                organisation = self.stored()
+            except StoreUnavailable:
+                organisation = Organisation()
+        return TimeZones.from_document(organisation.documents.get(SETTINGS, {}), default=self._timezone)
+
+    def set_timezone(self, name: str) -> tuple[TimeZones, TimeZones]:
+        """Let days begin in the time zone *name*, from its next midnight on.
+
+        Returns:
+            The time zones before and after the change.
+        """
+        before: list[TimeZones] = []
+
+        def changed(document: Mapping[str, Any]) -> Mapping[str, Any]:
+            before.append(TimeZones.from_document(document, default=self._timezone))
+            return {**document, **before[-1].changed(name, moment(self._clock())).as_document()}
+
+        after = self.update_document(SETTINGS, changed)
+        return before[-1], TimeZones.from_document(after, default=self._timezone)
 
     def priced(self, record: UsageRecord) -> UsageRecord:
         """Return *record*, whose last attempt has no cost yet, with its cost at the prices that this process knows."""
