@@ -13,6 +13,7 @@ from .accounts.audit import Audit
 from .accounts.credential import CredentialCipher
 from .accounts.groups import Groups
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .azure.client import AzureClient
@@ -177,7 +178,6 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         cipher,
         fallback=settings.api_key,
         clock=clock,
-        persons=stores.persons,
         timezone=settings.timezone,
         wait_until_noticed=stores.wait_until_noticed,
     )
@@ -248,6 +248,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         upstream=upstream,
         keys=keys,
         groups=groups,
+        persons=Persons(stores.persons, stores.keys, policy),
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,

@@ -84,7 +84,7 @@ class KeyStore(Protocol):
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]: ...
 
-    def users(self, *, after: str = "", limit: int) -> list[User]:
+    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
         """Return people who have keys, by name in the order of code points, behind the name *after*."""
         ...
 

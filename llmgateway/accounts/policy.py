@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..errors import StoreUnavailable, UpstreamCredentials
-from ..interfaces import OrganisationStore, PersonStore
+from ..interfaces import OrganisationStore
 from ..local_time import SETTINGS, TimeZones
-from ..records import Attempt, Group, Limits, ModelSettings, Organisation, Person, Prompt, Usage, UsageRecord, moment
+from ..records import Attempt, Group, Limits, ModelSettings, Organisation, Prompt, Usage, UsageRecord, moment
 from ..usage.pricing import added, cost_usd
 from .credential import CredentialCipher
 
 T = TypeVar("T")
-V = TypeVar("V", Group, ModelSettings, Person, Mapping[str, Any])
+V = TypeVar("V", Group, ModelSettings, Mapping[str, Any])
 
 RETRY_SECONDS = 1.0
 """After the store did not answer, requests use the copy in memory for this long. Otherwise each of them would wait for
@@ -37,7 +37,6 @@ class OrganisationPolicy:
 
     Args:
         fallback: Azure's key from the environment. It is used while no admin has stored one.
-        persons: The people in the same store.
         timezone: The time zone as long as no admin has set one.
         wait_until_noticed: Returns when all processes have noticed a change that is stored.
     """
@@ -49,12 +48,10 @@ class OrganisationPolicy:
         *,
         fallback: str | None,
         clock: Clock,
-        persons: PersonStore | None = None,
         timezone: str = "UTC",
         wait_until_noticed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
-        self._persons = persons
         self._timezone = timezone
         self._cipher = cipher
         self._fallback = fallback
@@ -116,7 +113,7 @@ class OrganisationPolicy:
 
     def set_credential(self, credential: str) -> None:
         encrypted = self._cipher.encrypt(credential)
-        self._change(
+        self.change(
             lambda: self._store.set_credential(encrypted), lambda current, _: replace(current, credential=encrypted)
         )
 
@@ -128,7 +125,7 @@ class OrganisationPolicy:
         check: Callable[[Mapping[str, ModelSettings]], None] | None = None,
     ) -> ModelSettings:
         """As :meth:`OrganisationStore.set_model`."""
-        return self._change(
+        return self.change(
             lambda: self._store.set_model(model, parts, check=check),
             lambda current, settings: replace(
                 current, models=_with(current.models, model, settings if settings.as_json() else None)
@@ -136,16 +133,16 @@ class OrganisationPolicy:
         )
 
     def set_limits(self, limits: Limits) -> None:
-        self._change(lambda: self._store.set_limits(limits), lambda current, _: replace(current, limits=limits))
+        self.change(lambda: self._store.set_limits(limits), lambda current, _: replace(current, limits=limits))
 
     def update_limits(self, parts: Mapping[str, object]) -> Limits:
         """As :meth:`OrganisationStore.update_limits`."""
-        return self._change(
+        return self.change(
             lambda: self._store.update_limits(parts), lambda current, limits: replace(current, limits=limits)
         )
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
-        return self._change(
+        return self.change(
             lambda: self._store.set_prompt(text, set_at),
             lambda current, prompt: replace(current, prompt=max(current.prompt, prompt, key=lambda one: one.version)),
         )
@@ -159,7 +156,7 @@ class OrganisationPolicy:
 
     def set_group(self, group: Group) -> Group:
         """As :meth:`OrganisationStore.set_group`."""
-        return self._change(
+        return self.change(
             lambda: self._store.set_group(group), lambda current, group: _with_group(current, group.name, group)
         )
 
@@ -172,27 +169,20 @@ class OrganisationPolicy:
         member_limits: Mapping[str, object] | None = None,
     ) -> Group | None:
         """As :meth:`OrganisationStore.update_group`."""
-        return self._change(
+        return self.change(
             lambda: self._store.update_group(name, changes, limits=limits, member_limits=member_limits),
             lambda current, group: _with_group(current, name, group),
         )
 
     def remove_group(self, name: str) -> Group | None:
         """As :meth:`OrganisationStore.remove_group`."""
-        return self._change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
+        return self.change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
 
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """As :meth:`OrganisationStore.update_document`."""
-        return self._change(
+        return self.change(
             lambda: self._store.update_document(name, change),
             lambda current, document: replace(current, documents=_with(current.documents, name, document or None)),
-        )
-
-    def change_person(self, user: str, change: Callable[[Person | None], Person | None]) -> Person | None:
-        """As :meth:`PersonStore.change`."""
-        return self._change(
-            lambda: self._persons.change(user, change),
-            lambda current, person: replace(current, persons=_with(current.persons, user, person)),
         )
 
     def time_zones(self, organisation: Organisation | None = None) -> TimeZones:
@@ -262,7 +252,7 @@ class OrganisationPolicy:
         self._version = version
         return self._current
 
-    def _change(self, store: Callable[[], T], make: Callable[[Organisation, T], Organisation]) -> T:
+    def change(self, store: Callable[[], T], make: Callable[[Organisation, T], Organisation]) -> T:
         """Make a change in the store and in memory, and return when all processes have noticed it.
 
         Args:

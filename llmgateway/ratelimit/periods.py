@@ -12,7 +12,7 @@ from ..records import Period
 class LocalDay(NamedTuple):
     """A day of the organisation, and the periods that contain it."""
 
-    date: date
+    day: date
     zones: TimeZones
 
     @classmethod
@@ -24,8 +24,8 @@ class LocalDay(NamedTuple):
         if period is Period.TOTAL:
             return None
         if period is Period.MONTH:
-            return self.date.replace(day=1)
-        return self.date - timedelta(days=self.date.weekday()) if period is Period.WEEK else self.date
+            return self.day.replace(day=1)
+        return self.day - timedelta(days=self.day.weekday()) if period is Period.WEEK else self.day
 
     def end(self, period: Period) -> datetime | None:
         """Return when *period* ends, which is when the next one begins; None if it has no end."""

@@ -167,15 +167,15 @@ def _limits_at(now: datetime, principal: Principal, zones: ZonesOf) -> tuple[Lim
 
 
 def _new_limits(now: datetime, principal: Principal, zones: TimeZones) -> _Limits:
-    day = LocalDay.at(now, zones)
-    begin, end = zones.start(day.date), zones.start(day.date + timedelta(days=1))
+    today = LocalDay.at(now, zones)
+    begin, end = zones.start(today.day), zones.start(today.day + timedelta(days=1))
     raise_ends = next_end(principal, now)
     if raise_ends is not None:
         # A clock that is set back finds limits that were raised before, so they are computed again then.
         begin, end = max(begin, now), min(end, raise_ends)
     # The counter request for the organisation's tokens names the key's own window, which measures the key's share.
     own = _tokens(key_scope(principal.key, now))
-    limits = (*_own_share(principal, now), *_all_limits(day, scopes_of(principal, now), own=own))
+    limits = (*_own_share(principal, now), *_all_limits(today, scopes_of(principal, now), own=own))
     return _Limits(begin, end, limits)
 
 

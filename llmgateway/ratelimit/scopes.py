@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..accounts.principal import Principal
-from ..records import UNLIMITED, Group, KeyRecord, Limits, Organisation, Person, Raise, UsageRecord, in_force
+from ..records import UNLIMITED, Group, KeyRecord, Limits, Organisation, Person, UsageRecord, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def scopes_of(principal: Principal, now: datetime) -> Iterator[Scope]:
 
 def next_end(principal: Principal, now: datetime) -> datetime | None:
     """Return when the next of the raises that are in force for *principal* ends; None if there is none."""
-    raised: list[Raise | None] = [one and one.raised for one in (principal.key, principal.group, principal.person)]
+    raised = [each.raised for each in (principal.key, principal.group, principal.person) if each is not None]
     return min((each.until for each in raised if each is not None and each.until > now), default=None)
 
 
@@ -78,7 +78,7 @@ def key_scope(key: KeyRecord, now: datetime) -> Scope:
 
 def member_scope(group: Group, user: str, person: Person | None, now: datetime) -> Scope:
     """Return the scope of the keys that *user* has in *group*. A raise of the *person* also raises its limits."""
-    limits = in_force(group.member_limits, person and person.raised, now)
+    limits = in_force(group.member_limits, None if person is None else person.raised, now)
     return Scope("member", user, limits, is_shared=False, group=group.name)
 
 

@@ -127,7 +127,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     return Stores(
         keys=MongoKeys(database, clock=clock),
         organisation=organisation,
-        persons=MongoPersons(database, organisation),
+        persons=MongoPersons(database, begin_version=organisation.begin_version),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),

@@ -116,8 +116,9 @@ class MongoOrganisation:
             before = None if entry is None else _group(entry)
             if before is None:
                 return _group_fields(group)
-            kept = {"created_at": before.created_at, "prompt": before.prompt, "raised": before.raised}
-            return _group_fields(replace(group, **kept))
+            return _group_fields(
+                replace(group, created_at=before.created_at, prompt=before.prompt, raised=before.raised)
+            )
 
         return _group(self._change_entry("groups", "name", group.name, replaced) or {})
 

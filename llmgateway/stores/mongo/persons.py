@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
@@ -17,16 +17,17 @@ from llmgateway.records import Limits, Person, Raise
 
 from .database import Document, MongoDatabase
 
-if TYPE_CHECKING:
-    from .organisation import MongoOrganisation  # which loads the people
-
 
 class MongoPersons:
-    """A :class:`~llmgateway.interfaces.PersonStore` in MongoDB."""
+    """A :class:`~llmgateway.interfaces.PersonStore` in MongoDB.
 
-    def __init__(self, database: MongoDatabase, organisation: MongoOrganisation) -> None:
+    Args:
+        begin_version: Lets every process load the organisation again.
+    """
+
+    def __init__(self, database: MongoDatabase, *, begin_version: Callable[[], None]) -> None:
         self._database = database
-        self._organisation = organisation
+        self._begin_version = begin_version
 
     def get(self, user: str) -> Person | None:
         document = self._find(user)
@@ -40,7 +41,7 @@ class MongoPersons:
                 is_replaced = self._replace(user, before, after)
             finally:
                 # Also after an error: the server may have made the change although its answer was lost.
-                self._organisation.begin_version()
+                self._begin_version()
             if is_replaced:
                 return after
             # Another process has changed the person in between.
