@@ -28,7 +28,7 @@ from .rules import (
     Estimate,
     Limit,
     limits_of,
-    limits_of_scopes,
+    limits_of_scope,
     nanodollars,
     totals_of,
     used_by,
@@ -255,7 +255,8 @@ class Limiter:
         """Return what is left of the limits of each of *scopes*, without a request."""
         day = LocalDay.at(moment(self._clock()), self._zones(organisation))
         self._running.flush()
-        limits, decision = self._ask(limits_of_scopes(scopes, day), self._counters.look)
+        nothing = (limit.for_estimate(NOTHING, 0) for scope in scopes for limit in limits_of_scope(scope, day))
+        limits, decision = self._ask([*nothing], self._counters.look)
         left: dict[str, dict[str, float]] = {}
         for limit, reading in zip(limits, decision.readings, strict=True):
             # What running requests hold of a budget is mostly given back: it is not spent yet.
@@ -339,7 +340,8 @@ class Limiter:
         self._running.flush()  # otherwise the usage log and a later commit would both count these requests
         self._ship()
         day = LocalDay.at(moment(self._clock()), self._zones(None))
-        row = self._spending.so_far(first_day=day.first_day(budget.period), **limit.scope.usage)
+        usage = {"key_id" if by == "key" else by: name for by, name in limit.scope.usage.items()}
+        row = self._spending.so_far(first_day=day.first_day(budget.period), **usage)
         used = {Unit.USD: nanodollars(row.cost_usd), Unit.TOKENS: row.total_tokens, Unit.REQUESTS: row.requests}
         return used[budget.unit]
 

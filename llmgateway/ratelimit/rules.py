@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ from ..local_time import TimeZones
 from ..records import Budget, Organisation, Period, Unit, UsageRecord
 from .periods import LocalDay
 from .reservations import CounterRequest, Kind
-from .scopes import Scope, key_scope, next_end, scopes_of, scopes_of_record
+from .scopes import Scope, next_end, scopes_of, scopes_of_record
 
 ZonesOf: TypeAlias = Callable[[Organisation], TimeZones]
 """Returns the time zones of an organisation."""
@@ -104,11 +104,6 @@ def limits_of(
     return [limit.for_estimate(estimate, requests) for limit in _limits_at(now, principal, zones)]
 
 
-def limits_of_scopes(scopes: Iterable[Scope], day: LocalDay) -> list[Limit]:
-    """Return every limit of *scopes* for a request that needs nothing, to look at its counters."""
-    return [limit.for_estimate(NOTHING, 0) for limit in _all_limits(day, scopes, own=None)]
-
-
 def has_budget_in_dollars(principal: Principal) -> bool:
     """Whether the price of a request matters to one of its limits."""
     budgets = [principal.key.limits.budget, principal.organisation.limits.budget]
@@ -174,9 +169,11 @@ def _new_limits(now: datetime, principal: Principal, zones: TimeZones) -> _Limit
         # A clock that is set back finds limits that were raised before, so they are computed again then.
         begin, end = max(begin, now), min(end, raise_ends)
     # The counter request for the organisation's tokens names the key's own window, which measures the key's share.
-    own = _tokens(key_scope(principal.key, now))
-    limits = (*_own_share(principal, now), *_all_limits(today, scopes_of(principal, now), own=own))
-    return _Limits(begin, end, limits)
+    own = _tokens(Scope.of_key(principal.key, now))
+    limits = [*_own_share(principal, now)]
+    for scope in scopes_of(principal, now):
+        limits += limits_of_scope(scope, today, own=own if scope.kind == "organisation" else None)
+    return _Limits(begin, end, tuple(limits))
 
 
 def _own_share(principal: Principal, now: datetime) -> Iterator[Limit]:
@@ -185,26 +182,29 @@ def _own_share(principal: Principal, now: datetime) -> Iterator[Limit]:
     It measures the key's share of the organisation's tokens.
     """
     if principal.organisation.limits.tokens_per_minute is not None and principal.key.limits.tokens_per_minute is None:
-        key = key_scope(principal.key, now)
+        key = Scope.of_key(principal.key, now)
         yield Limit(key, "tokens_per_minute", CounterRequest(_tokens(key), Kind.WINDOW, 0), Unit.TOKENS)
 
 
-def _all_limits(day: LocalDay, scopes: Iterable[Scope], *, own: str | None) -> Iterator[Limit]:
-    for scope in scopes:
-        limits, counters = scope.limits, scope.counters
-        if limits.requests_per_minute is not None:
-            counter_request = CounterRequest(f"{counters}:requests", Kind.WINDOW, 1, limits.requests_per_minute)
-            yield Limit(scope, "requests_per_minute", counter_request, Unit.REQUESTS)
-        if limits.tokens_per_minute is not None:
-            shared = own if scope.kind == "organisation" else None
-            counter_request = CounterRequest(_tokens(scope), Kind.WINDOW, 0, limits.tokens_per_minute, own=shared)
-            yield Limit(scope, "tokens_per_minute", counter_request, Unit.TOKENS)
-        if limits.parallel_requests is not None:
-            counter_request = CounterRequest(f"{counters}:parallel", Kind.GAUGE, 1, limits.parallel_requests)
-            yield Limit(scope, "parallel_requests", counter_request, None)
-        if limits.budget is not None:
-            counter_request = _total(counters, limits.budget, 0, _most(limits.budget), day)
-            yield Limit(scope, "budget", counter_request, limits.budget.unit)
+def limits_of_scope(scope: Scope, day: LocalDay, *, own: str | None = None) -> Iterator[Limit]:
+    """Yield every limit of *scope* that is set.
+
+    Args:
+        own: As :attr:`CounterRequest.own`, for the tokens per minute.
+    """
+    limits, counters = scope.limits, scope.counters
+    if limits.requests_per_minute is not None:
+        counter_request = CounterRequest(f"{counters}:requests", Kind.WINDOW, 1, limits.requests_per_minute)
+        yield Limit(scope, "requests_per_minute", counter_request, Unit.REQUESTS)
+    if limits.tokens_per_minute is not None:
+        counter_request = CounterRequest(_tokens(scope), Kind.WINDOW, 0, limits.tokens_per_minute, own=own)
+        yield Limit(scope, "tokens_per_minute", counter_request, Unit.TOKENS)
+    if limits.parallel_requests is not None:
+        counter_request = CounterRequest(f"{counters}:parallel", Kind.GAUGE, 1, limits.parallel_requests)
+        yield Limit(scope, "parallel_requests", counter_request, None)
+    if limits.budget is not None:
+        counter_request = _total(counters, limits.budget, 0, _most(limits.budget), day)
+        yield Limit(scope, "budget", counter_request, limits.budget.unit)
 
 
 def _tokens(scope: Scope) -> str:

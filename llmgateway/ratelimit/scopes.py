@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +26,28 @@ class Scope:
     group: str = ""
     """The group of a ``member``."""
 
+    @classmethod
+    def of_key(cls, key: KeyRecord, now: datetime) -> Scope:
+        return cls("key", key.id, in_force(key.limits, key.raised, now), is_shared=False)
+
+    @classmethod
+    def of_member(cls, group: Group, user: str, person: Person | None, now: datetime) -> Scope:
+        """Return the scope of the keys that *user* has in *group*. A raise of the *person* raises its limits."""
+        limits = in_force(group.member_limits, None if person is None else person.raised, now)
+        return cls("member", user, limits, is_shared=False, group=group.name)
+
+    @classmethod
+    def of_person(cls, person: Person, now: datetime) -> Scope:
+        return cls("person", person.user, in_force(person.limits, person.raised, now), is_shared=False)
+
+    @classmethod
+    def of_group(cls, group: Group, now: datetime) -> Scope:
+        return cls("group", group.name, in_force(group.limits, group.raised, now), is_shared=True)
+
+    @classmethod
+    def of_organisation(cls, organisation: Organisation) -> Scope:
+        return cls("organisation", "", organisation.limits, is_shared=True)
+
     @property
     def counters(self) -> str:
         """Prefix of the names of its counters. Those of people have a digest, so that no counter contains a name."""
@@ -36,12 +58,11 @@ class Scope:
         return f"{self.kind}:{self.name}" if self.name else self.kind
 
     @property
-    def usage(self) -> dict[str, str]:
-        """The arguments of :meth:`~llmgateway.interfaces.Spending.so_far` that select what was used of its budget."""
+    def usage(self) -> Mapping[str, str]:
+        """The value of each grouping of a report that selects its usage."""
         if self.kind == "member":
             return {"user": self.name, "group": self.group}
-        names = {"key": "key_id", "person": "user", "group": "group"}
-        return {names[self.kind]: self.name} if self.kind in names else {}
+        return {"user" if self.kind == "person" else self.kind: self.name} if self.name else {}
 
     def __str__(self) -> str:
         return {
@@ -55,14 +76,14 @@ class Scope:
 def scopes_of(principal: Principal, now: datetime) -> Iterator[Scope]:
     """Yield the scopes of *principal* that have limits, with the limits that are in force at *now*."""
     group, person = principal.group, principal.person
-    scopes = [key_scope(principal.key, now)]
+    scopes = [Scope.of_key(principal.key, now)]
     if group is not None:
-        scopes.append(member_scope(group, principal.key.user, person, now))
+        scopes.append(Scope.of_member(group, principal.key.user, person, now))
     if person is not None:
-        scopes.append(person_scope(person, now))
+        scopes.append(Scope.of_person(person, now))
     if group is not None:
-        scopes.append(group_scope(group, now))
-    scopes.append(organisation_scope(principal.organisation))
+        scopes.append(Scope.of_group(group, now))
+    scopes.append(Scope.of_organisation(principal.organisation))
     return (scope for scope in scopes if scope.limits != UNLIMITED)
 
 
@@ -70,28 +91,6 @@ def next_end(principal: Principal, now: datetime) -> datetime | None:
     """Return when the next of the raises that are in force for *principal* ends; None if there is none."""
     raised = [each.raised for each in (principal.key, principal.group, principal.person) if each is not None]
     return min((each.until for each in raised if each is not None and each.until > now), default=None)
-
-
-def key_scope(key: KeyRecord, now: datetime) -> Scope:
-    return Scope("key", key.id, in_force(key.limits, key.raised, now), is_shared=False)
-
-
-def member_scope(group: Group, user: str, person: Person | None, now: datetime) -> Scope:
-    """Return the scope of the keys that *user* has in *group*. A raise of the *person* also raises its limits."""
-    limits = in_force(group.member_limits, None if person is None else person.raised, now)
-    return Scope("member", user, limits, is_shared=False, group=group.name)
-
-
-def person_scope(person: Person, now: datetime) -> Scope:
-    return Scope("person", person.user, in_force(person.limits, person.raised, now), is_shared=False)
-
-
-def group_scope(group: Group, now: datetime) -> Scope:
-    return Scope("group", group.name, in_force(group.limits, group.raised, now), is_shared=True)
-
-
-def organisation_scope(organisation: Organisation) -> Scope:
-    return Scope("organisation", "", organisation.limits, is_shared=True)
 
 
 def scopes_of_record(record: UsageRecord) -> list[Scope]:

@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import NotFound
 from ...ratelimit.limiter import Allowance
 from ...ratelimit.periods import LocalDay
-from ...ratelimit.scopes import member_scope, person_scope
+from ...ratelimit.scopes import Scope
 from ...records import UNLIMITED, KeyQuery, Limits, Period, Person, ReportQuery, UsageRow, moment
 from .. import examples
 from ..context import services
@@ -61,11 +61,11 @@ def get_user(user: str) -> dict[str, Any]:
         raise NotFound("There is nobody with this name. GET /admin/users lists who there is.", param="user")
     now, groups = moment(services().clock()), services().policy.stored().groups
     members = [
-        member_scope(groups[name], user, person, now)
+        Scope.of_member(groups[name], user, person, now)
         for name in dict.fromkeys(key.group for key in keys if key.group)
         if name in groups and groups[name].member_limits != UNLIMITED
     ]
-    own, *of_members = services().limiter.left_of([person_scope(person, now), *members])
+    own, *of_members = services().limiter.left_of([Scope.of_person(person, now), *members])
     return {
         "user": user,
         "keys": keys,
