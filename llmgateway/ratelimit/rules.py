@@ -13,7 +13,7 @@ from ..local_time import TimeZones
 from ..records import Budget, Organisation, Period, Unit, UsageRecord
 from .periods import LocalDay
 from .reservations import CounterRequest, Kind
-from .scopes import Scope, next_end, scopes_of, scopes_of_record
+from .scopes import Scope, raise_ends, scopes_of, scopes_of_record
 
 ZonesOf: TypeAlias = Callable[[Organisation], TimeZones]
 """Returns the time zones of an organisation."""
@@ -163,11 +163,9 @@ def _limits_at(now: datetime, principal: Principal, zones: ZonesOf) -> tuple[Lim
 
 def _new_limits(now: datetime, principal: Principal, zones: TimeZones) -> _Limits:
     today = LocalDay.at(now, zones)
-    begin, end = zones.start(today.day), zones.start(today.day + timedelta(days=1))
-    raise_ends = next_end(principal, now)
-    if raise_ends is not None:
-        # A clock that is set back finds limits that were raised before, so they are computed again then.
-        begin, end = max(begin, now), min(end, raise_ends)
+    ends = raise_ends(principal)
+    begin = max([zones.start(today.day), *(end for end in ends if end <= now)])
+    end = min([zones.start(today.day + timedelta(days=1)), *(end for end in ends if end > now)])
     # The counter request for the organisation's tokens names the key's own window, which measures the key's share.
     own = _tokens(Scope.of_key(principal.key, now))
     limits = [*_own_share(principal, now)]

@@ -87,10 +87,10 @@ def scopes_of(principal: Principal, now: datetime) -> Iterator[Scope]:
     return (scope for scope in scopes if scope.limits != UNLIMITED)
 
 
-def next_end(principal: Principal, now: datetime) -> datetime | None:
-    """Return when the next of the raises that are in force for *principal* ends; None if there is none."""
+def raise_ends(principal: Principal) -> list[datetime]:
+    """Return when the raises of *principal* end, or have ended."""
     raised = [each.raised for each in (principal.key, principal.group, principal.person) if each is not None]
-    return min((each.until for each in raised if each is not None and each.until > now), default=None)
+    return [each.until for each in raised if each is not None]
 
 
 def scopes_of_record(record: UsageRecord) -> list[Scope]:

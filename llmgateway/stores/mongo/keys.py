@@ -109,12 +109,12 @@ class MongoKeys:
             return [key for key in map(_key, found) if key is not None]
 
     def users(self, *, after: str = "", limit: int) -> Sequence[User]:
-        pipeline: Sequence[Document] = (
+        pipeline: Sequence[Document] = [
             {"$match": {"user": {"$gt": after}} | UNMARKED},
             {"$group": {"_id": "$user", "keys": {"$sum": 1}}},
             {"$sort": {"_id": 1}},
             {"$limit": limit},
-        )
+        ]
         with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
             return [User(found["_id"], found["keys"]) for found in keys.aggregate(pipeline)]
 

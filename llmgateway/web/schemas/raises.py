@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 import marshmallow as ma
@@ -10,22 +9,8 @@ import marshmallow as ma
 from ...records import LIMIT_PARTS, Limits, moment
 from .. import examples
 from ..context import services
-from .fields import AnswerSchema, Day, Moment
+from .fields import AnswerSchema, Moment
 from .limits import LimitsInForceSchema, LimitsSchema
-
-
-class End(Moment):
-    """A time, or a day: then the end of that day in the organisation's time zone, which is the next midnight."""
-
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
-        try:
-            day = Day().deserialize(value)
-        except ma.ValidationError:
-            return super()._deserialize(value, *args, **kwargs)
-        try:
-            return services().policy.time_zones().start(day + timedelta(days=1))
-        except OverflowError as error:  # behind the last day of the calendar
-            raise self.make_error("invalid") from error
 
 
 class NewRaiseSchema(ma.Schema):
@@ -36,7 +21,8 @@ class NewRaiseSchema(ma.Schema):
         required=True,
         metadata={"description": "The higher limits. A budget has the unit and the period of the one that it raises."},
     )
-    until = End(
+    until = Moment(
+        is_end=True,
         required=True,
         metadata={
             "description": "When they end by themselves: a time, or a day, at whose end they do.",
