@@ -57,7 +57,7 @@ def end_of(gateway: Remote, text: str, *, now: datetime | None = None) -> str:
     now = now or datetime.now(UTC)
     span = re.fullmatch(r"(\d{1,4}) ?([hdw])", text.strip(), re.ASCII)
     if span is not None:
-        return (now + timedelta(**{_SPANS[span[2]]: int(span[1])})).isoformat(timespec="seconds")
+        return (now + timedelta(**{_SPANS[span[2]]: int(span[1])})).isoformat(timespec="milliseconds")
     days = _DAYS.get(text.strip().lower())
     if days is None:
         return text.strip()
