@@ -6,6 +6,7 @@ from .database import SQLiteDatabase
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
 from .persons import SQLitePersons
+from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "SQLiteKeys",
     "SQLiteOrganisation",
     "SQLitePersons",
+    "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]
