@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": {"ratelimit/counters", "ratelimit/fair_share", "ratelimit/kinds", "ratelimit/memory", "settings"},
     "usage": {"background", "stores/health"},
     "accounts": {"usage"},
-    "alerts": {"accounts", "azure/environment", "background", "stores/health", "usage/journal"},
+    "alerts": {"accounts", "azure/environment", "background", "ratelimit", "stores/health", "usage/journal"},
     "ratelimit": {"accounts", "background", "usage/locks"},
     "reconcile": {"usage"},
     "proxy": {"accounts", "azure", "background", "ratelimit", "usage"},

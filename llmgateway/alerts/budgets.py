@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from itertools import combinations
 
 from ..interfaces import UsageLog
+from ..local_time import TimeZones
+from ..ratelimit.periods import LocalDay, shown
+from ..ratelimit.scopes import Scope
 from ..records import Alert, Budget, KeyRecord, Organisation, Period, ReportQuery, Unit, UsageRow
 from .settings import Event
 
@@ -16,29 +19,24 @@ _UNITS = {Unit.USD: "USD", Unit.TOKENS: "tokens", Unit.REQUESTS: "requests"}
 _KEPT_AFTERWARDS = timedelta(days=2)
 """An alert outlives its period, because records that were late still belong to it."""
 
-ORGANISATION = "organisation"
+_GROUPINGS = ("group", "key", "user")
+
+Usage = frozenset[tuple[str, str | None]]
+"""What selects the usage of a scope; see :attr:`Scope.usage`."""
 
 
-class BudgetScope(NamedTuple):
-    """A budget, and whose it is."""
-
-    scope: str
-    """As in :class:`~llmgateway.records.Alert`."""
-    whose: str
-    """For people."""
-    budget: Budget
-
-
-def budgets_of(organisation: Organisation, keys: Iterable[KeyRecord]) -> Iterator[BudgetScope]:
-    """Yield every budget that is set."""
-    if organisation.limits.budget is not None:
-        yield BudgetScope(ORGANISATION, "The organisation", organisation.limits.budget)
-    for group in organisation.groups.values():
-        if group.limits.budget is not None:
-            yield BudgetScope(f"group:{group.name}", f"The group {group.name!r}", group.limits.budget)
-    for key in keys:
-        if key.limits.budget is not None:
-            yield BudgetScope(f"key:{key.id}", f"The key {key.name!r} of {key.user!r} ({key.id})", key.limits.budget)
+def scopes_with_budgets(organisation: Organisation, keys: Collection[KeyRecord], now: datetime) -> Iterator[Scope]:
+    """Yield everything that has a budget now, with the limits that are in force."""
+    groups, persons = organisation.groups, organisation.persons
+    members = sorted({(key.group, key.user) for key in keys if key.group is not None and key.group in groups})
+    scopes = [
+        Scope.of_organisation(organisation),
+        *(Scope.of_group(group, now) for group in groups.values()),
+        *(Scope.of_person(person, now) for person in persons.values()),
+        *(Scope.of_member(groups[group], user, persons.get(user), now) for group, user in members),
+        *(Scope.of_key(key, now) for key in keys),
+    ]
+    return (scope for scope in scopes if scope.limits.budget is not None)
 
 
 class BudgetAlerts:
@@ -47,7 +45,15 @@ class BudgetAlerts:
     def __init__(self, usage_log: UsageLog) -> None:
         self._usage_log = usage_log
 
-    def alerts(self, budgets: Sequence[BudgetScope], thresholds: Sequence[int], now: datetime) -> Iterator[Alert]:
+    def look(
+        self,
+        organisation: Organisation,
+        keys: Collection[KeyRecord],
+        zones: TimeZones,
+        *,
+        thresholds: Sequence[int],
+        now: datetime,
+    ) -> Iterator[Alert]:
         """Yield an alert for the highest threshold that each budget has passed. They have no deliveries yet.
 
         One report for each period answers for all budgets.
@@ -58,78 +64,93 @@ class BudgetAlerts:
         Raises:
             StoreUnavailable: the usage log does not answer.
         """
-        sums: dict[Period, dict[str, dict[Unit, float]]] = {}
-        for each in budgets:
-            period = each.budget.period
-            if period not in sums:
-                sums[period] = self._used(_period(period, now)[0])
-            used = sums[period].get(each.scope, {}).get(each.budget.unit, 0.0)
-            passed = [one for one in thresholds if used >= each.budget.amount * one / 100 * (1 - 1e-9)]
+        today = LocalDay.at(now, zones)
+        by_id = {key.id: key for key in keys}
+        sums: dict[Period, Mapping[Usage, Mapping[Unit, float]]] = {}
+        for scope in scopes_with_budgets(organisation, keys, now):
+            budget = scope.limits.budget
+            assert budget is not None  # noqa: S101 - for the type checker
+            if budget.period not in sums:
+                sums[budget.period] = self._used(today.first_day(budget.period))
+            used = sums[budget.period].get(frozenset(scope.usage.items()), {}).get(budget.unit, 0.0)
+            passed = [one for one in thresholds if used >= budget.amount * one / 100 * (1 - 1e-9)]
             if passed:
-                yield _alert(each, passed[-1], used, now)
+                yield _alert(scope, budget, passed[-1], used, today, now, key=by_id.get(scope.name))
 
-    def _used(self, start: date | None) -> dict[str, dict[Unit, float]]:
-        """Return what was used from the day *start* on, by scope and unit."""
-        sums: dict[str, dict[Unit, float]] = defaultdict(lambda: dict.fromkeys(Unit, 0.0))
-        for row in self._usage_log.report(ReportQuery(by=("key", "group", "user"), first_day=start)):
-            for scope in _scopes_of(row):
-                used = sums[scope]
+    def _used(self, start: date | None) -> Mapping[Usage, Mapping[Unit, float]]:
+        """Return what was used from the day *start* on, by what selects it and by unit."""
+        sums: dict[Usage, dict[Unit, float]] = defaultdict(lambda: dict.fromkeys(Unit, 0.0))
+        for row in self._usage_log.report(ReportQuery(by=_GROUPINGS, first_day=start)):
+            for selected in _selections(row):
+                used = sums[selected]
                 used[Unit.USD] += row.cost_usd
                 used[Unit.TOKENS] += row.total_tokens
                 used[Unit.REQUESTS] += row.requests
         return sums
 
 
-def _scopes_of(row: UsageRow) -> list[str]:
-    """Return every scope to which the usage of *row* belongs."""
-    key, group, user = row.by["key"], row.by["group"], row.by["user"]
-    scopes = [ORGANISATION, f"key:{key}", f"person:{user}"]
-    return scopes if group is None else [*scopes, f"group:{group}", member_scope(group, user or "")]
+def _selections(row: UsageRow) -> Iterator[Usage]:
+    """Yield everything that selects *row*: any of its groupings together, or none."""
+    for number in range(len(_GROUPINGS) + 1):
+        for names in combinations(_GROUPINGS, number):
+            yield frozenset((name, row.by[name]) for name in names)
 
 
-def member_scope(group: str, user: str) -> str:
-    """Return the scope of a person's keys in a group. Names of groups have no ``/``."""
-    return f"member:{group}/{user}"
-
-
-def _alert(each: BudgetScope, threshold: int, used: float, now: datetime) -> Alert:
-    budget = each.budget
-    start, renewal = _period(budget.period, now)
+def _alert(
+    scope: Scope,
+    budget: Budget,
+    threshold: int,
+    used: float,
+    today: LocalDay,
+    now: datetime,
+    *,
+    key: KeyRecord | None,
+) -> Alert:
+    start, renewal = today.first_day(budget.period), today.end(budget.period)
     # A budget that was changed is another one: the admin wants to hear of it again.
-    parts = (each.scope, budget.unit, budget.period, f"{budget.amount:.15g}", str(start or ""), str(threshold))
+    parts = (scope.counters, budget.unit, budget.period, f"{budget.amount:.15g}", str(start or ""), str(threshold))
     share = int(used / budget.amount * 100 + 1e-9)
     period = "in total" if budget.period is Period.TOTAL else f"per {budget.period}"
-    text = f"{each.whose} has used {share} % of a budget of {_amount(budget.amount, budget.unit)} {period}: "
+    text = f"{_whose(scope, key)} has used {share} % of a budget of {_amount(budget.amount, budget.unit)} {period}: "
     text += f"{_amount(used, budget.unit)}."
     if share >= 100:
         text += " Requests are refused now."
-    text += " It does not renew." if renewal is None else f" It renews at {renewal:%Y-%m-%d %H:%M} UTC."
+    text += " It does not renew." if renewal is None else f" It renews at {shown(renewal, today.zones)}."
     return Alert(
         id=alert_id(*parts),
         at=now,
         event=Event.BUDGET,
-        scope=each.scope,
+        scope=_name(scope),
         text=text,
         threshold=threshold,
         used=round(used, 6) if budget.unit is Unit.USD else int(used),
         limit=budget.amount,
         kept_until=None if renewal is None else renewal + _KEPT_AFTERWARDS,
+        user=scope.name if scope.kind in ("member", "person") else None if key is None else key.user,
     )
-
-
-def _period(period: Period, now: datetime) -> tuple[date | None, datetime | None]:
-    """Return the first day of the period at *now*, and when it ends; None if there is no such thing."""
-    if period is Period.TOTAL:
-        return None, None
-    today = now.date()
-    start = today if period is Period.DAY else today.replace(day=1)
-    following = start + timedelta(days=1) if period is Period.DAY else (start + timedelta(days=31)).replace(day=1)
-    return start, datetime.combine(following, time(), UTC)
 
 
 def alert_id(*parts: str) -> str:
     """Return the identifier of an alert, which does not reveal the names in *parts*."""
-    return f"alert_{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}"
+    return f"alert_{hashlib.sha256(chr(0).join(parts).encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+
+
+def _name(scope: Scope) -> str:
+    """Return the name of *scope* in alerts. Names of groups have no ``/``."""
+    name = f"{scope.group}/{scope.name}" if scope.kind == "member" else scope.name
+    return f"{scope.kind}:{name}" if name else scope.kind
+
+
+def _whose(scope: Scope, key: KeyRecord | None) -> str:
+    """Return what people call *scope*."""
+    if key is not None:
+        return f"The key {key.name!r} of {key.user!r} ({key.id})"
+    return {
+        "key": f"The key {scope.name}",
+        "member": f"The member {scope.name!r} of the group {scope.group!r}",
+        "person": f"The person {scope.name!r}, with all keys,",
+        "group": f"The group {scope.name!r}",
+    }.get(scope.kind, "The organisation")
 
 
 def _amount(amount: float, unit: Unit) -> str:

@@ -16,7 +16,7 @@ from ..clock import Clock, Timer
 from ..errors import StoreUnavailable
 from ..interfaces import AlertStore, UsageLog
 from ..records import Alert, KeyRecord, Organisation, moment
-from .budgets import BudgetAlerts, alert_id, budgets_of
+from .budgets import BudgetAlerts, alert_id
 from .delivery import Deliveries
 from .outages import Conditions, Outages, Sources
 from .outcome import Outcome
@@ -165,7 +165,8 @@ class Alerts:
         if not self.store.claim("budgets", now=now, until=now + turn * 0.9):
             return []
         began = self._timer()
-        found = [*self._budgets.alerts([*budgets_of(organisation, self._list_keys())], settings.thresholds, now)]
+        zones, keys = self._policy.time_zones(organisation), [*self._list_keys()]
+        found = [*self._budgets.look(organisation, keys, zones, thresholds=settings.thresholds, now=now)]
         rest = timedelta(seconds=(self._timer() - began) * PART_OF_TIME)
         if rest > turn:
             self.store.claim("budgets", now=now + turn, until=now + rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -112,12 +112,11 @@ class MemoryAlerts:
                     del self._alerts[name], self._due[name]
             self._claims = {name: until for name, until in self._claims.items() if until > now}
 
-    def forget(self, scopes: Collection[str]) -> None:
+    def forget_person(self, user: str) -> None:
         with self._lock:
             for name, alert in [*self._alerts.items()]:
-                if alert.scope in scopes:
+                if alert.user == user:
                     del self._alerts[name], self._due[name]
-            self._open = {name: each for name, each in self._open.items() if each.outage.scope not in scopes}
 
     def drop(self, name: str) -> bool:
         """Forget the outage *name*, and return whether it was known."""
@@ -209,9 +208,9 @@ class FallbackAlerts:
         self._local.purge(now)
         self._ask(lambda: self._shared.purge(now), lambda: None, instead=None)
 
-    def forget(self, scopes: Collection[str]) -> None:
-        self._local.forget(scopes)
-        self._shared.forget(scopes)
+    def forget_person(self, user: str) -> None:
+        self._local.forget_person(user)
+        self._shared.forget_person(user)
 
     def _ask(self, shared: Callable[[], T], local: Callable[[], T], *, instead: T) -> T:
         try:

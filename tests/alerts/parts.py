@@ -15,7 +15,14 @@ from llmgateway.alerts.watcher import TURN_SECONDS, Alerts
 from llmgateway.errors import StoreUnavailable
 from llmgateway.stores.alerts import FallbackAlerts
 from llmgateway.stores.circuit import Circuit
-from llmgateway.stores.sqlite import SQLiteAlerts, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+from llmgateway.stores.sqlite import (
+    SQLiteAlerts,
+    SQLiteDatabase,
+    SQLiteKeys,
+    SQLiteOrganisation,
+    SQLitePersons,
+    SQLiteUsageLog,
+)
 from llmgateway.usage.journal import Backlog
 from tests.conftest import Clock
 
@@ -59,6 +66,7 @@ class Host:
         self._files.callback(database.close)
         self.keys = SQLiteKeys(database)
         self.organisation = SQLiteOrganisation(database)
+        self.persons = SQLitePersons(database)
         self.usage_log = SQLiteUsageLog(database)
         policy = OrganisationPolicy(MayBeAway(self.organisation, self), CIPHER, fallback=None, clock=self.clock)
         circuit = Circuit("the store", retry_after=0, clock=self.clock)

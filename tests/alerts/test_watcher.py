@@ -6,14 +6,15 @@ import itertools
 import logging
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from llmgateway.alerts import delivery
 from llmgateway.alerts.delivery import GIVE_UP_AFTER, PAUSES
 from llmgateway.alerts.settings import Event, Mailbox, Webhook
-from llmgateway.records import Budget, Limits, Period, Unit
+from llmgateway.local_time import TimeZones
+from llmgateway.records import Budget, Limits, Period, Person, Raise, Unit
 from llmgateway.usage.journal import Backlog
 from tests.alerts.parts import Host
 from tests.alerts.sinks import webhook_sink
@@ -69,7 +70,7 @@ class TestBudgets:
         )
         assert (
             "The organisation has used 50 % of a budget of 10.00 USD per month: 5.00 USD. "
-            "It renews at 2026-02-01 00:00 UTC." == first["text"]
+            "It renews at 2026-02-01 00:00:00 UTC." == first["text"]
         )
         assert "Requests are refused now." in sink.texts[1]
 
@@ -111,6 +112,52 @@ class TestBudgets:
         assert {"group:physics": 50, "key:key_0001": 80} == {name: each["threshold"] for name, each in got.items()}
         assert "of a budget of 2 requests per day: 1 requests." in got["group:physics"]["text"]
         assert "The key 'laptop 1' of 'ada' (key_0001) has used 85 %" in got["key:key_0001"]["text"]
+
+    def test_of_people_and_members(self, host, sink):
+        """A person's keys together, in one group and in all; others' use is not theirs."""
+        host.persons.change("ada", lambda _: Person(user="ada", limits=budget(10)))
+        host.organisation.set_group(group("physics", member_limits=budget(4)))
+        host.organisation.set_group(group("art", member_limits=budget(100)))
+        for number, (user, where) in enumerate([("ada", "physics"), ("ada", "art"), ("alan", "physics")], 1):
+            host.keys.add(key(number, user=user, group=where))
+            self.spend(host, 3, user=user, group=where, key_id=f"key_{number:04}")
+        self.spend(host, 50, user="Ada", group=None, key_id="key_0009")
+        host.turn()
+
+        got = {post.json()["scope"]: (post.json()["threshold"], post.json()["used"]) for post in sink.posts}
+        assert {"person:ada": (50, 6), "member:physics/ada": (50, 3), "member:physics/alan": (50, 3)} == got
+        assert any("The member 'ada' of the group 'physics' has used 75 %" in text for text in sink.texts)
+        host.alerts.store.forget_person("ada")
+        assert ["member:physics/alan"] == [each.scope for each in host.alerts.store.recent(limit=9)]
+
+    def test_a_raise_counts_while_it_lasts(self, host, sink):
+        """What was announced before is not announced again when it is over."""
+        now = datetime.fromtimestamp(host.clock(), UTC)
+        raised = Raise(limits=budget(100), until=now + timedelta(hours=1))
+        host.organisation.set_limits(budget(1000))
+        host.organisation.set_group(group("physics", limits=budget(10)))
+        self.spend(host, 9, group="physics")
+        host.turn()
+        host.organisation.update_group("physics", {"raised": raised})
+        host.turn(2)
+        assert [(80, 10)] == [(post.json()["threshold"], post.json()["limit"]) for post in sink.posts]
+        self.spend(host, 45, group="physics")
+        host.turn()
+        host.clock.advance(3600)
+        host.turn(2)
+
+        assert [(80, 10), (50, 100), (100, 10)] == [
+            (post.json()["threshold"], post.json()["limit"]) for post in sink.posts
+        ]
+
+    def test_weeks_and_days_are_those_of_the_organisation(self, host, sink):
+        """A week begins on Monday, in the time zone that holds."""
+        host.organisation.update_document("settings", lambda _: TimeZones(("Asia/Tokyo",)).as_document())
+        host.organisation.set_limits(budget(2, Unit.REQUESTS, Period.WEEK))
+        self.spend(host, 1)
+        host.turn()
+
+        assert sink.texts[0].endswith("per week: 1 requests. It renews at 2026-01-05 00:00:00 +09:00.")
 
     def test_own_thresholds(self, host, sink):
         """Those that are set, and no others."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from pymongo.errors import DuplicateKeyError
 from llmgateway.records import Alert, Outage
 from llmgateway.stores.alert_documents import alert_document, read_alert
 
-from .database import Document, MongoDatabase
+from .database import MongoDatabase
 
 
 class MongoAlerts:
@@ -32,7 +32,7 @@ class MongoAlerts:
         document = {
             "_id": alert.id,
             "at": alert.at,
-            "scope": alert.scope,
+            "user": alert.user,
             "due_at": alert.due_at,
             "lease": "",
             "kept_until": alert.kept_until,
@@ -120,11 +120,9 @@ class MongoAlerts:
             database["alerts"].delete_many({"due_at": None, "kept_until": {"$lte": now}})
             database["alert_claims"].delete_many({"until": {"$lte": now}})
 
-    def forget(self, scopes: Collection[str]) -> None:
-        wanted: Document = {"scope": {"$in": list(scopes)}}
-        with self._database.collections() as database:
-            database["alerts"].delete_many(wanted)
-            database["outages"].delete_many(wanted)
+    def forget_person(self, user: str) -> None:
+        with self._database.collection("alerts") as alerts:
+            alerts.delete_many({"user": user})
 
 
 def _content(alert: Alert) -> str:

@@ -35,7 +35,7 @@ _INDEXES = {
     ],
     "prompts": [IndexModel([("scope", 1), ("_id", 1)])],
     "audit": [IndexModel([("target", 1), ("_id", 1)])],
-    "alerts": [IndexModel([("due_at", 1), ("_id", 1)]), IndexModel([("at", 1), ("_id", 1)]), IndexModel("scope")],
+    "alerts": [IndexModel([("due_at", 1), ("_id", 1)]), IndexModel([("at", 1), ("_id", 1)]), IndexModel("user")],
     # With _id, so that records with equal times need not be sorted.
     "logs": [
         IndexModel([("timestamp", 1), ("_id", 1)]),
@@ -60,7 +60,7 @@ _INDEXES = {
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
-    "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
+    "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }
 
 

@@ -6,6 +6,7 @@ from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
+from .persons import SQLitePersons
 from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
@@ -17,6 +18,7 @@ __all__ = [
     "SQLiteDatabase",
     "SQLiteKeys",
     "SQLiteOrganisation",
+    "SQLitePersons",
     "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from llmgateway.stores.epoch import from_ms, to_ms
 from .database import SQLiteDatabase
 
 _ADD = """
-    INSERT INTO alerts (id, at, scope, due_at, lease, kept_until, content) VALUES (?, ?, ?, ?, '', ?, ?)
+    INSERT INTO alerts (id, at, user, due_at, lease, kept_until, content) VALUES (?, ?, ?, ?, '', ?, ?)
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 """
@@ -45,7 +45,7 @@ class SQLiteAlerts:
         self._database = database
 
     def add(self, alert: Alert) -> bool:
-        row = (alert.id, to_ms(alert.at), alert.scope, _ms(alert.due_at), _ms(alert.kept_until), _content(alert))
+        row = (alert.id, to_ms(alert.at), alert.user, _ms(alert.due_at), _ms(alert.kept_until), _content(alert))
         return bool(self._write(_ADD, row))
 
     def take(self, *, now: datetime, until: datetime) -> Alert | None:
@@ -110,11 +110,8 @@ class SQLiteAlerts:
             connection.execute("DELETE FROM alerts WHERE due_at IS NULL AND kept_until <= ?", (to_ms(now),))
             connection.execute("DELETE FROM alert_claims WHERE until <= ?", (to_ms(now),))
 
-    def forget(self, scopes: Collection[str]) -> None:
-        with self._database.transaction() as connection:
-            for scope in scopes:
-                connection.execute("DELETE FROM alerts WHERE scope = ?", (scope,))
-                connection.execute("DELETE FROM outages WHERE scope = ?", (scope,))
+    def forget_person(self, user: str) -> None:
+        self._write("DELETE FROM alerts WHERE user = ?", (user,))
 
     def _write(self, statement: str, parameters: Sequence[object] | dict[str, object]) -> list[Any]:
         with self._database.transaction() as connection:

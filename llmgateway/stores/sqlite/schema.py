@@ -278,19 +278,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             DELETE FROM refusal_ids WHERE refusal = old.id;
         END""",
     ),
+    # Limits of people, of each member of a group, and limits that are raised for a while (JSON, like limits). The index
+    # is for budgets of people, which are initialised from their sums.
+    (
+        "CREATE TABLE persons (user TEXT NOT NULL PRIMARY KEY, limits TEXT, raised TEXT)",
+        "ALTER TABLE keys ADD COLUMN raised TEXT",
+        "ALTER TABLE groups ADD COLUMN member_limits TEXT",
+        "ALTER TABLE groups ADD COLUMN raised TEXT",
+        "CREATE INDEX usage_series_user ON usage_series (user)",
+    ),
     # Warnings for admins. The content is JSON; due_at is NULL if no delivery waits.
     (
         """CREATE TABLE alerts (
             id TEXT NOT NULL PRIMARY KEY,
             at INTEGER NOT NULL,
-            scope TEXT NOT NULL,
+            user TEXT,
             due_at INTEGER,
             lease TEXT NOT NULL,
             kept_until INTEGER,
             content TEXT NOT NULL
         )""",
         "CREATE INDEX alerts_at ON alerts (at, id)",
-        "CREATE INDEX alerts_scope ON alerts (scope)",
+        "CREATE INDEX alerts_user ON alerts (user) WHERE user IS NOT NULL",
         "CREATE INDEX alerts_due ON alerts (due_at) WHERE due_at IS NOT NULL",
         """CREATE TABLE outages (
             name TEXT NOT NULL PRIMARY KEY,
