@@ -525,8 +525,10 @@ class UsageRecord:
 
     @property
     def attempts_elsewhere(self) -> tuple[Attempt, ...]:
-        """The attempts at other deployments than the one that is asked last. The sums count each at its deployment."""
-        return tuple(each for each in self.attempts if each.azure_deployment not in (None, self.deployment))
+        """The attempts at other deployments than the one that was asked last. The sums count each at its deployment."""
+        return self.attempts and tuple(
+            each for each in self.attempts if each.azure_deployment not in (None, self.deployment)
+        )
 
 
 class Owned(NamedTuple):

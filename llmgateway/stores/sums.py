@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import date
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from llmgateway.local_time import TimeZones
@@ -54,48 +54,71 @@ class Cell(NamedTuple):
 def daily_sums(records: Iterable[UsageRecord], zones: TimeZones) -> dict[Cell, tuple[float, ...]]:
     """Add up *records* by cell. The sums are in the order of ``SUMS``."""
     sums: dict[Cell, tuple[float, ...]] = {}
+    days = _Days(zones)
     for record in records:
-        day, local_day = record.timestamp.date(), zones.day(record.timestamp)
+        day, local_day = days.of(record.timestamp)
+        series = record.key_id, record.user, record.group, record.counted_model
         for deployment, counted in _counted(record):
-            cell = Cell(day, local_day, record.key_id, record.user, record.group, record.counted_model, deployment)
+            cell = Cell(day, local_day, *series, deployment)
             before = sums.get(cell)
             sums[cell] = counted if before is None else tuple(a + b for a, b in zip(before, counted, strict=True))
     return sums
 
 
-def _counted(record: UsageRecord) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Yield the deployments that were asked for *record*, with what is counted of each.
+class _Days:
+    """Finds the days of many instants that are close together."""
+
+    def __init__(self, zones: TimeZones) -> None:
+        self._zones = zones
+        self._parts: dict[date, list[tuple[datetime, date]]] = {}  # of each UTC day: their ends and local days
+
+    def of(self, timestamp: datetime) -> tuple[date, date]:
+        """Return the day in UTC and that of the organisation."""
+        day = timestamp.date()
+        parts = self._parts.get(day)
+        if parts is None:
+            start = datetime.combine(day, time(), UTC)
+            parts = [(end, local_day) for _, end, local_day in self._zones.days(start, start + timedelta(days=1))]
+            self._parts[day] = parts
+        return day, next(local_day for end, local_day in parts if timestamp < end)
+
+
+def _counted(record: UsageRecord) -> list[tuple[str, tuple[float, ...]]]:
+    """Return the deployments that were asked for *record*, with what is counted of each.
 
     Tokens and cost are counted at the deployment that was asked, because Azure bills them there. All else is counted
     once, at the deployment that was asked last.
     """
-    elsewhere = record.attempts_elsewhere
-    for attempt in elsewhere:
-        yield attempt.azure_deployment or "", _of_attempt(record, attempt)
-    prompt = record.prompt_tokens - sum(each.prompt_tokens for each in elsewhere)
-    completion = record.completion_tokens - sum(each.completion_tokens for each in elsewhere)
-    total = record.total_tokens - sum(each.prompt_tokens + each.completion_tokens for each in elsewhere)
-    yield (
-        record.counted_deployment,
-        (
-            1,
-            prompt,
-            completion,
-            total,
-            record.cached_tokens,
-            record.reasoning_tokens,
-            _cost_of_the_others(record, elsewhere),
-            int(record.outcome is not Outcome.OK),
-            int(record.cost_usd is None and record.total_tokens > 0),
-            *_not_counted_by_azure(record, total),
-        ),
+    prompt, completion, total = record.prompt_tokens, record.completion_tokens, record.total_tokens
+    cost = record.cost_usd or 0.0
+    deployments = []
+    if elsewhere := record.attempts_elsewhere:
+        for each in elsewhere:
+            deployments.append((each.azure_deployment or "", _of_attempt(record, each)))
+            prompt -= each.prompt_tokens
+            completion -= each.completion_tokens
+            total -= each.prompt_tokens + each.completion_tokens
+        if record.cost_usd is not None:
+            # Not the difference, which would have an error in its last digits.
+            cost = sum(each.cost_usd or 0.0 for each in record.attempts if each not in elsewhere)
+    counted = (
+        1,
+        prompt,
+        completion,
+        total,
+        record.cached_tokens,
+        record.reasoning_tokens,
+        cost,
+        int(record.outcome is not Outcome.OK),
+        int(record.cost_usd is None and record.total_tokens > 0),
+        total if record.usage_source is UsageSource.ESTIMATED else 0,
+        total if record.usage_source is UsageSource.BOUND else 0,
     )
+    return [*deployments, (record.counted_deployment, counted)]
 
 
 def _of_attempt(record: UsageRecord, attempt: Attempt) -> tuple[float, ...]:
     total = attempt.prompt_tokens + attempt.completion_tokens
-    # Without a price of one attempt the cost of the record is not known, and nothing of it is counted.
-    cost = 0.0 if record.cost_usd is None else attempt.cost_usd or 0.0
     return (
         0,
         attempt.prompt_tokens,
@@ -103,20 +126,10 @@ def _of_attempt(record: UsageRecord, attempt: Attempt) -> tuple[float, ...]:
         total,
         0,
         0,
-        cost,
+        # Without a price of one attempt the cost of the record is not known, and nothing of it is counted.
+        0.0 if record.cost_usd is None else attempt.cost_usd or 0.0,
         0,
         0,
-        *_not_counted_by_azure(record, total),
+        total if record.usage_source is UsageSource.ESTIMATED else 0,
+        total if record.usage_source is UsageSource.BOUND else 0,
     )
-
-
-def _cost_of_the_others(record: UsageRecord, elsewhere: tuple[Attempt, ...]) -> float:
-    if record.cost_usd is None or not elsewhere:
-        return record.cost_usd or 0.0
-    # Not the difference, which would have an error in its last digits.
-    return sum(each.cost_usd or 0.0 for each in record.attempts if each not in elsewhere)
-
-
-def _not_counted_by_azure(record: UsageRecord, tokens: int) -> tuple[int, int]:
-    source = record.usage_source
-    return tokens if source is UsageSource.ESTIMATED else 0, tokens if source is UsageSource.BOUND else 0

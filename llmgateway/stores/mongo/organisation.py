@@ -194,7 +194,9 @@ class MongoOrganisation:
     def document(self, name: str) -> Mapping[str, Any]:
         with self._database.collections(promptly=True) as database:
             document = database["organisation"].find_one({"_id": ORGANISATION}, {"documents": 1}) or {}
-        return next((json.loads(each["content"]) for each in document.get("documents") or () if each["name"] == name), {})
+        return next(
+            (json.loads(each["content"]) for each in document.get("documents") or () if each["name"] == name), {}
+        )
 
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         # As text, because names in it may contain dots and dollars.

@@ -481,8 +481,8 @@ def _document(cell: Cell) -> Document:
 
 
 def _wanted(query: ReportQuery) -> Document:
-    # A document with 0 requests was created for a batch that is not added yet.
-    wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    # A document without sums was created for a batch that is not added yet.
+    wanted = {"requests": {"$exists": True}} | _given({"key_id": query.key_id, "group": query.group})
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if not period:
         return wanted
