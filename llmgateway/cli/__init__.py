@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .currency import currency
 from .doctor import doctor
 from .groups import groups
 from .keys import keys
@@ -14,6 +15,7 @@ from .prompts import prompt
 from .reconciliation import reconcile
 from .reports import audit, filters, logs, status, usage
 from .serving import rebuild_usage, serve, simulator, try_
+from .statements import statement
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,5 +26,7 @@ def main() -> None:
 
 for _command in (serve, try_, doctor, rebuild_usage, simulator):
     main.add_command(_command)
-for _command in (keys, groups, limits, prompt, llm_key, models, usage, filters, reconcile, logs, audit, status):
+for _command in (keys, groups, limits, prompt, llm_key, models, usage, filters, statement, currency):
+    main.add_command(_command)
+for _command in (reconcile, logs, audit, status):
     main.add_command(_command)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .options import field_options, limit_options, sent
 from .remote import Remote, remote
+from .statements import format_options, month_option, print_statement
 
 
 @click.group()
@@ -20,7 +22,7 @@ def groups() -> None:
 def list_(gateway: Remote) -> None:
     """List the groups, by name."""
     found = gateway.call("GET", "/groups")["items"]
-    gateway.show_all(found, "name", "starts_at", "expires_at", "models", "limits", "note")
+    gateway.show_all(found, "name", "cost_centre", "starts_at", "expires_at", "models", "limits", "note")
 
 
 @groups.command()
@@ -33,7 +35,7 @@ def show(gateway: Remote, name: str) -> None:
 
 @groups.command("set")
 @click.argument("name")
-@field_options("note", "starts_at", "expires_at")
+@field_options("note", "cost_centre", "starts_at", "expires_at")
 @limit_options
 @remote
 def set_(gateway: Remote, name: str, **options: Any) -> None:
@@ -72,6 +74,17 @@ def revoke(gateway: Remote, name: str, yes: bool) -> None:
         click.confirm(f"Block every key of the group {name}?", abort=True, err=True)
     answer = gateway.call("POST", f"{_path(name)}/revoke")
     gateway.done(f"Blocked {answer['revoked']} keys of the group {name}.", answer)
+
+
+@groups.command("statement")
+@click.argument("name")
+@month_option
+@format_options
+@remote
+def statement_(gateway: Remote, name: str, month: str, as_: str, output: Path | None) -> None:
+    """Show what the persons of a group have used in a month, for accounting."""
+    path = f"{_path(name)}/statement"
+    print_statement(gateway, path, {"month": month}, as_=as_, output=output, table="persons", name="user")
 
 
 def _path(name: str) -> str:
