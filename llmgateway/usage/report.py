@@ -34,7 +34,7 @@ class ReportRow:
         shown = {**self.usage.by, **{name: getattr(self.usage, name) for name in SUMS}}
         if currency is not None:
             shown["currency"] = currency.code
-            shown["cost"] = None if self.months_without_rate else self.cost
+            shown["cost"] = None if self.months_without_rate else round(self.cost, 9)
             shown["months_without_rate"] = sorted(self.months_without_rate)
         return shown
 

@@ -28,9 +28,9 @@ def apportioned(total: Decimal, amounts: Sequence[Decimal], *, places: int) -> l
     unit = _unit(places)
     parts = [amount.quantize(unit, ROUND_FLOOR) for amount in amounts]
     lost = [amount - part for amount, part in zip(amounts, parts, strict=True)]
-    missing = int((total - sum(parts)) / unit)
-    if not 0 <= missing <= sum(1 for each in lost if each):
+    if abs(total - sum(amounts)) >= unit:
         raise ValueError(f"the amounts do not add up to {total}")
+    missing = int((total - sum(parts)) / unit)
     # Among equals, the larger amount hardly notices a cent.
     for index in sorted(range(len(parts)), key=lambda index: (-lost[index], -amounts[index], index))[:missing]:
         parts[index] += unit
