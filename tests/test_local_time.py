@@ -74,7 +74,9 @@ def test_is_kept_as_a_document():
     assert "Asia/Tokyo" == str(zones)
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati", "Asia/Kathmandu"])
+@pytest.mark.parametrize(
+    "zone", ["UTC", "Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati", "Asia/Kathmandu"]
+)
 @pytest.mark.parametrize("other", ["UTC", "Pacific/Pago_Pago", "Europe/Berlin"])
 def test_divides_a_time_into_days(zone, other):
     """Without a gap, each part on one day: over changes of the clock, and from one zone to another."""

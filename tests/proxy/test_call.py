@@ -539,7 +539,7 @@ class TestAttempts:
         assert (10, None) == (first.prompt_tokens, first.status)
         assert first.completion_tokens >= 7 * 50
         assert (100, 20) == (second.prompt_tokens, second.completion_tokens)
-        assert [("gpt-4o-east", "https://east"), ("gpt-4o-west", "https://west")] == [
+        assert [("gpt-4o-mini", f"https://{name}.openai.azure.com:443") for name in ("east", "west")] == [
             (each.azure_deployment, each.resource) for each in (first, second)
         ]
         assert (110, 20 + first.completion_tokens) == (record.prompt_tokens, record.completion_tokens)
