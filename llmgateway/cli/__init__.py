@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .completion import completion
 from .currency import currency
 from .doctor import doctor
 from .groups import groups
@@ -14,11 +15,12 @@ from .organisation import limits, llm_key
 from .prompts import prompt
 from .reconciliation import reconcile
 from .reports import audit, filters, logs, status, usage
+from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
 from .statements import statement
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Sectioned, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="llmgateway")
 def main() -> None:
     """Lend one Azure OpenAI subscription to many people."""
@@ -26,7 +28,22 @@ def main() -> None:
 
 for _command in (serve, try_, doctor, rebuild_usage, simulator):
     main.add_command(_command)
-for _command in (keys, groups, limits, prompt, llm_key, models, usage, filters, statement, currency):
+for _command in (
+    completion,
+    keys,
+    groups,
+    limits,
+    prompt,
+    llm_key,
+    models,
+    usage,
+    filters,
+    statement,
+    currency,
+    reconcile,
+    logs,
+    audit,
+    status,
+):
     main.add_command(_command)
-for _command in (reconcile, logs, audit, status):
-    main.add_command(_command)
+dress(main)

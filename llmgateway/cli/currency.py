@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from .options import NONE
+from .ending import confirm
+from .options import NONE, yes_option
 from .remote import Remote, remote
 
 
@@ -54,9 +55,11 @@ def set_(gateway: Remote, code: str | None, rates: tuple[tuple[str, float | None
 
 
 @currency.command()
+@yes_option
 @remote
-def remove(gateway: Remote) -> None:
+def remove(gateway: Remote, yes: bool) -> None:
     """Remove the second currency, and its rates."""
+    confirm("Remove the second currency with all its rates?", yes=yes)
     answer = gateway.call("PUT", "/currency", body={"code": None})
     gateway.done("There is no second currency any more.", answer)
 

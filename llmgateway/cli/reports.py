@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
-from .remote import Remote, remote
+from .remote import Remote, listing, remote
+from .trends import MOST_ROWS, with_trends
 
 _MOST = click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many."
@@ -25,8 +27,9 @@ _MOST = click.option(
 @click.option("--tz", type=click.Choice(["utc"]), help="Count by days of UTC, as on Azure's bill.")
 @click.option("--currency", metavar="CODE", help="Show costs in the second currency, too, like EUR.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
-@remote
-def usage(gateway: Remote, by: str, as_csv: bool, **query: str | None) -> None:
+@click.option("--trend/--no-trend", default=None, help="Show the tokens of each day as a row of bars. [on a terminal]")
+@listing
+def usage(gateway: Remote, by: str, as_csv: bool, trend: bool | None, **query: str | None) -> None:
     """Report who used what."""
     query["by"] = by
     if as_csv:
@@ -38,12 +41,16 @@ def usage(gateway: Remote, by: str, as_csv: bool, **query: str | None) -> None:
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names[1:], ""), **({names[0]: "total"} if names else {}), **report["total"]}
-    rows = [_without_unknown_cost(row) for row in (*report["rows"], total)]
+    rows = [_without_unknown_cost(row) for row in report["rows"]]
     columns = ["requests", "total_tokens", "cost_usd", *(("cost", "currency") if "cost" in total else ()), "errors"]
+    wanted = sys.stdout.isatty() and len(rows) <= MOST_ROWS if trend is None else trend
+    if wanted and rows and names and "day" not in names:
+        rows = with_trends(gateway, rows, names, query)
+        columns.append("trend")
     # Shown only if they say something, so that the table fits a terminal.
     seldom = ("months_without_rate", "unpriced_requests", "estimated_tokens", "bound_tokens")
     rare = [name for name in seldom if total.get(name)]
-    gateway.show_all(rows, *names, *columns, *rare)
+    gateway.show_all(rows, *names, *columns, *rare, total=_without_unknown_cost(total))
 
 
 def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
 @click.option("--tz", type=click.Choice(["utc"]), help="Count by days of UTC.")
 @click.option("--key", metavar="ID", help="Only requests of the key with this id.")
 @click.option("--group", help="Only requests of this group.")
-@remote
+@listing
 def filters(gateway: Remote, by: str, **query: str | None) -> None:
     """Report what Azure's content filters found, without any text; `fired` counts what they blocked or detected."""
     report = gateway.call("GET", "/usage/filters", query={"by": by, **query})
@@ -73,7 +80,7 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names, ""), **({names[0]: "total"} if names else {}), **report["total"]}
-    gateway.show_all([*(report["rows"] if names else ()), total], *names, "requests", "fired")
+    gateway.show_all(report["rows"] if names else (), *names, "requests", "fired", total=total)
 
 
 @click.command()
@@ -84,7 +91,7 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
 @click.option("--since", help="Only requests from this time on.")
 @click.option("--until", help="Only requests before this time.")
 @_MOST
-@remote
+@listing
 def logs(gateway: Remote, limit: int, **query: str | None) -> None:
     """Show single usage records, newest first."""
     found = [*gateway.client.pages("/logs", query=query, most=limit)]
@@ -94,7 +101,7 @@ def logs(gateway: Remote, limit: int, **query: str | None) -> None:
 @click.command()
 @click.option("--target", help="Only changes of this: the id of a key, the name of a group or a model.")
 @_MOST
-@remote
+@listing
 def audit(gateway: Remote, limit: int, target: str | None) -> None:
     """Show who changed what, newest first."""
     found = [*gateway.client.pages("/audit", query={"target": target}, most=limit)]

@@ -10,7 +10,7 @@ import click
 
 from ..usage.currency import DOLLAR, decimal_places
 from .ending import fail
-from .remote import Remote, remote
+from .remote import Remote, listing
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,7 +38,7 @@ def format_options(command: Command) -> Command:
 @click.command()
 @month_option
 @format_options
-@remote
+@listing
 def statement(gateway: Remote, month: str, as_: str, output: Path | None) -> None:
     """Show what all groups have used in a month, for accounting.
 
@@ -68,17 +68,17 @@ def print_statement(
     if gateway.as_json:
         gateway.show(answer)
         return
-    lines = [*answer[table], {name: "total", **answer["total"]}]
+    lines, total = answer[table], {name: "total", **answer["total"]}
     for line in lines:
         line[name] = line[name] or "(no group)"
     converted = ("cost",) if answer["currency"] else ()
     # Shown only if they say something, so that the table fits a terminal.
     centres = ("cost_centre",) if any(line.get("cost_centre") for line in lines) else ()
     rare = ("unpriced_requests", "unpriced_models") if answer["total"]["unpriced_requests"] else ()
-    for line in lines:
+    for line in (*lines, total):
         line["cost_usd"] = _rounded(line["cost_usd"], DOLLAR)
         line["cost"] = _rounded(line["cost"], answer["currency"] or DOLLAR)
-    gateway.show_all(lines, name, *centres, "requests", "total_tokens", "cost_usd", *converted, *rare)
+    gateway.show_all(lines, name, *centres, "requests", "total_tokens", "cost_usd", *converted, *rare, total=total)
     for remark in _remarks(answer):
         click.echo(remark, err=True)
 

@@ -62,8 +62,11 @@ def test_the_second_currency(run):
     run("currency", "set", "--rate", "2026-11=0.93", "--rate", "2026-10=none")
     assert ["MONTH    RATE  CURRENCY", "2026-11  0.93  EUR"] == run("currency", "show").splitlines()
     run("currency", "set", "CHF", status=1)
+    assert "currency set --replace" in run.result.stderr
     assert {"code": "CHF", "rates": {}} == told(run, "currency", "set", "CHF", "--replace")
-    run("currency", "remove")
+    run("currency", "remove", status=2)
+    assert "--yes" in run.result.stderr
+    run("currency", "remove", "--yes")
     assert told(run, "currency", "show")["code"] is None
     for rate in ("2026-10", "2026-10=0,92", "=1", "2026-10=-1"):
         run("currency", "set", "EUR", "--rate", rate, status=2)
@@ -121,7 +124,7 @@ def test_a_statement_without_a_rate_says_how_to_set_it(run, used):
         (("statement", "--month", MONTH, "-o", "x.html"), 2, "--format html"),
         (("statement", "--month", MONTH, "--format", "csv", "-o", "/proc/nothing/x.csv"), 2, "cannot be written"),
         (("usage", "--tz", "Europe/Berlin"), 2, "utc"),
-        (("usage", "--currency", "XYZ"), 1, "PUT /admin/currency"),
+        (("usage", "--currency", "XYZ"), 1, "llmgateway currency set"),
     ],
 )
 def test_says_what_is_wrong(run, arguments, status, problem):

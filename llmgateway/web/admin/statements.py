@@ -16,6 +16,7 @@ from ...records import ReportQuery, moment
 from ...usage.statements import STATEMENT_GROUPINGS, Line, Statement, statement
 from .. import examples
 from ..context import services
+from ..dates import time_zones
 from ..errors import invalid_fields
 from ..schemas.currency import check_month
 from ..schemas.statements import (
@@ -27,7 +28,6 @@ from ..schemas.statements import (
 from ..tables import csv_table
 from .blueprint import blp
 from .currency import present_currency
-from .zones import time_zones
 
 _LATE = timedelta(days=1)
 """How long after its end a month may still get records: of requests that ran on, and of hosts that were away."""
