@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "GET /admin/groups/{}/statement": "groups statement",
     "GET /admin/statements/{}": "statement",
     "GET /admin/currency": "currency show",
-    "PUT /admin/currency": "currency set --replace",
+    "PUT /admin/currency": "currency set",
     "PATCH /admin/currency": "currency set",
     "GET /admin/usage": "usage",
     "GET /admin/usage/filters": "filters",

@@ -62,7 +62,7 @@ def test_the_second_currency(run):
     run("currency", "set", "--rate", "2026-11=0.93", "--rate", "2026-10=none")
     assert ["MONTH    RATE  CURRENCY", "2026-11  0.93  EUR"] == run("currency", "show").splitlines()
     run("currency", "set", "CHF", status=1)
-    assert "currency set --replace" in run.result.stderr
+    assert "needs --replace" in run.result.stderr
     assert {"code": "CHF", "rates": {}} == told(run, "currency", "set", "CHF", "--replace")
     run("currency", "remove", status=2)
     assert "--yes" in run.result.stderr

@@ -65,7 +65,7 @@ def update_currency(changes: dict[str, Any]) -> dict[str, Any]:
         if currency is not None and code != currency.code:
             problem = (
                 f"The rates that are stored are those of {currency.code}. PUT /admin/currency replaces the currency "
-                "together with all its rates."
+                "together with all its rates; the command needs --replace for that."
             )
             raise invalid_fields({"code": [problem]})
         rates = {**({} if currency is None else currency.rates), **changes.get("rates", {})}
