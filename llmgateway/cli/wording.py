@@ -36,7 +36,8 @@ COMMANDS: Mapping[str, str] = {
     "PATCH /admin/currency": "currency set",
     "GET /admin/usage": "usage",
     "GET /admin/usage/filters": "filters",
-    "GET /admin/logs": "logs",
+    "GET /admin/logs": "logs list",
+    "GET /admin/logs/{}": "logs show",
     "GET /admin/audit": "audit",
     "GET /admin/status": "status",
 }
