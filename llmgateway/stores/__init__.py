@@ -16,6 +16,7 @@ from ..interfaces import (
     CounterStore,
     KeyStore,
     OrganisationStore,
+    PersonStore,
     Pingable,
     RefusalLog,
     Spending,
@@ -48,6 +49,7 @@ class Stores:
 
     keys: KeyStore
     organisation: OrganisationStore
+    persons: PersonStore
     usage_log: UsageLog
     spending: Spending
     counters: CounterStore
@@ -99,6 +101,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         SQLiteDatabase,
         SQLiteKeys,
         SQLiteOrganisation,
+        SQLitePersons,
         SQLiteRefusalLog,
         SQLiteUsageLog,
     )
@@ -106,10 +109,11 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
     organisation = SQLiteOrganisation(database)
-    usage_log = SQLiteUsageLog(database, zones=_zones(organisation))
+    usage_log = SQLiteUsageLog(database, zones=_zones(organisation, settings))
     return Stores(
         keys=keys,
         organisation=organisation,
+        persons=SQLitePersons(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
@@ -127,16 +131,18 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
+    from .mongo.persons import MongoPersons
     from .mongo.refusals import MongoRefusalLog
     from .mongo.usage import MongoUsageLog
 
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
     organisation = MongoOrganisation(database, clock=clock)
-    usage_log = MongoUsageLog(database, clock=clock, zones=_zones(organisation))
+    usage_log = MongoUsageLog(database, clock=clock, zones=_zones(organisation, settings))
     return Stores(
         keys=MongoKeys(database, clock=clock),
         organisation=organisation,
+        persons=MongoPersons(database, begin_version=organisation.begin_version),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
@@ -148,9 +154,9 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     )
 
 
-def _zones(organisation: OrganisationStore) -> Callable[[], TimeZones]:
+def _zones(organisation: OrganisationStore, settings: Settings) -> Callable[[], TimeZones]:
     """Return what reads the time zones from the store: each time, so that all processes count with the same ones."""
-    return lambda: TimeZones.from_document(organisation.document(SETTINGS), default="UTC")
+    return lambda: TimeZones.from_document(organisation.document(SETTINGS), default=settings.timezone)
 
 
 def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
@@ -180,12 +186,14 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> St
     from .redis.cooldowns import RedisCooldowns
     from .redis.keys import RedisKeys
     from .redis.organisation import RedisOrganisation
+    from .redis.persons import RedisPersons
 
     keys = RedisKeys(cache, durable.keys)
     return replace(
         durable,
         keys=keys,
         organisation=RedisOrganisation(cache, durable.organisation),
+        persons=RedisPersons(cache, durable.persons),
         cooldowns=RedisCooldowns(cache.connection, clock=clock),
         backends=(cache, *durable.backends),
         version=RecentVersion(keys.version),

@@ -216,7 +216,7 @@ class MongoUsageLog:
         return None if document is None else _record(document)
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
-        wanted: Document = _given({"key_id": query.key_id, "group": query.group})
+        wanted: Document = _given({"key_id": query.key_id, "user": query.user, "group": query.group})
         zones = TimeZones() if query.in_utc else self._zones()
         end = None if query.last_day is None else zones.start(query.last_day + timedelta(days=1))
         start = None if query.first_day is None else zones.start(query.first_day)
@@ -497,7 +497,9 @@ def _document(cell: Cell) -> Document:
 
 def _wanted(query: ReportQuery) -> Document:
     # A document without sums was created for a batch that is not added yet.
-    wanted = {"requests": {"$exists": True}} | _given({"key_id": query.key_id, "group": query.group})
+    wanted = {"requests": {"$exists": True}} | _given(
+        {"key_id": query.key_id, "user": query.user, "group": query.group}
+    )
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if not period:
         return wanted
