@@ -388,3 +388,34 @@ def test_a_day_of_25_hours_has_25_hours(call, client):
     rows = call("GET", "/usage?by=day,user&start=2026-10-24&end=2026-10-26")["rows"]
 
     assert [24, 25, 24] == [row["requests"] for row in rows if row["user"] == "clock"]
+
+
+def test_the_time_zone_of_a_new_store_is_that_of_the_environment(make_app, admin, clock):
+    """Its days are in reports, and in what a user sees of the day."""
+    app = make_app(LLMGATEWAY_TIMEZONE="Europe/Berlin")
+    client = app.test_client()
+    key = client.post("/admin/keys", json={"user": "ada"}, headers=admin).json
+    clock.now = datetime(2026, 6, 1, 23, tzinfo=UTC).timestamp()
+    at = [datetime(2026, 6, 1, hour, tzinfo=UTC) for hour in (21, 22)]
+    records = [usage(n, timestamp=each, key_id=key["id"], total_tokens=1) for n, each in enumerate(at)]
+    app.extensions[EXTENSION].usage_log.append(records, batch=Batch("a", 1))
+
+    rows = client.get("/admin/usage?by=day", headers=admin).json["rows"]
+    me = client.get("/v1/me", headers={"Authorization": f"Bearer {key['key']}"}).json
+
+    assert [("2026-06-01", 1), ("2026-06-02", 1)] == [(row["day"], row["requests"]) for row in rows]
+    assert (1, 2) == (me["usage"]["today"]["requests"], me["usage"]["month"]["requests"])
+
+
+def test_a_new_time_zone_changes_no_day_that_has_passed(call, client, clock):
+    """Until the next midnight of New York, days are those of Berlin."""
+    call("PUT", "/settings", json={"timezone": "America/New_York"})
+    log = client.application.extensions[EXTENSION].usage_log
+    at = [datetime(2026, 11, day, 4, 30, tzinfo=UTC) for day in (15, 16, 17)]
+    log.append([usage(200 + n, timestamp=each, user="eve2") for n, each in enumerate(at)], batch=Batch("c", 1))
+
+    rows = call("GET", "/usage?by=day,user&start=2026-11-14")["rows"]
+
+    assert ["2026-11-15", "2026-11-16", "2026-11-16"] == [
+        row["day"] for row in rows for _ in range(row["requests"]) if row["user"] == "eve2"
+    ]
