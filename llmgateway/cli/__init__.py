@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .alerts import alerts
 from .completion import completion
 from .currency import currency
 from .doctor import doctor
@@ -46,6 +47,7 @@ for _command in (
     currency,
     reconcile,
     logs,
+    alerts,
     audit,
     status,
 ):

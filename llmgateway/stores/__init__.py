@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import (
+    AlertStore,
     AuditLog,
     Cooldowns,
     CounterStore,
@@ -24,11 +25,13 @@ from ..interfaces import (
 )
 from ..local_time import SETTINGS, TimeZones
 from ..ratelimit.memory import MemoryCounters
+from .alerts import FallbackAlerts
 from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .cooldowns import MemoryCooldowns
 from .fallback import FallbackCounters
 from .folder_lock import FolderLock
+from .host_lock import HostLock
 from .recent_version import RecentVersion
 from .spending import LoggedSpending
 from .stored import FoundStored, SharedOwners
@@ -42,6 +45,9 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 """After a failure, a store is not asked again for this time."""
 
+ALERTS_RETRY_SECONDS = 4.0
+"""The same for alerts, for which no request waits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
@@ -54,6 +60,7 @@ class Stores:
     spending: Spending
     counters: CounterStore
     audit_log: AuditLog
+    alerts: AlertStore
     refusals: RefusalLog
     cooldowns: Cooldowns
     stored: FoundStored
@@ -97,6 +104,7 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
     from .sqlite import (
+        SQLiteAlerts,
         SQLiteAuditLog,
         SQLiteDatabase,
         SQLiteKeys,
@@ -118,6 +126,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
+        alerts=_alerts(SQLiteAlerts(database), settings, clock),
         refusals=SQLiteRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
@@ -127,6 +136,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
 
 
 def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
+    from .mongo.alerts import MongoAlerts
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
@@ -147,6 +157,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
+        alerts=_alerts(MongoAlerts(database), settings, clock),
         refusals=MongoRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
@@ -157,6 +168,11 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
 def _zones(organisation: OrganisationStore, settings: Settings) -> Callable[[], TimeZones]:
     """Return what reads the time zones from the store: each time, so that all processes count with the same ones."""
     return lambda: TimeZones.from_document(organisation.document(SETTINGS), default=settings.timezone)
+
+
+def _alerts(shared: AlertStore, settings: Settings, clock: Clock) -> AlertStore:
+    circuit = Circuit("the store of alerts", retry_after=ALERTS_RETRY_SECONDS, clock=clock)
+    return FallbackAlerts(shared, circuit=circuit, speaks=HostLock(settings.instance / "alerts.lock").hold)
 
 
 def _spending(usage_log: UsageLog, clock: Clock) -> Spending:

@@ -356,6 +356,8 @@ def answers(
     for kind in ("json", "csv", "html"):
         yield call("get /admin/statements/{month}", f"/admin/statements/2026-01?format={kind}")
         yield call("get /admin/groups/{name}/statement", f"/admin/groups/ml/statement?month=2026-01&format={kind}")
+    yield call("put /admin/alerts", json={"webhooks": [{"url": "http://127.0.0.1:9/hook"}]})
+    yield call("post /admin/alerts/test")
     yield call("get /v1/me")
     yield call("put /admin/prompt", "/admin/prompt?group=ml", json={"prompt": "Be kind."})
     yield call("get /admin/prompt/versions", "/admin/prompt/versions?group=ml")
