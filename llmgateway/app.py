@@ -10,6 +10,8 @@ from flask import Flask
 
 from .accounts.attempts import WrongKeys
 from .accounts.audit import Audit
+from .accounts.bulk import Bulk
+from .accounts.closing import Closings
 from .accounts.credential import CredentialCipher
 from .accounts.groups import Groups
 from .accounts.keys import Keys
@@ -244,7 +246,15 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         doctor=Doctor(upstream, gateway.routing, policy, answered=answered.names, timer=timer),
         upstream=upstream,
         keys=keys,
+        bulk=Bulk(
+            keys,
+            stores.usage_log,
+            ship=journal.flush_soon,
+            secret=settings.secret_key or settings.admin_key,
+            clock=clock,
+        ),
         groups=groups,
+        closings=Closings(keys, groups, clock=clock),
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,

@@ -80,6 +80,10 @@ class KeyStore(Protocol):
 
     def get(self, key_id: str) -> KeyRecord | None: ...
 
+    def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        """Return those of these keys that exist, sorted by identifier."""
+        ...
+
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]: ...
 
     def update(
@@ -112,6 +116,27 @@ class KeyStore(Protocol):
 
     def remove(self, key_id: str) -> KeyRecord | None:
         """Delete a key, and return the deleted key; None if there is no such key. Atomic."""
+        ...
+
+    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+        """Set the named fields of these keys, and return the changed keys, sorted by identifier.
+
+        Identifiers that are not known are ignored. Each key changes atomically. After an error any of them may have
+        changed; a repetition has the same result.
+
+        Args:
+            changes: As for :meth:`update`. ``limits`` replaces all limits.
+
+        Raises:
+            NoSuchGroup: the new group does not exist, or is being removed. No key was put into it.
+        """
+        ...
+
+    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        """Delete these keys, and return the deleted keys, sorted by identifier.
+
+        Identifiers that are not known are ignored. After an error any of them may be deleted.
+        """
         ...
 
 
@@ -239,6 +264,13 @@ class UsageLog(Protocol):
 
         The page is empty if the record ``query.after`` does not exist: older records have been purged, too, or will
         be purged soon.
+        """
+        ...
+
+    def last_used(self, key_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Return when each of these keys was last used: the time of its last record.
+
+        If all its records are purged, it is the end of the last day in its sums. Keys without any usage are missing.
         """
         ...
 

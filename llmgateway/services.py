@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .accounts.audit import Audit
+from .accounts.bulk import Bulk
+from .accounts.closing import Closings
 from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
@@ -31,7 +33,9 @@ class Services:
     doctor: Doctor
     upstream: Upstream
     keys: Keys
+    bulk: Bulk
     groups: Groups
+    closings: Closings
     prompts: Prompts
     policy: OrganisationPolicy
     limiter: Limiter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from . import bulk  # noqa: F401 - its commands join keys and groups
 from .doctor import doctor
 from .groups import groups
 from .keys import keys

@@ -27,6 +27,7 @@ from ..errors import (
     Overloaded,
     PriceUnknown,
     RateLimited,
+    SelectionChanged,
     StoredNotFound,
     StoreUnavailable,
     UnsupportedMediaType,
@@ -227,6 +228,11 @@ REFUSALS = {
         409,
         "There are keys in the group.",
         {"in use": GroupInUse()},
+    ),
+    "SelectionChanged": Refusal(
+        409,
+        "Other keys match the filter now than in the preview. Nothing was changed; `preview` is a new one.",
+        {"changed": SelectionChanged({"count": 0, "items": [], "token": "…", "dry_run": True})},
     ),
     "DoctorBusy": Refusal(
         409,

@@ -88,6 +88,28 @@ NEW_KEYS_CSV = f"""\
 "{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
 
+BULK_REQUEST: dict[str, Any] = {"filter": {"group": NO_GROUP}, "action": "block", "dry_run": True}
+BULK_PREVIEW: dict[str, Any] = {
+    "count": 1,
+    "items": [
+        {name: KEY[name] for name in ("id", "user", "name", "group", "email", "active", "expires_at")}
+        | {"last_used": "2027-03-30T16:20:00+00:00", "happens": "blocked"}
+    ],
+    "token": "Zm9yIGV4YW1wbGUgb25seSwgYW5kIG9wZW5zIG5vdGhpbmc=",
+    "dry_run": True,
+}
+CLOSED_GROUP: dict[str, Any] = {
+    "name": "ml-2026",
+    "group": "removed",
+    "count": 1,
+    "items": [{name: KEY[name] for name in ("id", "user", "name", "email")} | {"happened": "removed"}],
+    "dry_run": True,
+}
+CLOSED_GROUP_CSV = f"""\
+"id","user","name","email","happened"
+"{KEY_ID}","ada","thesis","ada@example.org","removed"
+"""
+
 PROMPT = {
     "version": 3,
     "scope": "",

@@ -382,8 +382,9 @@ class KeyStoreContract:
             lambda keys, number, name: keys.add(key(number, group=name)),
             lambda keys, number, name: keys.add_all([key(number, group=name), key(number + 500, group="physics")]),
             lambda keys, number, name: keys.update(key(number).id, {"group": name}),
+            lambda keys, number, name: keys.update_all([key(number).id], {"group": name}),
         ],
-        ids=["add", "add_all", "update"],
+        ids=["add", "add_all", "update", "update_all"],
     )
     def test_no_key_is_in_a_group_that_is_removed_at_the_same_moment(
         self, keys, elsewhere, organisation, join, request
@@ -406,6 +407,58 @@ class KeyStoreContract:
             assert record == keys.find(key(number).digest).record
             if stays and was_refused:
                 assert organisation.remove_group(name)
+
+    def test_many_keys_change_in_one_call(self, keys, elsewhere):
+        """All of them are changed for the next request of every process; unknown identifiers do no harm."""
+        for number in range(1, 201):
+            keys.add(key(number, note="kept", limits=LIMITS))
+        assert elsewhere.find(key(7).digest).record.active
+        some = [key(number).id for number in range(200, 0, -2)] + ["key_9999"]
+
+        changed = keys.update_all(some, {"active": False, "expires_at": LATER})
+
+        assert [key(number).id for number in range(2, 201, 2)] == [one.id for one in changed]
+        assert key(8, note="kept", limits=LIMITS, active=False, expires_at=LATER) == changed[3]
+        assert changed == elsewhere.get_all(some)
+        assert not elsewhere.find(key(8).digest).record.active
+        assert elsewhere.find(key(7).digest).record.active
+        assert not keys.update_all([], {"active": False})
+        assert not keys.get_all(["key_9999"])
+
+    def test_many_keys_join_a_group_that_exists(self, keys, elsewhere, organisation):
+        """And none joins one that does not; the group cannot be removed then."""
+        for number in range(1, 31):
+            keys.add(key(number, group="chemistry" if number % 2 else None))
+        every = [key(number).id for number in range(1, 31)]
+
+        assert refused(lambda: keys.update_all(every, {"group": "nobody's"}))
+        assert 15 == len(keys.list(KeyQuery(group="chemistry")))
+
+        assert {"physics"} == {one.group for one in keys.update_all(every, {"group": "physics", "note": "moved"})}
+        assert ["moved"] * 30 == [one.note for one in elsewhere.list(KeyQuery(group="physics"))]
+        assert refused(lambda: organisation.remove_group("physics"))
+        assert organisation.remove_group("chemistry")
+
+    def test_many_keys_leave_in_one_call(self, keys, elsewhere):
+        """They are unknown for the next request of every process; a repetition finds none."""
+        for number in range(1, 41):
+            keys.add(key(number))
+        assert elsewhere.find(key(5).digest).record
+        some = [key(number).id for number in range(30, 0, -1)] + ["key_9999"]
+
+        assert [key(number) for number in range(1, 31)] == [*keys.remove_all(some)]
+
+        assert elsewhere.find(key(5).digest).record is None
+        assert [key(number) for number in range(31, 41)] == elsewhere.list()
+        assert not elsewhere.remove_all(some)
+
+    @pytest.mark.parametrize("field", ["id", "digest", "nonsense", 'name" = 1 --'])
+    def test_many_keys_keep_what_identifies_them(self, keys, field):
+        """The same fields may be changed as of one key."""
+        keys.add(key())
+
+        with pytest.raises(ValueError, match="can be changed"):
+            keys.update_all([key().id], {field: "x"})
 
     def test_a_group_goes_when_its_keys_have_gone(self, keys, elsewhere, organisation):
         """While one is in it, active or not, it stays."""
@@ -1167,6 +1220,23 @@ class UsageLogContract:
         append(log, [usage(1, cost_usd=None)])
 
         assert [UsageRow(by={"user": "ada"}, requests=1, cost_usd=0.0)] == list(log.report(ReportQuery(by=["user"])))
+
+    def test_knows_when_a_key_was_last_used(self, log, elsewhere):
+        """By its last record; when that is purged, by the last day in its sums; of an unused key it knows nothing."""
+        for number in range(1, 5):
+            append(
+                log, [usage(number, timestamp=NEW_YEAR + timedelta(days=number, hours=3), key_id=f"key_{number % 2}")]
+            )
+        asked = ["key_0", "key_1", "key_9"]
+
+        used = {"key_1": NEW_YEAR + timedelta(days=3, hours=3), "key_0": NEW_YEAR + timedelta(days=4, hours=3)}
+        assert used == elsewhere.last_used(asked)
+        assert {"key_1": used["key_1"]} == elsewhere.last_used(["key_1"])
+
+        log.purge(date(2026, 1, 5), limit=100)
+
+        assert used | {"key_1": NEW_YEAR + timedelta(days=4)} == elsewhere.last_used(asked)
+        assert {} == elsewhere.last_used([])
 
     def test_counts_what_content_filters_found(self, log, elsewhere):
         """Records with the same findings are one count; those without any are none; days and keys can be chosen."""

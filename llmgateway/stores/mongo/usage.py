@@ -179,6 +179,16 @@ class MongoUsageLog:
             found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
 
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
+        wanted: Document = {"$match": {"key_id": {"$in": [*key_ids]}}}
+        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+            days = database["usage_daily"].aggregate(
+                [{"$match": wanted["$match"] | {"requests": {"$gt": 0}}}, _latest("day")], allowDiskUse=True
+            )
+            found = {one["_id"]: _midnight(date.fromisoformat(one["last"]) + timedelta(days=1)) for one in days}
+            records = database["logs"].aggregate([wanted, _latest("timestamp")], allowDiskUse=True)
+            return found | {one["_id"]: one["last"] for one in records}
+
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         with self._database.collections(promptly=True) as database:
             logs = database["logs"]
@@ -450,6 +460,10 @@ def _wanted(query: ReportQuery) -> Document:
     if period:
         wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}
     return wanted
+
+
+def _latest(field: str) -> Document:
+    return {"$group": {"_id": "$key_id", "last": {"$max": f"${field}"}}}
 
 
 def _given(values: Document) -> Document:

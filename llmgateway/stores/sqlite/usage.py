@@ -49,6 +49,11 @@ _FIND_STORED = f"""
         SELECT id FROM logs WHERE response_id = ? UNION SELECT record FROM stored_ids WHERE id = ?
     ) LIMIT 1
 """  # noqa: S608
+_LAST_RECORDS = "SELECT key_id, max(timestamp) FROM logs WHERE key_id IN ({}) GROUP BY key_id"
+_LAST_DAYS = """
+    SELECT key_id, max(day) FROM usage_daily JOIN usage_series ON usage_series.id = series
+    WHERE series IN (SELECT id FROM usage_series WHERE key_id IN ({})) GROUP BY key_id
+"""
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
@@ -143,6 +148,15 @@ class SQLiteUsageLog:
             [*wanted.values(), query.limit],
         )
         return [_record(row) for row in rows]
+
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
+        found: dict[str, datetime] = {}
+        for ids in some_at_once([*key_ids]):
+            rows = self._database.rows(_LAST_DAYS.format(places(ids)), ids)
+            found |= {key_id: _end_of(_date(day)) for key_id, day in rows}
+            rows = self._database.rows(_LAST_RECORDS.format(places(ids)), ids)
+            found |= {key_id: from_ms(timestamp) for key_id, timestamp in rows}
+        return found
 
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         rows = self._database.rows(_FIND_STORED, (stored_id, stored_id))
@@ -271,6 +285,10 @@ def _month_and_day(day: date) -> tuple[int, int]:
 
 def _date(day: int) -> date:
     return date(day // 10000, day // 100 % 100, day % 100)
+
+
+def _end_of(day: date) -> datetime:
+    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def _midnight(day: date) -> int:
