@@ -8,7 +8,7 @@ The exceptions of a driver are translated and never leave the implementation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -23,8 +23,10 @@ from .records import (
     AuditEntry,
     Batch,
     Bound,
+    Erasure,
     FilterCount,
     Group,
+    Kept,
     KeyQuery,
     KeyRecord,
     Limits,
@@ -157,6 +159,13 @@ class OrganisationStore(Protocol):
 
         The prompt is used when it is set in the group (:meth:`update_group`) or the key (:meth:`KeyStore.update`).
         So this method does not change the version of the organisation.
+        """
+        ...
+
+    def erase_prompts(self, scopes: Collection[str], text: str) -> int:
+        """Replace the text of all versions of the prompts of these keys (``key:ID``), and return their number.
+
+        No prompt in force changes: the keys no longer exist.
         """
         ...
 
@@ -293,6 +302,18 @@ class UsageLog(Protocol):
         """Delete at most *limit* records from before *first_day*, and return their number. The sums stay."""
         ...
 
+    def kept_of(self, user: str) -> Kept:
+        """Return under which keys usage of *user* is stored, and the number of records."""
+        ...
+
+    def erase(self, erasure: Erasure) -> None:
+        """Replace the name and the address of a person in the records, and the name in the sums. Nothing else changes.
+
+        *erasure* must be in :class:`Erasures` before. Then it also holds for records that another process appends at
+        the same moment, and later. It may be called again, also after an error.
+        """
+        ...
+
     def rebuild(self) -> Iterator[Rebuilding]:
         """Compute the sums again from the records, day by day, while the gateway runs.
 
@@ -398,12 +419,60 @@ class CounterStore(Protocol):
 
 
 class AuditLog(Protocol):
-    """Records the changes that admins make. Entries are never changed and never deleted."""
+    """Records the changes that admins make. Entries are never deleted, and only :meth:`erase` changes them."""
 
     def append(self, entry: AuditEntry) -> None: ...
 
     def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
         """Newest first, behind identifier *after*; with *target* those that changed it."""
+        ...
+
+    def about(self, user: str | None, key_ids: Collection[str]) -> Sequence[AuditEntry]:
+        """Return the entries whose target is *user* or one of *key_ids*, or that name *user*; oldest first."""
+        ...
+
+    def replace(self, user: str | None, key_ids: Collection[str], change: Callable[[AuditEntry], AuditEntry]) -> None:
+        """Store the result of *change* for each of the entries of :meth:`about`, oldest first.
+
+        Only targets and documents may change. This is for the erasure of a person, who is in :class:`Erasures` before
+        the entries about *key_ids* are replaced: then an entry about them that is appended later loses the person's
+        data, too.
+        """
+        ...
+
+
+class Erasures(Protocol):
+    """Remembers which persons were erased. What is kept contains no names."""
+
+    def begin(self, erasure: Erasure) -> None:
+        """Store *erasure*. After that it holds for everything that is stored later.
+
+        If there is one with this pseudonym, it gets the other keys, too.
+        """
+        ...
+
+    def of(self, key_ids: Collection[str]) -> Sequence[Erasure]:
+        """Return the erasures, finished or not, of these keys."""
+        ...
+
+    def unfinished(self) -> Sequence[Erasure]:
+        """Return the erasures that have to be carried out, oldest first."""
+        ...
+
+    def finish(self, pseudonym: str) -> None:
+        """Note that the erasure is carried out. The digest of the name goes, unless there are shared keys."""
+        ...
+
+    def since(self, time: datetime) -> Sequence[Erasure]:
+        """Return the erasures that began at *time* or later, oldest first."""
+        ...
+
+
+class Scrubbing(Protocol):
+    """Removes from a file what was deleted, but may still be in it."""
+
+    def scrub(self) -> bool:
+        """Return whether nothing that was deleted is in the file any more; if not, try again later."""
         ...
 
 

@@ -45,7 +45,7 @@ def since(text: str) -> str:
     if match is None:
         return text
     age = timedelta(hours=int(match[1]) * {"h": 1, "d": 24, "w": 168}[match[2]])
-    return (datetime.now(UTC) - age).isoformat(timespec="seconds")
+    return (datetime.now(UTC) - age).isoformat(timespec="milliseconds")
 
 
 @keys.command()

@@ -13,9 +13,11 @@ from ..interfaces import (
     AuditLog,
     Cooldowns,
     CounterStore,
+    Erasures,
     KeyStore,
     OrganisationStore,
     Pingable,
+    Scrubbing,
     Spending,
     UsageLog,
 )
@@ -49,10 +51,13 @@ class Stores:
     spending: Spending
     counters: CounterStore
     audit_log: AuditLog
+    erasures: Erasures
     cooldowns: Cooldowns
     stored: FoundStored
     """Whose the responses are that Azure stores."""
     backends: tuple[Pingable, ...]
+    scrubbing: Scrubbing | None = None
+    """The file of the embedded store, if keys and records are in one."""
     version: RecentVersion | None = None
     """Version of the keys and the organisation. None if the store has no version, so each request asks the store."""
 
@@ -90,7 +95,7 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
-    from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+    from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteErasures, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
@@ -102,6 +107,8 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
+        erasures=SQLiteErasures(database),
+        scrubbing=database,
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
@@ -112,6 +119,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
 def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
+    from .mongo.erasures import MongoErasures
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
     from .mongo.usage import MongoUsageLog
@@ -126,6 +134,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
+        erasures=MongoErasures(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),

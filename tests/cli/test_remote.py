@@ -482,7 +482,7 @@ def test_many_keys_by_filter(gateway, run):
     run("keys", "bulk", "block", "--group", "autumn", "--yes")
     assert "Nothing has to be changed." in run.result.stderr
 
-    run("keys", "bulk", "extend", "--group", "autumn", "--to", "2037-01-01", "--yes")
+    run("keys", "bulk", "extend", "--group", "autumn", "--to", "2037-01-01T00:00:00Z", "--yes")
     run("keys", "bulk", "move", "--group", "autumn", "--to", "spring", "--yes")
     moved = told(run, "keys", "list", "--group", "spring")
     assert ["2037-01-01"] * 2 == [one["expires_at"][:10] for one in moved]

@@ -69,9 +69,9 @@ def test_all_actions(call, people):
     execute(call, preview(call, **out), **out)
     assert call("GET", f"/keys/{people[0]['id']}")["group"] is None
 
-    call("PATCH", f"/keys/{people[1]['id']}", json={"expires_at": "2026-06-01"})
-    call("PATCH", f"/keys/{people[2]['id']}", json={"expires_at": "2030-06-01"})
-    later = {"action": "extend", "changes": {"expires_at": "2027-01-01"}, "filter": {"all": True}}
+    call("PATCH", f"/keys/{people[1]['id']}", json={"expires_at": "2026-06-01T00:00:00Z"})
+    call("PATCH", f"/keys/{people[2]['id']}", json={"expires_at": "2030-06-01T00:00:00Z"})
+    later = {"action": "extend", "changes": {"expires_at": "2027-01-01T00:00:00Z"}, "filter": {"all": True}}
     told = preview(call, **later)
     assert ["nothing", "extended", "nothing", "nothing"] == [one["happens"] for one in told["items"]]
     execute(call, told, **later)

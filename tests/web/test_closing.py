@@ -65,6 +65,7 @@ def test_removed_keys_are_refused_and_the_group_is_gone(client, call, members):
 def test_a_blocked_group_takes_no_requests(client, call, members, new_key, clock):
     """Also not of a key that joins it later. An admin can open it again; closing twice is harmless."""
     call("POST", "/groups/course/close", json={"keys": "block"})
+    clock.advance(1)
     late = new_key(user="late", group="course")
 
     assert [401, 401] == [ask(client, one).status_code for one in (members[0], late)]

@@ -326,6 +326,9 @@ def answers(
     yield call("patch /admin/groups/{name}", "/admin/groups/seminar", json={"limits": {"parallel_requests": 9}})
     yield call("post /admin/groups/{name}/revoke", "/admin/groups/seminar/revoke")
     yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
+    for query in ("", "?format=csv"):
+        closing = {"keys": "remove", "dry_run": True}
+        yield call("post /admin/groups/{name}/close", f"/admin/groups/ml/close{query}", json=closing)
     yield call("put /admin/limits", json=examples.ORGANISATION_LIMITS)
     yield call("patch /admin/limits", json={"parallel_requests": 9})
     yield call("get /v1/me")
@@ -338,6 +341,7 @@ def answers(
     yield call("get /admin/audit", "/admin/audit?limit=2")
     yield call("get /v1/models/{model}", "/v1/models/gpt-4o-mini")
     yield call("post /admin/addapikey", json={"user": "alan"})
+    yield call("post /admin/keys/bulk", json={"filter": {"user": "alan"}, "action": "block"})
     yield call("get /admin/keys", "/admin/keys?limit=1")
     yield call("post /admin/keys", json={"user": "grace"})
     yield call("get /admin/keys/{key_id}", f"/admin/keys/{mine['id']}")

@@ -46,6 +46,7 @@ _INDEXES = {
         # than the empty one, which the server knows when it chooses an index; of $type it may not know it.
         *(IndexModel(name, partialFilterExpression={name: {"$gt": ""}}) for name in ("response_id", "stored_ids")),
     ],
+    "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
     "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
 }
 

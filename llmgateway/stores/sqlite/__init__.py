@@ -3,6 +3,7 @@
 from .audit import SQLiteAuditLog
 from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
+from .erasures import SQLiteErasures
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
 from .usage import SQLiteUsageLog
@@ -12,6 +13,7 @@ __all__ = [
     "SQLiteAuditLog",
     "SQLiteCounters",
     "SQLiteDatabase",
+    "SQLiteErasures",
     "SQLiteKeys",
     "SQLiteOrganisation",
     "SQLiteUsageLog",

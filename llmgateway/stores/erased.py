@@ -1,0 +1,68 @@
+"""Replaces what names an erased person, in records and entries that arrive after the erasure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from llmgateway.records import AuditEntry, Erasure, UsageRecord
+
+PERSONAL = ("user", "email", "note", "name", "prompt")
+"""Fields of a key that say who has it, in entries of the audit log. So may the text of a prompt."""
+
+
+def without_erased(records: Sequence[UsageRecord], erasures: Sequence[Erasure]) -> Sequence[UsageRecord]:
+    """Return *records*, with pseudonyms in place of the persons of *erasures*."""
+    if not erasures:
+        return records
+    return [_without(record, erasures) for record in records]
+
+
+def _without(record: UsageRecord, erasures: Sequence[Erasure]) -> UsageRecord:
+    for erasure in erasures:
+        if erasure.covers(record.key_id, record.user):
+            address = None if record.client_address is None else erasure.pseudonym
+            return replace(record, user=erasure.pseudonym, client_address=address)
+    return record
+
+
+def entry_without_erased(entry: AuditEntry, erasures: Sequence[Erasure]) -> AuditEntry:
+    """Return an *entry* about one key, with pseudonyms in place of the persons of *erasures*.
+
+    Of a shared key only what names the person can be told from what belongs to somebody else.
+    """
+    for erasure in erasures:
+        if entry.target in erasure.key_ids:
+            entry = replace(
+                entry, before=_document(entry.before, entry, erasure), after=_document(entry.after, entry, erasure)
+            )
+    return entry
+
+
+def _document(document: Mapping[str, Any] | None, entry: AuditEntry, erasure: Erasure) -> Mapping[str, Any] | None:
+    if document is None:
+        return None
+    user = document.get("user")
+    if entry.target in erasure.shared and not (isinstance(user, str) and erasure.covers(entry.target, user)):
+        return document
+    return without_person(document, erasure.pseudonym)
+
+
+def without_person(document: Mapping[str, Any], pseudonym: str) -> dict[str, Any]:
+    """Return the fields of a key, with *pseudonym* in place of each that says who has it."""
+    return {
+        name: pseudonym if name in PERSONAL and isinstance(value, str) and value else value
+        for name, value in document.items()
+    }
+
+
+def names(entry: AuditEntry, user: str) -> bool:
+    """Return whether *entry* is about *user* by name: by its target, or in a field ``user``."""
+    return entry.target == user or any(_has_user(part, user) for part in (entry.before, entry.after))
+
+
+def _has_user(value: Any, user: str) -> bool:
+    if isinstance(value, Mapping):
+        return value.get("user") == user or any(_has_user(part, user) for part in value.values())
+    return isinstance(value, list) and any(_has_user(part, user) for part in value)
