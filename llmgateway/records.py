@@ -629,7 +629,7 @@ class Kept(NamedTuple):
 
     names: Mapping[str, frozenset[str]]
     """The keys of the person, each with all names that the store has for it."""
-    count: int
+    records: int
     """Number of records or entries."""
 
 

@@ -248,9 +248,7 @@ class MongoUsageLog:
             logs, daily = database["logs"], database["usage_daily"]
             key_ids = {*logs.distinct("key_id", {"user": user}), *daily.distinct("key_id", {"user": user})}
             names = {
-                key_id: frozenset(
-                    name for place in (logs, daily) for name in place.distinct("user", {"key_id": key_id})
-                )
+                key_id: frozenset(name for each in (logs, daily) for name in each.distinct("user", {"key_id": key_id}))
                 for key_id in key_ids
             }
             return Kept(names, logs.count_documents({"user": user}))

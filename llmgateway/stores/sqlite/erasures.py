@@ -35,7 +35,7 @@ class SQLiteErasures:
                 (erasure.pseudonym, to_ms(erasure.erased_at), name and name.salt, name and name.digest),
             )
             connection.executemany(
-                "INSERT INTO erased_keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET shared = max(shared, excluded.shared)",
+                "INSERT INTO erased_keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET shared = shared OR excluded.shared",
                 [(key_id, erasure.pseudonym, key_id in erasure.shared) for key_id in erasure.key_ids],
             )
 
@@ -56,7 +56,7 @@ class SQLiteErasures:
             return _erasures(connection, "erased_at >= ? ORDER BY erased_at", (to_ms(time),))
 
 
-def erasures_of(connection: sqlite3.Connection, key_ids: Collection[str], *, unfinished: bool = False) -> list[Erasure]:
+def erasures_of(connection: sqlite3.Connection, key_ids: Collection[str]) -> list[Erasure]:
     """Return the erasures of these keys, in the transaction of *connection*."""
     found: set[str] = set()
     for ids in some_at_once([*key_ids]):
