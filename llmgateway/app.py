@@ -13,7 +13,9 @@ from .accounts.audit import Audit
 from .accounts.bulk import Bulk
 from .accounts.closing import Closings
 from .accounts.credential import CredentialCipher
+from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
+from .accounts.holders import AuditHolder, KeysHolder, PromptsHolder, StoredResponsesHolder, UsageHolder
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
@@ -200,7 +202,9 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         on_ended=limiter.count_anew,
         on_turn=metrics.waiting,
         log_days=settings.log_days,
+        look_after=lambda: personal_data.look_after(),
     )
+    personal_data = _personal_data(stores, keys, policy, journal, clock)
     stores.stored.in_journals = journal.find_stored
     concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS, key_share=settings.key_share)
     metrics.can_hold(concurrency.capacity)
@@ -254,6 +258,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
             clock=clock,
         ),
         groups=groups,
+        personal_data=personal_data,
         closings=Closings(keys, groups, clock=clock),
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
@@ -264,6 +269,29 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         stores=StoreHealth(stores.backends),
         metrics=metrics,
         unpriced=unpriced,
+        clock=clock,
+    )
+
+
+def _personal_data(
+    stores: Stores, keys: Keys, policy: OrganisationPolicy, journal: Journal, clock: Clock
+) -> PersonalData:
+    stored = StoredResponsesHolder(stores.stored)
+    return PersonalData(
+        keys,
+        # Everything that is kept of persons. Whoever keeps something new adds a holder.
+        (
+            KeysHolder(keys),
+            UsageHolder(stores.usage_log),
+            AuditHolder(stores.audit_log),
+            PromptsHolder(policy, keys),
+            stored,
+        ),
+        stores.erasures,
+        remembered=stored,
+        mentions=journal.mentions,
+        ship=journal.flush_soon,
+        scrubbing=stores.scrubbing,
         clock=clock,
     )
 

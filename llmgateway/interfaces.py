@@ -352,6 +352,14 @@ class StoredResponses(Protocol):
         """
         ...
 
+    def of(self, user: str) -> Mapping[str, Owned]:
+        """Return what belongs to *user*, by identifier, as far as it is noted beside the usage log."""
+        ...
+
+    def forget(self, owns: Callable[[Owned], bool]) -> None:
+        """Forget, in this process and in what all processes share, whose those are for which *owns* is true."""
+        ...
+
 
 class CounterStore(Protocol):
     """The counters for limits. All processes that use the same store share them.
@@ -471,8 +479,12 @@ class Erasures(Protocol):
 class Scrubbing(Protocol):
     """Removes from a file what was deleted, but may still be in it."""
 
-    def scrub(self) -> bool:
-        """Return whether nothing that was deleted is in the file any more; if not, try again later."""
+    def rewrite(self) -> None:
+        """Write the whole file anew, with nothing but what is stored. Other writers wait meanwhile."""
+        ...
+
+    def empty_wal(self) -> bool:
+        """Make the write-ahead log empty; return False if a reader of an old snapshot is in the way. Try again then."""
         ...
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .accounts.audit import Audit
 from .accounts.bulk import Bulk
 from .accounts.closing import Closings
+from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
@@ -36,6 +37,7 @@ class Services:
     bulk: Bulk
     groups: Groups
     closings: Closings
+    personal_data: PersonalData
     prompts: Prompts
     policy: OrganisationPolicy
     limiter: Limiter

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..errors import StoreUnavailable
 from ..interfaces import UsageLog
-from ..records import Erasure, Owned, UsageRecord
+from ..records import Owned, UsageRecord
 from .circuit import Circuit
 
 KEPT_IDS = 50_000
@@ -97,16 +97,7 @@ class FoundStored:
         found = {stored_id: owned for stored_id, owned in [*self._known.items()] if owned.user == user}
         return found if self._shared is None else found | self._shared.of(lambda owned: owned.user == user)
 
-    def erase(self, erasure: Erasure, *, user: str | None = None) -> None:
-        """Forget what an erased person has stored. Nobody owns it then.
-
-        Args:
-            user: The name, if it is still known: for what older versions of this program have noted, without the key.
-        """
-
-        def owns(owned: Owned) -> bool:
-            return erasure.covers(owned.key_id, owned.user) or (not owned.key_id and owned.user == user)
-
+    def forget(self, owns: Callable[[Owned], bool]) -> None:
         for stored_id, owned in [*self._known.items()]:
             if owns(owned):
                 self._known.pop(stored_id, None)

@@ -189,6 +189,15 @@ REFUSALS = {
         "There is no such key.",
         {"unknown": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")},
     ),
+    "UnknownPerson": Refusal(
+        404,
+        "Nothing is kept of a person with this name.",
+        {
+            "unknown": NotFound(
+                "Nothing is kept of a person with this name. GET /admin/keys lists who has keys.", param="user"
+            )
+        },
+    ),
     "UnknownGroup": Refusal(
         404,
         "There is no such group.",

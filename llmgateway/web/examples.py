@@ -110,6 +110,17 @@ CLOSED_GROUP_CSV = f"""\
 "{KEY_ID}","ada","thesis","ada@example.org","removed"
 """
 
+PERSON = "ada"
+ERASED: dict[str, Any] = {
+    "erased_as": "erased-8f14e45fceea167a",
+    "keys": [KEY_ID],
+    "counts": {"keys": 1, "records": 1280, "audit": 3, "prompts": 0, "stored_responses": 12},
+    "complete": True,
+    "pending": [],
+    "dry_run": False,
+}
+ERASURE_PREVIEW = ERASED | {"erased_as": None, "complete": False, "dry_run": True}
+
 PROMPT = {
     "version": 3,
     "scope": "",

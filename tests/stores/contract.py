@@ -17,18 +17,21 @@ from typing import Any
 import pytest
 
 from llmgateway.errors import Conflict, GroupInUse, NoSuchGroup, StoreUnavailable
-from llmgateway.interfaces import AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
+from llmgateway.interfaces import AuditLog, Erasures, KeyStore, OrganisationStore, Pingable, UsageLog
 from llmgateway.records import (
     UNLIMITED,
     Attempt,
     AuditEntry,
     Batch,
     Budget,
+    Erasure,
     Group,
+    Kept,
     KeyQuery,
     KeyRecord,
     Limits,
     ModelSettings,
+    NameDigest,
     Outcome,
     Period,
     Prices,
@@ -1169,10 +1172,175 @@ class OrganisationStoreContract:
         assert version == keys.find(key().digest).version
 
 
+def erasure(*key_ids: str, **fields: object) -> Erasure:
+    return replace(Erasure(pseudonym="erased-1", erased_at=LATER, key_ids=key_ids or ("key_0001",)), **fields)
+
+
+class ErasuresContract:
+    """What stands for erased persons; every store that keeps names asks it."""
+
+    @pytest.fixture
+    def erasures(self) -> Erasures:
+        raise NotImplementedError
+
+    def test_comes_back_as_it_went_in(self, erasures):
+        """By its keys, by its time, and as unfinished until it is finished."""
+        name = NameDigest.of("ada")
+        full = erasure("key_1", "key_2", shared=("key_2",), name=name)
+        other = erasure("key_3", pseudonym="erased-2", erased_at=LATER + timedelta(hours=1))
+        erasures.begin(other)
+        erasures.begin(full)
+
+        assert [full] == [*erasures.of(["key_2", "key_9"])]
+        assert [] == [*erasures.of(["key_9"])] == [*erasures.of([])]
+        assert [full, other] == [*erasures.unfinished()] == [*erasures.since(LATER)]
+        assert [other] == [*erasures.since(LATER + timedelta(seconds=1))]
+        assert full.name.is_of("ada")
+        assert not full.name.is_of("Ada")
+
+    def test_gets_more_keys(self, erasures):
+        """The repetition of an erasure that died in between may have found others."""
+        first = erasure("key_1", name=NameDigest.of("ada"))
+        erasures.begin(first)
+
+        erasures.begin(erasure("key_2", shared=("key_2",), name=NameDigest.of("ada")))
+        erasures.begin(first)
+
+        [found] = erasures.unfinished()
+        assert replace(first, key_ids=("key_1", "key_2"), shared=("key_2",)) == found
+
+    def test_keeps_no_trace_of_the_name_when_it_is_finished(self, erasures):
+        """Unless somebody else has one of the keys, too: the digest tells then whose a record is."""
+        alone, shared = (
+            erasure("key_1", name=NameDigest.of("ada")),
+            erasure("key_2", pseudonym="erased-2", shared=("key_2",), name=NameDigest.of("ada")),
+        )
+        for one in (alone, shared):
+            erasures.begin(one)
+            erasures.finish(one.pseudonym)
+            erasures.finish(one.pseudonym)
+
+        assert [] == [*erasures.unfinished()]
+        assert [replace(alone, name=None), shared] == [*erasures.of(["key_1", "key_2"])]
+
+
 class UsageLogContract:
     @pytest.fixture
     def log(self) -> UsageLog:
         raise NotImplementedError
+
+    @pytest.fixture
+    def erasures(self) -> Erasures:
+        """The erasures beside ``log``."""
+        raise NotImplementedError
+
+    def test_knows_what_it_keeps_of_a_person(self, log, elsewhere):
+        """The keys under which there is usage, each with all names; exactly this name, and nobody else's."""
+        append(log, [usage(1), usage(2, key_id="key_2"), usage(3, key_id="key_2", user="bob")])
+        append(log, [usage(4, user="Ada", key_id="key_3"), usage(5, user="ada ", key_id="key_4")])
+
+        assert Kept({"key_0001": {"ada"}, "key_2": {"ada", "bob"}}, 2) == elsewhere.kept_of("ada")
+        assert Kept({}, 0) == elsewhere.kept_of("nobody")
+
+    def test_a_purged_person_is_still_in_the_sums(self, log):
+        append(log, [usage(1)])
+        log.purge(date(2026, 2, 1), limit=10)
+
+        assert Kept({"key_0001": {"ada"}}, 0) == log.kept_of("ada")
+
+    def test_erases_a_person_and_nothing_else(self, log, elsewhere, erasures):
+        """Name and address go from records and sums; group, tokens and costs stay to the cent; so do all others."""
+        costs = [0.1, 0.2, 0.3, 1e-9, 12.345678901]
+        records = [
+            usage(
+                number,
+                cost_usd=cost,
+                total_tokens=number,
+                group="ml" if number % 2 else None,
+                timestamp=NEW_YEAR + timedelta(days=number % 3),
+                client_address="192.0.2.7" if number else None,
+            )
+            for number, cost in enumerate(costs)
+        ]
+        namesake = usage(50, key_id="key_0002", cost_usd=0.7, client_address="192.0.2.8")
+        append(log, [*records, namesake])
+        everything = ["day", "key", "group", "model", "deployment"]
+        before = list(elsewhere.report(ReportQuery(by=everything)))
+
+        erasures.begin(erasure())
+        for _ in range(2):
+            log.erase(erasure())
+
+        assert before == list(elsewhere.report(ReportQuery(by=everything)))
+        users = {row.by["user"]: row.requests for row in elsewhere.report(ReportQuery(by=["user"]))}
+        assert {"erased-1": 5, "ada": 1} == users
+        found = {one.id: one for one in elsewhere.records(RecordQuery(limit=100))}
+        assert namesake == found.pop(namesake.id)
+        for one in records:
+            address = one.client_address and "erased-1"
+            assert replace(one, user="erased-1", client_address=address) == found.pop(one.id)
+        assert {} == found
+        assert [] == log.records(RecordQuery(limit=100, user="ada", key_id="key_0001"))
+
+    def test_an_erasure_holds_for_what_comes_later(self, log, elsewhere, erasures):
+        """Also for a batch that is repeated; it is counted once, and never under the name."""
+        batch = Batch("here", 1)
+        append(log, [usage(1, cost_usd=0.5)], batch)
+        erasures.begin(erasure())
+        log.erase(erasure())
+
+        for _ in range(2):
+            append(log, [usage(1, cost_usd=0.5)], batch)
+            append(elsewhere, [usage(2, cost_usd=0.25), usage(3, key_id="key_2", cost_usd=1)], Batch("there", 1))
+
+        rows = {row.by["user"]: (row.requests, row.cost_usd) for row in log.report(ReportQuery(by=["user"]))}
+        assert {"erased-1": (2, 0.75), "ada": (1, 1.0)} == rows
+        assert ["erased-1", "erased-1"] == [one.user for one in log.records(RecordQuery(limit=9, key_id="key_0001"))]
+
+    def test_of_a_shared_key_only_the_persons_part_goes(self, log, erasures):
+        """A key that was handed on keeps what belongs to the other one, before the erasure and after."""
+        append(log, [usage(1), usage(2, user="bob")])
+        shared = erasure(shared=("key_0001",), name=NameDigest.of("ada"))
+        erasures.begin(shared)
+        log.erase(shared)
+        append(log, [usage(3), usage(4, user="bob"), usage(5, user="cleo")])
+
+        users = {row.by["user"]: row.requests for row in log.report(ReportQuery(by=["user"]))}
+        assert {"erased-1": 2, "bob": 2, "cleo": 1} == users
+        names = {one.id: one.user for one in log.records(RecordQuery(limit=9))}
+        assert ["erased-1", "bob", "erased-1", "bob", "cleo"] == [names[usage(number).id] for number in range(1, 6)]
+
+    def test_records_of_the_same_moment_are_erased(self, log, elsewhere, erasures):
+        """While another process ships, the erasure begins: nothing is left under the name, and all is counted once."""
+        one, other = "erased-1", "key_0001"
+        erased = erasure()
+
+        def ship() -> None:
+            for number in range(1, 31):
+                append(elsewhere, [usage(number, cost_usd=1), usage(100 + number)], Batch("busy", number))
+
+        def erase() -> None:
+            erasures.begin(erased)
+            log.erase(erased)
+
+        at_once(ship, erase)
+
+        assert {one: 60} == {row.by["user"]: row.requests for row in log.report(ReportQuery(by=["user"]))}
+        assert {one} == {record.user for record in log.records(RecordQuery(limit=100, key_id=other))}
+
+    def test_a_rebuild_after_an_erasure_brings_no_name_back(self, log, elsewhere, erasures):
+        append(log, [usage(1, cost_usd=0.5), usage(2, key_id="key_2", user="bob")])
+        steps = elsewhere.rebuild()
+        next(steps)
+        erasures.begin(erasure())
+        log.erase(erasure())
+
+        list(steps)
+        list(log.rebuild())
+
+        assert {"erased-1": 1, "bob": 1} == {
+            row.by["user"]: row.requests for row in log.report(ReportQuery(by=["user"]))
+        }
 
     @pytest.fixture
     def elsewhere(self) -> UsageLog:
@@ -1768,6 +1936,67 @@ class AuditLogContract:
                 after = page[-1].id
             assert entries[::-1] == pages
         assert [] == log.entries(limit=0)
+
+    @pytest.fixture
+    def erasures(self) -> Erasures:
+        """The erasures beside ``log``."""
+        raise NotImplementedError
+
+    def test_finds_what_is_about_a_person(self, log, elsewhere):
+        """By the key, by the name as the target, and by the name in a document: exactly this name, oldest first."""
+        entries = [
+            audit(1, target="key_0001"),
+            audit(2, target="key_0002", before={"user": 'A"da \\ é'}, after=None),
+            audit(3, target="key_0003", after={"user": "ADA"}),
+            audit(4, target="ada", action="user.set", after=None),
+            audit(5, target="", after={"rows": [{"user": "ada", "n": 1}], "note": "for ada"}),
+            audit(6, target="", after={"note": "ada", "name": "ada"}),
+            audit(7, target="adam", after=None),
+        ]
+        for entry in reversed(entries):
+            log.append(entry)
+
+        def numbers(user: str | None, *key_ids: str) -> list[int]:
+            return [int(entry.id[-6:]) for entry in elsewhere.about(user, key_ids)]
+
+        assert [1, 4, 5] == numbers("ada")
+        assert [1, 3, 4, 5] == numbers("ada", "key_0003")
+        assert [2] == numbers('A"da \\ é')
+        assert [1, 2] == numbers(None, "key_0001", "key_0002")
+        assert [] == numbers("nobody") == numbers(None)
+
+    def test_replaces_what_is_about_a_person(self, log, elsewhere):
+        """Targets and documents of these entries change, oldest first; all else stays as it was."""
+        kept = audit(2, target="key_0002", after={"user": "bob"})
+        for entry in (audit(1), kept, audit(3, target="ada", before={"user": "ada"}, after=None)):
+            log.append(entry)
+        seen = []
+
+        def change(entry: AuditEntry) -> AuditEntry:
+            seen.append(entry.id)
+            return replace(entry, target="x", before=None, after={"user": "y"})
+
+        elsewhere.replace("ada", ["key_0001"], change)
+
+        assert [audit(1).id, audit(3).id] == seen
+        changed = [audit(number, target="x", after={"user": "y"}) for number in (3, 1)]
+        assert [changed[0], kept, changed[1]] == log.entries(limit=10)
+
+    def test_an_entry_about_an_erased_key_that_comes_later_names_nobody(self, log, elsewhere, erasures):
+        """Whoever appends it knows nothing of the erasure; entries about other keys stay as they are."""
+        erasures.begin(erasure())
+        erasures.begin(erasure("key_2", pseudonym="erased-2", shared=("key_2",), name=NameDigest.of("ada")))
+        fields = {"user": "ada", "name": "thesis", "email": "a@b.c", "note": "", "active": True, "group": "ml"}
+
+        elsewhere.append(audit(1, before=fields, after={"email": None, "note": "tall"}))
+        elsewhere.append(audit(2, target="key_2", before=fields | {"user": "bob"}, after=fields))
+        elsewhere.append(audit(3, target="key_3", before=fields))
+
+        gone = {"user": "erased-1", "name": "erased-1", "email": "erased-1", "note": "", "active": True, "group": "ml"}
+        third, second, first = log.entries(limit=10)
+        assert (gone, {"email": None, "note": "erased-1"}) == (first.before, first.after)
+        assert (fields | {"user": "bob"}, "erased-2") == (second.before, second.after["email"])
+        assert fields == third.before
 
     def test_shows_what_happened_to_one_target(self, log):
         """A key's, a group's and the organisation's own history, page by page."""

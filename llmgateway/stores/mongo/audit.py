@@ -13,9 +13,9 @@ import pymongo
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from llmgateway.erased import entry_without_erased, is_about
 from llmgateway.records import AuditEntry
 
-from ..erased import entry_without_erased, names
 from .database import Document, MongoDatabase
 from .erasures import erasures_of
 
@@ -76,7 +76,7 @@ def _about(database: Database[Document], user: str | None, key_ids: Collection[s
         quoted = {"$regex": re.escape(json.dumps(user, ensure_ascii=False))}
         wanted = {"$or": [{"target": user}, {"before": quoted}, {"after": quoted}]}
         entries = map(_entry, audit.find(wanted))
-        found |= {entry.id: entry for entry in entries if names(entry, user)}
+        found |= {entry.id: entry for entry in entries if is_about(entry, user)}
     return [found[entry_id] for entry_id in sorted(found)]
 
 

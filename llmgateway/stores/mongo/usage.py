@@ -41,6 +41,7 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
+from llmgateway.erased import without_erased
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import (
     ALL_USAGE,
@@ -61,7 +62,6 @@ from llmgateway.records import (
     moment,
 )
 
-from ..erased import without_erased
 from ..sums import SUMS, Cell, daily_sums
 from .database import Document, MongoDatabase
 from .erasures import erasures_of, erasures_since

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from llmgateway.erased import entry_without_erased, is_about
 from llmgateway.records import AuditEntry
 from llmgateway.stores.epoch import from_ms
-from llmgateway.stores.erased import entry_without_erased, names
 
 from .columns import stored
 from .database import SQLiteDatabase
@@ -74,7 +74,7 @@ def _about(connection: sqlite3.Connection, user: str | None, key_ids: Collection
             f"SELECT {_COLUMNS} FROM audit WHERE target = ?1 OR instr(before, ?2) OR instr(after, ?2)",  # noqa: S608
             (user, quoted),
         )
-        found |= {entry.id: entry for entry in map(_entry, rows) if names(entry, user)}
+        found |= {entry.id: entry for entry in map(_entry, rows) if is_about(entry, user)}
     return [found[entry_id] for entry_id in sorted(found)]
 
 

@@ -120,19 +120,13 @@ class SQLiteDatabase:
         with self._writing_alone() as connection, begun(connection):
             yield connection
 
-    def scrub(self) -> bool:
-        """Remove from the file and its WAL what was deleted; False if a reader of an old snapshot is in the way.
-
-        ``secure_delete`` overwrites deleted rows, but not the copies that SQLite leaves in the pages between which it
-        has moved rows. So the whole file is written anew (https://www.sqlite.org/lang_vacuum.html). Writers wait
-        meanwhile: about a second for each 100 MB.
-        """
+    def rewrite(self) -> None:
+        # secure_delete overwrites deleted rows, but not the copies that SQLite leaves in pages between which it has
+        # moved rows (https://www.sqlite.org/lang_vacuum.html).
         with self._writing_alone() as connection:
             connection.execute("VACUUM")
-        return self.truncate_wal()
 
-    def truncate_wal(self) -> bool:
-        """Move the WAL into the file, and make it empty; False if a reader of an old snapshot is in the way."""
+    def empty_wal(self) -> bool:
         with self._writing_alone() as connection:
             # Waits for readers for the timeout of the connection.
             ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

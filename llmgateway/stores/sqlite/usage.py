@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any
 
+from llmgateway.erased import without_erased
 from llmgateway.records import (
     ALL_USAGE,
     LONGEST_RECORDED_MODEL,
@@ -28,7 +29,6 @@ from llmgateway.records import (
     UsageSource,
 )
 from llmgateway.stores.epoch import from_ms, to_ms
-from llmgateway.stores.erased import without_erased
 from llmgateway.stores.sums import SUMS, Cell, daily_sums
 
 from .database import SQLiteDatabase

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmgateway.records import AuditEntry, Erasure, UsageRecord
+from .records import AuditEntry, Erasure, UsageRecord
 
 PERSONAL = ("user", "email", "note", "name", "prompt")
 """Fields of a key that say who has it, in entries of the audit log. So may the text of a prompt."""
@@ -57,12 +57,32 @@ def without_person(document: Mapping[str, Any], pseudonym: str) -> dict[str, Any
     }
 
 
-def names(entry: AuditEntry, user: str) -> bool:
+def is_about(entry: AuditEntry, user: str) -> bool:
     """Return whether *entry* is about *user* by name: by its target, or in a field ``user``."""
-    return entry.target == user or any(_has_user(part, user) for part in (entry.before, entry.after))
+    return entry.target == user or user in named(entry)
 
 
-def _has_user(value: Any, user: str) -> bool:
+def named(entry: AuditEntry) -> set[str]:
+    """Return the names in the fields ``user`` of *entry*."""
+    return {*_users(entry.before), *_users(entry.after)}
+
+
+def _users(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        return value.get("user") == user or any(_has_user(part, user) for part in value.values())
-    return isinstance(value, list) and any(_has_user(part, user) for part in value)
+        if isinstance(user := value.get("user"), str):
+            yield user
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _users(part)
+
+
+def with_pseudonym(value: Any, user: str, pseudonym: str) -> Any:
+    """Return JSON without the person in every object whose field ``user`` is *user*."""
+    if isinstance(value, list):
+        return [with_pseudonym(part, user, pseudonym) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("user") == user:
+        value = without_person(value, pseudonym)
+    return {name: with_pseudonym(part, user, pseudonym) for name, part in value.items()}
