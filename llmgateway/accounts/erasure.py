@@ -53,7 +53,7 @@ JOURNAL = "The journals of this host still have records of running requests. The
 FILE = "The write-ahead log of the embedded store could not be emptied yet, because another program reads from it."
 
 
-class Person(NamedTuple):
+class Found(NamedTuple):
     """What is kept of a person."""
 
     user: str
@@ -113,7 +113,7 @@ class PersonalData:
         self._pause = pause
         self._rewritten: set[str] = set()  # the pseudonyms after whose erasure this process has written the file anew
 
-    def find(self, user: str) -> Person:
+    def find(self, user: str) -> Found:
         """Return what is kept of *user*.
 
         Raises:
@@ -180,7 +180,7 @@ class PersonalData:
         except StoreUnavailable as error:
             log.debug("Unfinished erasures are looked for later: %s", error)
 
-    def _find(self, user: str) -> Person:
+    def _find(self, user: str) -> Found:
         kept = {holder.name: holder.kept_of(user) for holder in self._holders}
         names: dict[str, set[str]] = {}
         for found in kept.values():
@@ -190,7 +190,7 @@ class PersonalData:
             names[key.id].add(key.user)
         shared = [key_id for key_id, each in names.items() if each - {user}]
         counts = {name: found.records for name, found in kept.items()}
-        return Person(user, tuple(sorted(names)), tuple(sorted(shared)), counts)
+        return Found(user, tuple(sorted(names)), tuple(sorted(shared)), counts)
 
     def _carry_out(self, erasure: Erasure, *, wait: float) -> list[str]:
         """Erase what belongs to the keys, and return what could not be done yet."""
@@ -229,7 +229,7 @@ class PersonalData:
 class Export:
     """A JSON object with all data of a person, in pieces. It can be iterated over once."""
 
-    def __init__(self, person: Person, holders: Sequence[Holder], *, exported_at: Any) -> None:
+    def __init__(self, person: Found, holders: Sequence[Holder], *, exported_at: Any) -> None:
         self._person = person
         self._holders = holders
         self._exported_at = exported_at

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from .ending import fail
+from .ending import confirm, fail
 from .groups import groups
 from .keys import keys
-from .options import Command
+from .options import Command, yes_option
 from .remote import Remote, remote
 from .tables import plain, table
 
@@ -53,16 +53,10 @@ def since(text: str) -> str:
 @filter_options
 @click.option("--to", "to", metavar="GROUP|DATE", help="For move: the new group. For extend: the new end. Or 'none'.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @remote
 def bulk(gateway: Remote, action: str, to: str | None, dry_run: bool, yes: bool, **filters: Any) -> None:
-    """Block, unblock, move, extend or remove all keys that match. They are listed first.
-
-    \b
-    llmgateway keys bulk block --group ml-2026
-    llmgateway keys bulk move --group ml-2026 --to ml-2027
-    llmgateway keys bulk extend --group ml-2026 --to 2027-10-01
-    """
+    """Block, unblock, move, extend or remove all keys that match. They are listed first."""
     field = {"move": "group", "extend": "expires_at"}.get(action)
     if (field is None) != (to is None):
         fail([f"{action} takes no --to." if field is None else f"{action} needs --to."])
@@ -74,14 +68,10 @@ def bulk(gateway: Remote, action: str, to: str | None, dry_run: bool, yes: bool,
 @click.option("--unused", "unused_since", metavar="AGE|DATE", required=True, help="Not used for 180d, or since a date.")
 @click.option("--group", help="Only keys of this group.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @remote
 def prune(gateway: Remote, unused_since: str, group: str | None, dry_run: bool, yes: bool) -> None:
-    """Remove the keys that nobody has used for a while. Keys that were never used count from their creation.
-
-    \b
-    llmgateway keys prune --unused 180d
-    """
+    """Remove the keys that nobody has used for a while. Keys that were never used count from their creation."""
     filters = {"unused_since": since(unused_since)} | ({"group": group} if group else {})
     change(gateway, "remove", filters, changes={}, dry_run=dry_run, yes=yes)
 
@@ -104,7 +94,7 @@ def change(
         return
     if not yes:
         _list(preview["items"], err=True)
-        _confirm(f"{action.capitalize()} {_counted(len(concerned), 'key')}?")
+    confirm(f"{action.capitalize()} {_counted(len(concerned), 'key')}?", yes=yes)
     answer = gateway.call("POST", "/keys/bulk", body=body | {"token": preview["token"]})
     happened = concerned[0]["happens"]
     gateway.done(f"{_counted(len(concerned), 'key')} {happened}.", answer)
@@ -115,16 +105,12 @@ def change(
 @click.option("--keys", "fate", type=click.Choice(["remove", "block"]), help="Remove its keys, or block them.")
 @click.option("--move-to", metavar="GROUP", help="Move its keys to this group.")
 @click.option("--dry-run", is_flag=True, help="Print the same, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @remote
 def close(gateway: Remote, name: str, fate: str | None, move_to: str | None, dry_run: bool, yes: bool) -> None:
     """End a group, and print its members as CSV, so that you can tell them. What they have used stays in the reports.
 
     With --keys remove or --move-to, the group is removed. With --keys block it stays, and takes no requests.
-
-    \b
-    llmgateway groups close ml-2026 --keys remove > members.csv
-    llmgateway groups close ml-2026 --move-to ml-2027
     """
     from .client import part
 
@@ -139,7 +125,7 @@ def close(gateway: Remote, name: str, fate: str | None, move_to: str | None, dry
             if move_to
             else (f"{fate} {_counted(members['count'], 'key')}")
         )
-        _confirm(f"End the group {name}, and {what}?")
+        confirm(plain(f"End the group {name}, and {what}?"), yes=yes)
     if gateway.as_json:
         gateway.show(gateway.call("POST", path, body=body))
         return
@@ -164,12 +150,6 @@ def _filter(*, all_: bool, unused_since: str | None, **filters: Any) -> dict[str
 
 def _list(items: list[dict[str, Any]], *, err: bool = False) -> None:
     click.echo(table(items, _COLUMNS), err=err)
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        fail([f"{plain(question)} There is no terminal to ask on: give --yes."])
-    click.confirm(plain(question), abort=True, err=True)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -341,6 +341,8 @@ def answers(
     yield call("get /admin/audit", "/admin/audit?limit=2")
     yield call("get /v1/models/{model}", "/v1/models/gpt-4o-mini")
     yield call("post /admin/addapikey", json={"user": "alan"})
+    yield call("get /admin/users/{user}/export", "/admin/users/alan/export")
+    yield call("post /admin/users/{user}/erase", "/admin/users/alan/erase", json={"dry_run": True})
     yield call("post /admin/keys/bulk", json={"filter": {"user": "alan"}, "action": "block"})
     yield call("get /admin/keys", "/admin/keys?limit=1")
     yield call("post /admin/keys", json={"user": "grace"})

@@ -120,7 +120,7 @@ def test_a_preview_counts_and_changes_nothing(client, call, services, zoe):
 
 
 def test_nothing_remains_of_an_erased_person(client, call, services, zoe, caplog):
-    """Neither in the answers of the API, nor in any file of the instance; costs and groups stay, others are untouched."""
+    """Neither in the answers of the API, nor in any file of the instance; costs and groups stay, and so do others."""
     for who in ("now", "other", "now"):
         assert 200 == ask(client, zoe[who]).status_code
     services.journal.flush()

@@ -32,7 +32,7 @@ _USER_IN_PATH = {
     responses={
         200: {
             "description": "Everything, as a file.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
+            "content": {"application/json": {"schema": {"type": "object"}, "example": examples.EXPORT}},
         }
     },
 )

@@ -56,10 +56,11 @@ class BulkChangesSchema(ma.Schema):
         metadata={"description": "Of `move`: the new group; null for none.", "example": "ml-2027"},
     )
     expires_at = Moment(
+        is_end=True,
         allow_none=True,
         metadata={
             "description": "Of `extend`: the new end; null for none. Keys that end later, or never, stay as they are.",
-            "example": "2027-10-01T00:00:00+00:00",
+            "example": "2027-09-30",
         },
     )
 
