@@ -124,7 +124,7 @@ EXPORT: dict[str, Any] = {
     "exported_at": "2026-10-31T10:00:00+00:00",
     "key_ids": [KEY_ID],
     "keys": [{name: KEY[name] for name in ("id", "user", "name", "group", "email", "created_at")}],
-    "sums": [{"day": "2026-10-30", "user": PERSON, "key": KEY_ID, "group": "ml-2026", "model": MODEL, "requests": 12}],
+    "sums": [{"day": "2026-10-30", "user": PERSON, "group": "ml-2026", "model": MODEL, "requests": 12}],
     "records": [],
     "audit": [],
     "prompts": [],
