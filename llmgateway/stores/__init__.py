@@ -17,6 +17,7 @@ from ..interfaces import (
     KeyStore,
     OrganisationStore,
     Pingable,
+    RefusalLog,
     Scrubbing,
     Spending,
     UsageLog,
@@ -52,6 +53,7 @@ class Stores:
     counters: CounterStore
     audit_log: AuditLog
     erasures: Erasures
+    refusals: RefusalLog
     cooldowns: Cooldowns
     stored: FoundStored
     """Whose the responses are that Azure stores."""
@@ -95,7 +97,15 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
-    from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteErasures, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+    from .sqlite import (
+        SQLiteAuditLog,
+        SQLiteDatabase,
+        SQLiteErasures,
+        SQLiteKeys,
+        SQLiteOrganisation,
+        SQLiteRefusalLog,
+        SQLiteUsageLog,
+    )
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
@@ -109,6 +119,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         audit_log=SQLiteAuditLog(database),
         erasures=SQLiteErasures(database),
         scrubbing=database,
+        refusals=SQLiteRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
@@ -122,6 +133,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.erasures import MongoErasures
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
+    from .mongo.refusals import MongoRefusalLog
     from .mongo.usage import MongoUsageLog
 
     check_url(url)
@@ -135,6 +147,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
         erasures=MongoErasures(database),
+        refusals=MongoRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),

@@ -6,6 +6,7 @@ from .database import SQLiteDatabase
 from .erasures import SQLiteErasures
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
+from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "SQLiteErasures",
     "SQLiteKeys",
     "SQLiteOrganisation",
+    "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]
