@@ -15,7 +15,7 @@ from .accounts.closing import Closings
 from .accounts.credential import CredentialCipher
 from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
-from .accounts.holders import AuditHolder, KeysHolder, PromptsHolder, StoredResponsesHolder, UsageHolder
+from .accounts.holders import AuditHolder, KeysHolder, PromptsHolder, RefusalsHolder, StoredResponsesHolder, UsageHolder
 from .accounts.keys import Keys
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
@@ -295,6 +295,7 @@ def _personal_data(
         (
             KeysHolder(keys),
             UsageHolder(stores.usage_log),
+            RefusalsHolder(stores.refusals),
             AuditHolder(stores.audit_log),
             PromptsHolder(policy, keys),
             stored,

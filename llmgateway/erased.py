@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .records import AuditEntry, Erasure, UsageRecord
+from .records import AuditEntry, Erasure, Refusal, UsageRecord
 
 PERSONAL = ("user", "email", "note", "name", "prompt")
 """Fields of a key that say who has it, in entries of the audit log. So may the text of a prompt."""
@@ -25,6 +25,21 @@ def _without(record: UsageRecord, erasures: Sequence[Erasure]) -> UsageRecord:
             address = None if record.client_address is None else erasure.pseudonym
             return replace(record, user=erasure.pseudonym, client_address=address)
     return record
+
+
+def refusals_without_erased(refusals: Sequence[Refusal], erasures: Sequence[Erasure]) -> Sequence[Refusal]:
+    """Return *refusals*, with pseudonyms in place of the persons of *erasures*."""
+    if not erasures:
+        return refusals
+    return [_without_person(refusal, erasures) for refusal in refusals]
+
+
+def _without_person(refusal: Refusal, erasures: Sequence[Erasure]) -> Refusal:
+    for erasure in erasures:
+        if refusal.key_id is not None and erasure.covers(refusal.key_id, refusal.user or ""):
+            address = None if refusal.address is None else erasure.pseudonym
+            return replace(refusal, user=erasure.pseudonym, address=address)
+    return refusal
 
 
 def entry_without_erased(entry: AuditEntry, erasures: Sequence[Erasure]) -> AuditEntry:

@@ -513,10 +513,15 @@ class RefusalLog(Protocol):
 
     def list(self, query: RefusalQuery) -> list[Refusal]: ...
 
-    def replace_person(self, key_ids: Sequence[str], replacement: str) -> int:
-        """Put *replacement* in place of user and address in all refusals of these keys; return their number.
+    def kept_of(self, user: str) -> Kept:
+        """Return for which keys requests of *user* were refused, and the number of refusals."""
+        ...
 
-        Later calls of :meth:`append` do not undo this.
+    def erase(self, erasure: Erasure) -> None:
+        """Replace user and address in the refusals of a person.
+
+        *erasure* must be in :class:`Erasures` before. Then it also holds for what is appended at the same moment, and
+        later.
         """
         ...
 

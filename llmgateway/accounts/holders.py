@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from ..erased import is_about, named, with_pseudonym, without_person
-from ..interfaces import AuditLog, StoredResponses, UsageLog
-from ..records import AuditEntry, Erasure, Kept, KeyQuery, RecordQuery, ReportQuery
+from ..interfaces import AuditLog, RefusalLog, StoredResponses, UsageLog
+from ..records import AuditEntry, Erasure, Kept, KeyQuery, RecordQuery, Refusal, RefusalQuery, ReportQuery
 from .keys import Keys
 from .policy import OrganisationPolicy
 
@@ -148,6 +149,33 @@ class StoredResponsesHolder:
 
     def erase(self, erasure: Erasure) -> None:
         self._stored.forget(lambda owned: erasure.covers(owned.key_id, owned.user))
+
+
+class RefusalsHolder:
+    """The requests that were refused, as far as they had a key. They go by themselves after some days."""
+
+    name = "refusals"
+
+    def __init__(self, refusals: RefusalLog) -> None:
+        self._refusals = refusals
+
+    def kept_of(self, user: str) -> Kept:
+        return self._refusals.kept_of(user)
+
+    def export(self, user: str, key_ids: Collection[str]) -> Mapping[str, Iterable[Any]]:  # noqa: ARG002
+        return {"refusals": self._pages(user)}
+
+    def _pages(self, user: str) -> Iterator[Refusal]:
+        before: tuple[datetime, str] | None = None
+        while page := self._refusals.list(RefusalQuery(user=user, before=before, limit=_PAGE)):
+            yield from page
+            before = page[-1].timestamp, page[-1].id
+
+    def erase_name(self, user: str, pseudonym: str) -> None:
+        """Do nothing: all of it belongs to keys."""
+
+    def erase(self, erasure: Erasure) -> None:
+        self._refusals.erase(erasure)
 
 
 class AuditHolder:

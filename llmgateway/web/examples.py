@@ -114,7 +114,7 @@ PERSON = "ada"
 ERASED: dict[str, Any] = {
     "erased_as": "erased-8f14e45fceea167a",
     "keys": [KEY_ID],
-    "counts": {"keys": 1, "records": 1280, "audit": 3, "prompts": 0, "stored_responses": 12},
+    "counts": {"keys": 1, "records": 1280, "refusals": 4, "audit": 3, "prompts": 0, "stored_responses": 12},
     "complete": True,
     "pending": [],
     "dry_run": False,
@@ -126,6 +126,7 @@ EXPORT: dict[str, Any] = {
     "keys": [{name: KEY[name] for name in ("id", "user", "name", "group", "email", "created_at")}],
     "sums": [{"day": "2026-10-30", "user": PERSON, "group": "ml-2026", "model": MODEL, "requests": 12}],
     "records": [],
+    "refusals": [],
     "audit": [],
     "prompts": [],
     "stored_responses": [],

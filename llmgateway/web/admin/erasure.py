@@ -27,7 +27,7 @@ _USER_IN_PATH = {
     "UnknownPerson",
     description=(
         "A JSON object with a list of each kind: `keys` (without what opens anything), `sums` by day, `records`, "
-        "`audit`, `prompts`, `stored_responses`. Texts of conversations are not in it, because they are not kept."
+        "`refusals`, `audit`, `prompts`, `stored_responses`. Texts of conversations are not in it: they are not kept."
     ),
     responses={
         200: {
