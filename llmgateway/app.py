@@ -15,8 +15,17 @@ from .accounts.closing import Closings
 from .accounts.credential import CredentialCipher
 from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
-from .accounts.holders import AuditHolder, KeysHolder, PromptsHolder, RefusalsHolder, StoredResponsesHolder, UsageHolder
+from .accounts.holders import (
+    AuditHolder,
+    KeysHolder,
+    PersonsHolder,
+    PromptsHolder,
+    RefusalsHolder,
+    StoredResponsesHolder,
+    UsageHolder,
+)
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .azure.client import AzureClient
@@ -180,6 +189,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         cipher,
         fallback=settings.api_key,
         clock=clock,
+        timezone=settings.timezone,
         wait_until_noticed=stores.wait_until_noticed,
     )
     keys = Keys(stores.keys, policy, clock=clock)
@@ -191,6 +201,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         running=RunningReservations(stores.counters),
         ship=lambda: journal.flush_soon(),
         clock=clock,
+        zones=policy.time_zones,
     )
     refusals = Refusals(
         stores.refusals,
@@ -215,7 +226,8 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         log_days=settings.log_days,
         look_after=lambda: personal_data.look_after(),
     )
-    personal_data = _personal_data(stores, keys, policy, journal, clock)
+    persons = Persons(stores.persons, stores.keys, policy)
+    personal_data = _personal_data(stores, keys, persons, policy, journal, refusals, limiter, clock)
     stores.stored.in_journals = journal.find_stored
     concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS, key_share=settings.key_share)
     metrics.can_hold(concurrency.capacity)
@@ -271,6 +283,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         groups=groups,
         personal_data=personal_data,
         closings=Closings(keys, groups, clock=clock),
+        persons=persons,
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
@@ -286,16 +299,28 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
 
 
 def _personal_data(
-    stores: Stores, keys: Keys, policy: OrganisationPolicy, journal: Journal, clock: Clock
+    stores: Stores,
+    keys: Keys,
+    persons: Persons,
+    policy: OrganisationPolicy,
+    journal: Journal,
+    refusals: Refusals,
+    limiter: Limiter,
+    clock: Clock,
 ) -> PersonalData:
+    def ship() -> None:
+        journal.flush_soon()
+        refusals.flush()
+
     stored = StoredResponsesHolder(stores.stored)
     return PersonalData(
         keys,
         # Everything that is kept of persons. Whoever keeps something new adds a holder.
         (
             KeysHolder(keys),
+            PersonsHolder(persons, policy),
             UsageHolder(stores.usage_log),
-            RefusalsHolder(stores.refusals),
+            RefusalsHolder(refusals.stored),
             AuditHolder(stores.audit_log),
             PromptsHolder(policy, keys),
             stored,
@@ -303,7 +328,8 @@ def _personal_data(
         stores.erasures,
         remembered=stored,
         mentions=journal.mentions,
-        ship=journal.flush_soon,
+        ship=ship,
+        forget_counts=limiter.forget_person,
         scrubbing=stores.scrubbing,
         clock=clock,
     )

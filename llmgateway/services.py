@@ -10,6 +10,7 @@ from .accounts.closing import Closings
 from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .clock import Clock
@@ -39,6 +40,7 @@ class Services:
     groups: Groups
     closings: Closings
     personal_data: PersonalData
+    persons: Persons
     prompts: Prompts
     policy: OrganisationPolicy
     limiter: Limiter

@@ -60,6 +60,8 @@ class Found(NamedTuple):
     key_ids: tuple[str, ...]
     shared: tuple[str, ...]
     """Those that somebody else has had, too."""
+    groups: frozenset[str | None]
+    """Those of the keys that there are."""
     counts: Mapping[str, int]
     """By name of the holder."""
 
@@ -85,6 +87,8 @@ class PersonalData:
         remembered: The holder of what each process also has in its memory.
         mentions: Returns whether a journal of this host has lines about these keys.
         ship: Ships the records of this process.
+        forget_counts: Forgets what a person has used of budgets, also as a member of these groups. The counters have a
+            digest of the name.
         scrubbing: The file of the embedded store, if there is one.
         pause: Waits for the given number of seconds.
     """
@@ -98,6 +102,7 @@ class PersonalData:
         remembered: Holder,
         mentions: Callable[[Collection[str]], bool],
         ship: Callable[[], object],
+        forget_counts: Callable[[str, Collection[str | None]], object],
         scrubbing: Scrubbing | None,
         clock: Clock,
         pause: Callable[[float], object] = time.sleep,
@@ -108,6 +113,7 @@ class PersonalData:
         self._remembered = remembered
         self._mentions = mentions
         self._ship = ship
+        self._forget_counts = forget_counts
         self._scrubbing = scrubbing
         self._clock = clock
         self._pause = pause
@@ -164,6 +170,7 @@ class PersonalData:
             shared = tuple(sorted({*begun.shared, *erasure.shared}))
             erasure = replace(begun, key_ids=key_ids, shared=shared)
         pending = self._carry_out(erasure, wait=WAIT_SECONDS)
+        self._forget_counts(user, person.groups)
         return Erased(
             pseudonym=erasure.pseudonym, key_ids=erasure.key_ids, counts=person.counts, pending=tuple(pending)
         )
@@ -186,11 +193,13 @@ class PersonalData:
         for found in kept.values():
             for key_id, each in found.names.items():
                 names.setdefault(key_id, set()).update(each)
-        for key in self._keys.get_all(sorted(names)):
+        present = self._keys.get_all(sorted(names))
+        for key in present:
             names[key.id].add(key.user)
         shared = [key_id for key_id, each in names.items() if each - {user}]
         counts = {name: found.records for name, found in kept.items()}
-        return Found(user, tuple(sorted(names)), tuple(sorted(shared)), counts)
+        groups = frozenset(key.group for key in present)
+        return Found(user, tuple(sorted(names)), tuple(sorted(shared)), groups, counts)
 
     def _carry_out(self, erasure: Erasure, *, wait: float) -> list[str]:
         """Erase what belongs to the keys, and return what could not be done yet."""

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from ..erased import is_about, named, with_pseudonym, without_person
 from ..interfaces import AuditLog, RefusalLog, StoredResponses, UsageLog
-from ..records import AuditEntry, Erasure, Kept, KeyQuery, RecordQuery, Refusal, RefusalQuery, ReportQuery
+from ..records import AuditEntry, Erasure, Kept, KeyQuery, Person, RecordQuery, Refusal, RefusalQuery, ReportQuery
 from .keys import Keys
+from .persons import Persons
 from .policy import OrganisationPolicy
 
 _SECRET = ("digest", "retiring_digest")
@@ -101,6 +102,31 @@ class UsageHolder:
 
     def erase(self, erasure: Erasure) -> None:
         self._log.erase(erasure)
+
+
+class PersonsHolder:
+    """What is set for the person: limits, and a raise."""
+
+    name = "person"
+
+    def __init__(self, persons: Persons, policy: OrganisationPolicy) -> None:
+        self._persons = persons
+        self._policy = policy
+
+    def kept_of(self, user: str) -> Kept:
+        return Kept({}, int(self._persons.get(user) != Person(user=user)))
+
+    def export(self, user: str, key_ids: Collection[str]) -> Mapping[str, Iterable[Any]]:  # noqa: ARG002
+        person = self._persons.get(user)
+        return {"person": [] if person == Person(user=user) else [person]}
+
+    def erase_name(self, user: str, pseudonym: str) -> None:  # noqa: ARG002
+        if self.kept_of(user).records:
+            self._persons.remove(user)
+            self._policy.stored()  # so that the copy in Redis is written anew
+
+    def erase(self, erasure: Erasure) -> None:
+        """Do nothing: it has no key."""
 
 
 class PromptsHolder:

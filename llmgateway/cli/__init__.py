@@ -5,20 +5,20 @@ from __future__ import annotations
 import click
 
 from .. import __version__
-from . import bulk  # noqa: F401 - its commands join keys and groups
+from . import bulk, erasure  # noqa: F401 - their commands join keys, groups and users
 from .completion import completion
 from .doctor import doctor
-from .erasure import users
 from .groups import groups
 from .keys import keys
 from .logs import logs
 from .models import models
-from .organisation import limits, llm_key
+from .organisation import limits, llm_key, settings
 from .prompts import prompt
 from .reconciliation import reconcile
 from .reports import audit, filters, status, usage
 from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
+from .users import users
 
 
 @click.group(cls=Sectioned, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,9 +32,10 @@ for _command in (serve, try_, doctor, rebuild_usage, simulator):
 for _command in (
     completion,
     keys,
-    users,
     groups,
+    users,
     limits,
+    settings,
     prompt,
     llm_key,
     models,

@@ -14,11 +14,7 @@ from .ending import confirm, fail
 from .options import yes_option
 from .remote import Remote, remote
 from .tables import plain
-
-
-@click.group()
-def users() -> None:
-    """Export and erase what is kept of people."""
+from .users import users
 
 
 @users.command()

@@ -125,12 +125,16 @@ class Refusals:
 
     def close(self) -> None:
         """Write what waits, before the process ends."""
-        while self._waiting:
-            if not self._write():
-                with self._lock:
-                    lost = sum(entry.unwritten for entry in self._waiting.values())
-                log.error("%d refused requests could not be kept: the store does not serve.", lost)
-                return
+        self.flush()
+        if self._waiting:
+            with self._lock:
+                lost = sum(entry.unwritten for entry in self._waiting.values())
+            log.error("%d refused requests could not be kept: the store does not serve.", lost)
+
+    def flush(self) -> None:
+        """Write what waits, unless the store does not accept it."""
+        while self._waiting and self._write():
+            pass
 
     def _wait(self, entry: _Entry) -> None:
         self._waiting[entry.first.id] = entry

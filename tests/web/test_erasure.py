@@ -171,6 +171,28 @@ def test_a_namesake_who_comes_later_is_somebody_else(client, call, new_key, serv
     assert [namesake["id"]] == again["keys"]
 
 
+def test_limits_of_a_person_go_and_a_namesake_begins_anew(client, call, new_key, services, zoe):
+    """What is set for the person, what the audit says about it, and what is used of the budget."""
+    limits = {"limits": {"budget": {"amount": 2, "unit": "requests", "period": "total"}}}
+    call("PUT", f"/users/{quote(NAME)}", json=limits)
+    assert [200, 200, 429] == [ask(client, zoe["now"]).status_code for _ in range(3)]
+    services.journal.flush()
+    assert [limits["limits"]["budget"]] == [
+        one["limits"]["budget"] for one in call("GET", path(NAME, "export"))["person"]
+    ]
+    assert [429] == [one["status"] for one in call("GET", path(NAME, "export"))["refusals"]]
+
+    told = erase(call)
+
+    assert (1, 2, 1) == tuple(told["counts"][name] for name in ("person", "records", "refusals"))
+    assert set() == found_in(services.settings.instance, CANARIES)
+    assert told["erased_as"] in {one["target"] for one in call("GET", "/audit")["items"] if one["action"] == "user.set"}
+    assert NAME not in services.policy.stored().persons
+    namesake = new_key(user=NAME)
+    call("PUT", f"/users/{quote(NAME)}", json=limits)
+    assert [200, 200, 429] == [ask(client, namesake).status_code for _ in range(3)]
+
+
 def test_a_key_that_was_handed_on_stays_with_its_new_owner(client, call, services, clock, zoe):
     """Only what belongs to the erased person goes: before in the audit, in records and later."""
     key_id = zoe["now"]["id"]

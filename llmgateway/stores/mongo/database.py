@@ -60,7 +60,7 @@ _INDEXES = {
         IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
     "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
-    "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
+    "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }
 
 

@@ -6,6 +6,7 @@ from .database import SQLiteDatabase
 from .erasures import SQLiteErasures
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
+from .persons import SQLitePersons
 from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
@@ -17,6 +18,7 @@ __all__ = [
     "SQLiteErasures",
     "SQLiteKeys",
     "SQLiteOrganisation",
+    "SQLitePersons",
     "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]

@@ -11,23 +11,17 @@ from ..context import services
 from ..schemas.erasure import ErasedSchema, ErasureSchema
 from .audit_helpers import write_down
 from .blueprint import blp
-
-_USER_IN_PATH = {
-    "in": "path",
-    "name": "user",
-    "description": "The person: the field `user` of their keys, letter by letter.",
-    "example": examples.PERSON,
-}
+from .users import USER_IN_PATH
 
 
 # With a path, because the names of older users may contain a slash.
-@blp.route("/users/<path:user>/export", methods=["GET"], parameters=[_USER_IN_PATH])
+@blp.route("/users/<path:user>/export", methods=["GET"], parameters=[USER_IN_PATH])
 @blp.operation(
     "Export everything that is kept of a person",
     "UnknownPerson",
     description=(
-        "A JSON object with a list of each kind: `keys` (without what opens anything), `sums` by day, `records`, "
-        "`refusals`, `audit`, `prompts`, `stored_responses`. Texts of conversations are not in it: they are not kept."
+        "A JSON object with a list of each kind: `person` (limits), `keys` (without what opens anything), `sums` by "
+        "day, `records`, `refusals`, `audit`, `prompts`, `stored_responses`. Texts of conversations are not kept."
     ),
     responses={
         200: {
@@ -42,7 +36,7 @@ def export_person(user: str) -> Response:
     return Response(export, mimetype="application/json", headers=headers)
 
 
-@blp.route("/users/<path:user>/erase", methods=["POST"], parameters=[_USER_IN_PATH])
+@blp.route("/users/<path:user>/erase", methods=["POST"], parameters=[USER_IN_PATH])
 @blp.operation(
     "Erase a person's data",
     "UnknownPerson",
