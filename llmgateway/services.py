@@ -13,6 +13,7 @@ from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .alerts.watcher import Alerts
 from .clock import Clock
 from .interfaces import Upstream, UsageLog
 from .proxy.doctor import Doctor
@@ -51,4 +52,5 @@ class Services:
     stores: StoreHealth
     metrics: Metrics
     unpriced: UnpricedModels
+    alerts: Alerts
     clock: Clock

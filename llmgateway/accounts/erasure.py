@@ -169,7 +169,7 @@ class PersonalData:
             key_ids = tuple(sorted({*begun.key_ids, *erasure.key_ids}))
             shared = tuple(sorted({*begun.shared, *erasure.shared}))
             erasure = replace(begun, key_ids=key_ids, shared=shared)
-        pending = self._carry_out(erasure, wait=WAIT_SECONDS)
+        pending = self._carry_out(erasure, wait=WAIT_SECONDS, user=user)
         self._forget_counts(user, person.groups)
         return Erased(
             pseudonym=erasure.pseudonym, key_ids=erasure.key_ids, counts=person.counts, pending=tuple(pending)
@@ -201,13 +201,20 @@ class PersonalData:
         groups = frozenset(key.group for key in present)
         return Found(user, tuple(sorted(names)), tuple(sorted(shared)), groups, counts)
 
-    def _carry_out(self, erasure: Erasure, *, wait: float) -> list[str]:
-        """Erase what belongs to the keys, and return what could not be done yet."""
+    def _carry_out(self, erasure: Erasure, *, wait: float, user: str | None = None) -> list[str]:
+        """Erase what belongs to the keys, and return what could not be done yet.
+
+        Args:
+            user: The name, if it is known. Another process may have written it anew before the keys had gone.
+        """
         for holder in self._holders:
             holder.erase(erasure)
         pending = []
         if erasure.key_ids and self._mentions(erasure.key_ids) and not self._shipped(erasure, wait=wait):
             pending.append(JOURNAL)
+        if user is not None:
+            for holder in self._holders:
+                holder.erase_name(user, erasure.pseudonym)
         if not self._is_scrubbed(erasure.pseudonym):
             pending.append(FILE)
         if not pending:

@@ -11,14 +11,26 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ..erased import is_about, named, with_pseudonym, without_person
-from ..interfaces import AuditLog, RefusalLog, StoredResponses, UsageLog
-from ..records import AuditEntry, Erasure, Kept, KeyQuery, Person, RecordQuery, Refusal, RefusalQuery, ReportQuery
+from ..interfaces import AlertStore, AuditLog, RefusalLog, StoredResponses, UsageLog
+from ..records import (
+    Alert,
+    AuditEntry,
+    Erasure,
+    Kept,
+    KeyQuery,
+    Person,
+    RecordQuery,
+    Refusal,
+    RefusalQuery,
+    ReportQuery,
+)
 from .keys import Keys
 from .persons import Persons
 from .policy import OrganisationPolicy
 
 _SECRET = ("digest", "retiring_digest")
 _PAGE = 1000
+_MOST_ALERTS = 100_000  # the store purges them
 
 
 class Holder(Protocol):
@@ -127,6 +139,31 @@ class PersonsHolder:
 
     def erase(self, erasure: Erasure) -> None:
         """Do nothing: it has no key."""
+
+
+class AlertsHolder:
+    """Warnings that name the person, such as that a budget is spent. They are deleted; what was sent is out."""
+
+    name = "alerts"
+
+    def __init__(self, alerts: AlertStore) -> None:
+        self._alerts = alerts
+
+    def kept_of(self, user: str) -> Kept:
+        return Kept({}, len(self._about(user)))
+
+    def export(self, user: str, key_ids: Collection[str]) -> Mapping[str, Iterable[Any]]:  # noqa: ARG002
+        shown = ("at", "event", "scope", "text", "threshold", "used", "limit")
+        return {"alerts": [{name: getattr(alert, name) for name in shown} for alert in self._about(user)]}
+
+    def _about(self, user: str) -> list[Alert]:
+        return [alert for alert in self._alerts.recent(limit=_MOST_ALERTS) if alert.user == user]
+
+    def erase_name(self, user: str, pseudonym: str) -> None:  # noqa: ARG002
+        self._alerts.forget_person(user)
+
+    def erase(self, erasure: Erasure) -> None:
+        """Do nothing: they are kept by the name."""
 
 
 class PromptsHolder:

@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from . import bulk, erasure  # noqa: F401 - their commands join keys, groups and users
+from .alerts import alerts
 from .completion import completion
 from .doctor import doctor
 from .groups import groups
@@ -43,6 +44,7 @@ for _command in (
     filters,
     reconcile,
     logs,
+    alerts,
     audit,
     status,
 ):
