@@ -21,7 +21,7 @@ from .users import USER_IN_PATH
     "UnknownPerson",
     description=(
         "A JSON object with a list of each kind: `person` (limits), `keys` (without what opens anything), `sums` by "
-        "day, `records`, `refusals`, `audit`, `alerts`, `prompts`, `stored_responses`. Texts of conversations are not kept."
+        "day, `records`, `refusals`, `audit`, `alerts`, `prompts`, `stored_responses`."
     ),
     responses={
         200: {
