@@ -68,12 +68,13 @@ class ClassImport:
     """The import of one class list. Not thread-safe.
 
     Args:
-        rows: For each line the fields of a key that it names, ``user`` among them.
+        rows: For each line its number in the file, and the fields of a key that it names, ``user`` among them.
     """
 
-    def __init__(self, keys: Keys, rows: Sequence[Mapping[str, Any]], existing: Existing) -> None:
+    def __init__(self, keys: Keys, rows: Mapping[int, Mapping[str, Any]], existing: Existing) -> None:
         self._keys = keys
-        self._rows = rows
+        self._numbers = [*rows]
+        self._rows = [*rows.values()]
         self._existing = existing
 
     def plan(self) -> list[Step]:
@@ -81,8 +82,10 @@ class ClassImport:
         there: dict[tuple[str, str | None], list[KeyRecord]] = defaultdict(list)
         for record in self._keys.of_users({row["user"] for row in self._rows}):
             there[record.user, record.group].append(record)
-        seen: dict[object, int] = {}
-        return [self._step(place, row, there.get(_person(row), []), seen) for place, row in enumerate(self._rows)]
+        return [
+            self._step(row, there.get(_person(row), ()), twice)
+            for row, twice in zip(self._rows, self._repeated(), strict=True)
+        ]
 
     def run(self) -> list[Step]:
         """Import all lines, or none, and return what has happened to each.
@@ -126,48 +129,58 @@ class ClassImport:
     def _new(self, row: Mapping[str, Any]) -> tuple[KeyRecord, str]:
         return self._keys.new_record(**{"key": None, "name": DEFAULT_NAME, **row})
 
-    def _step(self, place: int, row: Mapping[str, Any], there: Sequence[KeyRecord], seen: dict[object, int]) -> Step:
-        problems = self._twice(place, row, seen)
+    def _step(self, row: Mapping[str, Any], there: Sequence[KeyRecord], twice: Mapping[str, list[str]]) -> Step:
+        problems = dict(twice)
+        is_new = not there or self._existing is Existing.ADD
+        if not is_new and self._existing is Existing.REFUSE:
+            where = "" if row.get("group") is None else f" in the group {row['group']!r}"
+            ids = ", ".join(record.id for record in there[:3])
+            problems.setdefault("user", []).append(_THERE.format(where=where, ids=ids))
+        if "key" in row and (is_new or problems) and self._keys.exists(row["key"]):
+            problems["key"] = [_KEY_TAKEN]
         if problems:
             return _refused(problems)
-        if not there or self._existing is Existing.ADD:
-            if "key" in row and self._keys.exists(row["key"]):
-                return _refused({"key": [_KEY_TAKEN]})
+        if is_new:
             return Step(action=Action.CREATE)
         if self._existing is Existing.SKIP:
             return Step(action=Action.SKIP, record=there[0], reason="Has a key already.")
-        if self._existing is Existing.UPDATE:
-            return _update(row, there)
-        where = "" if row.get("group") is None else f" in the group {row['group']!r}"
-        return _refused({"user": [_THERE.format(where=where, ids=", ".join(record.id for record in there[:3]))]})
+        return _update(row, there)
 
-    def _twice(self, place: int, row: Mapping[str, Any], seen: dict[object, int]) -> dict[str, list[str]]:
-        """Return what is wrong with *row* because of an earlier one. Notes what later ones may collide with."""
+    def _repeated(self) -> list[dict[str, list[str]]]:
+        """Return for each row what is wrong because another one is the same person, or has the same key."""
+        places: dict[object, list[int]] = defaultdict(list)
+        identities = [self._identities(row) for row in self._rows]
+        for number, each in zip(self._numbers, identities, strict=True):
+            for identity in each.items():
+                places[identity].append(number)
+        return [
+            {
+                column: [_TWICE[column].format(lines=", ".join(map(str, places[column, identity][:5])))]
+                for column, identity in each.items()
+                if len(places[column, identity]) > 1
+            }
+            for each in identities
+        ]
+
+    def _identities(self, row: Mapping[str, Any]) -> dict[str, object]:
         person: object = _person(row)
         if self._existing is Existing.ADD:  # several keys of one person have different names
             person = (person, row.get("name", DEFAULT_NAME))
-        problems = {}
-        for column, identity in (("user", person), ("key", row.get("key"))):
-            if identity is None:
-                continue
-            first = seen.setdefault((column, identity), place)
-            if first != place:
-                problems[column] = [_TWICE[column]]
-        return problems
+        return {"user": person, **({"key": row["key"]} if "key" in row else {})}
 
 
 _THERE = (
     "Has a key{where} already ({ids}). Say what happens to people who are there (existing=skip, existing=update or "
     "existing=add), or remove the line."
 )
-_KEY_TAKEN = "This key is handed out already, or stands in the file twice."
+_KEY_TAKEN = "This key is handed out already."
 _CHANGING = "Is imported by somebody else at the same time. Import the file again."
 _TWICE = {
     "user": (
-        "Stands in the file twice, in the same group. Remove one of the lines. If they are two people, use a column "
-        "that tells them apart, such as the one with the e-mail address: map=user=COLUMN."
+        "Stands in the file several times, in the same group (lines {lines}). Leave one of them. If they are several "
+        "people, use a column that tells them apart, such as the one with the e-mail address: map=user=COLUMN."
     ),
-    "key": _KEY_TAKEN,
+    "key": "This key stands in the file several times (lines {lines}).",
 }
 
 

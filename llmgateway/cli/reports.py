@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .dates import AGO, in_time
 from .remote import Remote, listing, remote
 from .trends import MOST_ROWS, with_trends
 
@@ -19,7 +20,7 @@ _MOST = click.option(
 @click.option(
     "--by", default="month,user", show_default=True, help="Any of day, month, user, key, group, model, deployment."
 )
-@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--start", help="The first day, like 2026-10-01.")
 @click.option("--end", help="The last day; it is included.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @click.option("--trend/--no-trend", default=None, help="Show the tokens of each day as a row of bars. [on a terminal]")
@@ -58,7 +59,7 @@ def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
     show_default=True,
     help="Any of day, month, user, key, group, model, category, severity.",
 )
-@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--start", help="The first day, like 2026-10-01.")
 @click.option("--end", help="The last day; it is included.")
 @click.option("--key", metavar="ID", help="Only requests of the key with this id.")
 @click.option("--group", help="Only requests of this group.")
@@ -79,13 +80,13 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
 @click.option("--user", help="Only requests of this user.")
 @click.option("--outcome", help="Only requests that ended like this: ok, upstream_error, client_closed, …")
 @click.option("--usage-source", help="Only requests counted like this: upstream, estimated, bound, none.")
-@click.option("--since", help="Only requests from this time on.")
-@click.option("--until", help="Only requests before this time.")
+@click.option("--since", help=f"Only requests from this day or time on. {AGO}")
+@click.option("--until", help=f"Only requests until the end of this day, or before this time. {AGO}")
 @_MOST
 @listing
 def logs(gateway: Remote, limit: int, **query: str | None) -> None:
     """Show single usage records, newest first."""
-    found = [*gateway.client.pages("/logs", query=query, most=limit)]
+    found = [*gateway.client.pages("/logs", query=in_time(gateway, query, ago=True), most=limit)]
     gateway.show_all(found, "timestamp", "user", "model", "outcome", "status", "total_tokens", "cost_usd", "id")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from ...accounts.class_import import Action, ClassImport, ImportRefused, Step
+from ...accounts.class_import import Action, ClassImport, Existing, ImportRefused, Step
 from ...class_lists.reading import Options
 from ...records import KeyRecord
 from .. import examples
@@ -90,7 +90,7 @@ def import_keys(query: dict[str, Any]) -> Response:
     found = read(request.get_data(cache=False), _options(query))
     lines = check_lines(found.lines)
     right = [line for line in lines if not line.problems]
-    planned = ClassImport(services().keys, [line.fields for line in right], query["existing"])
+    planned = ClassImport(services().keys, {line.number: line.fields for line in right}, Existing(query["existing"]))
     if query["dry_run"]:
         return _shown(found.about, lines, planned.plan(), dry_run=True)
     if len(right) < len(lines):

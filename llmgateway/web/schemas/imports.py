@@ -30,11 +30,9 @@ class ImportQuerySchema(ma.Schema):
             "`user=Vorname+Nachname`. With nothing behind the sign the field stays empty: `group=`. May be repeated."
         },
     )
-    existing = ma.fields.Enum(
-        Existing,
-        by_value=True,
-        load_default=Existing.REFUSE,
-        error="Must be refuse, skip, update or add.",
+    existing = ma.fields.String(
+        load_default=Existing.REFUSE.value,
+        validate=validate.OneOf([each.value for each in Existing], error="Must be refuse, skip, update or add."),
         metadata={
             "description": "What happens to people who have a key in the same group already: `refuse` the file, `skip` "
             "them, `update` the fields that their line names and keep the key, or `add` a further key.",
