@@ -164,6 +164,8 @@ class _Reader:
             return truth_of(cell)
         if name in ("budget_unit", "budget_period"):
             return word_of(cell)
+        if name == "group" and self._columns.export is not None and "," in text_of(cell):
+            raise Ambiguous("Names several groups. Say which one all of them join: group=NAME.")
         if name == "user" and self._columns.export == "canvas":
             return _first_name_first(text_of(cell))
         return text_of(cell)

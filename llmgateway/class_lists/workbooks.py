@@ -123,8 +123,8 @@ def _sheet(workbook: Any, wanted: str | None) -> Any:
 def _rows(sheet: Any) -> Iterator[Row]:
     sheet.reset_dimensions()  # a file may say that it has a million rows, or none
     found = 0
-    # One column more than there may be, to notice that there are more.
-    for number, values in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS + 1, values_only=True), start=1):
+    # Without max_col, with which openpyxl would make as many cells for each of a million empty rows.
+    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
         cells = [_cell(value) for value in values]
         while cells and cells[-1] == "":
             cells.pop()

@@ -59,15 +59,15 @@ def import_(gateway: Remote, file: IO[bytes], output: Path | None, dry_run: bool
     """
     from .client import CallFailed
 
-    content = file.read()
+    content, name = file.read(), getattr(file, "name", "-")
     query = {name: value for name, value in options.items() if value not in (None, False, ())}
     query |= {"ignore_other_columns": "true"} if options["ignore_other_columns"] else {}
     try:
         if dry_run:
-            _show_plan(gateway, file.name, _sent(gateway, content, {**query, "dry_run": "true"}))
+            _show_plan(gateway, name, _sent(gateway, content, {**query, "dry_run": "true"}))
             return
         if not yes and sys.stdin.isatty():
-            _ask(file.name, _sent(gateway, content, {**query, "dry_run": "true"}))
+            _ask(name, _sent(gateway, content, {**query, "dry_run": "true"}))
         with _new_file(output) as new:
             if gateway.as_json:
                 new.write(_indented(_sent(gateway, content, {**query, "format": "json"})))
@@ -76,7 +76,7 @@ def import_(gateway: Remote, file: IO[bytes], output: Path | None, dry_run: bool
                 made, done = gateway.client.upload(_PATH, _Watched(content, bar.update), query=query)
             new.write(made)
     except CallFailed as error:
-        for problem in _by_line(file.name, error.errors):
+        for problem in _by_line(name, error.errors):
             click.echo(problem, err=True)
         fail([for_terminal(str(error))], status=Exit.of(error.status, error.code))
     for note in done.get("notes", ()):

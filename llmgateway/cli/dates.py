@@ -1,4 +1,4 @@
-"""Days and times as people say them at a terminal: today, tomorrow, 3h, 2d. All others go to the gateway as they are."""
+"""Days and times as people say them at a terminal: today, tomorrow, 3h, 2d. Others go to the gateway as they are."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ COMMANDS: Mapping[str, str] = {
 _ENDPOINT = re.compile(r"`?(GET|POST|PUT|PATCH|DELETE) (/admin(?:/[\w{}-]+)*)(\?[\w=&]+)?`?")
 _ALREADY = re.compile(r"(, or|\(or) '?llmgateway [a-z -]+'?\)?")
 _FIELD = re.compile(r"(requests_per_minute|tokens_per_minute|parallel_requests|expires_at|starts_at)\b")
-_PARAMETER = re.compile(r"\b(?:(map|existing|dates|decimal|sheet)=|(ignore_other_columns)=true)")
+_PARAMETER = re.compile(r"\b(?:(map|existing|dates|decimal|sheet|group)=|(ignore_other_columns)=true)")
 
 
 def for_terminal(message: str) -> str:

@@ -110,7 +110,7 @@ class _Check:
         problems: dict[str, Any] = dict(line.problems)
         problems |= validity_problems(fields, now=self._now, instead="Leave it empty for never.")
         if fields.get("group") is not None and fields["group"] not in self._groups:
-            problems["group"] = [NO_SUCH_GROUP]
+            problems["group"] = [f"{NO_SUCH_GROUP} Or name the one that all of them join: group=NAME."]
         problems |= name_problems(fields)
         if has_formula(fields.get("key", "")):
             problems["key"] = [_FORMULA]
