@@ -198,7 +198,7 @@ def _update(row: Mapping[str, Any], there: Sequence[KeyRecord]) -> Step:
         return _refused({"key": ["Cannot be changed. Leave it empty; 'llmgateway keys rotate' replaces a key."]})
     meant = [record for record in there if record.name == row.get("name")] if len(there) > 1 else there
     if len(meant) != 1:
-        names = ", ".join(repr(record.name) for record in there[:5])
+        names = ", ".join(sorted(repr(record.name) for record in there)[:5])
         return _refused({"name": [f"Has {len(there)} keys in this group: say which one. There are: {names}."]})
     (before,) = meant
     changes = {
