@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from .dates import AGO, in_time
 from .remote import Remote, listing, remote
 from .trends import MOST_ROWS, with_trends
 
@@ -73,21 +72,6 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names, ""), **({names[0]: "total"} if names else {}), **report["total"]}
     gateway.show_all(report["rows"] if names else (), *names, "requests", "fired", total=total)
-
-
-@click.command()
-@click.option("--key", metavar="ID", help="Only requests of the key with this id.")
-@click.option("--user", help="Only requests of this user.")
-@click.option("--outcome", help="Only requests that ended like this: ok, upstream_error, client_closed, …")
-@click.option("--usage-source", help="Only requests counted like this: upstream, estimated, bound, none.")
-@click.option("--since", help=f"Only requests from this day or time on. {AGO}")
-@click.option("--until", help=f"Only requests until the end of this day, or before this time. {AGO}")
-@_MOST
-@listing
-def logs(gateway: Remote, limit: int, **query: str | None) -> None:
-    """Show single usage records, newest first."""
-    found = [*gateway.client.pages("/logs", query=in_time(gateway, query, ago=True), most=limit)]
-    gateway.show_all(found, "timestamp", "user", "model", "outcome", "status", "total_tokens", "cost_usd", "id")
 
 
 @click.command()
