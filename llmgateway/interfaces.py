@@ -97,7 +97,7 @@ class KeyStore(Protocol):
 
         Raises:
             NoSuchGroup: as :meth:`add_all`.
-            Conflict: another import has not ended in time.
+            StoreUnavailable: also if another import has not ended in time.
         """
         ...
 

@@ -114,6 +114,8 @@ NEW_KEYS_CSV = f"""\
 "tokens_per_minute","parallel_requests","budget_amount","budget_unit","budget_period","key"
 "{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
+NO_NEW_KEYS_CSV = "".join(NEW_KEYS_CSV.splitlines(keepends=True)[:1])
+
 IMPORT_PLAN: dict[str, Any] = {
     "dry_run": True,
     "file": {

@@ -29,7 +29,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
-from llmgateway.errors import Conflict, NoSuchGroup, StoreUnavailable
+from llmgateway.errors import NoSuchGroup, StoreUnavailable
 
 from .database import Document
 
@@ -72,8 +72,8 @@ def import_keys(
 
     Raises:
         NoSuchGroup: raised by *check_groups*.
-        StoreUnavailable: the import took so long that another process has cancelled it.
-        Conflict: it was not its *turn* in time.
+        StoreUnavailable: the import took so long that another process has cancelled it, or it was not its *turn* in
+            time.
     """
     mine = secrets.token_hex(8)
     with pymongo.timeout(timeout):
@@ -91,7 +91,7 @@ def import_keys(
                 check_groups()
             outcome = _decide(database, mine, _KEPT if inserted else _DROPPED)
             _carry_out(database, mine, outcome, changes=turn is not None)
-    except (PyMongoError, StoreUnavailable, Conflict, NoSuchGroup):
+    except (PyMongoError, StoreUnavailable, NoSuchGroup):
         with pymongo.timeout(timeout):
             # If only an answer was lost, the outcome may be set already.
             outcome = outcome or _decide(database, mine, _DROPPED)
@@ -143,7 +143,7 @@ def _take_turn(database: Database[Document], mine: str, now: datetime, *, timeou
             _carry_out(database, found["by"], _decide(database, found["by"], _DROPPED), changes=True)
             continue
         if time.monotonic() > deadline:
-            raise Conflict("Another class list is being imported at the moment. Nothing was stored: try again.")
+            raise StoreUnavailable("Another class list is being imported at the moment. Nothing was stored: try again.")
         time.sleep(_ASK_AGAIN_SECONDS)
 
 

@@ -34,12 +34,11 @@ The file may be separated by commas, semicolons or tabs, in UTF-8, UTF-16 or Win
 (`.xlsx`), and has at most 10,000 lines. All its keys are handed out, or none: every line that is not right is named in
 `errors`. `dry_run=true` shows what would happen to each line.
 
-On this page, choose the file; or choose `application/csv` to write or paste the lines.
+On this page, choose the file, also a workbook; or choose `application/csv` to write or paste the lines.
 
 Keep the answer, and give each user the last column of their line: the keys are shown this once.
 """
 
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _SUMMARY = "X-LLMGateway-Import"
 """The header of a CSV answer that says in JSON what was done, and how the file was understood."""
 
@@ -61,7 +60,6 @@ _answer_schema = ImportAnswerSchema()
             # Swagger UI shows a field to choose a file for the first, and one to write in for the second.
             "text/csv": {"schema": {"type": "string", "format": "binary"}, "example": examples.KEYS_CSV},
             "application/csv": {"schema": {"type": "string"}, "example": examples.KEYS_CSV},
-            _XLSX: {"schema": {"type": "string", "format": "binary"}},
         },
     },
 )
@@ -72,7 +70,7 @@ _answer_schema = ImportAnswerSchema()
             "description": "The plan of a dry run, or an import without new keys.",
             "content": {
                 "application/json": {"schema": ImportAnswerSchema, "example": examples.IMPORT_PLAN},
-                "text/csv": {"schema": {"type": "string"}},
+                "text/csv": {"schema": {"type": "string"}, "example": examples.NO_NEW_KEYS_CSV},
             },
         },
         201: {
@@ -86,7 +84,7 @@ _answer_schema = ImportAnswerSchema()
 )
 def import_keys(query: dict[str, Any]) -> Response:
     check_media_type_of_table()
-    _check_group(query.get("group"))
+    _check_group(query.get("group") or None)
     found = read(request.get_data(cache=False), _options(query))
     lines = check_lines(found.lines)
     right = [line for line in lines if not line.problems]
@@ -115,8 +113,8 @@ def _options(query: Mapping[str, Any]) -> Options:
         mapping.append((field.strip().lower(), column))
     return Options(
         mapping=mapping,
-        group=query.get("group"),
-        dates=query.get("dates"),
+        group=query.get("group") or None,
+        dates=query.get("dates") or None,
         decimal=DECIMAL_SIGNS.get(query.get("decimal", "")),
         sheet=query.get("sheet") or None,
         ignore_other_columns=query["ignore_other_columns"],

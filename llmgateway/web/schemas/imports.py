@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import marshmallow as ma
 from marshmallow import validate
 
 from ...accounts.class_import import Action, Existing
 from .. import examples
-from .fields import AnswerSchema, single_line
+from .fields import AnswerSchema
 
 DECIMAL_SIGNS = {"comma": ",", "point": "."}
 
@@ -16,7 +18,6 @@ class ImportQuerySchema(ma.Schema):
     """What is said about the file."""
 
     group = ma.fields.String(
-        validate=single_line(100),
         metadata={
             "description": "The group of those whose line names none.",
             "choices": {"as the file says": "", "one group": "ml-2026"},
@@ -36,6 +37,7 @@ class ImportQuerySchema(ma.Schema):
         metadata={
             "description": "What happens to people who have a key in the same group already: `refuse` the file, `skip` "
             "them, `update` the fields that their line names and keep the key, or `add` a further key.",
+            "example": "refuse",
         },
     )
     dry_run = ma.fields.Boolean(
@@ -43,14 +45,12 @@ class ImportQuerySchema(ma.Schema):
         metadata={"description": "true answers with the plan, in JSON. Nothing is stored, and no key is made up."},
     )
     dates = ma.fields.String(
-        validate=validate.OneOf(("dmy", "mdy"), error="Must be dmy (day first) or mdy (month first)."),
         metadata={
             "description": "Whether 3/4/2027 is 3 April (`dmy`) or 4 March (`mdy`), if the file does not show it.",
             "choices": {"as the file shows": "", "the day first": "dmy", "the month first": "mdy"},
         },
     )
     decimal = ma.fields.String(
-        validate=validate.OneOf(tuple(DECIMAL_SIGNS), error="Must be comma or point."),
         metadata={
             "description": "Whether 1.234 is 1234 (`comma`) or a little more than 1 (`point`), if the file does not "
             "show it.",
@@ -72,8 +72,22 @@ class ImportQuerySchema(ma.Schema):
     format = ma.fields.String(
         load_default="csv",
         validate=validate.OneOf(("csv", "json"), error="Must be csv or json."),
-        metadata={"description": "`csv`: the new keys alone. `json`: what was done with each line, keys included."},
+        metadata={
+            "description": "`csv`: the new keys alone. `json`: what was done with each line, keys included.",
+            "example": "csv",
+        },
     )
+
+    # Not in the documentation, where an empty text stands for none.
+    @ma.validates("dates")
+    def _known_order(self, value: str, **_: Any) -> None:
+        if value not in ("", "dmy", "mdy"):
+            raise ma.ValidationError("Must be dmy (day first) or mdy (month first).")
+
+    @ma.validates("decimal")
+    def _known_sign(self, value: str, **_: Any) -> None:
+        if value not in ("", *DECIMAL_SIGNS):
+            raise ma.ValidationError("Must be comma or point.")
 
 
 class ImportedFileSchema(AnswerSchema):
