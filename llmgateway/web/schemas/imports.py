@@ -28,7 +28,8 @@ class ImportQuerySchema(ma.Schema):
         validate=validate.Length(max=50),
         metadata={
             "description": "Which column is which field: `user=Benutzer`. Several columns are joined: "
-            "`user=Vorname+Nachname`. With nothing behind the sign the field stays empty: `group=`. May be repeated."
+            "`user=Vorname+Nachname`. With nothing behind the sign the field stays empty: `group=`. May be repeated.",
+            "example": [],
         },
     )
     existing = ma.fields.String(
