@@ -94,7 +94,7 @@ def test_stored_names_stay_usable(client, admin):
         answer = client.open(f"/admin{path}", method=method, json=body, headers=admin)
         assert answer.status_code in (200, 201, 204), (method, path, answer.text)
     answer = client.post(
-        "/admin/keys/import", data=f"user,group\n{old},{old}\n", headers=admin, content_type="text/csv"
+        "/admin/keys/import?existing=add", data=f"user,group\n{old},{old}\n", headers=admin, content_type="text/csv"
     )
     assert 201 == answer.status_code
 
