@@ -48,6 +48,7 @@ _FIELDS = {
     "group": "The group that the key belongs to.",
     "email": "E-mail address of the user.",
     "note": "A note that only admins see.",
+    "cost_centre": "Where accounting books its cost.",
     "starts_at": f"Refuse requests before this day or time: 2026-10-01. {AHEAD}",
     "expires_at": f"Refuse requests from the end of this day on, or from this time on. {AHEAD}",
 }

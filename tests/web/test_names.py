@@ -124,12 +124,12 @@ def test_every_cell_is_quoted(client, admin, new_key):
     """In the report, and in the answer of an import."""
     new_key(user="x;=1+1")
     report = client.get("/admin/usage?by=user&format=csv", headers=admin).text
-    keys = client.post("/admin/keys/import", data="user\nx;=1+1\n", headers=admin, content_type="text/csv").text
+    keys = client.post("/admin/keys/import", data="user\ny;=1+1\n", headers=admin, content_type="text/csv").text
 
     for table in (report, keys):
         for line in table.splitlines():
             assert re.fullmatch(r'"[^"]*"(,"[^"]*")*', line), line
-    assert '"x;\'=1+1"' in keys
+    assert '"y;\'=1+1"' in keys
 
 
 NAMES = [
