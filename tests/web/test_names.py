@@ -18,7 +18,7 @@ from llmgateway.web.tables import csv_table, has_formula, no_formula, original
 
 GOOD = [
     "ada", "Zoë", "Müller-Lüdenscheidt, Jr.", "O'Hara", "山田 太郎", "山田　太郎", "أحمد", "דוד", "नेहा", "gpt-4o (EU)",
-    "ml/2026",    "می‌خواهم", "क्‍ष", "e\u0301va", "🙂", "=ada", "x;=cmd|' /C calc'!A0",
+    "ml/2026",    "می‌خواهم", "क्‍ष", "e\u0301va", "🙂", "=ada", "x;=cmd|' C calc'!A0",  # new names have no slash
 ]  # fmt: skip
 BAD = [
     " ", "\u3000", " ada", "ada ", "a\u00a0", "a\tb", "a\nb", "a\x00b", "a\x85b", "\ufeffada", "a\u200bda",
@@ -136,7 +136,7 @@ NAMES = [
     "=1+1",
     "'=1",
     "''=1",
-    "x;=cmd|' /C calc'!A0",
+    "x;=cmd|' C calc'!A0",  # new names have no slash
     "a, -b",
     "-",
     "'",
