@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .accounts.admins import Admins
 from .accounts.audit import Audit
 from .accounts.groups import Groups
 from .accounts.keys import Keys
@@ -31,6 +32,7 @@ class Services:
     doctor: Doctor
     upstream: Upstream
     keys: Keys
+    admins: Admins
     groups: Groups
     prompts: Prompts
     policy: OrganisationPolicy

@@ -128,18 +128,23 @@ class OrganisationPolicy:
             ),
         )
 
-    def set_limits(self, limits: Limits) -> None:
-        self._change(lambda: self._store.set_limits(limits), lambda current, _: replace(current, limits=limits))
-
-    def update_limits(self, parts: Mapping[str, object]) -> Limits:
-        """As :meth:`OrganisationStore.update_limits`."""
-        return self._change(
-            lambda: self._store.update_limits(parts), lambda current, limits: replace(current, limits=limits)
+    def set_limits(self, limits: Limits, *, check: Callable[[Limits], None] | None = None) -> None:
+        """As :meth:`OrganisationStore.set_limits`."""
+        self._change(
+            lambda: self._store.set_limits(limits, check=check), lambda current, _: replace(current, limits=limits)
         )
 
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+    def update_limits(self, parts: Mapping[str, object], *, check: Callable[[Limits], None] | None = None) -> Limits:
+        """As :meth:`OrganisationStore.update_limits`."""
         return self._change(
-            lambda: self._store.set_prompt(text, set_at),
+            lambda: self._store.update_limits(parts, check=check),
+            lambda current, limits: replace(current, limits=limits),
+        )
+
+    def set_prompt(self, text: str, set_at: datetime, *, check: Callable[[Prompt], None] | None = None) -> Prompt:
+        """As :meth:`OrganisationStore.set_prompt`."""
+        return self._change(
+            lambda: self._store.set_prompt(text, set_at, check=check),
             lambda current, prompt: replace(current, prompt=max(current.prompt, prompt, key=lambda one: one.version)),
         )
 
@@ -150,24 +155,32 @@ class OrganisationPolicy:
     def prompt_versions(self, *, scope: str) -> list[Prompt]:
         return self._store.prompt_versions(scope=scope)
 
-    def set_group(self, group: Group) -> Group:
+    def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
         """As :meth:`OrganisationStore.set_group`."""
         return self._change(
-            lambda: self._store.set_group(group), lambda current, group: _with_group(current, group.name, group)
+            lambda: self._store.set_group(group, check=check),
+            lambda current, group: _with_group(current, group.name, group),
         )
 
     def update_group(
-        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        name: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[Group], None] | None = None,
     ) -> Group | None:
         """As :meth:`OrganisationStore.update_group`."""
         return self._change(
-            lambda: self._store.update_group(name, changes, limits=limits),
+            lambda: self._store.update_group(name, changes, limits=limits, check=check),
             lambda current, group: _with_group(current, name, group),
         )
 
-    def remove_group(self, name: str) -> Group | None:
+    def remove_group(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group | None:
         """As :meth:`OrganisationStore.remove_group`."""
-        return self._change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
+        return self._change(
+            lambda: self._store.remove_group(name, check=check), lambda current, _: _with_group(current, name, None)
+        )
 
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """As :meth:`OrganisationStore.update_document`."""

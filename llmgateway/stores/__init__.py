@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import (
+    AdminStore,
     AuditLog,
     Cooldowns,
     CounterStore,
@@ -20,6 +21,7 @@ from ..interfaces import (
     UsageLog,
 )
 from ..ratelimit.memory import MemoryCounters
+from .cached_admins import CachedAdmins
 from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .cooldowns import MemoryCooldowns
@@ -44,6 +46,7 @@ class Stores:
     """The store for each purpose."""
 
     keys: KeyStore
+    admins: AdminStore
     organisation: OrganisationStore
     usage_log: UsageLog
     spending: Spending
@@ -84,19 +87,27 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
         stores = _sqlite(settings, clock, counters, owners)
     if cache is not None:
         stores = _with_redis_in_front(stores, cache, clock)
-        return replace(stores, keys=CachedKeys(stores.keys, circuit=None, version=stores.version))
-    circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, version=stores.version))
+        return _with_caches(stores, circuit=None)
+    return _with_caches(stores, circuit=Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock))
+
+
+def _with_caches(stores: Stores, *, circuit: Circuit | None) -> Stores:
+    return replace(
+        stores,
+        keys=CachedKeys(stores.keys, circuit=circuit, version=stores.version),
+        admins=CachedAdmins(stores.admins, circuit=circuit, version=stores.version),
+    )
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
-    from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+    from .sqlite import SQLiteAdmins, SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
     usage_log = SQLiteUsageLog(database)
     return Stores(
         keys=keys,
+        admins=SQLiteAdmins(database),
         organisation=SQLiteOrganisation(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
@@ -110,6 +121,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
 
 
 def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
+    from .mongo.admins import MongoAdmins
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
@@ -121,6 +133,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     usage_log = MongoUsageLog(database, clock=clock)
     return Stores(
         keys=MongoKeys(database, clock=clock),
+        admins=MongoAdmins(database),
         organisation=MongoOrganisation(database, clock=clock),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
@@ -156,6 +169,7 @@ def _owners(cache: RedisCache, clock: Clock) -> SharedOwners:
 
 
 def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> Stores:
+    from .redis.admins import RedisAdmins
     from .redis.cooldowns import RedisCooldowns
     from .redis.keys import RedisKeys
     from .redis.organisation import RedisOrganisation
@@ -164,6 +178,7 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> St
     return replace(
         durable,
         keys=keys,
+        admins=RedisAdmins(cache, durable.admins),
         organisation=RedisOrganisation(cache, durable.organisation),
         cooldowns=RedisCooldowns(cache.connection, clock=clock),
         backends=(cache, *durable.backends),

@@ -6,6 +6,7 @@ from typing import cast
 
 from flask import current_app, g, request
 
+from ..accounts.admins import Admin
 from ..errors import InvalidKey
 from ..records import new_request_id
 from ..services import Services
@@ -23,6 +24,11 @@ def request_id() -> str:
     if identifier is None:
         identifier = g.request_id = new_request_id(services().clock())
     return cast(str, identifier)
+
+
+def current_admin() -> Admin:
+    """Return who sends the current request to the admin API, whose key was checked."""
+    return cast(Admin, g.admin)
 
 
 def is_preflight() -> bool:

@@ -6,7 +6,7 @@ The other modules of this package describe the collections.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC
 from typing import Any, TypeAlias
@@ -34,7 +34,8 @@ _INDEXES = {
         IndexModel([("group", 1), ("_id", 1)]),
     ],
     "prompts": [IndexModel([("scope", 1), ("_id", 1)])],
-    "audit": [IndexModel([("target", 1), ("_id", 1)])],
+    "admins": [IndexModel("name", unique=True), IndexModel("digests", unique=True)],
+    "audit": [IndexModel([("target", 1), ("_id", 1)]), IndexModel([("admin_id", 1), ("_id", 1)])],
     # With _id, so that records with equal times need not be sorted.
     "logs": [
         IndexModel([("timestamp", 1), ("_id", 1)]),
@@ -48,6 +49,13 @@ _INDEXES = {
     ],
     "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
 }
+
+
+def of_groups(group: str | None, groups: Sequence[str] | None) -> Document:
+    """Return the condition that a document is of this group, and of one of these groups; None for no condition."""
+    wanted = {"$eq": group, "$in": None if groups is None else list(groups)}
+    conditions = {operator: value for operator, value in wanted.items() if value is not None}
+    return {"group": conditions} if conditions else {}
 
 
 def check_url(url: str) -> None:

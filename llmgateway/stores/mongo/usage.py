@@ -60,7 +60,7 @@ from llmgateway.records import (
 )
 
 from ..sums import SUMS, Cell, daily_sums
-from .database import Document, MongoDatabase
+from .database import Document, MongoDatabase, of_groups
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +165,11 @@ class MongoUsageLog:
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         after = query.after
         equal = {name: getattr(query, name) for name in ("key_id", "user", "outcome", "usage_source")}
-        wanted = _given(equal)
+        wanted = _given(equal) | of_groups(None, query.groups)
         period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
             if after:
-                last = logs.find_one({"_id": after}, {"timestamp": 1})
+                last = logs.find_one({"_id": after} | of_groups(None, query.groups), {"timestamp": 1})
                 if last is None:
                     return []
                 period["$lte"] = last["timestamp"]
@@ -187,7 +187,7 @@ class MongoUsageLog:
         return None if document is None else _record(document)
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
-        wanted: Document = _given({"key_id": query.key_id, "group": query.group})
+        wanted: Document = _given({"key_id": query.key_id}) | of_groups(query.group, query.groups)
         end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
         start = None if query.first_day is None else _midnight(query.first_day)
         if period := _given({"$gte": start, "$lt": end}):
@@ -445,7 +445,8 @@ def _document(cell: Cell) -> Document:
 
 def _wanted(query: ReportQuery) -> Document:
     # A document with 0 requests was created for a batch that is not added yet.
-    wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    wanted: Document = {"requests": {"$gt": 0}, **_given({"key_id": query.key_id})}
+    wanted |= of_groups(query.group, query.groups)
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if period:
         wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}

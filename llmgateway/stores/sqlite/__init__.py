@@ -1,5 +1,6 @@
 """The SQLite store: files that all processes of one host share."""
 
+from .admins import SQLiteAdmins
 from .audit import SQLiteAuditLog
 from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
@@ -9,6 +10,7 @@ from .usage import SQLiteUsageLog
 
 __all__ = [
     "COUNTERS",
+    "SQLiteAdmins",
     "SQLiteAuditLog",
     "SQLiteCounters",
     "SQLiteDatabase",

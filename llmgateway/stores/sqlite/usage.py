@@ -28,6 +28,7 @@ from llmgateway.records import (
 from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, daily_sums
 
+from .columns import IN_LIST, listed
 from .database import SQLiteDatabase
 from .rows import insert, places, some_at_once
 
@@ -72,6 +73,9 @@ KEPT_SERIES = 10_000
 """Maximum number of series whose ids are cached in memory."""
 
 
+_SERIES_OF_GROUPS = f'series IN (SELECT id FROM usage_series WHERE "group" {IN_LIST})'  # noqa: S608
+
+
 class SQLiteUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in SQLite.
 
@@ -106,6 +110,7 @@ class SQLiteUsageLog:
             "day <= ?": None if query.last_day is None else _number(query.last_day),
             "series IN (SELECT id FROM usage_series WHERE key_id = ?)": query.key_id,
             'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
+            _SERIES_OF_GROUPS: listed(query.groups),
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(_report(by, list(wanted)), list(wanted.values()))
@@ -125,10 +130,11 @@ class SQLiteUsageLog:
             "timestamp < ?": None if query.until is None else to_ms(query.until),
             "outcome = ?": query.outcome,
             "usage_source = ?": query.usage_source,
+            f'"group" {IN_LIST}': listed(query.groups),
         }
         if query.after:
-            found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (query.after,))
-            if not found:
+            found = self._database.rows('SELECT timestamp, "group" FROM logs WHERE id = ?', (query.after,))
+            if not found or not (query.groups is None or found[0][1] in query.groups):
                 return []
             filters["timestamp <= ?"] = found[0][0]
             filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = query.after
@@ -155,6 +161,7 @@ class SQLiteUsageLog:
             "timestamp < ?": end,
             "key_id = ?": query.key_id,
             '"group" = ?': query.group,
+            f'"group" {IN_LIST}': listed(query.groups),
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         where = " AND ".join(("filter_severities IS NOT NULL", *wanted))

@@ -22,6 +22,7 @@ from ..schemas.usage import (
     names_of,
 )
 from ..tables import csv_table
+from . import reach
 from .blueprint import blp
 
 _SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
@@ -44,7 +45,9 @@ _SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
 )
 def report_usage(query: dict[str, Any]) -> Response:
     by = names_of(query.get("by", ""))
-    found = services().usage_log.report(ReportQuery(by=by, first_day=query.get("start"), last_day=query.get("end")))
+    found = services().usage_log.report(
+        ReportQuery(by=by, first_day=query.get("start"), last_day=query.get("end"), groups=reach.reach())
+    )
     rows = [row.by | _sums(row) for row in found]
     if query["format"] == "csv":
         return csv_table(map(_without_unknown_cost, rows), (*by, *_SUMS), name="usage.csv")
@@ -63,7 +66,11 @@ def report_usage(query: dict[str, Any]) -> Response:
 @blp.response(200, FilterReportSchema, description="The counts.", example=examples.FILTER_REPORT)
 def report_filters(query: dict[str, Any]) -> dict[str, Any]:
     wanted = ReportQuery(
-        first_day=query.get("start"), last_day=query.get("end"), key_id=query.get("key"), group=query.get("group")
+        first_day=query.get("start"),
+        last_day=query.get("end"),
+        key_id=query.get("key"),
+        group=reach.check_filter(query.get("group")),
+        groups=reach.reach(),
     )
     counts = [*services().usage_log.filter_counts(wanted)]
     (total,) = filter_rows(counts, ()) or [{"requests": 0, "fired": 0}]
@@ -86,6 +93,7 @@ def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
         RecordQuery(
             key_id=query.get("key"),
             user=query.get("user"),
+            groups=reach.reach(),
             since=query.get("since"),
             until=query.get("until"),
             outcome=Outcome(query["outcome"]) if "outcome" in query else None,
