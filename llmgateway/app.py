@@ -94,9 +94,7 @@ def create_app(
     wrong_keys = WrongKeys(settings.instance / "wrong-admin-keys", clock=clock)
     guard = AdminGuard([settings.admin_key], admins=services.admins, wrong_keys=wrong_keys, clock=clock)
     app.extensions[admin.GUARD] = guard
-    api = docs.create_api(app)
-    for blueprint in (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp):
-        api.register_blueprint(blueprint)
+    docs.register(app, (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp))
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
