@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .admins import admins
 from .completion import completion
 from .doctor import doctor
 from .groups import groups
@@ -28,6 +29,7 @@ for _command in (serve, try_, doctor, rebuild_usage, simulator):
     main.add_command(_command)
 for _command in (
     completion,
+    admins,
     keys,
     groups,
     limits,

@@ -145,7 +145,7 @@ def _check(sent: Mapping[str, Any], *, before: AdminRecord | None = None) -> Non
 
 def _check_tag(before: AdminRecord) -> None:
     """Check that the admin to change is as the client knows it."""
-    etags.check(_shown(before))
+    etags.check(_shown, before)
 
 
 def _shown(record: AdminRecord) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def take_back(key_id: str) -> None:
 def check_key(before: KeyRecord) -> None:
     """Check that the key to change exists for this admin, and is as the client knows it."""
     reach.check_key(before)
-    etags.check(shown_key(before))
+    etags.check(shown_key, before)
 
 
 def shown_key(record: KeyRecord) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class PromptOwner:
         elif owner is not None:
             reach.check_group(owner.name)
             self.group = owner.name
-        etags.check(visible_prompt(in_force))
+        etags.check(visible_prompt, in_force)
 
 
 def visible_prompt(prompt: Prompt) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from .. import examples
 from ..blueprint import Blueprint
 from ..context import is_preflight
 from ..guard import AdminGuard
-from .etags import add_tag, refuse_unconditional
+from .etags import add_tag, prepare
 from .rights import check_right
 
 GUARD = "llmgateway.admin_guard"
@@ -39,7 +39,7 @@ KEY_ID_IN_PATH = {
 def _guard() -> None:
     if not is_preflight():
         check_admin_key(request.headers.get("AdminKey"))
-        refuse_unconditional()
+        prepare()
 
 
 def check_admin_key(key: str | None) -> None:

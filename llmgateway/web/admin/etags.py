@@ -8,12 +8,16 @@ the change replaces, within the same atomic step.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 from flask import Response, g, request
 
 from ...errors import PreconditionFailed
+from ..dates import time_zones
+
+T = TypeVar("T")
 
 CONDITIONAL_POSTS = frozenset({"/admin/keys/<key_id>/rotate", "/admin/admins/<admin_id>/rotate"})
 """Endpoints with POST that change one resource, and so compare its tag. All with PUT, PATCH and DELETE do."""
@@ -30,17 +34,19 @@ def show(state: Any) -> None:
     g.etag = tag_of(state)
 
 
-def check(state: Any) -> None:
-    """Check that the client of the current request knows this *state* of the resource, if it says which one it knows.
+def check(shown: Callable[[T], Any], before: T) -> None:
+    """Check that the client of the current request knows the resource as it is, if it says which state it knows.
 
     Args:
-        state: As JSON; None if the resource does not exist.
+        shown: Returns the state as JSON; None if the resource does not exist.
+        before: What is going to be changed.
 
     Raises:
-        PreconditionFailed: contains *state*.
+        PreconditionFailed: contains the state.
     """
     if "If-Match" not in request.headers:
         return
+    state = shown(before)
     known = request.if_match
     # Tags are compared strongly: a weak one matches nothing. "*" matches whatever there is.
     if state is not None and (known.star_tag or known.is_strong(tag_of(state))):
@@ -55,15 +61,16 @@ def check(state: Any) -> None:
     )
 
 
-def refuse_unconditional() -> None:
+def prepare() -> None:
     """Refuse ``If-Match`` where nothing compares it: a client that sends it relies on it.
 
     Raises:
         PreconditionFailed: no tag is that of an address that only does something.
     """
-    if request.method != "POST" or "If-Match" not in request.headers:
+    if "If-Match" not in request.headers:
         return
-    if request.url_rule is None or request.url_rule.rule not in CONDITIONAL_POSTS:
+    time_zones()  # states are shown with them, and within a change no store can be asked
+    if request.method == "POST" and (request.url_rule is None or request.url_rule.rule not in CONDITIONAL_POSTS):
         raise PreconditionFailed("This address has no state that could be compared: leave If-Match out.")
 
 

@@ -144,7 +144,7 @@ def _refuse_bad_name(name: str) -> None:
 
 def _check(before: Group | None) -> None:
     """Check that the group to change is as the client knows it."""
-    etags.check(_shown(before))
+    etags.check(_shown, before)
 
 
 def _shown(group: Group | None) -> dict[str, Any] | None:

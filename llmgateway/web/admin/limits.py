@@ -70,4 +70,4 @@ def update_limits(parts: dict[str, Any]) -> Limits:
 
 def _check(before: Limits) -> None:
     """Check that the limits to change are as the client knows them."""
-    etags.check(_schema.dump(before))
+    etags.check(_schema.dump, before)

@@ -175,7 +175,7 @@ def _check_names(name: str, parts: Mapping[str, Any], models: Mapping[str, Model
 def _check_tag(name: str, models: Mapping[str, ModelSettings]) -> None:
     """Check that the settings to change are as the client knows them."""
     before = models.get(name)
-    etags.check(None if before is None else _named(name, before))
+    etags.check(lambda found: None if found is None else _named(name, found), before)
 
 
 def _settings_of(name: str) -> ModelSettings:

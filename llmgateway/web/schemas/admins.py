@@ -49,9 +49,10 @@ class AdminChangesSchema(ma.Schema):
     )
     active = ma.fields.Boolean(metadata={"description": "false refuses the admin's key.", "example": True})
     expires_at = Moment(
+        is_end=True,
         allow_none=True,
         metadata={
-            "description": "The key is refused from then on; must be in the future.",
+            "description": "The key is refused from then on; must be in the future. A date alone means its end.",
             "example": examples.ADMIN["expires_at"],
         },
     )

@@ -30,10 +30,11 @@ class AuditQuerySchema(ma.Schema):
         }
     )
     until = Moment(
+        is_end=True,
         metadata={
             "description": "Only changes before this.",
-            "choices": {"until now": "", "a day": "2026-11-01", "a moment": "2026-10-31T18:00:00+01:00"},
-        }
+            "choices": {"until now": "", "a day": "2026-10-31", "a moment": "2026-10-31T18:00:00+01:00"},
+        },
     )
     limit = ma.fields.Integer(
         load_default=100,
