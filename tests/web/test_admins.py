@@ -7,6 +7,7 @@ import re
 import pytest
 
 from llmgateway.accounts.keys import digest
+from llmgateway.web.error_docs import REFUSALS
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_changes_are_checked_like_new_admins(call, grace):
         call("PATCH", path, status=422, json=body)
     call("POST", "/admins", status=201, json={"name": "Alan", "role": "owner"})
     for body in ({"name": "Alan"},):
-        assert "already_exists" == call("PATCH", path, status=409, json=body)["error"]["code"]
+        assert REFUSALS["AdminNameTaken"].examples["name"].as_json() == call("PATCH", path, status=409, json=body)
     call("POST", "/admins", status=409, json={"name": "Grace", "role": "viewer"})
     assert {name: value for name, value in grace.items() if name != "key"} == call("GET", path)
 

@@ -73,11 +73,13 @@ def check_scope(scope: Scope) -> None:
         NotFound: there is no such key or group for this admin.
         Forbidden: it is the organisation's.
     """
+    if reach() is None:  # also for what was removed, whose former prompts are still there
+        return
     if scope.key_id is not None:
         key(scope.key_id)
     elif scope.group is not None:
         check_group(scope.group)
-    elif reach() is not None:
+    else:
         raise Forbidden(_ORGANISATION)
 
 
