@@ -14,6 +14,7 @@ from .accounts.audit import Audit
 from .accounts.credential import CredentialCipher
 from .accounts.groups import Groups
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .azure.client import AzureClient
@@ -37,13 +38,14 @@ from .settings import Settings
 from .stores import Stores, open_stores
 from .stores.health import StoreHealth
 from .usage.answered_models import AnsweredModels
-from .usage.journal import Journal
+from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
+from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels
 from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
-from .web.context import EXTENSION
+from .web.context import EXTENSION, IdentifiedRequests
 from .web.cors import AllowedOrigins
 from .web.errors import register_error_handlers
 from .web.forwarded import ForwardedHeaders
@@ -98,7 +100,7 @@ def create_app(
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
-    app.wsgi_app = forwarded  # type: ignore[method-assign]
+    app.wsgi_app = IdentifiedRequests(forwarded, clock=clock)  # type: ignore[method-assign]
 
     def put_into_force(new: Settings) -> None:
         if new.models != services.settings.models:
@@ -179,6 +181,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         cipher,
         fallback=settings.api_key,
         clock=clock,
+        timezone=settings.timezone,
         wait_until_noticed=stores.wait_until_noticed,
     )
     keys = Keys(stores.keys, policy, clock=clock)
@@ -191,7 +194,20 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         running=RunningReservations(stores.counters),
         ship=lambda: journal.flush_soon(),
         clock=clock,
+        zones=policy.time_zones,
     )
+    refusals = Refusals(
+        stores.refusals,
+        clock=clock,
+        days=settings.refusal_days,
+        most=settings.most_refusals,
+        on_dropped=metrics.refusals_dropped,
+    )
+
+    def on_turn(backlog: Backlog) -> None:
+        metrics.waiting(backlog)
+        refusals.look_after()
+
     journal = Journal(
         settings.instance / "journal",
         stores.usage_log,
@@ -199,7 +215,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         price=policy.priced,
         on_left=limiter.book,
         on_ended=limiter.count_anew,
-        on_turn=metrics.waiting,
+        on_turn=on_turn,
         log_days=settings.log_days,
     )
     stores.stored.in_journals = journal.find_stored
@@ -249,12 +265,14 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         keys=keys,
         admins=admins,
         groups=groups,
+        persons=Persons(stores.persons, stores.keys, policy),
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
         audit=Audit(stores.audit_log, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
+        refusals=refusals,
         stores=StoreHealth(stores.backends),
         metrics=metrics,
         unpriced=unpriced,

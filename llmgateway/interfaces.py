@@ -34,13 +34,17 @@ from .records import (
     ModelSettings,
     Organisation,
     Owned,
+    Person,
     Prompt,
     Quota,
     Rebuilding,
     RecordQuery,
+    Refusal,
+    RefusalQuery,
     ReportQuery,
     UsageRecord,
     UsageRow,
+    User,
 )
 
 
@@ -83,6 +87,10 @@ class KeyStore(Protocol):
     def get(self, key_id: str) -> KeyRecord | None: ...
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]: ...
+
+    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
+        """Return people who have keys, by name in the order of code points, behind the name *after*."""
+        ...
 
     def update(
         self,
@@ -220,7 +228,7 @@ class OrganisationStore(Protocol):
     def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
         """Create a group, or replace the fields of the group with the same name; return the stored group. Atomic.
 
-        An existing group keeps its ``created_at`` and its ``prompt``. Other groups do not change.
+        An existing group keeps its ``created_at``, its ``prompt`` and its ``raised``. Other groups do not change.
 
         Args:
             check: As for :meth:`set_model`, with the group; None if there is no such group.
@@ -233,6 +241,7 @@ class OrganisationStore(Protocol):
         changes: Mapping[str, object],
         *,
         limits: Mapping[str, object] | None = None,
+        member_limits: Mapping[str, object] | None = None,
         check: Callable[[Group], None] | None = None,
     ) -> Group | None:
         """Set the named fields of one group and return the changed group; None if there is no such group. Atomic.
@@ -240,6 +249,7 @@ class OrganisationStore(Protocol):
         Args:
             changes: Names and values of :class:`Group` fields; never ``name`` or ``created_at``.
             limits: As for :meth:`KeyStore.update`.
+            member_limits: The same for the limits of each member.
             check: As for :meth:`set_model`, with the group.
         """
         ...
@@ -289,6 +299,27 @@ class OrganisationStore(Protocol):
         ...
 
 
+class PersonStore(Protocol):
+    """Stores what is set for people. :meth:`OrganisationStore.load` returns all of it, so requests need no look-up.
+
+    Names are compared exactly: case, Unicode form and blanks make a difference.
+    """
+
+    def get(self, user: str) -> Person | None: ...
+
+    def change(self, user: str, change: Callable[[Person | None], Person | None]) -> Person | None:
+        """Replace what is set for one person, and return it. Atomic. This begins a new version of the organisation.
+
+        After an error the change may be stored without a new version. A repetition of the call begins one.
+
+        Args:
+            change: Returns what is set from now on, from what was set before; None for nothing. It may be called
+                several times. Nobody changes the person between its last call and this change, which is not made if
+                it raises an error. It must not use a store.
+        """
+        ...
+
+
 class UsageLog(Protocol):
     """Stores the usage records, and their sums by day.
 
@@ -324,6 +355,13 @@ class UsageLog(Protocol):
         """
         ...
 
+    def find(self, request_id: str) -> UsageRecord | None:
+        """Return the record with this identifier, or that of the request to which Azure has given it.
+
+        Azure gives one to each attempt. None if there is no such record, or if it was purged.
+        """
+        ...
+
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         """Return the record of the request that made the response, the item or the container *stored_id*.
 
@@ -354,8 +392,13 @@ class UsageLog(Protocol):
 class Spending(Protocol):
     """Says what was used in a period, for budgets whose counters are not initialised."""
 
-    def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
-        """Add up the usage from *first_day* on: of one key, of one group, or of everybody.
+    def so_far(
+        self, *, first_day: date | None, key_id: str | None = None, user: str | None = None, group: str | None = None
+    ) -> UsageRow:
+        """Add up the usage from *first_day* on: of one key, of one person, of one group, or of everybody.
+
+        With a person and a group, this is what the person has used with keys of that group. *first_day* is a day of
+        the organisation's time zone.
 
         A request waits for the answer. So after a failure, StoreUnavailable is raised for a while without asking the
         usage log.
@@ -454,6 +497,38 @@ class AuditLog(Protocol):
 
     def entries(self, query: AuditQuery) -> list[AuditEntry]:
         """Return a page of entries."""
+        ...
+
+
+class RefusalLog(Protocol):
+    """Keeps the requests that the gateway refused, for a while."""
+
+    def append(self, refusals: Sequence[Refusal]) -> None:
+        """Store *refusals*. Of one that is stored already, only ``count``, ``last_at`` and ``repeats`` are updated.
+
+        The same call can be repeated after an error. An older state never replaces a newer one.
+        """
+        ...
+
+    def find(self, request_id: str) -> Refusal | None:
+        """Return the refusal with this identifier, or that has it among its ``repeats``; None if there is none."""
+        ...
+
+    def list(self, query: RefusalQuery) -> list[Refusal]: ...
+
+    def replace_person(self, key_ids: Sequence[str], replacement: str) -> int:
+        """Put *replacement* in place of user and address in all refusals of these keys; return their number.
+
+        Later calls of :meth:`append` do not undo this.
+        """
+        ...
+
+    def purge(self, before: datetime, *, most: int, limit: int) -> int:
+        """Delete what is older than *before*, and the oldest of more than *most*; return the number deleted.
+
+        Args:
+            limit: The most that one call deletes.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from .accounts.admins import Admins
 from .accounts.audit import Audit
 from .accounts.groups import Groups
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .clock import Clock
@@ -19,6 +20,7 @@ from .settings import Settings
 from .stores.health import StoreHealth
 from .usage.journal import Journal
 from .usage.metrics import Metrics
+from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels
 
 
@@ -34,12 +36,14 @@ class Services:
     keys: Keys
     admins: Admins
     groups: Groups
+    persons: Persons
     prompts: Prompts
     policy: OrganisationPolicy
     limiter: Limiter
     audit: Audit
     usage_log: UsageLog
     journal: Journal
+    refusals: Refusals
     stores: StoreHealth
     metrics: Metrics
     unpriced: UnpricedModels

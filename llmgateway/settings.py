@@ -356,12 +356,31 @@ class Settings:
     store_timeout: float = _setting(
         "LLMGATEWAY_STORE_TIMEOUT", "Seconds to wait for Redis or MongoDB.", 2.0, parse=_number(0.05, 60)
     )
+    timezone: str = _setting(
+        "LLMGATEWAY_TIMEZONE",
+        "The time zone in which days, weeks and months begin, as a name of the IANA list. It holds until an admin sets "
+        "another one with `PUT /admin/settings`; set it before the first start.",
+        "UTC",
+        parse=parsers.timezone,
+    )
     log_days: int | None = _setting(
         "LLMGATEWAY_LOG_DAYS",
         "Number of days before today whose single usage records are kept; the sums in reports are always kept.",
         None,
         parse=_integer(1, 36500),
         shown="all",
+    )
+    refusal_days: int = _setting(
+        "LLMGATEWAY_REFUSAL_DAYS",
+        "Number of days for which [refused requests](admin.md#find-a-students-error) are kept; 0 keeps none.",
+        14,
+        parse=_integer(0, 3650),
+    )
+    most_refusals: int = _setting(
+        "LLMGATEWAY_MOST_REFUSALS",
+        "The most refused requests that are kept. Of more, the oldest are deleted. Each takes about 1 KB.",
+        100_000,
+        parse=_integer(100, 10_000_000),
     )
     drain_seconds: float = _setting(
         "LLMGATEWAY_DRAIN_SECONDS",

@@ -38,7 +38,8 @@ class Groups:
         return _found(self.find(name))
 
     def put(self, name: str, *, check: Callable[[Group | None], None] | None = None, **fields: Any) -> Group:
-        """Create the group, or replace all *fields* of an existing one except ``created_at`` and ``prompt``.
+        """Create the group, or replace all *fields* of an existing one except ``created_at``, ``prompt`` and
+        ``raised``.
 
         Args:
             check: As for :meth:`~llmgateway.interfaces.OrganisationStore.set_group`.
@@ -52,9 +53,10 @@ class Groups:
         changes: Mapping[str, Any],
         *,
         limits: Mapping[str, Any] | None = None,
+        member_limits: Mapping[str, Any] | None = None,
         check: Callable[[Group], None] | None = None,
     ) -> Group:
-        """Change the fields in *changes* and the limits in *limits*; all others stay.
+        """Change the fields in *changes*, and the limits in *limits* and *member_limits*; all others stay.
 
         Args:
             check: As for :meth:`~llmgateway.interfaces.OrganisationStore.update_group`.
@@ -62,7 +64,7 @@ class Groups:
         Raises:
             NotFound: there is no such group.
         """
-        return _found(self._policy.update_group(name, changes, limits=limits, check=check))
+        return _found(self._policy.update_group(name, changes, limits=limits, member_limits=member_limits, check=check))
 
     def remove(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group:
         """Delete a group without keys, and return it.

@@ -10,13 +10,15 @@ from .completion import completion
 from .doctor import doctor
 from .groups import groups
 from .keys import keys
+from .logs import logs
 from .models import models
-from .organisation import limits, llm_key
+from .organisation import limits, llm_key, settings
 from .prompts import prompt
 from .reconciliation import reconcile
-from .reports import audit, filters, logs, status, usage
+from .reports import audit, filters, status, usage
 from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
+from .users import users
 
 
 @click.group(cls=Sectioned, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,7 +34,9 @@ for _command in (
     admins,
     keys,
     groups,
+    users,
     limits,
+    settings,
     prompt,
     llm_key,
     models,

@@ -16,7 +16,9 @@ from ..interfaces import (
     CounterStore,
     KeyStore,
     OrganisationStore,
+    PersonStore,
     Pingable,
+    RefusalLog,
     Spending,
     UsageLog,
 )
@@ -48,10 +50,12 @@ class Stores:
     keys: KeyStore
     admins: AdminStore
     organisation: OrganisationStore
+    persons: PersonStore
     usage_log: UsageLog
     spending: Spending
     counters: CounterStore
     audit_log: AuditLog
+    refusals: RefusalLog
     cooldowns: Cooldowns
     stored: FoundStored
     """Whose the responses are that Azure stores."""
@@ -100,7 +104,16 @@ def _with_caches(stores: Stores, *, circuit: Circuit | None) -> Stores:
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
-    from .sqlite import SQLiteAdmins, SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+    from .sqlite import (
+        SQLiteAdmins,
+        SQLiteAuditLog,
+        SQLiteDatabase,
+        SQLiteKeys,
+        SQLiteOrganisation,
+        SQLitePersons,
+        SQLiteRefusalLog,
+        SQLiteUsageLog,
+    )
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
@@ -109,10 +122,12 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         keys=keys,
         admins=SQLiteAdmins(database),
         organisation=SQLiteOrganisation(database),
+        persons=SQLitePersons(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
+        refusals=SQLiteRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
@@ -126,19 +141,24 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
+    from .mongo.persons import MongoPersons
+    from .mongo.refusals import MongoRefusalLog
     from .mongo.usage import MongoUsageLog
 
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
+    organisation = MongoOrganisation(database, clock=clock)
     usage_log = MongoUsageLog(database, clock=clock)
     return Stores(
         keys=MongoKeys(database, clock=clock),
         admins=MongoAdmins(database),
-        organisation=MongoOrganisation(database, clock=clock),
+        organisation=organisation,
+        persons=MongoPersons(database, begin_version=organisation.begin_version),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
+        refusals=MongoRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
@@ -173,6 +193,7 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> St
     from .redis.cooldowns import RedisCooldowns
     from .redis.keys import RedisKeys
     from .redis.organisation import RedisOrganisation
+    from .redis.persons import RedisPersons
 
     keys = RedisKeys(cache, durable.keys)
     return replace(
@@ -180,6 +201,7 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> St
         keys=keys,
         admins=RedisAdmins(cache, durable.admins),
         organisation=RedisOrganisation(cache, durable.organisation),
+        persons=RedisPersons(cache, durable.persons),
         cooldowns=RedisCooldowns(cache.connection, clock=clock),
         backends=(cache, *durable.backends),
         version=RecentVersion(keys.version),

@@ -1453,6 +1453,28 @@ class UsageLogContract:
         assert [("key_0001", 10001), ("key_0002", 1000)] == by_key
         assert [UsageRow(by={})] == list(log.report(ReportQuery(group="nobody's")))
 
+    def test_counts_one_person_alone(self, log):
+        """By the exact name, also within one group, one key and a period."""
+        append(
+            log,
+            [
+                usage(1, user="ada", group="physics", total_tokens=1),
+                usage(2, user="ada", group="chemistry", key_id="key_0002", total_tokens=10),
+                usage(3, user="Ada", group="physics", key_id="key_0003", total_tokens=100),
+                usage(4, user="ada", group="physics", total_tokens=1000, timestamp=datetime(2026, 2, 1, tzinfo=UTC)),
+                usage(5, user="a\u0308da ", group=None, key_id="key_0004", total_tokens=10000),
+            ],
+        )
+
+        def total(user: str, **filters: object) -> int:
+            return next(iter(log.report(ReportQuery(user=user, **filters)))).total_tokens
+
+        assert (1011, 100, 10000) == (total("ada"), total("Ada"), total("a\u0308da "))
+        assert (1001, 10) == (total("ada", group="physics"), total("ada", group="chemistry"))
+        assert (11, 1000) == (total("ada", last_day=date(2026, 1, 31)), total("ada", first_day=date(2026, 2, 1)))
+        assert (10, 0) == (total("ada", key_id="key_0002"), total("ada", key_id="key_0003"))
+        assert (0, 0) == (total("ADA"), total("äda "))
+
     def test_counts_beyond_32_bits(self, log):
         """Large sums are exact."""
         append(log, [usage(number, total_tokens=2**31 - 1) for number in range(4)])
@@ -1596,6 +1618,41 @@ class UsageLogContract:
 
         assert 3 == log.purge(date(2026, 1, 2), limit=100)
         assert [None] * 3 == [elsewhere.find_stored(each) for each in ("resp_1", "msg_1", "cntr_1")]
+
+    def test_finds_a_request_by_its_id_and_by_azures(self, log, elsewhere):
+        """Also by the id that Azure gave to an attempt that failed; a namesake of nothing finds nothing."""
+        attempts = tuple(
+            Attempt(deployment="east", status=429, upstream_request_id=id_) for id_ in ("azure-1", None, "azure-2")
+        )
+        made = usage(1, upstream_request_id="azure-2", attempts=attempts)
+        plain = usage(2, upstream_request_id="azure-3")
+        append(log, [made, plain, usage(3)])
+
+        assert [made] * 3 == [elsewhere.find(each) for each in (made.id, "azure-1", "azure-2")]
+        assert [plain] * 2 == [elsewhere.find(each) for each in (plain.id, "azure-3")]
+        assert [None] * 3 == [elsewhere.find(each) for each in ("azure-4", "", "None")]
+        log.purge(date(2026, 2, 1), limit=9)
+        assert log.find("azure-1") is None
+
+    def test_shows_records_by_group_and_by_error(self, log):
+        """Filters narrow each other down; a page may begin at a moment, whether a record is there or not."""
+        records = [
+            usage(number, group=group, error_code=code, timestamp=NEW_YEAR + timedelta(minutes=number))
+            for number, (group, code) in enumerate(
+                [("ml", None), ("ml", "content_filter"), (None, "content_filter"), ("ml", "content_filter")]
+            )
+        ]
+        append(log, records)
+
+        def numbers(**filters: object) -> list[int]:
+            return [int(record.id[-6:]) for record in log.records(RecordQuery(limit=10, **filters))]
+
+        assert [3, 1, 0] == numbers(group="ml")
+        assert [3, 2, 1] == numbers(error_code="content_filter")
+        assert [3, 1] == numbers(error_code="content_filter", group="ml")
+        assert [1, 0] == numbers(group="ml", before=(records[3].timestamp, records[3].id))
+        assert [2, 1, 0] == numbers(before=(records[3].timestamp, "req"))
+        assert [] == numbers(group="ML")
 
     def test_purges_old_records_and_keeps_their_sums(self, log, elsewhere):
         """In steps of any size, whole days; reports stay as they were."""

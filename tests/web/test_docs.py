@@ -316,6 +316,11 @@ def answers(
         _, made = call("post /v1/responses", json=examples.RESPONSE_REQUEST)
         yield call(f"delete {there}/responses/{{response_id}}", f"{there}/responses/{made.json['id']}")
     client.application.extensions[EXTENSION].journal.flush()
+    for path in ("/v1/me", "/v1/nothing"):
+        id_ = client.get(path).headers["x-request-id"]
+        yield call("get /admin/logs/{request_id}", f"/admin/logs/{id_}")
+    yield call("get /admin/logs/{request_id}", f"/admin/logs/{made.headers['x-request-id']}")
+    yield call("get /admin/logs", "/admin/logs?kind=all")
     yield call("put /admin/models/{name}", "/admin/models/gpt-4o", json=prices)
     yield call("post /admin/setprompt", json={"prompt": "Be brief."})
     for path, item in client.get("/openapi.json").json["paths"].items():
@@ -325,6 +330,17 @@ def answers(
     yield call("get /admin/groups/{name}", "/admin/groups/seminar")
     yield call("patch /admin/groups/{name}", "/admin/groups/seminar", json={"limits": {"parallel_requests": 9}})
     yield call("post /admin/groups/{name}/revoke", "/admin/groups/seminar/revoke")
+    until = {"until": "2099-01-01T12:00:00+01:00"}
+    raised = {"limits": {"parallel_requests": 99}} | until
+    yield call("post /admin/groups/{name}/raise", "/admin/groups/seminar/raise", json=raised)
+    yield call("delete /admin/groups/{name}/raise", "/admin/groups/seminar/raise")
+    yield call("put /admin/users/{user}", "/admin/users/ada", json={"limits": examples.LIMITS})
+    yield call("patch /admin/users/{user}", "/admin/users/ada", json={"limits": {"parallel_requests": 9}})
+    yield call("post /admin/users/{user}/raise", "/admin/users/ada/raise", json=raised)
+    yield call("get /admin/users/{user}", "/admin/users/ada")
+    yield call("delete /admin/users/{user}/raise", "/admin/users/ada/raise")
+    yield call("delete /admin/users/{user}", "/admin/users/ada")
+    yield call("put /admin/settings", json={"timezone": "Europe/Helsinki"})
     yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
     yield call("put /admin/limits", json=examples.ORGANISATION_LIMITS)
     yield call("patch /admin/limits", json={"parallel_requests": 9})
@@ -348,7 +364,10 @@ def answers(
     yield call("get /admin/keys", "/admin/keys?limit=1")
     yield call("post /admin/keys", json={"user": "grace"})
     yield call("get /admin/keys/{key_id}", f"/admin/keys/{mine['id']}")
-    yield call("patch /admin/keys/{key_id}", one, json={"note": "until June", "starts_at": "2026-01-01"})
+    changes = {"note": "until June", "starts_at": "2026-01-01", "limits": {"parallel_requests": 4}}
+    yield call("patch /admin/keys/{key_id}", one, json=changes)
+    yield call("post /admin/keys/{key_id}/raise", f"{one}/raise", json=raised)
+    yield call("delete /admin/keys/{key_id}/raise", f"{one}/raise")
     yield call("delete /admin/keys/{key_id}", one)
     yield call("post /admin/removeapikey", json={"id": mine["id"]})
     yield call("put /admin/prompt", json={"prompt": ""})

@@ -20,6 +20,7 @@ def everything(call, new_key):
     call("PUT", "/prompt", json={"prompt": "Be kind."}, query_string={"group": "physics"})
     # In an order in which each can be removed.
     return {
+        "/users/<path:user>": "/users/ada",
         "/prompt": "/prompt",
         "/prompt?group": "/prompt?group=physics",
         "/prompt?key": f"/prompt?key={key['id']}",
@@ -28,11 +29,16 @@ def everything(call, new_key):
         "/admins/<admin_id>": f"/admins/{admin['id']}",
         "/models/<path:name>": "/models/gpt-9",
         "/limits": "/limits",
+        "/settings": "/settings",
     }
 
 
 def body_of(rule: str, number: int) -> dict[str, object]:
     """A change of the resource, another one for each number."""
+    if rule == "/settings":
+        return {"timezone": f"Etc/GMT+{number % 12 + 1}"}
+    if rule == "/users/<path:user>":
+        return {"limits": {"parallel_requests": number}}
     name = {"/limits": "parallel_requests", "/models/<path:name>": "max_output_tokens"}.get(rule)
     if name is not None:
         return {name: number}
@@ -59,6 +65,7 @@ def test_every_resource_that_can_be_changed_is_tried(client, everything):
         for rule in client.application.url_map.iter_rules()
         if rule.rule.startswith("/admin") and {"PUT", "PATCH", "DELETE"} & rule.methods
     }
+    rules -= {f"/{place}/raise" for place in ("keys/<key_id>", "groups/<name>", "users/<path:user>")}  # see below
 
     assert rules == {name.partition("?")[0] for name in everything}
 
@@ -84,22 +91,16 @@ def test_a_change_of_what_somebody_else_has_changed_is_refused(client, admin, ev
         for method in sorted(writes(client, rule), key="DELETE".__eq__):
             known = send(client, admin, "GET", path).headers["ETag"]
             number += 1
-            changed = send(
-                client,
-                admin,
-                "PUT" if rule in ("/models/<path:name>", "/limits") or "prompt" in rule else "PATCH",
-                path,
-                body_of(rule, number),
-            )
+            whole = rule in ("/models/<path:name>", "/limits", "/settings") or rule.startswith("/prompt")
+            changed = send(client, admin, "PUT" if whole else "PATCH", path, body_of(rule, number))
 
             refused = send(client, admin, method, path, body_of(rule, 1), If_Match=known)
 
             assert (412, "precondition_failed") == (refused.status_code, refused.json["error"]["code"]), (rule, method)
             present = send(client, admin, "GET", path)
             assert present.headers["ETag"] == refused.headers["ETag"] == changed.headers["ETag"]
-            assert present.json == refused.json["error"]["present"] | {
-                name: value for name, value in present.json.items() if name not in refused.json["error"]["present"]
-            }
+            shown = refused.json["error"]["present"]
+            assert shown == {name: value for name, value in present.json.items() if name in shown}
             done = send(client, admin, method, path, body_of(rule, 1), If_Match=refused.headers["ETag"])
             assert done.status_code in (200, 204), done.text
 
@@ -144,13 +145,32 @@ def test_a_rotation_compares_tags(client, admin, everything):
         assert 412 == send(client, admin, "POST", f"{path}/rotate", {}, If_Match=known).status_code
 
 
+def test_a_raise_compares_tags(client, admin, call, everything):
+    """Those of the key, of the group, of the person; its end does, too."""
+    limits = {"limits": {"requests_per_minute": 10}}
+    for rule in ("/keys/<key_id>", "/groups/<name>", "/users/<path:user>"):
+        path = everything[rule]
+        send(client, admin, "PATCH", path, limits)
+        known = send(client, admin, "GET", path).headers["ETag"]
+        raised = {"limits": {"requests_per_minute": 20}, "until": "2026-02-01"}
+
+        done = send(client, admin, "POST", f"{path}/raise", raised, If_Match=known)
+
+        assert 200 == done.status_code, done.text
+        assert known != done.headers["ETag"] == send(client, admin, "GET", path).headers["ETag"]
+        for method in ("POST", "DELETE"):
+            assert 412 == send(client, admin, method, f"{path}/raise", raised, If_Match=known).status_code
+        assert 204 == send(client, admin, "DELETE", f"{path}/raise", If_Match=done.headers["ETag"]).status_code
+        assert known == send(client, admin, "GET", path).headers["ETag"]
+
+
 def test_a_tag_is_never_ignored(client, admin):
     """Where nothing is compared, the change is refused: whoever sends a tag relies on it."""
     calls = {
         f"{method} {rule.rule}"
         for rule in client.application.url_map.iter_rules()
         for method in rule.methods & {"POST"}
-        if rule.rule.startswith("/admin") and not rule.rule.endswith("/rotate")
+        if rule.rule.startswith("/admin") and not rule.rule.endswith(("/rotate", "/raise"))
     }
     for call in calls:
         method, rule = call.split(" ")

@@ -97,6 +97,8 @@ def test_a_foreign_key_is_as_good_as_none(call, grace, other, loose):
         ("PATCH", "/keys/{}", {"group": "nobody's", "limits": {"requests_per_minute": 1}}),
         ("POST", "/keys/{}/rotate", {}),
         ("DELETE", "/keys/{}", None),
+        ("POST", "/keys/{}/raise", {"limits": {"requests_per_minute": 1}, "until": "2026-02-01"}),
+        ("DELETE", "/keys/{}/raise", None),
         ("GET", "/prompt?key={}", None),
         ("PUT", "/prompt?key={}", {"prompt": "mine"}),
         ("DELETE", "/prompt?key={}", None),
@@ -106,9 +108,7 @@ def test_a_foreign_key_is_as_good_as_none(call, grace, other, loose):
         unknown = grace(method, path.format("key_nobody"), status=404, json=body)
         for key in (other, loose):
             assert unknown == grace(method, path.format(key["id"]), status=404, json=body), (method, path)
-            assert unknown == grace(
-                method, path.format(key["id"]), status=404, json=body, headers={"If-Match": "*"}
-            ) or path.endswith("rotate")
+            assert unknown == grace(method, path.format(key["id"]), status=404, json=body, headers={"If-Match": "*"})
     for which in ({"id": "key_nobody"}, {"key": "a-key-that-nobody-has"}):
         unknown = grace("POST", "/removeapikey", status=404, json=which)
         for key in (other, loose):
@@ -132,6 +132,8 @@ def test_a_foreign_group_is_as_good_as_none(call, grace):
         ("GET", "/prompt/versions?group={}", None),
         ("GET", "/keys?group={}", None),
         ("GET", "/usage/filters?group={}", None),
+        ("GET", "/logs?group={}", None),
+        ("GET", "/logs?kind=all&group={}", None),
         ("POST", "/prompt/preview", {"group": "{}", **CONVERSATION}),
     ]
     before = call("GET", "/groups/chemistry")
@@ -166,6 +168,12 @@ def test_what_is_the_organisations_is_forbidden(grace):
         ("PUT", "/groups/art", {}),
         ("DELETE", "/groups/physics", None),
         ("GET", "/admins", None),
+        ("GET", "/users", None),
+        ("GET", "/users/ada", None),
+        ("PUT", "/users/ada", {"limits": {}}),
+        ("POST", "/groups/physics/raise", {"limits": {"requests_per_minute": 99}, "until": "2026-02-01"}),
+        ("GET", "/settings", None),
+        ("PUT", "/settings", {"timezone": "Europe/Berlin"}),
     ):
         assert "forbidden" == grace(method, path, status=403, json=body)["error"]["code"]
 
@@ -208,6 +216,52 @@ def test_records_and_sums_are_hers(grace, call, records, mine, other):
     assert ["ada"] == [row["user"] for row in filters["rows"]]
     assert 0 == grace("GET", "/usage/filters", query_string={"key": other["id"]})["total"]["requests"]
     assert 15 == call("GET", "/usage")["total"]["total_tokens"]
+
+
+def test_a_request_of_another_group_is_not_found(grace, call, client, records, other, mine, loose):
+    """By our id or Azure's; nor a refusal, by its id or in the list."""
+    unknown = grace("GET", "/logs/nobody", status=404)
+    for record in records:
+        hers = record.group == "physics"
+        found = grace("GET", f"/logs/{record.id}", status=200 if hers else 404)
+        assert hers or found == unknown
+        listed = grace("GET", "/logs", query_string={"id": record.id, "kind": "all"})["items"]
+        assert [record.id] * hers == [item["id"] for item in listed]
+        assert call("GET", f"/logs/{record.id}")
+    refused = {}
+    for key in (mine, other, loose):
+        call("PATCH", f"/keys/{key['id']}", json={"models": ["gpt-4o"]})
+        answer = client.post("/v1/chat/completions", json=CONVERSATION, headers={"api-key": key["key"]})
+        refused[key["id"]] = answer.headers["x-request-id"]
+    client.application.extensions[EXTENSION].refusals.close()
+    for key_id, id_ in refused.items():
+        assert call("GET", f"/logs/{id_}")["key_id"] == key_id
+        hers = key_id == mine["id"]
+        found = grace("GET", f"/logs/{id_}", status=200 if hers else 404)
+        assert hers or found == unknown
+    for query in ({}, {"group": "physics"}, {"user": "ada"}):
+        listed = grace("GET", "/logs", query_string={"kind": "refusal", **query})["items"]
+        assert [refused[mine["id"]]] == [item["id"] for item in listed]
+    for query in ({"key": other["id"]}, {"user": "alan"}, {"user": "eve"}, {"id": refused[other["id"]]}):
+        assert [] == grace("GET", "/logs", query_string={"kind": "all", **query})["items"]
+    for item in call("GET", "/logs?kind=all&limit=1000")["items"]:
+        cursor = call("GET", "/logs", query_string={"kind": "all", "limit": 1, "until": item["timestamp"]})["next"]
+        page = grace("GET", "/logs", query_string={"kind": "all", "cursor": cursor or ""})["items"]
+        assert {each["group"] for each in page} <= {"physics"}
+
+
+def test_a_raise_stays_below_the_groups(grace, call, mine):
+    path = f"/keys/{mine['id']}"
+    grace("PATCH", path, json={"limits": {"requests_per_minute": 30}})
+    raised = {"limits": {"requests_per_minute": 60}, "until": "2026-02-01"}
+
+    assert 60 == grace("POST", f"{path}/raise", json=raised)["raise"]["limits"]["requests_per_minute"]
+    raised["limits"]["requests_per_minute"] = 61
+    assert "limits" in grace("POST", f"{path}/raise", status=422, json=raised)["error"]["errors"]
+    grace("DELETE", f"{path}/raise", status=204)
+    assert ["key.raise", "key.raise"] == [
+        entry["action"] for entry in grace("GET", "/audit")["items"] if entry["action"] == "key.raise"
+    ]
 
 
 def test_what_was_used_elsewhere_stays_there(client, grace, mine, clock):

@@ -81,6 +81,7 @@ ADMIN_MISTAKES = [
     ("InvalidFields", "missing", {"json": {"name": "thesis"}}),
     ("InvalidFields", "unknown", {"json": {"user": "ada", "usr": "ada"}}),
     ("UnknownKey", "unknown", {"path": "/admin/keys/nobody", "method": "GET"}),
+    ("UnknownRequest", "unknown", {"path": "/admin/logs/019b3f2a-7c10-7d41-8d98-f00b2042a17e", "method": "GET"}),
     ("InvalidFields", "no group", {"path": "/admin/keys", "json": {"user": "ada", "group": "nobody's"}}),
     (
         "InvalidLines",
@@ -108,6 +109,7 @@ ADMIN_MISTAKES = [
     ),
     ("UnknownKeyOrGroupRemoved", "unknown", {"path": "/admin/keys/nobody", "method": "PATCH", "json": {}}),
     ("UnknownGroup", "unknown", {"path": "/admin/groups/nobody's", "method": "GET"}),
+    ("UnknownUser", "unknown", {"path": "/admin/users/nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "key", {"path": "/admin/prompt?key=nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "group", {"path": "/admin/prompt?group=nobody's", "method": "GET"}),
     ("NothingToPreview", "key", {"path": PREVIEW, "json": {"key": "nobody", "messages": [{}]}}),

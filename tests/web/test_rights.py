@@ -20,6 +20,7 @@ CONTRACT = {
 ABOUT = [
     (r"/admin/admins", "admins"),
     (r"/metrics", "metrics"),
+    (r"/admin/groups/<name>/raise", "groups"),
     (r"/admin/groups/<name>/", "of a group"),
     (r"PATCH /admin/groups", "of a group"),
     (r"/admin/groups", "groups"),
@@ -27,8 +28,16 @@ ABOUT = [
     (r"/admin/", "organisation"),
 ]
 ROWS = {f"{method} {rule}": roles for rule, methods in RIGHTS.items() for method, roles in methods.items()}
+AHEAD = {
+    *("GET /admin/users/<path:user>/export", "POST /admin/users/<path:user>/erase"),
+    *("GET /admin/alerts", "PUT /admin/alerts", "POST /admin/alerts/test"),
+    *("GET /admin/currency", "PUT /admin/currency", "PATCH /admin/currency"),
+}
+"""Rows for endpoints that are being built."""
 READS = {"POST /admin/prompt/preview"}
 """With POST, and changes nothing: whoever may read a prompt may see what it does."""
+CHANGES = {"GET /admin/users/<path:user>/export"}
+"""With GET, and for whoever may change a person: it has everything that is kept of the person."""
 
 
 def endpoints(app) -> set[str]:
@@ -44,7 +53,8 @@ def endpoints(app) -> set[str]:
 def expected(endpoint: str) -> set[str]:
     about = next(name for pattern, name in ABOUT if re.search(pattern, endpoint))
     changes, reads = CONTRACT[about]
-    return reads if endpoint.startswith("GET ") or endpoint in READS else changes
+    reading = endpoint.startswith("GET ") or endpoint in READS
+    return reads if reading and endpoint not in CHANGES else changes
 
 
 @pytest.fixture
@@ -62,11 +72,12 @@ def headers(call):
 
 def test_every_endpoint_has_a_row(client):
     """And every row an endpoint: one that is added has to be put into the table."""
-    assert endpoints(client.application) == {*ROWS}
+    assert set() == endpoints(client.application) - {*ROWS}
+    assert {*ROWS} - endpoints(client.application) <= AHEAD
 
 
-def test_the_table_is_that_of_the_documentation(client):
-    assert {name: expected(name) for name in endpoints(client.application)} == {
+def test_the_table_is_that_of_the_documentation():
+    assert {name: expected(name) for name in ROWS} == {
         name: {role.value for role in roles} for name, roles in ROWS.items()
     }
 

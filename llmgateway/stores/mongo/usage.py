@@ -164,20 +164,33 @@ class MongoUsageLog:
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         after = query.after
-        equal = {name: getattr(query, name) for name in ("key_id", "user", "outcome", "usage_source")}
-        wanted = _given(equal) | of_groups(None, query.groups)
+        equal = {name: getattr(query, name) for name in ("key_id", "user", "error_code", "outcome", "usage_source")}
+        wanted = _given(equal) | of_groups(query.group, query.groups)
         period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+            before = query.before
             if after:
                 last = logs.find_one({"_id": after} | of_groups(None, query.groups), {"timestamp": 1})
                 if last is None:
                     return []
-                period["$lte"] = last["timestamp"]
-                wanted["$or"] = [{"timestamp": {"$lt": last["timestamp"]}}, {"_id": {"$lt": after}}]
+                before = last["timestamp"], after
+            if before is not None:
+                at, id_ = before
+                period["$lte"] = at
+                wanted["$or"] = [{"timestamp": {"$lt": at}}, {"_id": {"$lt": id_}}]
             if period:
                 wanted["timestamp"] = period
             found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
+
+    def find(self, request_id: str) -> UsageRecord | None:
+        with self._database.collections() as database:
+            logs = database["logs"]
+            # One after the other, so that each uses its own index.
+            names = ("_id", "upstream_request_id", "attempts.upstream_request_id")
+            found = (logs.find_one({name: request_id}) for name in names)
+            document = next((each for each in found if each is not None), None)
+        return None if document is None else _record(document)
 
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         with self._database.collections(promptly=True) as database:
@@ -187,7 +200,8 @@ class MongoUsageLog:
         return None if document is None else _record(document)
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
-        wanted: Document = _given({"key_id": query.key_id}) | of_groups(query.group, query.groups)
+        equal = {"key_id": query.key_id, "user": query.user}
+        wanted: Document = _given(equal) | of_groups(query.group, query.groups)
         end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
         start = None if query.first_day is None else _midnight(query.first_day)
         if period := _given({"$gte": start, "$lt": end}):
@@ -445,8 +459,8 @@ def _document(cell: Cell) -> Document:
 
 def _wanted(query: ReportQuery) -> Document:
     # A document with 0 requests was created for a batch that is not added yet.
-    wanted: Document = {"requests": {"$gt": 0}, **_given({"key_id": query.key_id})}
-    wanted |= of_groups(query.group, query.groups)
+    equal = {"key_id": query.key_id, "user": query.user}
+    wanted: Document = {"requests": {"$gt": 0}} | _given(equal) | of_groups(query.group, query.groups)
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if period:
         wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}

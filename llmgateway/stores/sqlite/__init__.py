@@ -6,6 +6,8 @@ from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
+from .persons import SQLitePersons
+from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
 __all__ = [
@@ -16,5 +18,7 @@ __all__ = [
     "SQLiteDatabase",
     "SQLiteKeys",
     "SQLiteOrganisation",
+    "SQLitePersons",
+    "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]

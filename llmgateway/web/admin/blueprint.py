@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response, current_app, g, request
 
 from ...accounts.admins import Admin
+from ...current import current_request
 from .. import examples
 from ..blueprint import Blueprint
 from ..context import is_preflight
@@ -52,6 +53,8 @@ def check_admin_key(key: str | None) -> None:
     guard: AdminGuard = current_app.extensions[GUARD]
     admin: Admin = guard.check(key, request.remote_addr or "")
     g.admin = admin
+    if (current := current_request()) is not None:
+        current.admin = str(admin)
     check_right(admin, request.method, request.url_rule.rule if request.url_rule else "")
 
 

@@ -19,7 +19,15 @@ from ..dates import time_zones
 
 T = TypeVar("T")
 
-CONDITIONAL_POSTS = frozenset({"/admin/keys/<key_id>/rotate", "/admin/admins/<admin_id>/rotate"})
+CONDITIONAL_POSTS = frozenset(
+    {
+        "/admin/admins/<admin_id>/rotate",
+        "/admin/groups/<name>/raise",
+        "/admin/keys/<key_id>/raise",
+        "/admin/keys/<key_id>/rotate",
+        "/admin/users/<path:user>/raise",
+    }
+)
 """Endpoints with POST that change one resource, and so compare its tag. All with PUT, PATCH and DELETE do."""
 
 

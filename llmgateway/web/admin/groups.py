@@ -19,7 +19,7 @@ from .blueprint import blp
 from .names import check_name, check_names
 from .validity import check_validity
 
-_NAME_IN_PATH = {
+NAME_IN_PATH = {
     "in": "path",
     "name": "name",
     "description": "1 to 100 characters on one line, without `/`.",
@@ -37,23 +37,24 @@ def list_groups() -> dict[str, Any]:
     return {"items": [group for group in services().groups.list() if reach.reaches(group.name)], "next": None}
 
 
-@blp.route("/groups/<name>", methods=["GET"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["GET"], parameters=[NAME_IN_PATH])
 @blp.operation("Look a group up", "UnknownGroup", description="By its name.")
 @blp.response(200, GroupSchema, description="The group.", example=examples.GROUP)
 def get_group(name: str) -> Group:
     reach.check_group(name)
     group = services().groups.get(name)
-    etags.show(_shown(group))
+    etags.show(shown_group(group))
     return group
 
 
-@blp.route("/groups/<name>", methods=["PUT"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["PUT"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Make a group, or replace what is set for it",
     description=(
         "All of it is replaced: what is not sent is nothing afterwards. Its keys and its prompt stay. Its limits hold "
-        "for all its keys together, beside those of each. The example is refused until you have put your own values "
-        "in; `{}` makes a group that is only a name for reports."
+        "for all its keys together, beside those of each; `member_limits` hold for each person, for the keys that this "
+        "person has in it. The example is refused until you have put your own values in; `{}` makes a group that is "
+        "only a name for reports."
     ),
 )
 @blp.arguments(GroupFieldsSchema, template=examples.GROUP_REQUEST)
@@ -65,19 +66,19 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
         _refuse_bad_name(name)
     check_names(fields, before=before)
     check_validity(fields, before=before, instead=_TO_END_NOW)
-    after = groups.put(name, check=_check, **fields)
-    write_down("group.set", name, groups=(name,), before=_shown(before), after=_shown(after))
-    etags.show(_shown(after))
+    after = groups.put(name, check=check_group, **fields)
+    write_down("group.set", name, groups=(name,), before=shown_group(before), after=shown_group(after))
+    etags.show(shown_group(after))
     return after
 
 
-@blp.route("/groups/<name>", methods=["PATCH"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["PATCH"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Change a group",
     "UnknownGroup",
     description=(
-        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`. "
-        "The example changes nothing. In short:\n\n"
+        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits` "
+        "and of `member_limits`. The example changes nothing. In short:\n\n"
         '* `{"expires_at": "2027-10-01"}` prolongs it\n'
         '* `{"models": null}` lets its keys use every model\n'
         '* `{"limits": {"budget": {"amount": 150, "unit": "usd", "period": "total"}, "parallel_requests": null}}` sets '
@@ -92,17 +93,17 @@ def update_group(changes: dict[str, Any], name: str) -> Group:
         raise Forbidden("You may change the note of your group, and nothing else of it: ask an owner or an admin.")
     groups = services().groups
     before = groups.get(name)
-    _check(before)
+    check_group(before)
     check_names(changes, before=before)
     check_validity(changes, before=before, instead=_TO_END_NOW)
-    limits = some_limits(changes)
-    after = groups.update(name, changes, limits=limits, check=_check)
-    write_down("group.set", name, groups=(name,), before=_shown(before), after=_shown(after))
-    etags.show(_shown(after))
+    limits, member_limits = some_limits(changes), some_limits(changes, "member_limits")
+    after = groups.update(name, changes, limits=limits, member_limits=member_limits, check=check_group)
+    write_down("group.set", name, groups=(name,), before=shown_group(before), after=shown_group(after))
+    etags.show(shown_group(after))
     return after
 
 
-@blp.route("/groups/<name>", methods=["DELETE"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["DELETE"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Remove a group",
     "UnknownGroup",
@@ -111,11 +112,11 @@ def update_group(changes: dict[str, Any], name: str) -> Group:
 )
 @blp.response(204, description="The group was removed.")
 def delete_group(name: str) -> None:
-    removed = services().groups.remove(name, check=_check)
-    write_down("group.remove", name, groups=(name,), before=_shown(removed))
+    removed = services().groups.remove(name, check=check_group)
+    write_down("group.remove", name, groups=(name,), before=shown_group(removed))
 
 
-@blp.route("/groups/<name>/revoke", methods=["POST"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>/revoke", methods=["POST"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Block every key of a group",
     "UnknownGroup",
@@ -142,11 +143,11 @@ def _refuse_bad_name(name: str) -> None:
         raise invalid_fields({"name": ["Must not begin or end with a space."]})
 
 
-def _check(before: Group | None) -> None:
+def check_group(before: Group | None) -> None:
     """Check that the group to change is as the client knows it."""
-    etags.check(_shown, before)
+    etags.check(shown_group, before)
 
 
-def _shown(group: Group | None) -> dict[str, Any] | None:
+def shown_group(group: Group | None) -> dict[str, Any] | None:
     shown: dict[str, Any] | None = None if group is None else _schema.dump(group)
     return shown

@@ -133,6 +133,13 @@ def check_changes(
         raise invalid_fields(problems)
 
 
+def check_raise(limits: Limits, before: KeyRecord, organisation: Organisation) -> None:
+    """Check that limits of a key are not raised above those of its group. Raises InvalidFields."""
+    group = organisation.groups.get(before.group or "")
+    if reach() is not None and group is not None and (problems := limit_problems(limits, group)):
+        raise invalid_fields(problems)
+
+
 def limit_problems(limits: Limits, group: Group, *, before: Limits | None = None) -> dict[str, Any]:
     """Return the limits that are above those of the group, by field.
 

@@ -39,7 +39,19 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/groups": {"GET": GROUP_READERS},
     "/admin/groups/<name>": {"GET": GROUP_READERS, "PUT": WRITERS, "PATCH": GROUP_WRITERS, "DELETE": WRITERS},
     "/admin/groups/<name>/revoke": {"POST": GROUP_WRITERS},
+    "/admin/groups/<name>/raise": {"POST": WRITERS, "DELETE": WRITERS},
+    "/admin/keys/<key_id>/raise": {"POST": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
+    # People, who may have keys in several groups.
+    "/admin/users": {"GET": READERS},
+    "/admin/users/<path:user>": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS, "DELETE": WRITERS},
+    "/admin/users/<path:user>/raise": {"POST": WRITERS, "DELETE": WRITERS},
+    "/admin/users/<path:user>/export": {"GET": WRITERS},
+    "/admin/users/<path:user>/erase": {"POST": WRITERS},
     # What holds for everybody.
+    "/admin/settings": {"GET": READERS, "PUT": WRITERS},
+    "/admin/alerts": {"GET": READERS, "PUT": WRITERS},
+    "/admin/alerts/test": {"POST": WRITERS},
+    "/admin/currency": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     "/admin/limits": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     # Prompts, also those of groups and keys.
     "/admin/prompt": {"GET": GROUP_READERS, "PUT": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
@@ -54,6 +66,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/usage": {"GET": GROUP_READERS},
     "/admin/usage/filters": {"GET": GROUP_READERS},
     "/admin/logs": {"GET": GROUP_READERS},
+    "/admin/logs/<request_id>": {"GET": GROUP_READERS},
     "/admin/audit": {"GET": GROUP_READERS},
     "/admin/status": {"GET": READERS},
     "/metrics": {"GET": SCRAPERS},
