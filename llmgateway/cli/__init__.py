@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from .admins import admins
+from .alerts import alerts
 from .completion import completion
 from .doctor import doctor
 from .groups import groups
@@ -44,6 +45,7 @@ for _command in (
     filters,
     reconcile,
     logs,
+    alerts,
     audit,
     status,
 ):
