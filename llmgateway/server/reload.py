@@ -57,7 +57,9 @@ class CurrentSettings:
         if not self.settings.env_file:
             log.warning("SIGHUP reads nothing again: there is no file of settings (--env-file, %s).", ENV_FILE)
             return
-        changed = ", ".join(self.settings.differing(old)) or "nothing has changed"
+        # SECRET_KEY keeps what it was derived from, see Settings.reloaded(). Nobody has changed it.
+        names = [name for name in self.settings.differing(old) if name != "SECRET_KEY"]
+        changed = ", ".join(names) or "nothing has changed"
         # A warning, because it answers an operator's signal: it has to be seen with every usual level.
         log.warning("The settings were read again from %s: %s.", self.settings.env_file.absolute(), changed)
         waiting = new.differing(self.settings)

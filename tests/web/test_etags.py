@@ -30,6 +30,7 @@ def everything(call, new_key):
         "/models/<path:name>": "/models/gpt-9",
         "/limits": "/limits",
         "/settings": "/settings",
+        "/alerts": "/alerts",
     }
 
 
@@ -37,6 +38,8 @@ def body_of(rule: str, number: int) -> dict[str, object]:
     """A change of the resource, another one for each number."""
     if rule == "/settings":
         return {"timezone": f"Etc/GMT+{number % 12 + 1}"}
+    if rule == "/alerts":
+        return {"thresholds": [number]}
     if rule == "/users/<path:user>":
         return {"limits": {"parallel_requests": number}}
     name = {"/limits": "parallel_requests", "/models/<path:name>": "max_output_tokens"}.get(rule)
@@ -91,7 +94,7 @@ def test_a_change_of_what_somebody_else_has_changed_is_refused(client, admin, ev
         for method in sorted(writes(client, rule), key="DELETE".__eq__):
             known = send(client, admin, "GET", path).headers["ETag"]
             number += 1
-            whole = rule in ("/models/<path:name>", "/limits", "/settings") or rule.startswith("/prompt")
+            whole = rule in ("/models/<path:name>", "/limits", "/settings", "/alerts") or rule.startswith("/prompt")
             changed = send(client, admin, "PUT" if whole else "PATCH", path, body_of(rule, number))
 
             refused = send(client, admin, method, path, body_of(rule, 1), If_Match=known)
