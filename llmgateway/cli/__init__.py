@@ -8,6 +8,7 @@ from .. import __version__
 from .admins import admins
 from .alerts import alerts
 from .completion import completion
+from .currency import currency
 from .doctor import doctor
 from .groups import groups
 from .keys import keys
@@ -19,6 +20,7 @@ from .reconciliation import reconcile
 from .reports import audit, filters, status, usage
 from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
+from .statements import statement
 from .users import users
 
 
@@ -43,6 +45,8 @@ for _command in (
     models,
     usage,
     filters,
+    statement,
+    currency,
     reconcile,
     logs,
     alerts,

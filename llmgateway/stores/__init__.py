@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from ..interfaces import (
     Spending,
     UsageLog,
 )
+from ..local_time import SETTINGS, TimeZones
 from ..ratelimit.memory import MemoryCounters
 from .alerts import FallbackAlerts
 from .cached_admins import CachedAdmins
@@ -125,11 +127,12 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
-    usage_log = SQLiteUsageLog(database)
+    organisation = SQLiteOrganisation(database)
+    usage_log = SQLiteUsageLog(database, zones=_zones(organisation, settings))
     return Stores(
         keys=keys,
         admins=SQLiteAdmins(database),
-        organisation=SQLiteOrganisation(database),
+        organisation=organisation,
         persons=SQLitePersons(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
@@ -158,7 +161,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
     organisation = MongoOrganisation(database, clock=clock)
-    usage_log = MongoUsageLog(database, clock=clock)
+    usage_log = MongoUsageLog(database, clock=clock, zones=_zones(organisation, settings))
     return Stores(
         keys=MongoKeys(database, clock=clock),
         admins=MongoAdmins(database),
@@ -174,6 +177,11 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         counters=counters,
         backends=(database,),
     )
+
+
+def _zones(organisation: OrganisationStore, settings: Settings) -> Callable[[], TimeZones]:
+    """Return what reads the time zones from the store: each time, so that all processes count with the same ones."""
+    return lambda: TimeZones.from_document(organisation.document(SETTINGS), default=settings.timezone)
 
 
 def _alerts(shared: AlertStore, settings: Settings, clock: Clock) -> AlertStore:
