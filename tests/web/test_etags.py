@@ -31,6 +31,7 @@ def everything(call, new_key):
         "/limits": "/limits",
         "/settings": "/settings",
         "/alerts": "/alerts",
+        "/currency": "/currency",
     }
 
 
@@ -38,6 +39,8 @@ def body_of(rule: str, number: int) -> dict[str, object]:
     """A change of the resource, another one for each number."""
     if rule == "/settings":
         return {"timezone": f"Etc/GMT+{number % 12 + 1}"}
+    if rule == "/currency":
+        return {"code": "EUR", "rates": {"2026-01": number / 100}}
     if rule == "/alerts":
         return {"thresholds": [number]}
     if rule == "/users/<path:user>":

@@ -133,6 +133,8 @@ def test_a_foreign_group_is_as_good_as_none(call, grace):
         ("GET", "/keys?group={}", None),
         ("GET", "/usage/filters?group={}", None),
         ("GET", "/logs?group={}", None),
+        ("GET", "/groups/{}/statement?month=2026-01", None),
+        ("GET", "/groups/{}/statement?month=2026-01&format=csv", None),
         ("GET", "/logs?kind=all&group={}", None),
         ("POST", "/prompt/preview", {"group": "{}", **CONVERSATION}),
     ]
@@ -173,6 +175,8 @@ def test_what_is_the_organisations_is_forbidden(grace):
         ("PUT", "/users/ada", {"limits": {}}),
         ("POST", "/groups/physics/raise", {"limits": {"requests_per_minute": 99}, "until": "2026-02-01"}),
         ("GET", "/settings", None),
+        ("GET", "/alerts", None),
+        ("GET", "/statements/2026-01", None),
         ("PUT", "/settings", {"timezone": "Europe/Berlin"}),
     ):
         assert "forbidden" == grace(method, path, status=403, json=body)["error"]["code"]
@@ -215,6 +219,10 @@ def test_records_and_sums_are_hers(grace, call, records, mine, other):
     filters = grace("GET", "/usage/filters?by=user")
     assert ["ada"] == [row["user"] for row in filters["rows"]]
     assert 0 == grace("GET", "/usage/filters", query_string={"key": other["id"]})["total"]["requests"]
+    for query in ({"by": "cost_centre"}, {"tz": "utc"}, {"by": "week"}, {"start": "2026-01-01", "end": "2026-01-01"}):
+        assert 5 == grace("GET", "/usage", query_string=query)["total"]["total_tokens"]
+    statement = grace("GET", "/groups/physics/statement", query_string={"month": "2026-01"})
+    assert (5, ["ada"]) == (statement["total"]["total_tokens"], [each["user"] for each in statement["persons"]])
     assert 15 == call("GET", "/usage")["total"]["total_tokens"]
 
 

@@ -30,7 +30,6 @@ ABOUT = [
 ROWS = {f"{method} {rule}": roles for rule, methods in RIGHTS.items() for method, roles in methods.items()}
 AHEAD = {
     *("GET /admin/users/<path:user>/export", "POST /admin/users/<path:user>/erase"),
-    *("GET /admin/currency", "PUT /admin/currency", "PATCH /admin/currency"),
 }
 """Rows for endpoints that are being built."""
 READS = {"POST /admin/prompt/preview"}

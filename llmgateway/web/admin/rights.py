@@ -39,6 +39,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/groups": {"GET": GROUP_READERS},
     "/admin/groups/<name>": {"GET": GROUP_READERS, "PUT": WRITERS, "PATCH": GROUP_WRITERS, "DELETE": WRITERS},
     "/admin/groups/<name>/revoke": {"POST": GROUP_WRITERS},
+    "/admin/groups/<name>/statement": {"GET": GROUP_READERS},
     "/admin/groups/<name>/raise": {"POST": WRITERS, "DELETE": WRITERS},
     "/admin/keys/<key_id>/raise": {"POST": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
     # People, who may have keys in several groups.
@@ -65,6 +66,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     # Reports.
     "/admin/usage": {"GET": GROUP_READERS},
     "/admin/usage/filters": {"GET": GROUP_READERS},
+    "/admin/statements/<month>": {"GET": READERS},
     "/admin/logs": {"GET": GROUP_READERS},
     "/admin/logs/<request_id>": {"GET": GROUP_READERS},
     "/admin/audit": {"GET": GROUP_READERS},
