@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from .accounts.admins import Admins
 from .accounts.audit import Audit
+from .accounts.bulk import Bulk
+from .accounts.closing import Closings
+from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.persons import Persons
@@ -36,7 +39,10 @@ class Services:
     upstream: Upstream
     keys: Keys
     admins: Admins
+    bulk: Bulk
     groups: Groups
+    closings: Closings
+    personal_data: PersonalData
     persons: Persons
     prompts: Prompts
     policy: OrganisationPolicy

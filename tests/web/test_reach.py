@@ -126,6 +126,8 @@ def test_a_foreign_group_is_as_good_as_none(call, grace):
         ("PATCH", "/groups/{}", {"note": "mine"}),
         ("PATCH", "/groups/{}", {"limits": None}),
         ("POST", "/groups/{}/revoke", None),
+        ("POST", "/groups/{}/close", {"keys": "remove"}),
+        ("POST", "/groups/{}/close", {"keys": "block", "dry_run": True}),
         ("GET", "/prompt?group={}", None),
         ("PUT", "/prompt?group={}", {"prompt": "mine"}),
         ("DELETE", "/prompt?group={}", None),
@@ -172,6 +174,8 @@ def test_what_is_the_organisations_is_forbidden(grace):
         ("GET", "/admins", None),
         ("GET", "/users", None),
         ("GET", "/users/ada", None),
+        ("GET", "/users/ada/export", None),
+        ("POST", "/users/ada/erase", {}),
         ("PUT", "/users/ada", {"limits": {}}),
         ("POST", "/groups/physics/raise", {"limits": {"requests_per_minute": 99}, "until": "2026-02-01"}),
         ("GET", "/settings", None),
@@ -343,6 +347,52 @@ def test_a_file_reaches_no_other_group(call, grace):
     assert 1 == len(grace("GET", "/keys")["items"])
     made = grace("POST", "/keys/import", status=201, data="user,group\na,physics\nc,\n", content_type="text/csv")
     assert ["physics", "physics"] == re.findall("physics", made)
+
+
+def test_many_keys_at_once_are_hers(call, grace, mine, other, loose):
+    """Whatever the filter selects, and wherever they should go."""
+    for wanted in ({"all": True}, {"user": "ada"}, {"active": True}, {"group": "physics"}):
+        preview = grace("POST", "/keys/bulk", json={"filter": wanted, "action": "remove"})
+        assert [mine["id"]] == [item["id"] for item in preview["items"]]
+    for wanted in ({"user": "alan"}, {"user": "eve"}):
+        assert 0 == grace("POST", "/keys/bulk", json={"filter": wanted, "action": "remove"})["count"]
+    unknown, foreign = (
+        grace("POST", "/keys/bulk", status=422, json={"filter": {"group": name}, "action": "block"})
+        for name in ("nobody's", "chemistry")
+    )
+    assert unknown == foreign
+    move = {"filter": {"all": True}, "action": "move"}
+    unknown, foreign = (
+        grace("POST", "/keys/bulk", status=422, json={**move, "changes": {"group": name}})
+        for name in ("nobody's", "chemistry")
+    )
+    assert unknown == foreign
+    grace("POST", "/keys/bulk", status=403, json={**move, "changes": {"group": None}})
+    block = {"filter": {"all": True}, "action": "block"}
+    everybody = call("POST", "/keys/bulk", json=block)
+    grace("POST", "/keys/bulk", status=422, json={**block, "token": everybody["token"]})  # another's preview
+    done = grace("POST", "/keys/bulk", json={**block, "token": grace("POST", "/keys/bulk", json=block)["token"]})
+    assert [mine["id"]] == [item["id"] for item in done["items"]]
+    for key in (other, loose):
+        nothing_changed(call, key)
+    assert "key.bulk" in {entry["action"] for entry in grace("GET", "/audit")["items"]}
+
+
+def test_she_closes_her_group(call, grace, mine, other):
+    """Its keys go nowhere else; and then she manages nothing."""
+    unknown, foreign = (
+        grace("POST", "/groups/physics/close", status=422, json={"keys": {"move_to": name}})
+        for name in ("nobody's", "chemistry")
+    )
+    assert unknown == foreign
+    assert 1 == grace("POST", "/groups/physics/close", json={"keys": "remove", "dry_run": True})["count"]
+    assert [mine["id"]] == [
+        item["id"] for item in grace("POST", "/groups/physics/close", json={"keys": "remove"})["items"]
+    ]
+    assert [] == grace("GET", "/groups")["items"] == grace("GET", "/keys")["items"]
+    nothing_changed(call, other)
+    call("PUT", "/groups/physics", json={})
+    grace("GET", "/groups/physics", status=404)
 
 
 def test_an_admin_of_several_groups_names_one(call, client, grace):

@@ -19,6 +19,7 @@ from ..errors import invalid_fields
 _UNKNOWN_KEY = "There is no key with this id. GET /admin/keys lists those there are."
 _UNKNOWN_GROUP = "There is no such group. GET /admin/groups lists those there are."
 _ORGANISATION = "This is about the whole organisation. You manage groups: name one of yours, or a key."
+_LEAVING = "You manage groups: a key must stay in one of yours. Block it or remove it instead."
 
 _DAYS = {"day": 1, "week": 7, "month": 31, "total": math.inf}
 """The most days of each period."""
@@ -122,7 +123,7 @@ def check_changes(
         return
     name = changes.get("group", before.group)
     if name is None:
-        raise Forbidden("You manage groups: a key must stay in one of yours. Block it or remove it instead.")
+        raise Forbidden(_LEAVING)
     group = organisation.groups.get(name)
     if group is None or name not in within:
         raise invalid_fields({"group": [f"Must be one of your groups: {', '.join(within)}."]})
@@ -131,6 +132,12 @@ def check_changes(
     after = {part: getattr(wanted, part) for part in (*_RATES, "budget")} | dict(limits or {})
     if problems := limit_problems(Limits(**after), group, before=present):
         raise invalid_fields(problems)
+
+
+def refuse_leaving() -> None:
+    """Refuse to take keys out of all groups. Raises Forbidden."""
+    if reach() is not None:
+        raise Forbidden(_LEAVING)
 
 
 def check_raise(limits: Limits, before: KeyRecord, organisation: Organisation) -> None:

@@ -35,10 +35,12 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/keys/<key_id>": {"GET": GROUP_READERS, "PATCH": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
     "/admin/keys/<key_id>/rotate": {"POST": GROUP_WRITERS},
     "/admin/keys/import": {"POST": GROUP_WRITERS},
+    "/admin/keys/bulk": {"POST": GROUP_WRITERS},
     # Groups. An admin of the role ``group`` may change the note alone.
     "/admin/groups": {"GET": GROUP_READERS},
     "/admin/groups/<name>": {"GET": GROUP_READERS, "PUT": WRITERS, "PATCH": GROUP_WRITERS, "DELETE": WRITERS},
     "/admin/groups/<name>/revoke": {"POST": GROUP_WRITERS},
+    "/admin/groups/<name>/close": {"POST": GROUP_WRITERS},
     "/admin/groups/<name>/statement": {"GET": GROUP_READERS},
     "/admin/groups/<name>/raise": {"POST": WRITERS, "DELETE": WRITERS},
     "/admin/keys/<key_id>/raise": {"POST": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
