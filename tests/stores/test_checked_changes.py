@@ -60,7 +60,7 @@ def test_exactly_one_of_two_changes_of_a_key_wins(here, there):
         won = winners(
             lambda known=known, n=number: here.keys.update(key(1).id, {"note": f"a{n}"}, check=only_if(known)),
             lambda known=known, n=number: there.keys.update(
-                key(1).id, {}, limits={"parallel_requests": n + 1}, check=only_if(known)
+                key(1).id, {}, limits={"parallel_requests": n + 100}, check=only_if(known)
             ),
         )
         assert 1 == won.count(True)
@@ -68,7 +68,7 @@ def test_exactly_one_of_two_changes_of_a_key_wins(here, there):
         expected = (
             replace(known, note=f"a{number}")
             if won[0]
-            else replace(known, limits=replace(known.limits, parallel_requests=number + 1))
+            else replace(known, limits=replace(known.limits, parallel_requests=number + 100))
         )
         assert expected == after
 
@@ -125,7 +125,7 @@ def test_exactly_one_of_two_changes_of_a_group_wins(here, there):
                 "physics", {"note": f"a{n}"}, check=only_if(known)
             ),
             lambda known=known, n=number: there.organisation.update_group(
-                "physics", {"prompt": PROMPT}, limits={"parallel_requests": n + 1}, check=only_if(known)
+                "physics", {"prompt": PROMPT}, limits={"parallel_requests": n + 100}, check=only_if(known)
             ),
         )
         assert 1 == won.count(True)

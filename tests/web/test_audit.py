@@ -19,7 +19,7 @@ ELSEWHERE = {
     "POST /admin/groups/<name>/close",
     "POST /admin/users/<path:user>/erase",
 }
-"""In test_import_models.py, which has a resource to import from, and in test_bulk.py, test_closing.py, test_erasure.py."""
+"""In test_import_models.py, which has a resource to import from, test_bulk.py, test_closing.py and test_erasure.py."""
 RAISE = {"limits": {"parallel_requests": 20}, "until": "2099-01-01"}
 PRICES = {"prompt": 1, "cached": 0.5, "completion": 2}
 
