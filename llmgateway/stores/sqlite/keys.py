@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from operator import itemgetter
@@ -14,7 +14,7 @@ from llmgateway.errors import Conflict, NoSuchGroup
 from llmgateway.records import ALL_KEYS, UNLIMITED, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
 from llmgateway.stores.epoch import from_ms
 
-from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, stored
+from .columns import IN_LIST, limits_of, listed, merged_limits, models_of, prompt_of, raise_of, stored
 from .database import SQLiteDatabase
 from .rows import places, some_at_once
 
@@ -113,7 +113,12 @@ class SQLiteKeys:
         return [*map(_record, sorted(found, key=_id))]
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
-        filters = {'"user" = ?': query.user, '"group" = ?': query.group, "active = ?": query.active}
+        filters = {
+            '"user" = ?': query.user,
+            '"group" = ?': query.group,
+            f'"group" {IN_LIST}': listed(query.groups),
+            "active = ?": query.active,
+        }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM keys WHERE {' AND '.join(['id > ?', *wanted])} ORDER BY id LIMIT ?",  # noqa: S608
@@ -128,23 +133,40 @@ class SQLiteKeys:
         return [User(*row) for row in rows]
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord | None:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
         if not changes and not limits:
-            return self.get(key_id)
+            found = self.get(key_id)
+            if found is not None and check is not None:
+                check(found)
+            return found
         with self._database.transaction() as connection:
             before = connection.execute('SELECT "group", limits FROM keys WHERE id = ?', (key_id,)).fetchone()
             if before is None:
                 return None
+            _check(connection, key_id, check)
             if "group" in changes and changes["group"] != before[0]:
                 _check_group(connection, changes["group"])
             row = _changed(connection, key_id, changes, limits)
         return _record(row)
 
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+    def rotate(
+        self,
+        key_id: str,
+        digest: str,
+        *,
+        retires_at: datetime | None,
+        check: Callable[[KeyRecord], None] | None = None,
+    ) -> KeyRecord | None:
         with self._database.transaction() as connection:
+            _check(connection, key_id, check)
             if connection.execute(_DIGEST_TAKEN, (digest, key_id)).fetchone():
                 raise Conflict("This key exists already. Send another one, or none to have one made up.", param="key")
             row = connection.execute(
@@ -160,8 +182,9 @@ class SQLiteKeys:
             ).fetchall()
         return [*map(_record, revoked)]
 
-    def remove(self, key_id: str) -> KeyRecord | None:
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord | None:
         with self._database.transaction() as connection:
+            _check(connection, key_id, check)
             row = connection.execute(_REMOVE, (key_id,)).fetchone()
         return _record(row) if row else None
 
@@ -215,6 +238,11 @@ def _present(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> se
     users = json.dumps(sorted({record.user for record in records}))
     there = connection.execute(_USERS_AND_GROUPS, (users,)).fetchall()
     return {(user, group) for user, group in there} & {(record.user, record.group) for record in records}
+
+
+def _check(connection: sqlite3.Connection, key_id: str, check: Callable[[KeyRecord], None] | None) -> None:
+    if check is not None and (row := connection.execute(_GET, (key_id,)).fetchone()) is not None:
+        check(_record(row))
 
 
 def _check_group(connection: sqlite3.Connection, name: object) -> None:

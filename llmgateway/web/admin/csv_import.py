@@ -18,6 +18,7 @@ from ..context import services
 from ..errors import invalid_fields
 from ..schemas.keys import NewKeySchema
 from ..tables import has_formula, original
+from . import reach
 from .audit_helpers import NO_SUCH_GROUP
 from .names import name_problems
 from .validity import validity_problems
@@ -90,7 +91,7 @@ class _Check:
     """Converts the cells of a line to the fields of a key, with the checks of ``POST /admin/keys``."""
 
     def __init__(self) -> None:
-        self._groups = services().policy.stored().groups
+        self._organisation = services().policy.stored()
         self._now = moment(services().clock())
 
     def __call__(self, line: Line) -> dict[str, Any]:
@@ -109,8 +110,14 @@ class _Check:
             raise ma.ValidationError({"models": ["Names no model. Leave it empty for every one."]})
         problems: dict[str, Any] = dict(line.problems)
         problems |= validity_problems(fields, now=self._now, instead="Leave it empty for never.")
-        if fields.get("group") is not None and fields["group"] not in self._groups:
-            problems["group"] = [f"{NO_SUCH_GROUP} Or name the one that all of them join: group=NAME."]
+        try:
+            reach.choose_group(fields)
+        except InvalidFields as error:
+            problems |= dict(error.fields or {})
+        else:
+            problems |= _by_column(reach.group_problems(fields, self._organisation))
+        if fields.get("group") is not None and fields["group"] not in self._organisation.groups:
+            problems.setdefault("group", [f"{NO_SUCH_GROUP} Or name the one that all of them join: group=NAME."])
         problems |= name_problems(fields)
         if has_formula(fields.get("key", "")):
             problems["key"] = [_FORMULA]

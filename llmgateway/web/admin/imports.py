@@ -19,6 +19,7 @@ from ..errors import invalid_fields
 from ..schemas.imports import DECIMAL_SIGNS, ImportAnswerSchema, ImportQuerySchema
 from ..schemas.keys import KeySchema
 from ..tables import csv_table
+from . import reach
 from .audit_helpers import NO_SUCH_GROUP, write_down
 from .blueprint import blp
 from .csv_import import COLUMNS, CheckedLine, bad_lines, check_lines, models_cell, read
@@ -123,7 +124,7 @@ def _options(query: Mapping[str, Any]) -> Options:
 
 def _check_group(name: str | None) -> None:
     """Check the group of the query, so that it is named once and not by each line."""
-    if name is not None and services().groups.find(name) is None:
+    if name is not None and (services().groups.find(name) is None or not reach.reaches(name)):
         raise invalid_fields({"group": [NO_SUCH_GROUP]})
 
 
@@ -201,8 +202,9 @@ def _write_down(steps: Sequence[Step]) -> None:
             for fields, record in ((before, step.before), (after, step.record)):
                 dumped = _schema.dump(record)
                 fields[record.id] = {name: dumped[name] for name in names}
-    told = {"keys": len(made), "ids": made}
+    told: dict[str, Any] = {"keys": len(made), "ids": made}
+    groups = {step.record.group for step in steps if step.record is not None and step.action is not Action.SKIP}
     if changed:
-        write_down("key.import", "", before={"updated": before}, after=told | {"updated": after})
+        write_down("key.import", "", groups=groups, before={"updated": before}, after=told | {"updated": after})
     elif made:
-        write_down("key.import", "", after=told)
+        write_down("key.import", "", groups=groups, after=told)
