@@ -27,7 +27,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys rotate": ["llmgateway keys rotate ada --overlap 86400 > key.txt"],
     "keys block": ["llmgateway keys block ada", "llmgateway keys block ada --all"],
     "keys unblock": ["llmgateway keys unblock ada"],
-    "keys import": ["llmgateway keys import students.csv --output keys.csv"],
+    "keys import": [
+        "llmgateway keys import students.csv --group ml-2026 --dry-run",
+        "llmgateway keys import students.csv --group ml-2026 --output keys.csv",
+        "llmgateway keys import liste.xlsx --map user=Benutzer --existing skip --output keys.csv",
+    ],
     "keys bulk": [
         "llmgateway keys bulk block --group physics --dry-run",
         "llmgateway keys bulk move --group physics --to chemistry",
@@ -106,7 +110,18 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "llmgateway logs list --refusals --group physics --code insufficient_quota",
     ],
     "logs show": ["llmgateway logs show 019b3f2a-7c10-7d41-8d98-f00b2042a17e"],
-    "audit": ["llmgateway audit --target physics"],
+    "audit": ["llmgateway audit --target physics", "llmgateway audit --admin Grace --since 2026-10-01"],
+    "admins list": ["llmgateway admins list", "llmgateway admins list --sort role"],
+    "admins add": [
+        "llmgateway admins add Grace --role group --group physics > grace.txt",
+        "llmgateway admins add prometheus --role metrics > metrics-key.txt",
+    ],
+    "admins show": ["llmgateway admins show Grace"],
+    "admins set": ["llmgateway admins set Grace --role viewer", "llmgateway admins set Grace --expires-at 2027-03-31"],
+    "admins block": ["llmgateway admins block Grace"],
+    "admins unblock": ["llmgateway admins unblock Grace"],
+    "admins rotate": ["llmgateway admins rotate Grace --overlap 86400 > grace.txt"],
+    "admins remove": ["llmgateway admins remove Grace --yes"],
     "status": ["llmgateway status", "llmgateway status --json | jq .stores"],
     "alerts show": ["llmgateway alerts show", "llmgateway alerts show --json | jq '.alerts[0].text'"],
     "alerts set": [

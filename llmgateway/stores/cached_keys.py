@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
-from ..records import ALL_KEYS, KeyQuery, KeyRecord, Lookup, User
+from ..records import ALL_KEYS, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
 from .circuit import Circuit
 from .recent_version import RecentVersion
 
@@ -117,6 +117,15 @@ class CachedKeys:
             self._changed([] if taken else records)
         return taken
 
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        with self._noticed():
+            imported = self._store.import_all(records, changes, alone=alone)
+            self._changed([] if imported.taken or imported.present else [*records, *imported.changed])
+        return imported
+
+    def of_users(self, users: Collection[str]) -> list[KeyRecord]:
+        return self._store.of_users(users)
+
     def get(self, key_id: str) -> KeyRecord | None:
         return self._store.get(key_id)
 
@@ -130,17 +139,29 @@ class CachedKeys:
         return self._store.users(after=after, limit=limit)
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord | None:
         with self._noticed():
-            record = self._store.update(key_id, changes, limits=limits)
+            record = self._store.update(key_id, changes, limits=limits, check=check)
             self._changed([record])
         return record
 
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+    def rotate(
+        self,
+        key_id: str,
+        digest: str,
+        *,
+        retires_at: datetime | None,
+        check: Callable[[KeyRecord], None] | None = None,
+    ) -> KeyRecord | None:
         with self._noticed():
             before = self._store.get(key_id)
-            rotated = self._store.rotate(key_id, digest, retires_at=retires_at)
+            rotated = self._store.rotate(key_id, digest, retires_at=retires_at, check=check)
             self._changed([rotated], before=before if rotated else None)
         return rotated
 
@@ -150,9 +171,9 @@ class CachedKeys:
             self._changed(revoked)
         return revoked
 
-    def remove(self, key_id: str) -> KeyRecord | None:
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord | None:
         with self._noticed():
-            removed = self._store.remove(key_id)
+            removed = self._store.remove(key_id, check=check)
             self._changed([], before=removed)
         return removed
 

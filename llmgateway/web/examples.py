@@ -115,6 +115,53 @@ NEW_KEYS_CSV = f"""\
 "tokens_per_minute","parallel_requests","budget_amount","budget_unit","budget_period","key"
 "{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
+NO_NEW_KEYS_CSV = "".join(NEW_KEYS_CSV.splitlines(keepends=True)[:1])
+
+IMPORT_PLAN: dict[str, Any] = {
+    "dry_run": True,
+    "file": {
+        "format": "csv",
+        "encoding": "cp1252",
+        "separator": ";",
+        "sheet": None,
+        "decimal": ",",
+        "dates": None,
+        "export": "moodle",
+        "columns": {"user": ["Vorname", "Nachname"], "email": ["E-Mail-Adresse"]},
+        "ignored": ["Rollen"],
+        "left_out": [],
+        "notes": [],
+    },
+    "counts": {"create": 1, "skip": 1, "update": 0, "refuse": 0},
+    "lines": [
+        {
+            "line": 2,
+            "action": "create",
+            "user": "Ada Lovelace",
+            "group": "ml-2026",
+            "id": None,
+            "key": None,
+            "changes": [],
+            "reason": None,
+            "problems": {},
+        },
+        {
+            "line": 3,
+            "action": "skip",
+            "user": "Alan Turing",
+            "group": "ml-2026",
+            "id": KEY_ID,
+            "key": None,
+            "changes": [],
+            "reason": "Has a key already.",
+            "problems": {},
+        },
+    ],
+}
+IMPORT_ANSWER: dict[str, Any] = IMPORT_PLAN | {
+    "dry_run": False,
+    "lines": [IMPORT_PLAN["lines"][0] | {"id": KEY_ID, "key": SECRET_KEY}, IMPORT_PLAN["lines"][1]],
+}
 
 BULK_REQUEST: dict[str, Any] = {"filter": {"group": NO_GROUP}, "action": "block", "dry_run": True}
 BULK_PREVIEW: dict[str, Any] = {
@@ -219,6 +266,20 @@ ME = {
     },
     "usage": {"today": _ALANS, "month": SUMS, "total": SUMS},
 }
+ADMIN: dict[str, Any] = {
+    "id": "admin_019b3f2a6b0077c0c2a9d0b1e5f3",
+    "name": "Grace",
+    "role": "group",
+    "groups": ["ml-2026"],
+    "note": "Teaching assistant",
+    "active": True,
+    "expires_at": "2027-04-01T00:00:00+00:00",
+    "retires_at": None,
+    "created_at": "2026-10-01T08:00:00.000000+00:00",
+}
+ADMIN_KEY = "llmgw-admin-this-is-an-example-and-opens-nothing"
+NEW_ADMIN = ADMIN | {"key": ADMIN_KEY}
+ADMIN_REQUEST = {name: ADMIN[name] for name in ("name", "role", "groups", "note")}
 PERSON: dict[str, Any] = PERSON_SETTINGS | {
     "keys": [KEY],
     "remaining": NO_LIMITS | {"requests_per_minute": 58, "budget": 6.5},
@@ -231,6 +292,7 @@ AUDIT_ENTRY: dict[str, Any] = {
     "id": "audit_019b3f2a8d1095c1a7f04be2d6",
     "timestamp": "2026-10-31T09:10:00.000000+00:00",
     "address": "192.0.2.17",
+    "admin": {"id": ADMIN["id"], "name": ADMIN["name"]},
     "admin_key_id": "5f2b8c0d9a41",
     "action": "key.update",
     "target": KEY_ID,

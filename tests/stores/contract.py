@@ -24,13 +24,16 @@ from llmgateway.records import (
     Alert,
     Attempt,
     AuditEntry,
+    AuditQuery,
     Batch,
     Budget,
     Delivery,
     DeliveryState,
     Erasure,
     Group,
+    Imported,
     Kept,
+    KeyChange,
     KeyQuery,
     KeyRecord,
     Limits,
@@ -702,6 +705,81 @@ class KeyStoreContract:
                 assert why <= {*shared}
                 assert len(there & {record.id for record in records}) == (0 if why else 8)
             assert 1 == refused.count(set())
+
+    def test_imports_new_keys_and_changes_in_one_step(self, keys, elsewhere):
+        """New keys are there and changes are made, everywhere; fields and limits that are not named stay."""
+        keys.add(key(1, user="ada", email="old@example.org", limits=LIMITS))
+        before = elsewhere.find(key(1).digest).record
+        changes = [
+            KeyChange(before=before, fields={"email": "new@example.org"}, limits={"parallel_requests": 7}),
+            KeyChange(before=key(99), fields={"email": "nobody@example.org"}, limits={}),
+        ]
+
+        new = [key(2, group="physics"), key(3, user="bob")]
+        imported = keys.import_all(new, changes, alone=True)
+
+        after = replace(before, email="new@example.org", limits=replace(LIMITS, parallel_requests=7))
+        assert Imported(changed=[after]) == imported._replace(changed=[*imported.changed])
+        assert after == elsewhere.find(key(1).digest).record == keys.find(key(1).digest).record
+        assert [after, *new] == elsewhere.list()
+        assert Imported() == keys.import_all([], [], alone=True)._replace(changed=())
+
+    def test_imports_nobody_who_is_there(self, keys, elsewhere):
+        """The same user in the same group: nothing is stored, and nothing is changed. Elsewhere is somebody else."""
+        keys.add_all([key(1, user="ada", group="physics"), key(2, user="bob")])
+        before = keys.list()
+        change = KeyChange(before=before[1], fields={"name": "changed"}, limits={})
+        new = [key(3, user="ada", group="physics"), key(4, user="bob"), key(5, user="ada"), key(6, user="Ada")]
+
+        imported = keys.import_all(new, [change], alone=True)
+
+        assert (set(), {("ada", "physics"), ("bob", None)}) == (imported.taken, imported.present)
+        assert before == elsewhere.list()
+        assert keys.import_all(new[2:], [], alone=True).present == set()
+        assert keys.import_all(new[:2], [], alone=False).present == set()
+        assert 6 == len(elsewhere.list())
+
+    def test_imports_nothing_if_a_digest_or_a_group_is_in_the_way(self, keys, elsewhere):
+        """Neither new keys nor changes."""
+        keys.add(key(1, user="ada"))
+        change = KeyChange(before=key(1, user="ada"), fields={"name": "changed"}, limits={})
+
+        new = key(2, user="bob")
+        taken = keys.import_all([new, key(3, user="eve", digest=key(1).digest)], [change], alone=True).taken
+        with pytest.raises(NoSuchGroup):
+            keys.import_all([new, key(3, group="nobody's")], [change], alone=True)
+
+        assert {key(1).digest} == taken
+        assert [key(1, user="ada")] == elsewhere.list()
+        assert Imported() == keys.import_all([new], [change], alone=True)._replace(changed=())
+
+    def test_of_the_same_list_twice_at_once_one_is_imported(self, keys, elsewhere):
+        """Whoever comes second finds the keys of the first, so nobody gets two."""
+        for attempt in range(4):
+            people = [f"user-{attempt}-{number}" for number in range(12)]
+            lists = [
+                [key(attempt * 1000 + copy * 100 + place, user=user) for place, user in enumerate(people)]
+                for copy in range(4)
+            ]
+
+            imported = at_once(
+                *[
+                    lambda store=store, records=records: store.import_all(records, [], alone=True)
+                    for store, records in zip([keys, elsewhere] * 2, lists, strict=True)
+                ]
+            )
+
+            assert [0, 12, 12, 12] == sorted(len(each.present) for each in imported)
+            assert sorted(people) == sorted(record.user for record in elsewhere.of_users(people))
+
+    def test_finds_the_keys_of_users(self, keys):
+        """All of them, also blocked ones; names are compared exactly."""
+        keys.add_all([key(1, user="ada"), key(2, user="ada", active=False), key(3, user="Ada"), key(4, user="émile")])
+
+        assert [key(1, user="ada"), key(2, user="ada", active=False), key(4, user="émile")] == keys.of_users(
+            {"ada", "émile", "nobody", "a' OR 1"}
+        )
+        assert [] == keys.of_users([])
 
     def test_revokes_a_group(self, keys, elsewhere):
         """Every active key of the group is inactive for the next request everywhere, and no other is."""
@@ -1452,6 +1530,16 @@ class UsageLogContract:
         assert used | {"key_1": NEW_YEAR + timedelta(days=4)} == elsewhere.last_used(asked)
         assert {} == elsewhere.last_used([])
 
+    def test_knows_when_a_key_was_last_used_in_another_time_zone(self, zoned):
+        """Also if its last requests are on another day there than in UTC, and their records are gone."""
+        log = zoned(BERLIN)
+        at = [NEW_YEAR + timedelta(hours=hour) for hour in (12, 23, 36, 47)]
+        append(log, [usage(n, timestamp=each, key_id=f"key_{n}") for n, each in enumerate(at)])
+        log.purge(date(2026, 2, 1), limit=100)
+
+        ends = [NEW_YEAR + timedelta(days=days) for days in (1, 1, 2, 2)]
+        assert {f"key_{n}": end for n, end in enumerate(ends)} == log.last_used([f"key_{n}" for n in range(5)])
+
     def test_counts_what_content_filters_found(self, log, elsewhere):
         """Records with the same findings are one count; those without any are none; days and keys can be chosen."""
         low, high = ("violence:low",), ("hate:high", "violence:low")
@@ -2178,7 +2266,7 @@ class AuditLogContract:
 
     def test_begins_empty(self, log):
         """Where nothing was changed there is nothing to see."""
-        assert [] == log.entries(limit=10)
+        assert [] == log.entries(AuditQuery(limit=10))
 
     def test_shows_an_entry_as_it_went_in(self, log, elsewhere):
         """Every field comes back, whatever names the changed things have in JSON."""
@@ -2195,7 +2283,7 @@ class AuditLogContract:
         for entry in entries:
             log.append(entry)
 
-        assert entries[::-1] == elsewhere.entries(limit=10)
+        assert entries[::-1] == elsewhere.entries(AuditQuery(limit=10))
 
     def test_shows_entries_page_by_page(self, log):
         """Newest first; pages of any size, each behind the last entry of the one before, make up the whole."""
@@ -2205,13 +2293,13 @@ class AuditLogContract:
 
         for size in (1, 3, 7):
             pages, after = [], ""
-            while page := log.entries(limit=size, after=after):
+            while page := log.entries(AuditQuery(limit=size, after=after)):
                 pages += page
                 assert len(page) <= size
                 assert len(pages) <= len(entries)
                 after = page[-1].id
             assert entries[::-1] == pages
-        assert [] == log.entries(limit=0)
+        assert [] == log.entries(AuditQuery(limit=0))
 
     @pytest.fixture
     def erasures(self) -> Erasures:
@@ -2256,7 +2344,7 @@ class AuditLogContract:
 
         assert [audit(1).id, audit(3).id] == seen
         changed = [audit(number, target="x", after={"user": "y"}) for number in (3, 1)]
-        assert [changed[0], kept, changed[1]] == log.entries(limit=10)
+        assert [changed[0], kept, changed[1]] == log.entries(AuditQuery(limit=10))
 
     def test_an_entry_about_an_erased_key_that_comes_later_names_nobody(self, log, elsewhere, erasures):
         """Whoever appends it knows nothing of the erasure; entries about other keys stay as they are."""
@@ -2269,7 +2357,7 @@ class AuditLogContract:
         elsewhere.append(audit(3, target="key_3", before=fields))
 
         gone = {"user": "erased-1", "name": "erased-1", "email": "erased-1", "note": "", "active": True, "group": "ml"}
-        third, second, first = log.entries(limit=10)
+        third, second, first = log.entries(AuditQuery(limit=10))
         assert (gone, {"email": None, "note": "erased-1"}) == (first.before, first.after)
         assert (fields | {"user": "bob"}, "erased-2") == (second.before, second.after["email"])
         assert fields == third.before
@@ -2280,7 +2368,7 @@ class AuditLogContract:
             log.append(audit(number, target=target))
 
         def numbers(**filters: object) -> list[int]:
-            return [int(entry.id[-6:]) for entry in log.entries(**filters)]
+            return [int(entry.id[-6:]) for entry in log.entries(AuditQuery(**filters))]
 
         assert [4, 3, 0] == numbers(target="key_0001", limit=10)
         assert [4, 3] == numbers(target="key_0001", limit=2)
@@ -2288,13 +2376,54 @@ class AuditLogContract:
         assert [1] == numbers(target="", limit=10)
         assert [] == numbers(target="key_0009", limit=10)
 
+    def test_finds_what_one_admin_did(self, log):
+        """By the id or the name; entries without an admin are the first owner's."""
+        names = [("admin_1", "Grace"), (None, None), ("admin_2", "Alan"), ("admin_1", "Grace Hopper")]
+        for number, (admin_id, name) in enumerate(names):
+            log.append(audit(number, admin_id=admin_id, admin_name=name))
+
+        def numbers(admin: str) -> list[int]:
+            return [int(entry.id[-6:]) for entry in log.entries(AuditQuery(admin=admin, limit=10))]
+
+        assert [3, 0] == numbers("admin_1")
+        assert [0] == numbers("Grace")
+        assert [2] == numbers("Alan")
+        assert [1] == numbers("ADMIN_KEY")
+        assert [] == numbers("grace")
+
+    def test_finds_what_was_changed_in_a_period(self, log):
+        """The end is not included."""
+        for number in range(4):
+            log.append(audit(number, timestamp=NEW_YEAR + timedelta(hours=number)))
+
+        found = log.entries(
+            AuditQuery(since=NEW_YEAR + timedelta(hours=1), until=NEW_YEAR + timedelta(hours=3), limit=10)
+        )
+
+        assert [audit(2).id, audit(1).id] == [entry.id for entry in found]
+
+    def test_finds_what_is_about_some_groups_alone(self, log):
+        """Not what is also about another group, and not what is about none."""
+        about = [("physics",), None, ("chemistry",), ("chemistry", "physics"), ("physics", "maths"), ("maths",)]
+        for number, groups in enumerate(about):
+            log.append(audit(number, groups=groups))
+
+        def numbers(*groups: str) -> list[int]:
+            return [int(entry.id[-6:]) for entry in log.entries(AuditQuery(groups=groups, limit=10))]
+
+        assert [0] == numbers("physics")
+        assert [3, 2, 0] == numbers("physics", "chemistry")
+        assert [] == numbers("art")
+        assert [] == numbers()
+        assert about[::-1] == [entry.groups for entry in log.entries(AuditQuery(limit=10))]
+
     def test_leaves_an_entry_that_is_there(self, log, elsewhere):
         """What was written stays as it is, also when it is written again."""
         log.append(audit(1))
 
         elsewhere.append(audit(1, action="key.remove"))
 
-        assert [audit(1)] == log.entries(limit=10)
+        assert [audit(1)] == log.entries(AuditQuery(limit=10))
 
     def test_loses_nothing_under_threads(self, log, elsewhere):
         """Every change of admins who work at once is written down."""
@@ -2305,7 +2434,7 @@ class AuditLogContract:
             ]
         )
 
-        assert [audit(number) for number in range(59, -1, -1)] == log.entries(limit=100)
+        assert [audit(number) for number in range(59, -1, -1)] == log.entries(AuditQuery(limit=100))
 
 
 def alert(number: int = 1, **fields: object) -> Alert:
