@@ -88,6 +88,11 @@ NEW_KEYS_CSV = f"""\
 "{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
 
+KEY_LIST_CSV = f"""\
+"id","user","name","group","active","expires_at","models","requests_per_minute"
+"{KEY_ID}","ada","thesis","ml-2026","true","2027-03-31T22:00:00+00:00","{MODEL}","30"
+"""
+
 PROMPT = {
     "version": 3,
     "scope": "",
@@ -201,6 +206,10 @@ FILTER_REPORT = {
     "total": {"requests": 5, "fired": 1},
 }
 LOG_CURSOR = f"1793437927345.{REQUEST_ID}"
+LOG_CSV = """\
+"kind","timestamp","id","user","status","code","count"
+"refusal","2026-10-31T09:14:00.100000+00:00","019b3f2a-9d02-7c11-a3f4-5e6f70819233","ada","429","insufficient_quota","3"
+"""
 LOG_PAGE = {"items": [{"kind": "record", **LOG_RECORD}], "next": LOG_CURSOR}
 FOUND_RECORD = {"kind": "record", **LOG_RECORD, "state": "stored", "what_to_do": None}
 REFUSAL: dict[str, Any] = {

@@ -11,11 +11,11 @@ from ...records import KeyRecord
 from .. import examples
 from ..body import check_media_type_of_table
 from ..context import services
-from ..schemas.keys import KeySchema
 from ..tables import csv_table
 from .audit_helpers import write_down
 from .blueprint import blp
-from .csv_import import COLUMNS, bad_lines, models_cell, read_lines
+from .csv_import import COLUMNS, bad_lines, read_lines
+from .key_table import key_row
 
 _DESCRIPTION = f"""\
 The first line of the file names its columns: `user`, and any of {", ".join(f"`{name}`" for name in COLUMNS[1:])}.
@@ -31,8 +31,6 @@ On this page, choose the file; or choose `application/csv` to write or paste the
 
 Keep the answer, and give each user the last column of their line: the keys are shown this once.
 """
-
-_schema = KeySchema()
 
 
 @blp.route("/keys/import", methods=["POST"])
@@ -74,9 +72,4 @@ def import_keys() -> Response:
 
 
 def _row(record: KeyRecord, key: str) -> dict[str, Any]:
-    shown = _schema.dump(record)
-    limits = shown.pop("limits")
-    budget = limits.pop("budget") or {}
-    shown |= limits | {f"budget_{part}": value for part, value in budget.items()}
-    shown |= {"models": models_cell(record.models or ()), "active": "true" if record.active else "false", "key": key}
-    return {column: shown.get(column) for column in ("id", *COLUMNS)}
+    return key_row(record) | {"key": key}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from flask import Response
+
 from ...records import KeyQuery, KeyRecord
 from .. import examples
 from ..context import services
@@ -18,8 +20,10 @@ from ..schemas.keys import (
     NewKeySchema,
     RotationSchema,
 )
+from ..tables import csv_table
 from .audit_helpers import SHOWN_ONCE, TO_END_NOW, hand_out, refuse_unknown_group, some_limits, take_back, write_down
 from .blueprint import KEY_ID_IN_PATH, blp
+from .key_table import KEY_COLUMNS, key_row
 from .names import check_names
 from .validity import check_validity
 
@@ -33,12 +37,24 @@ _schema = KeySchema()
 )
 @blp.arguments(KeyQuerySchema, location="query")
 @blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY], "next": None})
-def list_keys(query: dict[str, Any]) -> dict[str, Any]:
-    limit = query.pop("limit")
+@blp.alt_response(
+    200,
+    schema={"type": "string"},
+    content_type="text/csv",
+    description="Oldest first.",
+    example=examples.KEY_LIST_CSV,
+    success=True,
+)
+def list_keys(query: dict[str, Any]) -> dict[str, Any] | Response:
+    limit, form, reader = query.pop("limit"), query.pop("format"), query.pop("reader", None)
     records = services().keys.list(KeyQuery(after=query.pop("cursor", ""), limit=limit + 1, **query))
     more = len(records) > limit
     page = records[:limit]
-    return {"items": page, "next": page[-1].id if more else None}
+    following = page[-1].id if more else None
+    if form == "csv":
+        rows = map(key_row, page)
+        return csv_table(rows, KEY_COLUMNS, name="keys.csv", verbatim=("id",), reader=reader, next_cursor=following)
+    return {"items": page, "next": following}
 
 
 @blp.route("/keys", methods=["POST"])

@@ -45,7 +45,13 @@ def report_usage(query: dict[str, Any]) -> Response:
     found = services().usage_log.report(ReportQuery(by=by, first_day=query.get("start"), last_day=query.get("end")))
     rows = [row.by | _sums(row) for row in found]
     if query["format"] == "csv":
-        return csv_table(map(_without_unknown_cost, rows), (*by, *_SUMS), name="usage.csv")
+        return csv_table(
+            map(_without_unknown_cost, rows),
+            (*by, *_SUMS),
+            name="usage.csv",
+            money=("cost_usd",),
+            reader=query.get("reader"),
+        )
     total = {name: sum(row[name] for row in rows) for name in _SUMS}
     # Without a schema, which would take most of the time for many rows, and would not change them.
     return Response(orjson.dumps({"rows": rows if by else [], "total": total}), mimetype="application/json")

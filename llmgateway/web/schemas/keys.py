@@ -13,6 +13,7 @@ from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
 from .limits import LimitsInForceSchema, LimitsSchema
+from .tables import TableSchema
 
 SHORTEST_OWN_KEY = 20
 """Minimum length of a key that an admin chooses. A generated key has 49 characters; a short key can be guessed."""
@@ -164,7 +165,7 @@ class KeyPageSchema(AnswerSchema):
     )
 
 
-class KeyQuerySchema(ma.Schema):
+class KeyQuerySchema(TableSchema):
     user = ma.fields.String(
         metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
     )

@@ -11,6 +11,7 @@ from marshmallow import validate
 from ...records import FILTER_GROUPINGS, GROUPINGS, Outcome, UsageSource
 from .. import examples
 from .fields import AnswerSchema, Day, Moment
+from .tables import TableSchema
 
 
 class UsageSchema(AnswerSchema):
@@ -183,7 +184,7 @@ def _check_groupings(names: Sequence[str], known: Sequence[str]) -> None:
         raise ma.ValidationError("Each of " + ", ".join(known) + " at most once, separated by commas.")
 
 
-class UsageQuerySchema(PeriodSchema):
+class UsageQuerySchema(TableSchema, PeriodSchema):
     by = ma.fields.String(
         metadata={
             "description": "What to have a row for, separated by commas: any of "
@@ -196,11 +197,6 @@ class UsageQuerySchema(PeriodSchema):
                 "the total alone": "",
             },
         },
-    )
-    format = ma.fields.String(
-        load_default="json",
-        validate=validate.OneOf(["json", "csv"]),
-        metadata={"description": "`csv` is for spreadsheets, and has no total if there are rows.", "example": "json"},
     )
 
     @ma.validates("by")
