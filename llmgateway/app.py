@@ -13,6 +13,7 @@ from .accounts.audit import Audit
 from .accounts.credential import CredentialCipher
 from .accounts.groups import Groups
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .azure.client import AzureClient
@@ -176,6 +177,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         cipher,
         fallback=settings.api_key,
         clock=clock,
+        timezone=settings.timezone,
         wait_until_noticed=stores.wait_until_noticed,
     )
     keys = Keys(stores.keys, policy, clock=clock)
@@ -187,6 +189,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         running=RunningReservations(stores.counters),
         ship=lambda: journal.flush_soon(),
         clock=clock,
+        zones=policy.time_zones,
     )
     refusals = Refusals(
         stores.refusals,
@@ -256,6 +259,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         upstream=upstream,
         keys=keys,
         groups=groups,
+        persons=Persons(stores.persons, stores.keys, policy),
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,

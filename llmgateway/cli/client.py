@@ -100,6 +100,23 @@ class Client:
             if cursor is None:
                 return
 
+    def csv_pages(self, path: str, *, query: Mapping[str, Any], most: int | None = None) -> Iterator[bytes]:
+        """Yield the CSV file of each page of a list, or the only one of a report.
+
+        Args:
+            most: The most lines; None for all, also of reports, which have no pages.
+        """
+        cursor, left = None, most
+        while True:
+            limits = {} if left is None else {"limit": min(left, 1000), "cursor": cursor}
+            answer = self._send("GET", path, params={**query, **limits})
+            yield answer.content
+            cursor = answer.headers.get("x-next-cursor")
+            if left is not None:
+                left -= 1000
+            if cursor is None or left is None or left <= 0:
+                return
+
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
             # Followed, a redirect would take the header with the admin key to another server.

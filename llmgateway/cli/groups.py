@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from .ending import confirm
-from .options import field_options, limit_options, sent, yes_option
+from .options import field_options, limit_options, member_limit_options, sent, yes_option
+from .raises import raise_options, raised
 from .remote import Remote, listing, remote
 from .tables import plain
 
@@ -22,7 +23,7 @@ def groups() -> None:
 def list_(gateway: Remote) -> None:
     """List the groups, by name."""
     found = gateway.call("GET", "/groups")["items"]
-    gateway.show_all(found, "name", "starts_at", "expires_at", "models", "limits", "note")
+    gateway.show_all(found, "name", "starts_at", "expires_at", "models", "limits", "member_limits", "note")
 
 
 @groups.command()
@@ -37,6 +38,7 @@ def show(gateway: Remote, name: str) -> None:
 @click.argument("name")
 @field_options("note", "starts_at", "expires_at")
 @limit_options
+@member_limit_options
 @remote
 def set_(gateway: Remote, name: str, **options: Any) -> None:
     """Create a group, or change the given fields of one and leave the others.
@@ -53,6 +55,15 @@ def set_(gateway: Remote, name: str, **options: Any) -> None:
             raise
         group = gateway.call("PUT", _path(name), body=body)
     gateway.show(group)
+
+
+@groups.command("raise")
+@click.argument("name")
+@raise_options
+@remote
+def raise_(gateway: Remote, name: str, **options: Any) -> None:
+    """Raise the limits of a group for a while. Those of each member stay."""
+    raised(gateway, _path(name), f"the limits of the group {plain(name)}", options)
 
 
 @groups.command()

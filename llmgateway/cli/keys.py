@@ -14,14 +14,18 @@ from typing import IO, Any
 
 import click
 
+from .csv_output import csv_options, is_csv, print_csv
 from .ending import Exit, confirm, fail
 from .options import field_options, limit_options, sent, yes_option
 from .people import a_key, every_key, key_of, keys_of
+from .raises import raise_options, raised
 from .remote import Remote, flat, listing, remote, secret_from_terminal
 from .tables import plain
 from .wording import for_terminal
 
 _FIELDS = ("name", "group", "email", "note", "starts_at", "expires_at")
+
+_EVERY_KEY = 10_000_000
 
 
 @click.group()
@@ -33,10 +37,16 @@ def keys() -> None:
 @click.option("--user", help="Only keys of this user.")
 @click.option("--group", help="Only keys of this group.")
 @click.option("--active/--blocked", default=None, help="Only active keys, or only blocked ones.")
+@csv_options
 @listing
-def list_(gateway: Remote, user: str | None, group: str | None, active: bool | None) -> None:
+def list_(
+    gateway: Remote, user: str | None, group: str | None, active: bool | None, as_csv: bool, reader: str | None
+) -> None:
     """List keys, oldest first."""
     query = {"user": user, "group": group, "active": None if active is None else str(active).lower()}
+    if is_csv(as_csv=as_csv, reader=reader):
+        print_csv(gateway, "/keys", query, reader=reader, most=_EVERY_KEY)
+        return
     found = [*gateway.client.pages("/keys", query=query)]
     gateway.show_all(found, "id", "user", "name", "group", "active", "expires_at", "limits")
 
@@ -70,6 +80,16 @@ def show(gateway: Remote, key_id: str) -> None:
 def set_(gateway: Remote, key_id: str, **options: Any) -> None:
     """Change the given fields and leave the others. An empty value clears a field, 'none' removes a limit."""
     gateway.show(gateway.call("PATCH", _path(key_of(gateway, key_id)), body=sent(options)))
+
+
+@keys.command("raise")
+@a_key
+@raise_options
+@remote
+def raise_(gateway: Remote, key_id: str, **options: Any) -> None:
+    """Raise the limits of a key for a while. They are as before when it ends."""
+    found = key_of(gateway, key_id)
+    raised(gateway, _path(found), f"the limits of {found}", options)
 
 
 @keys.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .csv_output import csv_options, is_csv, print_csv
 from .remote import Remote, listing, remote
 from .trends import MOST_ROWS, with_trends
 
@@ -21,14 +22,22 @@ _MOST = click.option(
 )
 @click.option("--start", help="The first day, like 2026-10-01 (UTC).")
 @click.option("--end", help="The last day; it is included.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
+@csv_options
 @click.option("--trend/--no-trend", default=None, help="Show the tokens of each day as a row of bars. [on a terminal]")
 @listing
-def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: bool, trend: bool | None) -> None:
+def usage(
+    gateway: Remote,
+    by: str,
+    start: str | None,
+    end: str | None,
+    as_csv: bool,
+    reader: str | None,
+    trend: bool | None,
+) -> None:
     """Report who used what."""
     query = {"by": by, "start": start, "end": end}
-    if as_csv:
-        click.echo(gateway.client.table("GET", "/usage", params={**query, "format": "csv"}), nl=False)
+    if is_csv(as_csv=as_csv, reader=reader):
+        print_csv(gateway, "/usage", query, reader=reader)
         return
     report = gateway.call("GET", "/usage", query=query)
     if gateway.as_json:

@@ -1,4 +1,4 @@
-"""Admits requests within the limits of a key, its group and the organisation.
+"""Admits requests within the limits of a key, its person, its group and the organisation.
 
 Before a request is sent to Azure, the counter store checks all of its limits and reserves an estimate of what the
 request will use, in one step. When the request has ended, a commit replaces the estimate by the true amounts.
@@ -16,8 +16,10 @@ from ..accounts.principal import Principal
 from ..clock import Clock
 from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from ..interfaces import CounterStore, Spending
-from ..records import Budget, Limits, Outcome, Period, Unit, UsageRecord, moment
+from ..local_time import TimeZones
+from ..records import Budget, Limits, Organisation, Outcome, Period, Unit, UsageRecord, moment
 from .answer_lengths import AnswerLengths
+from .periods import LocalDay, shown
 from .refused import RecentlyRefused
 from .reservations import WINDOW_SECONDS, Commit, CounterRequest, Decision, Kind, Reading
 from .rules import (
@@ -25,14 +27,14 @@ from .rules import (
     NOTHING,
     Estimate,
     Limit,
-    first_day,
     limits_of,
+    limits_of_scope,
     nanodollars,
-    scopes_of,
     totals_of,
     used_by,
 )
 from .running import LEASE_SECONDS, RunningReservations
+from .scopes import Scope, scopes_of
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +130,7 @@ class Limiter:
     Args:
         spending: Says what was used of a budget whose counter is not initialised.
         running: The reservations in *counters* of the requests of this process.
+        zones: Returns the time zones of an organisation; for None, those of the present one.
         ship: Ships the records of ended requests of this process to the usage log, if that is possible at once.
     """
 
@@ -139,12 +142,14 @@ class Limiter:
         running: RunningReservations,
         ship: Callable[[], object],
         clock: Clock,
+        zones: Callable[[Organisation | None], TimeZones] = lambda _: TimeZones(),
     ) -> None:
         self._counters = counters
         self._spending = spending
         self._running = running
         self._ship = ship
         self._clock = clock
+        self._zones = zones
         self.answers = AnswerLengths()
         """How long the answers of each key are, for :attr:`Estimate.per_minute`."""
         self._refused = RecentlyRefused(clock)
@@ -159,7 +164,7 @@ class Limiter:
             RateLimited: a limit is reached for now.
             BudgetSpent: a budget is used up until its period ends.
         """
-        limits = limits_of(principal, estimate, moment(self._clock()))
+        limits = self._limits_of(principal, estimate)
         return self._admit(reservation, principal, limits, choices=estimate.choices)
 
     def _admit(
@@ -186,7 +191,7 @@ class Limiter:
         Raises:
             RateLimited: a limit is reached for now.
         """
-        every = limits_of(principal, NOTHING, moment(self._clock()))
+        every = self._limits_of(principal, NOTHING)
         return self._admit(
             reservation, principal, [limit for limit in every if limit.counter_request.kind is not Kind.TOTAL]
         )
@@ -202,7 +207,7 @@ class Limiter:
         """
         if principal.key.id not in self._refused:
             return
-        limits = limits_of(principal, _SMALLEST, moment(self._clock()))
+        limits = self._limits_of(principal, _SMALLEST)
         if not limits:
             return
         limits, decision = self._ask(limits, self._counters.look)
@@ -226,31 +231,40 @@ class Limiter:
 
     def book(self, record: UsageRecord) -> None:
         """Count the request of *record*, which a process left in its journal when it died."""
-        self._running.commit_at_once(Commit(record.id, totals_of(record)))
+        self._running.commit_at_once(Commit(record.id, totals_of(record, self._zones(None))))
 
     def count_anew(self, records: Iterable[UsageRecord]) -> None:
         """Make the budget totals of *records* uninitialised, so that they are read again from the usage log.
 
         A process that was killed may not have committed its last requests.
         """
+        zones = self._zones(None)
         self._counters.forget(
-            [*{counter_request.counter: None for record in records for counter_request in totals_of(record)}]
+            [*{counter_request.counter: None for record in records for counter_request in totals_of(record, zones)}]
         )
 
     def allowances(self, principal: Principal) -> dict[str, Allowance]:
-        """Return what *principal* may still use, by ``key``, ``group`` and ``organisation`` if they have limits."""
-        limits = limits_of(principal, NOTHING, moment(self._clock()), requests=0)
+        """Return what *principal* may still use, by kind of scope, for the scopes that have limits."""
+        scopes = [*scopes_of(principal, moment(self._clock()))]
+        return {
+            scope.kind: allowance
+            for scope, allowance in zip(scopes, self.left_of(scopes, principal.organisation), strict=True)
+        }
+
+    def left_of(self, scopes: Sequence[Scope], organisation: Organisation | None = None) -> list[Allowance]:
+        """Return what is left of the limits of each of *scopes*, without a request."""
+        day = LocalDay.at(moment(self._clock()), self._zones(organisation))
         self._running.flush()
-        limits, decision = self._ask(limits, self._counters.look)
+        nothing = (limit.for_estimate(NOTHING, 0) for scope in scopes for limit in limits_of_scope(scope, day))
+        limits, decision = self._ask([*nothing], self._counters.look)
         left: dict[str, dict[str, float]] = {}
         for limit, reading in zip(limits, decision.readings, strict=True):
-            if limit.counter_request.limit is not None:
-                # What running requests hold of a budget is mostly given back: it is not spent yet.
-                used = reading.used - reading.held if limit.counter_request.kind is Kind.TOTAL else reading.used
-                amount = max(0, limit.counter_request.limit - used)
-                in_dollars = limit.part == "budget" and limit.unit is Unit.USD
-                left.setdefault(limit.scope.kind, {})[limit.part] = amount / NANODOLLARS if in_dollars else amount
-        return {scope.kind: Allowance(scope.limits, left.get(scope.kind, {})) for scope in scopes_of(principal)}
+            # What running requests hold of a budget is mostly given back: it is not spent yet.
+            used = reading.used - reading.held if limit.counter_request.kind is Kind.TOTAL else reading.used
+            amount = max(0, (limit.counter_request.limit or 0) - used)
+            in_dollars = limit.part == "budget" and limit.unit is Unit.USD
+            left.setdefault(limit.scope.counters, {})[limit.part] = amount / NANODOLLARS if in_dollars else amount
+        return [Allowance(scope.limits, left.get(scope.counters, {})) for scope in scopes]
 
     def headers(self, principal: Principal) -> dict[str, str]:
         """Return the headers ``x-ratelimit-*`` for a request that reserves nothing."""
@@ -276,8 +290,11 @@ class Limiter:
         return _headers(windows, decision)
 
     def _windows_of_key(self, principal: Principal, *, requests: int) -> list[Limit]:
-        limits = limits_of(principal, NOTHING, moment(self._clock()), requests=requests)
+        limits = self._limits_of(principal, NOTHING, requests=requests)
         return [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
+
+    def _limits_of(self, principal: Principal, estimate: Estimate, *, requests: int = 1) -> list[Limit]:
+        return limits_of(principal, estimate, moment(self._clock()), self._zones, requests=requests)
 
     def _reserve(self, reservation: str, limits: list[Limit]) -> tuple[list[Limit], Decision]:
         limits, decision = self._ask(
@@ -322,11 +339,9 @@ class Limiter:
     def _used_so_far(self, limit: Limit, budget: Budget) -> int:
         self._running.flush()  # otherwise the usage log and a later commit would both count these requests
         self._ship()
-        row = self._spending.so_far(
-            first_day=first_day(budget.period, moment(self._clock()).date()),
-            key_id=limit.scope.name if limit.scope.kind == "key" else None,
-            group=limit.scope.name if limit.scope.kind == "group" else None,
-        )
+        day = LocalDay.at(moment(self._clock()), self._zones(None))
+        usage = {"key_id" if by == "key" else by: name for by, name in limit.scope.usage.items()}
+        row = self._spending.so_far(first_day=day.first_day(budget.period), **usage)
         used = {Unit.USD: nanodollars(row.cost_usd), Unit.TOKENS: row.total_tokens, Unit.REQUESTS: row.requests}
         return used[budget.unit]
 
@@ -336,7 +351,10 @@ class Limiter:
         spent = [(limit, reading) for limit, reading in refused if _is_spent(limit, reading)]
         if spent:
             return _budget_spent(
-                *max(spent, key=lambda pair: pair[0].counter_request.until or math.inf), headers, now=self._clock()
+                *max(spent, key=lambda pair: pair[0].counter_request.until or math.inf),
+                headers,
+                now=self._clock(),
+                zones=self._zones(None),
             )
         return _rate_limited(*max(refused, key=lambda pair: pair[1].wait), headers)
 
@@ -369,7 +387,9 @@ def _needed(counter_request: CounterRequest) -> int:
     return counter_request.amount if counter_request.at_least is None else counter_request.at_least
 
 
-def _budget_spent(limit: Limit, reading: Reading, headers: dict[str, str], *, now: float) -> BudgetSpent:
+def _budget_spent(
+    limit: Limit, reading: Reading, headers: dict[str, str], *, now: float, zones: TimeZones
+) -> BudgetSpent:
     counter_request, budget = limit.counter_request, limit.scope.limits.budget
     left = (counter_request.limit or 0) - (reading.used - reading.held)
     message = f"{limit.scope} has used its budget of {_budget(budget)}."
@@ -381,7 +401,7 @@ def _budget_spent(limit: Limit, reading: Reading, headers: dict[str, str], *, no
     if counter_request.until is None:
         message += " It does not renew: ask the admin of this gateway."
     else:
-        message += f" It renews at {datetime.fromtimestamp(counter_request.until, UTC):%Y-%m-%d %H:%M:%S} UTC."
+        message += f" It renews at {shown(datetime.fromtimestamp(counter_request.until, UTC), zones)}."
     return BudgetSpent(
         message,
         retry_after=None if counter_request.until is None else max(1, math.ceil(counter_request.until - now)),

@@ -10,6 +10,7 @@ import pytest
 
 from llmgateway.accounts.principal import Principal
 from llmgateway.errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
+from llmgateway.local_time import TimeZones
 from llmgateway.ratelimit.limiter import Limiter
 from llmgateway.ratelimit.memory import MemoryCounters
 from llmgateway.ratelimit.rules import Estimate, Use, limits_of
@@ -32,6 +33,11 @@ from llmgateway.records import (
 )
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
 from tests.parts import NEW_YEAR, draft
+
+
+def in_utc(_: Organisation) -> TimeZones:
+    return TimeZones()
+
 
 HUNDRED = Estimate.bounded(100, 0.01)
 UNBOUNDED = Estimate(Use(16_000, 0.16), Use(2000, 0.02), Use(300, 0.003), 300, choices=1)
@@ -157,7 +163,9 @@ def test_commits_what_has_gathered_when_it_closes(desk):
 
     desk.limiter.close()
 
-    (reading,) = desk.counters.look([limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR)]).readings
+    (reading,) = desk.counters.look(
+        [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR, in_utc)]
+    ).readings
     assert 1 == reading.used
 
 
@@ -165,7 +173,7 @@ def test_keeps_what_was_counted_when_it_closes(tmp_path, desk, clock):
     """Also in memory."""
     path = tmp_path / "counters.sqlite"
     who = principal(Limits(tokens_per_minute=1000))
-    counter_requests = [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR)]
+    counter_requests = [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR, in_utc)]
     with closing(SQLiteDatabase(path, migrations=COUNTERS)) as database:
         stored = SQLiteCounters(database, clock=clock)
         desk.use(MemoryCounters(clock=clock, stored=stored))
@@ -549,7 +557,7 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
     who = principal(budget(300, Unit.TOKENS))
     running = desk.admit(who)
     desk.admit(who).commit(desk.record(tokens=150))
-    desk.counters.forget([limit.counter_request.counter for limit in limits_of(who, HUNDRED, NEW_YEAR)])
+    desk.counters.forget([limit.counter_request.counter for limit in limits_of(who, HUNDRED, NEW_YEAR, in_utc)])
 
     desk.admit(who)  # 150 are known, and 100 may be needed
     desk.refusal(who)

@@ -202,7 +202,7 @@ class MongoUsageLog:
         return None if document is None else _record(document)
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
-        wanted: Document = _given({"key_id": query.key_id, "group": query.group})
+        wanted: Document = _given({"key_id": query.key_id, "user": query.user, "group": query.group})
         end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
         start = None if query.first_day is None else _midnight(query.first_day)
         if period := _given({"$gte": start, "$lt": end}):
@@ -460,7 +460,7 @@ def _document(cell: Cell) -> Document:
 
 def _wanted(query: ReportQuery) -> Document:
     # A document with 0 requests was created for a batch that is not added yet.
-    wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "user": query.user, "group": query.group})
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if period:
         wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}

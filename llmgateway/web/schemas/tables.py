@@ -24,8 +24,8 @@ class TableSchema(ma.Schema):
         data_key="for",
         metadata={
             "description": f"With `format=csv`, who reads it: {_NAMES}. The separator, decimal commas and times are "
-            "those of this spreadsheet, the file begins with a byte order mark, and money is rounded to cents that add up. Without "
-            "it, the file is for programs.",
+            "those of this spreadsheet, the file begins with a byte order mark, and money is rounded to cents that add "
+            "up. Without it, the file is for programs.",
             "choices": {"a program": "", **{reader: reader for reader in READERS}},
         },
     )
