@@ -13,6 +13,9 @@ import requests
 TIMEOUT_SECONDS = 60.0
 """The longest call, an import of 10,000 keys, takes less."""
 
+PAGE = 1000
+"""The most items of one call of a list."""
+
 
 class CallFailed(Exception):
     """The gateway could not be reached, or refused the call; the text says what to do.
@@ -93,7 +96,7 @@ class Client:
         """Yield the items of all pages of a list, *most* of them if it is given."""
         cursor, left = None, most
         while left is None or left > 0:
-            limit = 1000 if left is None else min(left, 1000)
+            limit = PAGE if left is None else min(left, PAGE)
             page = self.call("GET", path, query={**(query or {}), "limit": limit, "cursor": cursor})
             yield from page["items"]
             cursor, left = page["next"], None if left is None else left - len(page["items"])
@@ -108,12 +111,12 @@ class Client:
         """
         cursor, left = None, most
         while True:
-            limits = {} if left is None else {"limit": min(left, 1000), "cursor": cursor}
+            limits = {} if left is None else {"limit": min(left, PAGE), "cursor": cursor}
             answer = self._send("GET", path, params={**query, **limits})
             yield answer.content
             cursor = answer.headers.get("x-next-cursor")
             if left is not None:
-                left -= 1000
+                left -= PAGE
             if cursor is None or left is None or left <= 0:
                 return
 

@@ -70,7 +70,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "usage": [
         "llmgateway usage",
         "llmgateway usage --by group --start 2026-10-01 --end 2026-10-31 --sort -cost_usd",
-        "llmgateway usage --by user --csv > usage.csv",
+        "llmgateway usage --user ada --this-month",
+        "llmgateway usage --by user --for excel-de > usage.csv",
     ],
     "filters": ["llmgateway filters --by group,category"],
     "logs list": [

@@ -42,7 +42,16 @@ _SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
 )
 def report_usage(query: dict[str, Any]) -> Response:
     by = names_of(query.get("by", ""))
-    found = services().usage_log.report(ReportQuery(by=by, first_day=query.get("start"), last_day=query.get("end")))
+    found = services().usage_log.report(
+        ReportQuery(
+            by=by,
+            first_day=query.get("start"),
+            last_day=query.get("end"),
+            user=query.get("user"),
+            group=query.get("group"),
+            key_id=query.get("key"),
+        )
+    )
     rows = [row.by | _sums(row) for row in found]
     if query["format"] == "csv":
         return csv_table(

@@ -198,6 +198,18 @@ class UsageQuerySchema(TableSchema, PeriodSchema):
             },
         },
     )
+    user = ma.fields.String(
+        metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
+    )
+    group = ma.fields.String(
+        metadata={"description": "Only keys of this group.", "choices": {"every group": "", "one group": "ml-2026"}}
+    )
+    key = ma.fields.String(
+        metadata={
+            "description": "Only the key with this `id`.",
+            "choices": {"every key": "", "one key": examples.KEY_ID},
+        }
+    )
 
     @ma.validates("by")
     def _known_groupings(self, value: str, **_: Any) -> None:
