@@ -210,6 +210,8 @@ class Group:
     """Limits of each person, for all keys of that person in this group together."""
     raised: Raise | None = None
     """Raises ``limits``."""
+    cost_centre: str | None = None
+    """Where accounting books its cost."""
 
     def changed(
         self,
@@ -520,6 +522,18 @@ class Attempt:
     completion_tokens: int = 0
     cost_usd: float | None = None
     error_code: str | None = None
+    azure_deployment: str | None = None
+    """Its name at Azure; ``None`` in records of older versions."""
+    resource: str | None = None
+    """The address of its resource at Azure; ``None`` for that of ``LLM_BASE_URL``, and in records of older versions."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Attempt:
+        """Convert the output of ``dataclasses.asdict``. Fields of a newer version are ignored."""
+        return cls(**{name: document[name] for name in _ATTEMPT_FIELDS if name in document})
+
+
+_ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
 
 
 # Without slots, because orjson then needs a third of the time, and it serialises two records per request.
@@ -593,6 +607,13 @@ class UsageRecord:
         is_clients = self.deployment[:LONGEST_RECORDED_MODEL] == self.model
         return UNKNOWN_MODEL if is_clients and not self.model_known else self.deployment
 
+    @property
+    def attempts_elsewhere(self) -> tuple[Attempt, ...]:
+        """The attempts at other deployments than the one that was asked last. The sums count each at its deployment."""
+        return self.attempts and tuple(
+            each for each in self.attempts if each.azure_deployment not in (None, self.deployment)
+        )
+
 
 class Owned(NamedTuple):
     """Whose a stored response is, and where Azure keeps it. Each of its items has the same."""
@@ -653,6 +674,80 @@ class AuditEntry:
     """The object before the change, as JSON; ``None`` if it did not exist."""
     after: Mapping[str, Any] | None
     """The object after the change, as JSON; ``None`` if it no longer exists."""
+
+
+class DeliveryState(StrEnum):
+    """What has become of the delivery of an alert to one target."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Given up, after many attempts."""
+    DROPPED = "dropped"
+    """Never tried: too many others waited, or the target was removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """The delivery of an alert to one target."""
+
+    target: str
+    """Identifier of a webhook or an e-mail address in the settings. No secret."""
+    state: DeliveryState = DeliveryState.WAITING
+    due_at: datetime | None = None
+    """When it is tried next; ``None`` if it is not tried any more."""
+    attempts: int = 0
+    tried_at: datetime | None = None
+    status: int | None = None
+    """What the server answered to the last attempt: the status of HTTP or the code of SMTP."""
+    reason: str | None = None
+    """Why the last attempt has failed, and what to do about it. No secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A warning for admins, with its deliveries. Contains no secret."""
+
+    id: str
+    """The same for the same event of the same period, so that it is announced once."""
+    at: datetime
+    event: str
+    scope: str
+    """What it is about, such as ``organisation``, ``group:physics``, ``key:key_1`` or the name of a store."""
+    text: str
+    threshold: int | None = None
+    """Per cent of a budget."""
+    used: float | None = None
+    """In the unit of the budget, as is ``limit``."""
+    limit: float | None = None
+    user: str | None = None
+    """The person whom it names; ``None`` if it names nobody."""
+    kept_until: datetime | None = None
+    """When it may be forgotten, because its period is over; ``None`` for never."""
+    deliveries: tuple[Delivery, ...] = ()
+    lease: str = ""
+    """Identifies who delivers it now; see :meth:`~llmgateway.interfaces.AlertStore.take`."""
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the next delivery is due; ``None`` if none waits."""
+        return min((each.due_at for each in self.deliveries if each.due_at is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """Something that is wrong at present."""
+
+    event: str
+    scope: str
+    """With ``event``, identifies it."""
+    since: datetime
+    over: str
+    """What admins are told when it is over."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.event}:{self.scope}"
 
 
 class RefusedAgain(NamedTuple):
@@ -748,17 +843,20 @@ class Batch(NamedTuple):
     """Less than 2**63."""
 
 
-GROUPINGS = ("day", "month", "user", "key", "group", "model", "deployment")
-"""Possible groupings of a usage report. ``key`` is the record's ``key_id``; days and months are in UTC.
-``deployment`` is missing in sums that an older version has stored."""
+GROUPINGS = ("day", "week", "month", "user", "key", "group", "model", "deployment")
+"""Possible groupings of a usage report. ``key`` is the record's ``key_id``; weeks begin on Monday. ``deployment`` is
+missing in sums that an older version has stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
-    """Selects the usage to add up: whole UTC days, inclusive; of one key, one user or one group if they are given."""
+    """Selects the usage to add up: whole days, inclusive; of one key, one user or one group if they are given."""
 
     by: Sequence[str] = ()
     """Elements of ``GROUPINGS``."""
+    in_utc: bool = False
+    """Whether the days, also those to group by, are those of UTC, as on Azure's bill. Otherwise they are those of the
+    organisation's time zone. Usage that an older version has added up counts on its UTC day in both."""
     first_day: date | None = None
     last_day: date | None = None
     key_id: str | None = None
@@ -776,7 +874,8 @@ class UsageRow:
     """Sums of the usage records that have the values in ``by``."""
 
     by: dict[str, str | None]
-    """Value of each grouping: ``day`` like ``2026-01-31``, ``month`` like ``2026-01``."""
+    """Value of each grouping: ``day`` like ``2026-01-31``, ``week`` like ``2026-W05`` (ISO 8601), ``month`` like
+    ``2026-01``."""
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -803,7 +902,7 @@ class FilterCount(NamedTuple):
     """How many records have the same fields and findings of the content filter."""
 
     day: str
-    """Like ``2026-01-31``, in UTC."""
+    """Like ``2026-01-31``."""
     user: str
     key_id: str
     group: str | None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .alerts import alerts
 from .completion import completion
+from .currency import currency
 from .doctor import doctor
 from .groups import groups
 from .keys import keys
@@ -17,6 +19,7 @@ from .reconciliation import reconcile
 from .reports import audit, filters, status, usage
 from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
+from .statements import statement
 from .users import users
 
 
@@ -40,8 +43,11 @@ for _command in (
     models,
     usage,
     filters,
+    statement,
+    currency,
     reconcile,
     logs,
+    alerts,
     audit,
     status,
 ):

@@ -15,13 +15,17 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 def csv_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add ``--csv`` and ``--for`` to *command*; :func:`is_csv` and :func:`print_csv` use their values."""
-    command = click.option(
+    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for programs.")(reader_option(command))
+
+
+def reader_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--for`` to *command*, which passes it on to the gateway."""
+    return click.option(
         "--for",
         "reader",
         type=click.Choice(_READERS),
-        help="Print CSV for this spreadsheet: its separator and decimals, money in cents that add up.",
+        help="Print CSV for this spreadsheet: its separator and decimals, money that adds up to the cent.",
     )(command)
-    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for programs.")(command)
 
 
 def is_csv(*, as_csv: bool, reader: str | None) -> bool:

@@ -35,6 +35,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "llmgateway groups set physics --member-budget 2usd/week --member-requests-per-minute 20",
     ],
     "groups raise": ["llmgateway groups raise physics --budget 300usd/month --until 2027-03-31"],
+    "groups statement": [
+        "llmgateway groups statement physics --month 2026-10",
+        "llmgateway groups statement physics --month 2026-10 --format html -o physics.html",
+    ],
     "groups remove": ["llmgateway groups remove physics"],
     "groups revoke": ["llmgateway groups revoke physics"],
     "users list": ["llmgateway users list", "llmgateway users list --json | jq -r '.[].user'"],
@@ -70,9 +74,20 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "usage": [
         "llmgateway usage",
         "llmgateway usage --by group --start 2026-10-01 --end 2026-10-31 --sort -cost_usd",
+        "llmgateway usage --by week,cost_centre --currency EUR",
         "llmgateway usage --user ada --this-month",
         "llmgateway usage --by user --for excel-de > usage.csv",
     ],
+    "statement": [
+        "llmgateway statement --month 2026-10",
+        "llmgateway statement --month 2026-10 --format csv -o october.csv",
+    ],
+    "currency show": ["llmgateway currency show"],
+    "currency set": [
+        "llmgateway currency set EUR --rate 2026-09=0.91 --rate 2026-10=0.92",
+        "llmgateway currency set CHF --rate 2026-10=0.8 --replace",
+    ],
+    "currency remove": ["llmgateway currency remove --yes"],
     "filters": ["llmgateway filters --by group,category"],
     "logs list": [
         "llmgateway logs list --user ada --limit 20",
@@ -82,6 +97,14 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "logs show": ["llmgateway logs show 019b3f2a-7c10-7d41-8d98-f00b2042a17e"],
     "audit": ["llmgateway audit --target physics"],
     "status": ["llmgateway status", "llmgateway status --json | jq .stores"],
+    "alerts show": ["llmgateway alerts show", "llmgateway alerts show --json | jq '.alerts[0].text'"],
+    "alerts set": [
+        "llmgateway alerts set --smtp --from llmgateway@example.org --email admin@example.org",
+        "llmgateway alerts set --add-webhook teams",
+        "llmgateway alerts set --threshold 80 --threshold 100 --event budget --event store",
+        "llmgateway alerts set --file alerts.json",
+    ],
+    "alerts test": ["llmgateway alerts test"],
     "reconcile": ["llmgateway reconcile cost-export.csv"],
     "completion": ['eval "$(llmgateway completion bash)"', "llmgateway completion fish | source"],
 }

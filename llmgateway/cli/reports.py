@@ -21,35 +21,38 @@ _MOST = click.option(
 
 @click.command()
 @click.option(
-    "--by", default="month,user", show_default=True, help="Any of day, month, user, key, group, model, deployment."
+    "--by",
+    default="month,user",
+    show_default=True,
+    help="Any of day, week, month, user, key, group, cost_centre, model, deployment.",
 )
-@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--start", help="The first day, like 2026-10-01, in the organisation's time zone.")
 @click.option("--end", help="The last day; it is included.")
 @click.option("--this-month", "month", flag_value=0, type=int, help="From the first day of this month on.")
 @click.option("--last-month", "month", flag_value=1, type=int, help="The whole month before this one.")
 @click.option("--user", help="Only what this user has used, with all keys.")
 @click.option("--group", help="Only what this group has used.")
 @click.option("--key", metavar="ID", help="Only what the key with this id has used.")
+@click.option("--tz", type=click.Choice(["utc"]), help="Count by days of UTC, as on Azure's bill.")
+@click.option("--currency", metavar="CODE", help="Show costs in the second currency, too, like EUR.")
 @csv_options
 @click.option("--trend/--no-trend", default=None, help="Show the tokens of each day as a row of bars. [on a terminal]")
 @listing
 def usage(
     gateway: Remote,
     by: str,
-    start: str | None,
-    end: str | None,
     month: int | None,
     as_csv: bool,
     reader: str | None,
     trend: bool | None,
-    **whose: str | None,
+    **query: str | None,
 ) -> None:
     """Report who used what."""
+    query["by"] = by
     if month is not None:
-        if start or end:
+        if query["start"] or query["end"]:
             fail(["Give --start and --end, or a month."])
-        start, end = _month(gateway, month)
-    query = {"by": by, "start": start, "end": end, **whose}
+        query["start"], query["end"] = _month(gateway, month)
     if is_csv(as_csv=as_csv, reader=reader):
         print_csv(gateway, "/usage", query, reader=reader)
         return
@@ -60,13 +63,14 @@ def usage(
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names[1:], ""), **({names[0]: "total"} if names else {}), **report["total"]}
     rows = [_without_unknown_cost(row) for row in report["rows"]]
-    columns = ["requests", "total_tokens", "cost_usd", "errors"]
+    columns = ["requests", "total_tokens", "cost_usd", *(("cost", "currency") if "cost" in total else ()), "errors"]
     wanted = sys.stdout.isatty() and len(rows) <= MOST_ROWS if trend is None else trend
     if wanted and rows and names and "day" not in names:
         rows = with_trends(gateway, rows, names, query)
         columns.append("trend")
     # Shown only if they say something, so that the table fits a terminal.
-    rare = [name for name in ("unpriced_requests", "estimated_tokens", "bound_tokens") if total[name]]
+    seldom = ("months_without_rate", "unpriced_requests", "estimated_tokens", "bound_tokens")
+    rare = [name for name in seldom if total.get(name)]
     gateway.show_all(rows, *names, *columns, *rare, total=_without_unknown_cost(total))
 
 
@@ -86,7 +90,9 @@ def _month(gateway: Remote, before: int, *, now: datetime | None = None) -> tupl
 
 
 def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"cost_usd": None} if 0 < row["requests"] == row["unpriced_requests"] else row
+    if not 0 < row["requests"] == row["unpriced_requests"]:
+        return row
+    return row | {name: None for name in ("cost_usd", "cost") if name in row}
 
 
 @click.command()
@@ -96,8 +102,9 @@ def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
     show_default=True,
     help="Any of day, month, user, key, group, model, category, severity.",
 )
-@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--start", help="The first day, like 2026-10-01, in the organisation's time zone.")
 @click.option("--end", help="The last day; it is included.")
+@click.option("--tz", type=click.Choice(["utc"]), help="Count by days of UTC.")
 @click.option("--key", metavar="ID", help="Only requests of the key with this id.")
 @click.option("--group", help="Only requests of this group.")
 @listing

@@ -28,6 +28,7 @@ NO_LIMITS: dict[str, Any] = dict.fromkeys(LIMITS)
 GROUP: dict[str, Any] = {
     "name": "ml-2026",
     "note": "Tuesdays, room 101",
+    "cost_centre": "4711",
     "starts_at": "2026-09-30T22:00:00+00:00",
     "expires_at": "2027-03-31T22:00:00+00:00",
     "models": [MODEL],
@@ -278,6 +279,45 @@ CSV = """\
 "2026-10","alan","3","600","400","1000","0","0","0.00033","1","0","0","0"
 """
 
+CURRENCY = {"code": "EUR", "rates": {"2026-09": 0.91, "2026-10": 0.92}}
+CURRENCY_REQUEST = {"code": "EUR", "rates": {"2026-10": 0.1234}}
+_LINE: dict[str, Any] = {
+    "requests": 12,
+    "prompt_tokens": 3400,
+    "completion_tokens": 1200,
+    "total_tokens": 4600,
+    "cost_usd": 41.67,
+    "cost": 38.34,
+    "unpriced_requests": 0,
+    "unpriced_models": [],
+}
+_STATEMENT_HEAD: dict[str, Any] = {
+    "month": "2026-10",
+    "timezone": "Europe/Berlin",
+    "is_final": True,
+    "currency": "EUR",
+    "rate": 0.92,
+}
+STATEMENT = {
+    **_STATEMENT_HEAD,
+    "groups": [{"group": "ml-2026", "cost_centre": "4711", **_LINE}],
+    "cost_centres": [{"cost_centre": "4711", **_LINE}],
+    "total": _LINE,
+}
+GROUP_STATEMENT = {
+    **_STATEMENT_HEAD,
+    "group": "ml-2026",
+    "cost_centre": "4711",
+    "persons": [{"user": "ada", **_LINE}],
+    "models": [{"model": MODEL, **_LINE}],
+    "total": _LINE,
+}
+STATEMENT_CSV = """\
+"month","group","cost_centre","user","requests","prompt_tokens","completion_tokens","total_tokens","cost_usd",\
+"currency","cost","unpriced_requests","unpriced_models"
+"2026-10","ml-2026","4711","ada","12","3400","1200","4600","41.67","EUR","38.34","0",""
+"""
+
 MODELS: dict[str, Any] = {
     "object": "list",
     "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "organisation"}],
@@ -459,6 +499,69 @@ IMPORT_REQUEST: dict[str, Any] = {
 IMPORTED: dict[str, Any] = {
     "dry_run": True,
     "items": [{"model": MODEL, "name": "name", "azure_model": MODEL, "action": "register"}],
+}
+ALERTS_REQUEST: dict[str, Any] = {
+    "smtp_url": "smtp://gateway:PASSWORD@mail.example.org:587",
+    "from": "LLMGateway <llmgateway@example.org>",
+    "emails": ["put-your-own-values-in@example.org"],
+    "webhooks": [{"url": "https://example.org/hook", "secret": "a long random text", "format": "json"}],
+    "thresholds": [50, 80, 100],
+    "events": ["budget", "credential", "store", "quota", "backlog", "price"],
+}
+ALERTS: dict[str, Any] = {
+    "smtp_url": "smtp://gateway@mail.example.org:587",
+    "has_smtp_password": True,
+    "from": "LLMGateway <llmgateway@example.org>",
+    "webhooks": [{"id": "hook_1f2e3d4c", "url": "https://example.org/hook", "has_secret": True, "format": "json"}],
+    "emails": ["admin@example.org"],
+    "thresholds": [50, 80, 100],
+    "events": ["budget", "credential", "store", "quota", "backlog", "price"],
+    "problems": [
+        "admin@example.org: Nothing listens there. Look at the host and the port, and whether the server runs."
+    ],
+    "alerts": [
+        {
+            "event": "budget",
+            "text": "The group 'ml-2026' has used 83 % of a budget of 150.00 USD in total: 124.61 USD.",
+            "scope": "group:ml-2026",
+            "threshold": 80,
+            "used": 124.61,
+            "limit": 150.0,
+            "at": "2026-10-31T09:12:07.345000+00:00",
+            "deliveries": [
+                {
+                    "target": "hook_1f2e3d4c",
+                    "state": "delivered",
+                    "attempts": 1,
+                    "tried_at": "2026-10-31T09:12:07.345000+00:00",
+                    "due_at": None,
+                    "status": 200,
+                    "reason": None,
+                },
+                {
+                    "target": "admin@example.org",
+                    "state": "waiting",
+                    "attempts": 1,
+                    "tried_at": "2026-10-31T09:12:07.345000+00:00",
+                    "due_at": "2026-10-31T09:12:22.345000+00:00",
+                    "status": None,
+                    "reason": "Nothing listens there. Look at the host and the port, and whether the server runs.",
+                },
+            ],
+        }
+    ],
+}
+ALERT_TEST: dict[str, Any] = {
+    "targets": [
+        {"target": "hook_1f2e3d4c", "delivered": True, "status": 200, "reason": None, "remedy": None},
+        {
+            "target": "admin@example.org",
+            "delivered": False,
+            "status": None,
+            "reason": "Nothing listens there.",
+            "remedy": "Look at the host and the port, and whether the server runs.",
+        },
+    ]
 }
 STATUS = {
     "version": "0.1.0",

@@ -15,9 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from flask import Response
+
+from ..usage.rounding import apportioned, exact, rounded
 
 # A spreadsheet takes a cell that begins with one of these characters for a formula (OWASP, "CSV Injection"; the last
 # four are the wide forms of the first four). A cell may begin after every separator, also within quotes: Excel in a
@@ -61,7 +64,7 @@ def csv_table(
     *,
     name: str,
     verbatim: tuple[str, ...] = (),
-    money: tuple[str, ...] = (),
+    money: Mapping[str, int] = MappingProxyType({}),
     reader: str | None = None,
     next_cursor: str | None = None,
     status: int = 200,
@@ -84,19 +87,20 @@ def csv_text(
     columns: Sequence[str],
     *,
     verbatim: tuple[str, ...] = (),
-    money: tuple[str, ...] = (),
+    money: Mapping[str, int] = MappingProxyType({}),
     reader: str | None = None,
 ) -> str:
     """Return a CSV file with a header and one line for each row. All cells are quoted, and no text can be a formula.
 
     Args:
         verbatim: Columns that contain no formulas, and must not be changed.
-        money: Columns of amounts. For a spreadsheet they are rounded to cents, so that they add up to the rounded sum.
+        money: Columns of amounts, with the decimal places of their currency. For a spreadsheet they are rounded to
+            these, so that they add up to the rounded sum.
         reader: One of :data:`READERS`; None for programs.
     """
     how = PROGRAM if reader is None else READERS[reader]
     if how.for_spreadsheet and money:
-        rows = _with_cents(list(rows), money)
+        rows = _with_money(list(rows), money)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, quoting=csv.QUOTE_ALL, delimiter=how.separator, extrasaction="ignore")
     writer.writeheader()
@@ -107,28 +111,18 @@ def csv_text(
     return (_BYTE_ORDER_MARK if how.for_spreadsheet else "") + text.getvalue()
 
 
-def cents_that_add_up(amounts: Sequence[float | None]) -> list[Decimal | None]:
-    """Round *amounts* to cents, so that their sum is the rounded sum of the amounts.
-
-    The amounts that are cut off most are rounded up (the method of the largest remainder), so that none is changed by a
-    cent or more. What is None stays None.
-    """
-    exact = {place: Decimal(repr(amount)) * 100 for place, amount in enumerate(amounts) if amount is not None}
-    cents = {place: math.floor(amount) for place, amount in exact.items()}
-    missing = _rounded(sum(exact.values(), Decimal())) - sum(cents.values())
-    for place in sorted(exact, key=lambda place: cents[place] - exact[place])[:missing]:
-        cents[place] += 1
-    return [Decimal(cents[place]).scaleb(-2) if place in cents else None for place in range(len(amounts))]
+def rounded_so_that_they_add_up(amounts: Sequence[float | None], *, places: int) -> list[Decimal | None]:
+    """Round *amounts* so that their sum is the rounded sum of the amounts. What is None stays None."""
+    known = [exact(amount) for amount in amounts if amount is not None]
+    parts = iter(apportioned(rounded(sum(known, Decimal()), places=places), known, places=places))
+    return [None if amount is None else next(parts) for amount in amounts]
 
 
-def _rounded(amount: Decimal) -> int:
-    return math.floor(amount + Decimal("0.5"))
-
-
-def _with_cents(rows: list[Mapping[str, Any]], money: tuple[str, ...]) -> list[Mapping[str, Any]]:
+def _with_money(rows: list[Mapping[str, Any]], money: Mapping[str, int]) -> list[Mapping[str, Any]]:
     changed = [dict(row) for row in rows]
-    for column in money:
-        for row, amount in zip(changed, cents_that_add_up([row.get(column) for row in rows]), strict=True):
+    for column, places in money.items():
+        amounts = rounded_so_that_they_add_up([row.get(column) for row in rows], places=places)
+        for row, amount in zip(changed, amounts, strict=True):
             row[column] = amount
     return [*changed]
 

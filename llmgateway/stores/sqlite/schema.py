@@ -287,4 +287,53 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE groups ADD COLUMN raised TEXT",
         "CREATE INDEX usage_series_user ON usage_series (user)",
     ),
+    # Warnings for admins. The content is JSON; due_at is NULL if no delivery waits.
+    (
+        """CREATE TABLE alerts (
+            id TEXT NOT NULL PRIMARY KEY,
+            at INTEGER NOT NULL,
+            user TEXT,
+            due_at INTEGER,
+            lease TEXT NOT NULL,
+            kept_until INTEGER,
+            content TEXT NOT NULL
+        )""",
+        "CREATE INDEX alerts_at ON alerts (at, id)",
+        "CREATE INDEX alerts_user ON alerts (user) WHERE user IS NOT NULL",
+        "CREATE INDEX alerts_due ON alerts (due_at) WHERE due_at IS NOT NULL",
+        """CREATE TABLE outages (
+            name TEXT NOT NULL PRIMARY KEY,
+            event TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            cleared INTEGER NOT NULL,
+            over TEXT NOT NULL
+        )""",
+        "CREATE TABLE alert_claims (name TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL)",
+    ),
+    # What is on another day in the organisation's time zone than in UTC has its sums in a table of its own. So older
+    # sums need no change, the zone UTC costs nothing, and no other zone needs more than the rows that differ.
+    # In the order in which reports in that time zone add up.
+    (
+        """CREATE TABLE usage_shifted (
+            series INTEGER NOT NULL,
+            local_month INTEGER NOT NULL,
+            local_day INTEGER NOT NULL,
+            day INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            total_tokens INTEGER NOT NULL,
+            cached_tokens INTEGER NOT NULL,
+            reasoning_tokens INTEGER NOT NULL,
+            cost_usd REAL NOT NULL,
+            errors INTEGER NOT NULL,
+            unpriced_requests INTEGER NOT NULL,
+            estimated_tokens INTEGER NOT NULL,
+            bound_tokens INTEGER NOT NULL,
+            PRIMARY KEY (series, local_month, local_day, day)
+        ) WITHOUT ROWID""",
+        "ALTER TABLE groups ADD COLUMN cost_centre TEXT",
+    ),
 )

@@ -102,7 +102,6 @@ def list_usage_records(query: dict[str, Any]) -> dict[str, Any] | Response:
             shown,
             _COLUMNS[kind],
             name=f"{kind}.csv",
-            money=("cost_usd",),
             reader=query.get("reader"),
             next_cursor=following,
         )
