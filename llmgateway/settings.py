@@ -276,7 +276,7 @@ class Settings:
     )
     unknown_price: str = _setting(
         "LLMGATEWAY_UNKNOWN_PRICE",
-        "Whether somebody whose key, group or organisation has a budget in dollars may use a model without a known "
+        "Whether somebody whose key, person, group or organisation has a budget in dollars may use a model without a known "
         "price: `allow` or `refuse`.",
         "allow",
         parse=_one_of("allow", "refuse"),
