@@ -276,8 +276,8 @@ class Settings:
     )
     unknown_price: str = _setting(
         "LLMGATEWAY_UNKNOWN_PRICE",
-        "Whether somebody whose key, person, group or organisation has a budget in dollars may use a model without a known "
-        "price: `allow` or `refuse`.",
+        "Whether somebody whose key, person, group or organisation has a budget in dollars may use a model without a "
+        "known price: `allow` or `refuse`.",
         "allow",
         parse=_one_of("allow", "refuse"),
     )

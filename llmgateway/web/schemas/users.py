@@ -13,8 +13,8 @@ from .usage import UsageSchema
 
 
 class UsageSoFarSchema(AnswerSchema):
-    today = ma.fields.Nested(UsageSchema, metadata={"description": "Since midnight, UTC."})
-    month = ma.fields.Nested(UsageSchema, metadata={"description": "Since the first of this month, UTC."})
+    today = ma.fields.Nested(UsageSchema, metadata={"description": "Since midnight, in the organisation's time zone."})
+    month = ma.fields.Nested(UsageSchema, metadata={"description": "Since the first of this month."})
     total = ma.fields.Nested(UsageSchema)
 
 
