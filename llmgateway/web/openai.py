@@ -14,6 +14,7 @@ from ..records import UNLIMITED, KeyRecord, Limits, ReportQuery, UsageRow, momen
 from . import examples, stored
 from .blueprint import Blueprint
 from .context import bearer_key, services
+from .dates import time_zones
 from .relay import register
 from .schemas.users import MeSchema, ModelListSchema, ModelSchema
 
@@ -118,7 +119,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _usage_so_far(key: KeyRecord) -> dict[str, UsageRow]:
-    today = moment(services().clock()).date()
+    today = time_zones().day(moment(services().clock()))
     first_days = {"today": today, "month": today.replace(day=1), "total": None}
     return {name: _sum(key, first_day) for name, first_day in first_days.items()}
 
