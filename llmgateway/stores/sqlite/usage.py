@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any
 
+from llmgateway.erased import without_erased
 from llmgateway.local_time import TimeZones
 from llmgateway.records import (
     ALL_USAGE,
@@ -18,7 +19,9 @@ from llmgateway.records import (
     UNKNOWN_MODEL,
     Attempt,
     Batch,
+    Erasure,
     FilterCount,
+    Kept,
     Outcome,
     Rebuilding,
     RecordQuery,
@@ -31,6 +34,7 @@ from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, Zones, daily_sums
 
 from .database import SQLiteDatabase
+from .erasures import erasures_of
 from .rows import insert, places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
@@ -60,6 +64,12 @@ _FIND_STORED = f"""
         SELECT id FROM logs WHERE response_id = ? UNION SELECT record FROM stored_ids WHERE id = ?
     ) LIMIT 1
 """  # noqa: S608
+_RENAME_SERIES = "UPDATE usage_series SET user = ? WHERE key_id = ? AND user = ?"
+_LAST_RECORDS = "SELECT key_id, max(timestamp) FROM logs WHERE key_id IN ({}) GROUP BY key_id"
+_LAST_DAYS = """
+    SELECT key_id, max(day) FROM usage_daily JOIN usage_series ON usage_series.id = series
+    WHERE series IN (SELECT id FROM usage_series WHERE key_id IN ({})) GROUP BY key_id
+"""
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _FORGET_SHIFTED = """
@@ -103,6 +113,9 @@ _MINUTE = 60_000
 KEPT_SERIES = 10_000
 """Maximum number of series whose ids are cached in memory."""
 
+REPLACED_AT_ONCE = 5000
+"""Maximum number of records in which one transaction replaces a name, so that other writers get access in between."""
+
 
 class SQLiteUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in SQLite.
@@ -123,7 +136,8 @@ class SQLiteUsageLog:
             # Necessary, because records that have been purged since would look like new records.
             if _is_known(connection, batch):
                 return
-            new = _append(connection, records)
+            erasures = erasures_of(connection, {record.key_id for record in records})
+            new = _append(connection, without_erased(records, erasures))
             sums = daily_sums(new, zones)
             series = {cell.series: self._series.get(cell.series) or _series(connection, cell) for cell in sums}
             _add(connection, ((series[cell.series], cell, amounts) for cell, amounts in sums.items()))
@@ -186,6 +200,15 @@ class SQLiteUsageLog:
         )
         return [_record(row) for row in rows]
 
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
+        found: dict[str, datetime] = {}
+        for ids in some_at_once([*key_ids]):
+            rows = self._database.rows(_LAST_DAYS.format(places(ids)), ids)
+            found |= {key_id: _start(_date(day) + timedelta(days=1)) for key_id, day in rows}
+            rows = self._database.rows(_LAST_RECORDS.format(places(ids)), ids)
+            found |= {key_id: from_ms(timestamp) for key_id, timestamp in rows}
+        return found
+
     def find(self, request_id: str) -> UsageRecord | None:
         rows = self._database.rows(_FIND, (request_id,))
         return _record(rows[0]) if rows else None
@@ -229,6 +252,41 @@ class SQLiteUsageLog:
             if purged:
                 connection.execute("UPDATE usage_purged SET kept_before = max(kept_before, ?)", (_number(first_day),))
         return purged
+
+    def kept_of(self, user: str) -> Kept:
+        names: dict[str, set[str]] = {}
+        for key_id, name in self._database.rows(
+            """SELECT DISTINCT key_id, user FROM usage_series
+            WHERE key_id IN (SELECT key_id FROM usage_series WHERE user = ?)""",
+            (user,),
+        ):
+            names.setdefault(key_id, set()).add(name)
+        ((count,),) = self._database.rows("SELECT count(*) FROM logs WHERE user = ?", (user,))
+        return Kept({key_id: frozenset(found) for key_id, found in names.items()}, count)
+
+    def erase(self, erasure: Erasure) -> None:
+        # First the records: a rebuild makes sums of what it finds in them.
+        for key_id in erasure.key_ids:
+            for name in self._covered("logs", erasure, key_id):
+                while self._replace_some(erasure.pseudonym, key_id, name) == REPLACED_AT_ONCE:
+                    pass
+            for name in self._covered("usage_series", erasure, key_id):
+                with self._database.transaction() as connection:
+                    connection.execute(_RENAME_SERIES, (erasure.pseudonym, key_id, name))
+        self._series.clear()
+
+    def _covered(self, table: str, erasure: Erasure, key_id: str) -> list[str]:
+        """Return the names in *table* that *erasure* replaces."""
+        rows = self._database.rows(f"SELECT DISTINCT user FROM {table} WHERE key_id = ?", (key_id,))  # noqa: S608
+        return [name for (name,) in rows if erasure.covers(key_id, name)]
+
+    def _replace_some(self, pseudonym: str, key_id: str, name: str) -> int:
+        with self._database.transaction() as connection:
+            return connection.execute(
+                """UPDATE logs SET user = ?1, client_address = iif(client_address IS NULL, NULL, ?1)
+                WHERE rowid IN (SELECT rowid FROM logs WHERE key_id = ?2 AND user = ?3 LIMIT ?4)""",
+                (pseudonym, key_id, name, REPLACED_AT_ONCE),
+            ).rowcount
 
     def rebuild(self) -> Iterator[Rebuilding]:
         # Each day is one transaction, and each batch is one, so batches in between are counted as usual.
