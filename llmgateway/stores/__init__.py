@@ -47,9 +47,6 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 """After a failure, a store is not asked again for this time."""
 
-ALERTS_RETRY_SECONDS = 4.0
-"""The same for alerts, for which no request waits."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
@@ -181,8 +178,7 @@ def _zones(organisation: OrganisationStore, settings: Settings) -> Callable[[], 
 
 
 def _alerts(shared: AlertStore, settings: Settings, clock: Clock) -> AlertStore:
-    circuit = Circuit("the store of alerts", retry_after=ALERTS_RETRY_SECONDS, clock=clock)
-    return FallbackAlerts(shared, circuit=circuit, speaks=HostLock(settings.instance / "alerts.lock").hold)
+    return FallbackAlerts(shared, speaks=HostLock(settings.instance / "alerts.lock").hold, clock=clock)
 
 
 def _spending(usage_log: UsageLog, clock: Clock) -> Spending:
