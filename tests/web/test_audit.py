@@ -13,8 +13,13 @@ from .conftest import ADMIN_KEY
 AZURE_KEY = "canary-azure-key"
 OWN_KEY = "canary-own-key-of-ada"
 CHANGES_NOTHING = {"POST /admin/prompt/preview", "POST /admin/doctor", "POST /admin/alerts/test"}
-ELSEWHERE = {"POST /admin/models/import"}
-"""In test_import_models.py, which has a resource to import from."""
+ELSEWHERE = {
+    "POST /admin/models/import",
+    "POST /admin/groups/<name>/close",
+    "POST /admin/keys/bulk",
+    "POST /admin/users/<path:user>/erase",
+}
+"""In test_import_models.py, which has a resource to import from; in test_closing.py, test_bulk.py, test_erasure.py."""
 RAISE = {"limits": {"parallel_requests": 20}, "until": "2099-01-01"}
 PRICES = {"prompt": 1, "cached": 0.5, "completion": 2}
 
