@@ -24,7 +24,7 @@ OF_NOBODY = "resp_68af4030592c8193"
 FROM_AZURE = {example for refusal in REFUSALS.values() for example in refusal.examples if example.startswith("Azure: ")}
 ELSEWHERE = {
     *("too large", "throttled", "store away", "at capacity", "unreachable", "credentials", "moved", "silence"),
-    *("running", "not listed"),  # in test_doctor.py and test_import_models.py
+    *("running", "not listed", "changed"),  # in test_doctor.py, test_import_models.py and test_bulk.py
 }
 """What does not come of a single request to a gateway that works; the last ones of the first line are in
 tests/functional."""
@@ -108,6 +108,7 @@ ADMIN_MISTAKES = [
     ),
     ("UnknownKeyOrGroupRemoved", "unknown", {"path": "/admin/keys/nobody", "method": "PATCH", "json": {}}),
     ("UnknownGroup", "unknown", {"path": "/admin/groups/nobody's", "method": "GET"}),
+    ("UnknownPerson", "unknown", {"path": "/admin/users/nobody/export", "method": "GET"}),
     ("UnknownUser", "unknown", {"path": "/admin/users/nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "key", {"path": "/admin/prompt?key=nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "group", {"path": "/admin/prompt?group=nobody's", "method": "GET"}),
