@@ -8,6 +8,7 @@ import time
 
 from flask import Flask
 
+from .accounts.admins import Admins
 from .accounts.attempts import WrongKeys
 from .accounts.audit import Audit
 from .accounts.bulk import Bulk
@@ -109,7 +110,8 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = services
     wrong_keys = WrongKeys(settings.instance / "wrong-admin-keys", clock=clock)
-    app.extensions[admin.GUARD] = AdminGuard([settings.admin_key], wrong_keys=wrong_keys, clock=clock)
+    guard = AdminGuard([settings.admin_key], admins=services.admins, wrong_keys=wrong_keys, clock=clock)
+    app.extensions[admin.GUARD] = guard
     docs.register(app, (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp))
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
@@ -119,6 +121,8 @@ def create_app(
     def put_into_force(new: Settings) -> None:
         if new.models != services.settings.models:
             services.gateway.offer(new.models)
+        if new.admin_key != services.settings.admin_key:
+            guard.replace_keys([new.admin_key])
         services.settings = new
         upstream.set_timeouts(
             connect=new.connect_timeout,
@@ -197,7 +201,8 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         wait_until_noticed=stores.wait_until_noticed,
     )
     keys = Keys(stores.keys, policy, clock=clock)
-    groups = Groups(policy, clock=clock)
+    admins = Admins(stores.admins, clock=clock)
+    groups = Groups(policy, clock=clock, on_removed=admins.forget_group)
     metrics = Metrics()
     limiter = Limiter(
         stores.counters,
@@ -298,6 +303,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         doctor=Doctor(upstream, gateway.routing, policy, answered=answered.names, timer=timer),
         upstream=upstream,
         keys=keys,
+        admins=admins,
         bulk=Bulk(
             keys,
             stores.usage_log,
@@ -312,7 +318,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
-        audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
+        audit=Audit(stores.audit_log, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
         stores=health,

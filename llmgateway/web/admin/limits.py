@@ -8,6 +8,7 @@ from ...records import Limits
 from .. import examples
 from ..context import services
 from ..schemas.limits import LimitsInForceSchema, LimitsSchema
+from . import etags
 from .audit_helpers import write_down
 from .blueprint import blp
 
@@ -21,7 +22,9 @@ _schema = LimitsInForceSchema()
 )
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def get_limits() -> Limits:
-    return services().policy.stored().limits
+    limits = services().policy.stored().limits
+    etags.show(_schema.dump(limits))
+    return limits
 
 
 @blp.route("/limits", methods=["PUT"])
@@ -38,8 +41,9 @@ def get_limits() -> Limits:
 def set_limits(parts: dict[str, Any]) -> Limits:
     policy, limits = services().policy, Limits(**parts)
     before = policy.stored().limits
-    policy.set_limits(limits)
+    policy.set_limits(limits, check=_check)
     write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(limits))
+    etags.show(_schema.dump(limits))
     return limits
 
 
@@ -58,6 +62,12 @@ def set_limits(parts: dict[str, Any]) -> Limits:
 def update_limits(parts: dict[str, Any]) -> Limits:
     policy = services().policy
     before = policy.stored().limits
-    after = policy.update_limits(parts)
+    after = policy.update_limits(parts, check=_check)
     write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(after))
+    etags.show(_schema.dump(after))
     return after
+
+
+def _check(before: Limits) -> None:
+    """Check that the limits to change are as the client knows them."""
+    etags.check(_schema.dump, before)
