@@ -104,6 +104,7 @@ def create_app(
         if new.models != services.settings.models:
             services.gateway.offer(new.models)
         services.settings = new
+        services.limiter.shows_shared = new.show_shared == "on"
         upstream.set_timeouts(
             connect=new.connect_timeout,
             first_byte=new.first_byte_timeout,
@@ -188,6 +189,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         running=RunningReservations(stores.counters),
         ship=lambda: journal.flush_soon(),
         clock=clock,
+        shows_shared=settings.show_shared == "on",
     )
     journal = Journal(
         settings.instance / "journal",

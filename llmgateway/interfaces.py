@@ -250,6 +250,13 @@ class UsageLog(Protocol):
         """
         ...
 
+    def last_used(self, key_ids: Sequence[str]) -> Mapping[str, datetime | date]:
+        """Return when each of these keys has made its latest request; those that have made none are missing.
+
+        Only the day is known if the record was purged, because the sums have days.
+        """
+        ...
+
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> Iterable[FilterCount]:
         """Count the records in which a content filter found something. ``query.by`` is ignored.
 
@@ -277,6 +284,15 @@ class Spending(Protocol):
 
         A request waits for the answer. So after a failure, StoreUnavailable is raised for a while without asking the
         usage log.
+        """
+        ...
+
+    def by_name(
+        self, groupings: Sequence[str], names: Sequence[tuple[str, ...]], *, first_day: date | None
+    ) -> Mapping[tuple[str, ...], UsageRow]:
+        """Add up the usage from *first_day* on of each of *names*, which are values of *groupings*.
+
+        One query for all of them. Those without usage are missing.
         """
         ...
 

@@ -91,6 +91,7 @@ class Limits:
         return cls(budget=budget, **known)
 
 
+LIMIT_PARTS = tuple(field.name for field in fields(Limits))
 UNLIMITED = Limits()
 
 
@@ -613,6 +614,8 @@ class ReportQuery:
     last_day: date | None = None
     key_id: str | None = None
     group: str | None = None
+    among: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By grouping: only these values of it. So one query adds up the usage of a whole page of keys."""
     promptly: bool = False
     """If true, the store gives up after a few seconds, because a request waits for the answer."""
 

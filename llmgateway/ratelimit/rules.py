@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from ..accounts.principal import Principal
-from ..records import UNLIMITED, Budget, Limits, Period, Unit, UsageRecord
+from ..records import UNLIMITED, Budget, Group, KeyRecord, Limits, Organisation, Period, Unit, UsageRecord
 from .reservations import CounterRequest, Kind
 
 NANODOLLARS = 10**9
@@ -65,10 +65,27 @@ class Scope:
     is_shared: bool
     """Whether several people use its budget."""
 
+    @classmethod
+    def of_key(cls, key: KeyRecord) -> Scope:
+        return cls("key", key.id, key.limits, is_shared=False)
+
+    @classmethod
+    def of_group(cls, group: Group) -> Scope:
+        return cls("group", group.name, group.limits, is_shared=True)
+
+    @classmethod
+    def of_organisation(cls, organisation: Organisation) -> Scope:
+        return cls(_ORGANISATION, "", organisation.limits, is_shared=True)
+
     @property
     def counters(self) -> str:
         """Prefix of the names of its counters."""
         return f"{self.kind}:{self.name}" if self.name else self.kind
+
+    @property
+    def usage(self) -> Mapping[str, str]:
+        """The value of each grouping of a report that selects its usage."""
+        return {self.kind: self.name} if self.name else {}
 
     def __str__(self) -> str:
         return {"key": "Your key", "group": f"Your group {self.name!r}"}.get(self.kind, "The organisation")
@@ -113,11 +130,11 @@ class Limit(NamedTuple):
 def scopes_of(principal: Principal) -> Iterator[Scope]:
     """Yield the scopes of *principal* that have limits."""
     if principal.key.limits != UNLIMITED:
-        yield _key_scope(principal)
+        yield Scope.of_key(principal.key)
     if principal.group is not None and principal.group.limits != UNLIMITED:
-        yield Scope("group", principal.group.name, principal.group.limits, is_shared=True)
+        yield Scope.of_group(principal.group)
     if principal.organisation.limits != UNLIMITED:
-        yield Scope(_ORGANISATION, "", principal.organisation.limits, is_shared=True)
+        yield Scope.of_organisation(principal.organisation)
 
 
 def limits_of(principal: Principal, estimate: Estimate, now: datetime, *, requests: int = 1) -> list[Limit]:
@@ -185,32 +202,36 @@ def _own_share(principal: Principal) -> Iterator[Limit]:
     It measures the key's share of the organisation's tokens.
     """
     if principal.organisation.limits.tokens_per_minute is not None and principal.key.limits.tokens_per_minute is None:
-        key = _key_scope(principal)
+        key = Scope.of_key(principal.key)
         yield Limit(key, "tokens_per_minute", CounterRequest(_tokens(key), Kind.WINDOW, 0), Unit.TOKENS)
 
 
 def _all_limits(day: date, principal: Principal) -> Iterator[Limit]:
     # The counter request for the organisation's tokens names the key's own window, which measures the key's share.
-    own = _tokens(_key_scope(principal))
+    own = _tokens(Scope.of_key(principal.key))
     for scope in scopes_of(principal):
-        limits, counters = scope.limits, scope.counters
-        if limits.requests_per_minute is not None:
-            counter_request = CounterRequest(f"{counters}:requests", Kind.WINDOW, 1, limits.requests_per_minute)
-            yield Limit(scope, "requests_per_minute", counter_request, Unit.REQUESTS)
-        if limits.tokens_per_minute is not None:
-            shared = own if scope.kind == _ORGANISATION else None
-            counter_request = CounterRequest(_tokens(scope), Kind.WINDOW, 0, limits.tokens_per_minute, own=shared)
-            yield Limit(scope, "tokens_per_minute", counter_request, Unit.TOKENS)
-        if limits.parallel_requests is not None:
-            counter_request = CounterRequest(f"{counters}:parallel", Kind.GAUGE, 1, limits.parallel_requests)
-            yield Limit(scope, "parallel_requests", counter_request, None)
-        if limits.budget is not None:
-            counter_request = _total(counters, limits.budget, 0, _most(limits.budget), day)
-            yield Limit(scope, "budget", counter_request, limits.budget.unit)
+        yield from limits_of_scope(scope, day, own=own if scope.kind == _ORGANISATION else None)
 
 
-def _key_scope(principal: Principal) -> Scope:
-    return Scope("key", principal.key.id, principal.key.limits, is_shared=False)
+def limits_of_scope(scope: Scope, day: date, *, own: str | None = None) -> Iterator[Limit]:
+    """Yield every limit of *scope* that is set.
+
+    Args:
+        own: As :attr:`CounterRequest.own`, for the tokens per minute.
+    """
+    limits, counters = scope.limits, scope.counters
+    if limits.requests_per_minute is not None:
+        counter_request = CounterRequest(f"{counters}:requests", Kind.WINDOW, 1, limits.requests_per_minute)
+        yield Limit(scope, "requests_per_minute", counter_request, Unit.REQUESTS)
+    if limits.tokens_per_minute is not None:
+        counter_request = CounterRequest(_tokens(scope), Kind.WINDOW, 0, limits.tokens_per_minute, own=own)
+        yield Limit(scope, "tokens_per_minute", counter_request, Unit.TOKENS)
+    if limits.parallel_requests is not None:
+        counter_request = CounterRequest(f"{counters}:parallel", Kind.GAUGE, 1, limits.parallel_requests)
+        yield Limit(scope, "parallel_requests", counter_request, None)
+    if limits.budget is not None:
+        counter_request = _total(counters, limits.budget, 0, _most(limits.budget), day)
+        yield Limit(scope, "budget", counter_request, limits.budget.unit)
 
 
 def _tokens(scope: Scope) -> str:

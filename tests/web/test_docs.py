@@ -21,6 +21,7 @@ from llmgateway.simulator.recordings import silent_wav
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 from llmgateway.web.docs import API
+from llmgateway.web.schemas.keys import INCLUDABLE
 from tests.resources import listing_resource
 
 from .conftest import ADMIN_KEY, AZURE_KEY
@@ -214,7 +215,7 @@ def test_answers_are_shown_whole(document):
 
 
 def test_every_field_of_an_answer_is_promised(document):
-    """Generated clients need not ask whether one is there; but for a report's groupings, which are asked for, and for
+    """Generated clients need not ask whether one is there; but for what is asked for, as a report's groupings, and for
     settings of models, which somebody has set or not."""
     for name, holder in media(document):
         if re.search(r" 20\d application/json$", name):
@@ -222,8 +223,8 @@ def test_every_field_of_an_answer_is_promised(document):
                 optional = schema["properties"].keys() - schema["required"]
                 if component in ("NamedModelSettings", "Prices", "Tier", "LongPrices", "StoredDeployment"):
                     continue
-                groupings = {"UsageRow": GROUPINGS, "FilterRow": FILTER_GROUPINGS}.get(component, ())
-                assert optional == set(groupings), (name, component)
+                asked_for = {"UsageRow": GROUPINGS, "FilterRow": FILTER_GROUPINGS, "KeyWithUsage": INCLUDABLE}
+                assert optional == set(asked_for.get(component, ())), (name, component)
 
 
 def test_carries_nothing_that_nobody_refers_to(document):

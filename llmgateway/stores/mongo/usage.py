@@ -83,6 +83,7 @@ _GROUPINGS: dict[str, object] = {
     # Sums of older versions have no deployment.
     "deployment": {"$ifNull": ["$deployment", None]},
 }
+_NAMES = {"key": "key_id"}  # of the fields of groupings, if they have other names
 _SUMMED: dict[str, object] = {name: {"$sum": f"${name}"} for name in SUMS}
 _COUNTED: dict[str, object] = {
     **_SUMMED,
@@ -185,6 +186,24 @@ class MongoUsageLog:
             # Without sorting: the server might choose the index for the order, and read all records.
             document = logs.find_one({"response_id": stored_id}) or logs.find_one({"stored_ids": stored_id})
         return None if document is None else _record(document)
+
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime | date]:
+        # In this order, and with $first, the server reads one entry of the index for each key (DISTINCT_SCAN):
+        # https://www.mongodb.com/docs/manual/reference/operator/aggregation/group/
+        latest: list[Document] = [
+            {"$match": {"key_id": {"$in": [*key_ids]}}},
+            {"$sort": {"key_id": -1, "timestamp": -1, "_id": -1}},
+            {"$group": {"_id": "$key_id", "at": {"$first": "$timestamp"}}},
+        ]
+        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+            found: dict[str, datetime | date] = {each["_id"]: each["at"] for each in database["logs"].aggregate(latest)}
+            purged = [key_id for key_id in key_ids if key_id not in found]
+            if purged:
+                counted = {"key_id": {"$in": purged}, "requests": {"$gt": 0}}
+                days = {"_id": "$key_id", "day": {"$max": "$day"}}
+                last = database["usage_daily"].aggregate([{"$match": counted}, {"$group": days}])
+                found |= {each["_id"]: date.fromisoformat(each["day"]) for each in last}
+        return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
         wanted: Document = _given({"key_id": query.key_id, "group": query.group})
@@ -445,7 +464,9 @@ def _document(cell: Cell) -> Document:
 
 def _wanted(query: ReportQuery) -> Document:
     # A document with 0 requests was created for a batch that is not added yet.
-    wanted = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    wanted: Document = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    if query.among:
+        wanted["$and"] = [{_NAMES.get(by, by): {"$in": [*names]}} for by, names in query.among.items()]
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if period:
         wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}

@@ -49,6 +49,14 @@ _FIND_STORED = f"""
         SELECT id FROM logs WHERE response_id = ? UNION SELECT record FROM stored_ids WHERE id = ?
     ) LIMIT 1
 """  # noqa: S608
+# One search in an index for each key, and not for each of its records.
+_LAST_TIMES = "SELECT value, (SELECT max(timestamp) FROM logs WHERE key_id = value) FROM json_each(?)"
+_LAST_DAYS = """
+    SELECT value, max((
+        SELECT day FROM usage_daily WHERE series = usage_series.id ORDER BY month DESC, day DESC LIMIT 1
+    ))
+    FROM json_each(?) JOIN usage_series ON key_id = value GROUP BY value
+"""
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
 _ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
@@ -65,6 +73,7 @@ _COUNTED_DEPLOYMENT = (
 # SQLite uses a partial index only for statements that contain its condition: https://www.sqlite.org/partialindex.html
 _IN_PARTIAL_INDEX = "usage_source <> 'upstream'"
 _OF_SERIES = {"user": "user", "key": "key_id", "group": '"group"', "model": "model", "deployment": "deployment"}
+_AMONG = "series IN (SELECT id FROM usage_series WHERE {} IN (SELECT value FROM json_each(?)))"
 _GROUPINGS = {"day": "day", "month": "month", **_OF_SERIES}
 
 
@@ -108,7 +117,12 @@ class SQLiteUsageLog:
             'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
-        rows = self._database.rows(_report(by, list(wanted)), list(wanted.values()))
+        conditions, values = [*wanted], [*wanted.values()]
+        for grouping, names in query.among.items():
+            # As JSON, because the number of parameters of a statement has a limit.
+            conditions.append(_AMONG.format(_OF_SERIES[grouping]))
+            values.append(json.dumps(list(names)))
+        rows = self._database.rows(_report(by, conditions), values)
         return [
             UsageRow(
                 by={name: _named(name, value) for name, value in zip(by, row[: len(by)], strict=True)},
@@ -147,6 +161,15 @@ class SQLiteUsageLog:
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         rows = self._database.rows(_FIND_STORED, (stored_id, stored_id))
         return _record(rows[0]) if rows else None
+
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime | date]:
+        latest = self._database.rows(_LAST_TIMES, (json.dumps(list(key_ids)),))
+        found: dict[str, datetime | date] = {key_id: from_ms(at) for key_id, at in latest if at is not None}
+        purged = [key_id for key_id in key_ids if key_id not in found]
+        if purged:
+            days = self._database.rows(_LAST_DAYS, (json.dumps(purged),))
+            found |= {key_id: _date(day) for key_id, day in days if day is not None}
+        return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
         end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import marshmallow as ma
 
+from ...ratelimit.rules import Scope
 from ...records import Group
 from .. import examples
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.fields import single_line
-from ..schemas.groups import GroupChangesSchema, GroupFieldsSchema, GroupListSchema, GroupSchema, RevokedSchema
+from ..schemas.groups import (
+    GroupChangesSchema,
+    GroupFieldsSchema,
+    GroupListSchema,
+    GroupSchema,
+    GroupWithAllowancesSchema,
+    RevokedSchema,
+)
+from .allowances import remaining_of
 from .audit_helpers import some_limits, write_down
 from .blueprint import blp
 from .names import check_name, check_names
@@ -30,16 +41,17 @@ _schema = GroupSchema()
 
 @blp.route("/groups", methods=["GET"])
 @blp.operation("List the groups", description="`GET /admin/keys?group=NAME` lists the keys of a group.")
-@blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP], "next": None})
+@blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP_LEFT], "next": None})
 def list_groups() -> dict[str, Any]:
-    return {"items": services().groups.list(), "next": None}
+    return {"items": _with_remaining(services().groups.list()), "next": None}
 
 
 @blp.route("/groups/<name>", methods=["GET"], parameters=[_NAME_IN_PATH])
-@blp.operation("Look a group up", "UnknownGroup", description="By its name.")
-@blp.response(200, GroupSchema, description="The group.", example=examples.GROUP)
-def get_group(name: str) -> Group:
-    return services().groups.get(name)
+@blp.operation("Look a group up", "UnknownGroup", description="With what is used and left of its limits.")
+@blp.response(200, GroupWithAllowancesSchema, description="The group.", example=examples.GROUP_LEFT)
+def get_group(name: str) -> dict[str, Any]:
+    (group,) = _with_remaining([services().groups.get(name)])
+    return group
 
 
 @blp.route("/groups/<name>", methods=["PUT"], parameters=[_NAME_IN_PATH])
@@ -116,6 +128,11 @@ def revoke_group(name: str) -> dict[str, int]:
     told = {"revoked": len(revoked)}
     write_down("group.revoke", name, after={**told, "ids": revoked})
     return told
+
+
+def _with_remaining(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    remaining = remaining_of([Scope.of_group(group) for group in groups])
+    return [asdict(group) | {"remaining": left} for group, left in zip(groups, remaining, strict=True)]
 
 
 def _refuse_bad_name(name: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...ratelimit.rules import Scope
 from ...records import Limits
 from .. import examples
 from ..context import services
-from ..schemas.limits import LimitsInForceSchema, LimitsSchema
+from ..schemas.limits import LimitsInForceSchema, LimitsWithAllowancesSchema, OrganisationLimitsSchema
+from .allowances import remaining_of
 from .audit_helpers import write_down
 from .blueprint import blp
 
@@ -17,11 +19,18 @@ _schema = LimitsInForceSchema()
 @blp.route("/limits", methods=["GET"])
 @blp.operation(
     "Read the organisation's limits",
-    description="They apply to all keys together.",
+    description="They apply to all keys together. `remaining` is what is used and left of each, and when it renews.",
 )
-@blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
-def get_limits() -> Limits:
-    return services().policy.stored().limits
+@blp.response(
+    200,
+    LimitsWithAllowancesSchema,
+    description="In force.",
+    example={**examples.ORGANISATION_LIMITS, "remaining": examples.ORGANISATION_REMAINING},
+)
+def get_limits() -> dict[str, Any]:
+    organisation = services().policy.stored()
+    (remaining,) = remaining_of([Scope.of_organisation(organisation)])
+    return {**_schema.dump(organisation.limits), "remaining": remaining}
 
 
 @blp.route("/limits", methods=["PUT"])
@@ -33,7 +42,7 @@ def get_limits() -> Limits:
         "example is refused until you have put your own values in: Azure's quota, for example, and a budget."
     ),
 )
-@blp.arguments(LimitsSchema, template=examples.LIMITS_REQUEST)
+@blp.arguments(OrganisationLimitsSchema, template=examples.LIMITS_REQUEST)
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def set_limits(parts: dict[str, Any]) -> Limits:
     policy, limits = services().policy, Limits(**parts)
@@ -53,7 +62,7 @@ def set_limits(parts: dict[str, Any]) -> Limits:
         '* `{"parallel_requests": null}` lifts one limit\n'
     ),
 )
-@blp.arguments(LimitsSchema, example={})
+@blp.arguments(OrganisationLimitsSchema, example={})
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def update_limits(parts: dict[str, Any]) -> Limits:
     policy = services().policy
