@@ -29,6 +29,7 @@ from .proxy.preparing import PreparationLimit
 from .proxy.read_on import ReadOn
 from .proxy.revocations import RevocationWatcher
 from .proxy.routing import Routing
+from .ratelimit.budget_watch import BudgetWatch, read_budgets
 from .ratelimit.limiter import Limiter
 from .ratelimit.running import RunningReservations
 from .services import Services
@@ -250,6 +251,9 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
+        budgets=BudgetWatch(
+            lambda: read_budgets(policy.stored(), limiter.allowances), settings.instance / "budgets.json", clock=clock
+        ),
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,

@@ -95,6 +95,21 @@ LIMIT_PARTS = tuple(field.name for field in fields(Limits))
 UNLIMITED = Limits()
 
 
+class BudgetState(NamedTuple):
+    """What is spent and left of one budget, in its own unit."""
+
+    scope: str
+    """``group`` or ``organisation``."""
+    name: str
+    """Empty for the organisation."""
+    unit: str
+    period: str
+    limit: float
+    spent: float | None
+    """``None``: not known, because the usage log is unavailable."""
+    left: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """One version of a system prompt. Version 0 means that no prompt was ever set.

@@ -724,10 +724,8 @@ def test_bad_requests_of_a_key_without_limits_are_told_what_the_others_left(desk
     ],
 )
 def test_a_shared_budget_is_not_told_unless_the_admin_shows_it(desk, whose, limits, tokens, says):
-    """The message names whose budget it is and when it renews: no amount, nothing that is left, nothing that is needed."""
-    who = principal(
-        **{"group": UNLIMITED, "everybody": UNLIMITED, "everybody" if whose == "organisation" else whose: limits}
-    )
+    """The message names whose budget it is and when it renews: not its amount, nor what is left or needed."""
+    who = principal(group=limits) if whose == "group" else principal(everybody=limits)
     in_dollars = limits.budget.unit is Unit.USD
     desk.record(cost_usd=tokens) if in_dollars else desk.record(tokens=tokens)
     shown = desk.refusal(who, UNBOUNDED).message
