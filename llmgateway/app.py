@@ -93,9 +93,7 @@ def create_app(
     app.extensions[EXTENSION] = services
     wrong_keys = WrongKeys(settings.instance / "wrong-admin-keys", clock=clock)
     app.extensions[admin.GUARD] = AdminGuard([settings.admin_key], wrong_keys=wrong_keys, clock=clock)
-    api = docs.create_api(app)
-    for blueprint in (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp):
-        api.register_blueprint(blueprint)
+    docs.register(app, (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp))
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)

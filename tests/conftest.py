@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "functional" in item.path.parts or _SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+# Each application derives three keys from its secrets, which takes 0.1 s of CPU, and nearly all tests have the same
+# secrets. The function is pure.
+hashlib.scrypt = functools.lru_cache(hashlib.scrypt)
 
 
 @dataclass

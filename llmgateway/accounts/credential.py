@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 
 from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 # The salt is fixed: all hosts that share a store must derive the same key from the same secret.
 # scrypt's cost (n=2**14: 16 MiB, about 50 ms, once at start; RFC 7914 section 2) protects operators
@@ -17,7 +17,7 @@ class CredentialCipher:
     """Encrypts and decrypts Azure's key with a key derived from *secret*. Thread-safe."""
 
     def __init__(self, secret: str) -> None:
-        derived = Scrypt(salt=_SALT, length=32, n=2**14, r=8, p=1).derive(secret.encode())
+        derived = hashlib.scrypt(secret.encode(), salt=_SALT, n=2**14, r=8, p=1, dklen=32)
         self._fernet = Fernet(base64.urlsafe_b64encode(derived))
 
     def encrypt(self, credential: str) -> bytes:

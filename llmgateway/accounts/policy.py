@@ -99,6 +99,10 @@ class OrganisationPolicy:
         with self._lock:
             return self._keep(loaded, loaded.version)
 
+    def in_memory(self) -> Organisation | None:
+        """Return the settings that the last look-up found, without asking the store; None before the first one."""
+        return self._current
+
     def encrypt(self, secret: str) -> str:
         """Encrypt the key of a deployment, to be stored."""
         return self._cipher.encrypt(secret).decode()

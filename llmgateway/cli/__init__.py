@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .completion import completion
 from .doctor import doctor
 from .groups import groups
 from .keys import keys
@@ -13,10 +14,11 @@ from .organisation import limits, llm_key
 from .prompts import prompt
 from .reconciliation import reconcile
 from .reports import audit, filters, logs, status, usage
+from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Sectioned, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="llmgateway")
 def main() -> None:
     """Lend one Azure OpenAI subscription to many people."""
@@ -24,5 +26,20 @@ def main() -> None:
 
 for _command in (serve, try_, doctor, rebuild_usage, simulator):
     main.add_command(_command)
-for _command in (keys, groups, limits, prompt, llm_key, models, usage, filters, reconcile, logs, audit, status):
+for _command in (
+    completion,
+    keys,
+    groups,
+    limits,
+    prompt,
+    llm_key,
+    models,
+    usage,
+    filters,
+    reconcile,
+    logs,
+    audit,
+    status,
+):
     main.add_command(_command)
+dress(main)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -19,10 +20,19 @@ class CallFailed(Exception):
     Args:
         errors: What is wrong, by field or line, if the gateway said so.
         status: The status of the answer; None if there was no answer.
+        code: The code of the error.
     """
 
-    def __init__(self, message: str, *, errors: Mapping[str, Any] | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        errors: Mapping[str, Any] | None = None,
+        status: int | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(message)
+        self.code = code
         self.errors = dict(errors or {})
         self.status = status
 
@@ -31,22 +41,33 @@ class Client:
     """Calls one gateway with the admin key. Not thread-safe.
 
     Args:
-        url: Address of the gateway. The path of its API or of its pages may follow, as people paste it.
+        url: Address of the gateway. The path of its API or of its pages may follow, as people paste it. Without a
+            scheme it is https, or http on this machine.
+        seconds: How long an answer may take.
 
     Raises:
         CallFailed: the address or the key cannot be used.
     """
 
-    def __init__(self, url: str, admin_key: str) -> None:
-        self.url = url.strip().rstrip("/").removesuffix("/v1").removesuffix("/docs")
+    def __init__(self, url: str, admin_key: str, *, seconds: float = TIMEOUT_SECONDS) -> None:
+        self.url = _with_scheme(url.strip()).rstrip("/").removesuffix("/v1").removesuffix("/docs")
         if not re.match(r"https?://[^/]", self.url, re.IGNORECASE):
-            raise CallFailed(f"{self.url} is no address of a gateway: write it like http://127.0.0.1:8080.")
+            raise CallFailed(
+                f"{self.url} is no address of a gateway: write it like http://127.0.0.1:8080.", code="invalid_url"
+            )
         if not re.fullmatch(r"[\x20-\x7e\xa0-\xff]+", admin_key):  # and requests would quote it in its error
             raise CallFailed(
-                "ADMIN_KEY has characters that a header cannot carry: it is not the gateway's. Copy it again."
+                "ADMIN_KEY has characters that a header cannot carry: it is not the gateway's. Copy it again.",
+                code="invalid_admin_key",
             )
+        self._seconds = seconds
         self._session = requests.Session()
         self._session.headers["AdminKey"] = admin_key
+
+    @property
+    def is_in_the_clear(self) -> bool:
+        """Whether everybody on the way to the gateway can read the admin key."""
+        return self.url.lower().startswith("http:") and not _is_here(urlsplit(self.url).hostname or "")
 
     def call(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """Call ``/admin`` + *path*, and return the JSON of the answer; None if the answer is empty.
@@ -83,10 +104,10 @@ class Client:
         try:
             # Followed, a redirect would take the header with the admin key to another server.
             answer = self._session.request(
-                method, f"{self.url}/admin{path}", timeout=TIMEOUT_SECONDS, allow_redirects=False, **arguments
+                method, f"{self.url}/admin{path}", timeout=self._seconds, allow_redirects=False, **arguments
             )
         except requests.Timeout as error:
-            raise CallFailed(f"The gateway at {self.url} did not answer within {TIMEOUT_SECONDS:g} s.") from error
+            raise CallFailed(f"The gateway at {self.url} did not answer within {self._seconds:g} s.") from error
         except requests.exceptions.SSLError as error:
             raise CallFailed(f"The certificate of {self.url} cannot be verified: {error}") from error
         except requests.ConnectionError as error:
@@ -98,6 +119,20 @@ class Client:
         if not answer.ok:
             raise _failure(answer)
         return answer
+
+
+def _with_scheme(url: str) -> str:
+    if "://" in url or not re.match(r"[\w\[]", url):
+        return url
+    return f"http://{url}" if _is_here(urlsplit(f"//{url}").hostname or "") else f"https://{url}"
+
+
+def _is_here(host: str) -> bool:
+    """Whether *host* is this machine, so that nothing travels over a network."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761 section 6.3
 
 
 def part(name: str) -> str:
@@ -116,8 +151,8 @@ def _failure(answer: requests.Response) -> CallFailed:
     try:
         error = answer.json()["error"]
         # Other servers have errors of this shape, too, but ours always have all four fields.
-        message, _, _, _ = (error[name] for name in ("message", "type", "param", "code"))
-        return CallFailed(message, errors=error.get("errors"), status=answer.status_code)
+        message, _, _, code = (error[name] for name in ("message", "type", "param", "code"))
+        return CallFailed(message, errors=error.get("errors"), status=answer.status_code, code=code)
     except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
         return CallFailed(
             f"The server at {answer.url} is not an LLMGateway (status {answer.status_code}). Name one with --url.",

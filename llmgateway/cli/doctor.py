@@ -16,7 +16,7 @@ import click
 from ..env_file import with_env_file
 from ..errors import ConfigurationError, StoreUnavailable
 from ..settings import MISSING_BASE_URL, Settings
-from .remote import DEFAULT_URL, Remote, remote
+from .remote import DEFAULT_URL, Remote, key_file_option, remote
 from .tables import plain
 
 _NOTHING = (
@@ -34,13 +34,16 @@ _NOTHING = (
     default=DEFAULT_URL,
     help=f"Address of the gateway. [LLMGATEWAY_URL, {DEFAULT_URL}]",
 )
+@key_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-def doctor(local: bool, model: str | None, url: str, as_json: bool) -> None:
+def doctor(local: bool, model: str | None, url: str, admin_key_file: str | None, as_json: bool) -> None:
     """Try every deployment, and say what to change. Exit status 1 if any fails.
 
     Costs nothing, or one token for each deployment that can chat.
     """
-    found = _examine_locally(model) if local else _examine(url, model, as_json=as_json)
+    found = (
+        _examine_locally(model) if local else _examine(model, url=url, admin_key_file=admin_key_file, as_json=as_json)
+    )
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -48,14 +51,14 @@ def doctor(local: bool, model: str | None, url: str, as_json: bool) -> None:
     sys.exit(0 if found["ok"] else 1)
 
 
-def _examine(url: str, model: str | None, *, as_json: bool) -> dict[str, Any]:
+def _examine(model: str | None, **where: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     @remote
     def ask(gateway: Remote) -> None:
         found.update(gateway.call("POST", "/doctor", body={} if model is None else {"model": model}))
 
-    ask(url=url, as_json=as_json)
+    ask(**where)
     return found
 
 

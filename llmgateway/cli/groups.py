@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
-from .options import field_options, limit_options, sent
-from .remote import Remote, remote
+from .ending import confirm
+from .options import field_options, limit_options, sent, yes_option
+from .remote import Remote, listing, remote
+from .tables import plain
 
 
 @click.group()
@@ -16,7 +18,7 @@ def groups() -> None:
 
 
 @groups.command("list")
-@remote
+@listing
 def list_(gateway: Remote) -> None:
     """List the groups, by name."""
     found = gateway.call("GET", "/groups")["items"]
@@ -64,12 +66,11 @@ def remove(gateway: Remote, name: str) -> None:
 
 @groups.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @remote
 def revoke(gateway: Remote, name: str, yes: bool) -> None:
     """Block every key of a group, from the next request on."""
-    if not yes:
-        click.confirm(f"Block every key of the group {name}?", abort=True, err=True)
+    confirm(plain(f"Block every key of the group {name}?"), yes=yes)
     answer = gateway.call("POST", f"{_path(name)}/revoke")
     gateway.done(f"Blocked {answer['revoked']} keys of the group {name}.", answer)
 

@@ -14,10 +14,12 @@ from typing import IO, Any
 
 import click
 
-from .ending import fail
-from .options import field_options, limit_options, sent
-from .remote import Remote, flat, remote, secret_from_terminal
+from .ending import Exit, confirm, fail
+from .options import field_options, limit_options, sent, yes_option
+from .people import a_key, every_key, key_of, keys_of
+from .remote import Remote, flat, listing, remote, secret_from_terminal
 from .tables import plain
+from .wording import for_terminal
 
 _FIELDS = ("name", "group", "email", "note", "starts_at", "expires_at")
 
@@ -31,7 +33,7 @@ def keys() -> None:
 @click.option("--user", help="Only keys of this user.")
 @click.option("--group", help="Only keys of this group.")
 @click.option("--active/--blocked", default=None, help="Only active keys, or only blocked ones.")
-@remote
+@listing
 def list_(gateway: Remote, user: str | None, group: str | None, active: bool | None) -> None:
     """List keys, oldest first."""
     query = {"user": user, "group": group, "active": None if active is None else str(active).lower()}
@@ -53,63 +55,69 @@ def add(gateway: Remote, user: str, own_key: bool, **options: Any) -> None:
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@a_key
 @remote
 def show(gateway: Remote, key_id: str) -> None:
     """Show all fields of a key."""
-    gateway.show(gateway.call("GET", _path(key_id)))
+    gateway.show(gateway.call("GET", _path(key_of(gateway, key_id))))
 
 
 @keys.command("set")
-@click.argument("key_id", metavar="ID")
+@a_key
 @field_options("user", *_FIELDS)
 @limit_options
 @remote
 def set_(gateway: Remote, key_id: str, **options: Any) -> None:
     """Change the given fields and leave the others. An empty value clears a field, 'none' removes a limit."""
-    gateway.show(gateway.call("PATCH", _path(key_id), body=sent(options)))
+    gateway.show(gateway.call("PATCH", _path(key_of(gateway, key_id)), body=sent(options)))
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@a_key
+@every_key
+@yes_option
 @remote
-def remove(gateway: Remote, key_id: str, yes: bool) -> None:
-    """Remove a key for good. What it has used stays in the reports."""
-    if not yes:
-        key = gateway.call("GET", _path(key_id))
-        click.confirm(f"Remove the key {key['name']!r} of {key['user']}?", abort=True, err=True)
-    gateway.call("DELETE", _path(key_id))
-    gateway.done(f"{key_id} is removed, and refused from now on.", {"id": key_id, "removed": True})
+def remove(gateway: Remote, key_id: str, every: bool, yes: bool) -> None:
+    """Remove a key for good, or the keys of a user. What they have used stays in the reports."""
+    for each in keys_of(gateway, key_id, what="Remove", every=every):
+        if not yes:
+            key = gateway.call("GET", _path(each))
+            confirm(plain(f"Remove the key {key['name']!r} of {key['user']}?"), yes=yes)
+        gateway.call("DELETE", _path(each))
+        gateway.done(f"{each} is removed, and refused from now on.", {"id": each, "removed": True})
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@a_key
 @click.option("--overlap", type=click.IntRange(min=0), default=0, help="Seconds for which the old key still works. [0]")
 @remote
 def rotate(gateway: Remote, key_id: str, overlap: int) -> None:
     """Replace a key by a new one. Only the new key goes to standard output; it is shown this once."""
-    made = gateway.call("POST", f"{_path(key_id)}/rotate", body={"overlap_seconds": overlap})
+    made = gateway.call("POST", f"{_path(key_of(gateway, key_id))}/rotate", body={"overlap_seconds": overlap})
     until = f"works until {made['retires_at']}" if made["retires_at"] else "is refused from now on"
     gateway.secret(f"The old key {until}. Give the new one to {made['user']}: it is shown only this once.", made)
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@a_key
+@every_key
 @remote
-def block(gateway: Remote, key_id: str) -> None:
-    """Refuse a key from the next request on, until it is unblocked."""
-    key = gateway.call("PATCH", _path(key_id), body={"active": False})
-    gateway.done(f"{key_id} of {key['user']} is blocked.", key)
+def block(gateway: Remote, key_id: str, every: bool) -> None:
+    """Refuse a key, or the keys of a user, from the next request on, until they are unblocked."""
+    for each in keys_of(gateway, key_id, what="Block", every=every):
+        key = gateway.call("PATCH", _path(each), body={"active": False})
+        gateway.done(plain(f"{each} of {key['user']} is blocked."), key)
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@a_key
+@every_key
 @remote
-def unblock(gateway: Remote, key_id: str) -> None:
-    """Accept a blocked key again."""
-    key = gateway.call("PATCH", _path(key_id), body={"active": True})
-    gateway.done(f"{key_id} of {key['user']} is active.", key)
+def unblock(gateway: Remote, key_id: str, every: bool) -> None:
+    """Accept a blocked key, or the keys of a user, again."""
+    for each in keys_of(gateway, key_id, what="Unblock", every=every):
+        key = gateway.call("PATCH", _path(each), body={"active": True})
+        gateway.done(plain(f"{each} of {key['user']} is active."), key)
 
 
 @keys.command("import")
@@ -132,7 +140,7 @@ def import_(gateway: Remote, file: IO[bytes], output: Path | None) -> None:
         except CallFailed as error:
             for problem in _by_line(file.name, error.errors):
                 click.echo(problem, err=True)
-            fail([str(error)], status=1)
+            fail([for_terminal(str(error))], status=Exit.of(error.status, error.code))
         new.write(made)
     count = sum(1 for _ in csv.reader(io.StringIO(made.decode()))) - 1
     place = f"They are in {output}" if output else "They are above"

@@ -11,7 +11,7 @@ import click
 from ..records import MODEL_FIELDS, PRICE_KINDS, UNIT_KINDS, Prices
 from ..usage.pricing import list_prices, prices_of_table
 from .options import NONE, whole_number
-from .remote import Remote, remote, secret_from_terminal
+from .remote import Remote, listing, remote, secret_from_terminal
 
 _PRICES = {
     "prompt": "million prompt tokens",
@@ -46,7 +46,7 @@ def models() -> None:
 
 
 @models.command("list")
-@remote
+@listing
 def list_models(gateway: Remote) -> None:
     """List your own settings. Prices are in US dollars per million tokens; `models show` has those of tiers."""
     found = gateway.call("GET", "/models")["items"]

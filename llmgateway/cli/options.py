@@ -49,6 +49,9 @@ _FIELDS = {
 }
 
 
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
 def limit_options(command: Command) -> Command:
     for name, (kind, metavar, meaning) in reversed(_LIMITS.items()):
         option = f"--{name.replace('_', '-')}"

@@ -7,7 +7,7 @@ from typing import IO, Any
 import click
 
 from .options import Command
-from .remote import Remote, remote
+from .remote import Remote, listing, remote
 from .tables import plain
 
 
@@ -52,7 +52,7 @@ def clear(gateway: Remote, **whose: str | None) -> None:
 
 @prompt.command()
 @_whose
-@remote
+@listing
 def versions(gateway: Remote, **whose: str | None) -> None:
     """List every prompt that the organisation has had, or a group or a key, newest first."""
     gateway.show_all(gateway.call("GET", "/prompt/versions", query=whose)["items"], "version", "set_at", "prompt")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
-from .remote import Remote, remote
+from .remote import Remote, listing, remote
+from .trends import MOST_ROWS, with_trends
 
 _MOST = click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many."
@@ -20,8 +22,9 @@ _MOST = click.option(
 @click.option("--start", help="The first day, like 2026-10-01 (UTC).")
 @click.option("--end", help="The last day; it is included.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
-@remote
-def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: bool) -> None:
+@click.option("--trend/--no-trend", default=None, help="Show the tokens of each day as a row of bars. [on a terminal]")
+@listing
+def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: bool, trend: bool | None) -> None:
     """Report who used what."""
     query = {"by": by, "start": start, "end": end}
     if as_csv:
@@ -33,11 +36,15 @@ def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: 
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names[1:], ""), **({names[0]: "total"} if names else {}), **report["total"]}
-    rows = [_without_unknown_cost(row) for row in (*report["rows"], total)]
+    rows = [_without_unknown_cost(row) for row in report["rows"]]
     columns = ["requests", "total_tokens", "cost_usd", "errors"]
+    wanted = sys.stdout.isatty() and len(rows) <= MOST_ROWS if trend is None else trend
+    if wanted and rows and names and "day" not in names:
+        rows = with_trends(gateway, rows, names, query)
+        columns.append("trend")
     # Shown only if they say something, so that the table fits a terminal.
     rare = [name for name in ("unpriced_requests", "estimated_tokens", "bound_tokens") if total[name]]
-    gateway.show_all(rows, *names, *columns, *rare)
+    gateway.show_all(rows, *names, *columns, *rare, total=_without_unknown_cost(total))
 
 
 def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +62,7 @@ def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
 @click.option("--end", help="The last day; it is included.")
 @click.option("--key", metavar="ID", help="Only requests of the key with this id.")
 @click.option("--group", help="Only requests of this group.")
-@remote
+@listing
 def filters(gateway: Remote, by: str, **query: str | None) -> None:
     """Report what Azure's content filters found, without any text; `fired` counts what they blocked or detected."""
     report = gateway.call("GET", "/usage/filters", query={"by": by, **query})
@@ -64,7 +71,7 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names, ""), **({names[0]: "total"} if names else {}), **report["total"]}
-    gateway.show_all([*(report["rows"] if names else ()), total], *names, "requests", "fired")
+    gateway.show_all(report["rows"] if names else (), *names, "requests", "fired", total=total)
 
 
 @click.command()
@@ -75,7 +82,7 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
 @click.option("--since", help="Only requests from this time on.")
 @click.option("--until", help="Only requests before this time.")
 @_MOST
-@remote
+@listing
 def logs(gateway: Remote, limit: int, **query: str | None) -> None:
     """Show single usage records, newest first."""
     found = [*gateway.client.pages("/logs", query=query, most=limit)]
@@ -85,7 +92,7 @@ def logs(gateway: Remote, limit: int, **query: str | None) -> None:
 @click.command()
 @click.option("--target", help="Only changes of this: the id of a key, the name of a group or a model.")
 @_MOST
-@remote
+@listing
 def audit(gateway: Remote, limit: int, target: str | None) -> None:
     """Show who changed what, newest first."""
     found = [*gateway.client.pages("/audit", query={"target": target}, most=limit)]

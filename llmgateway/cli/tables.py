@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import click
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(\.\d+)?\+00:00")
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget")
 _NOTHING = "-"
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+_BARS = "▁▂▃▄▅▆▇█"
 _LONGEST = 80
 """Characters of a cell in a table; ``--json`` shows all of it."""
 
@@ -20,12 +25,30 @@ def plain(text: str) -> str:
     return _CONTROL.sub("?", text)
 
 
+def sorted_by(items: Sequence[Mapping[str, Any]], name: str, *, descending: bool) -> list[Mapping[str, Any]]:
+    """Sort *items* by a field, numbers before texts; those that have nothing there come last in any case."""
+    some = [item for item in items if item.get(name) not in _EMPTY]
+    none = [item for item in items if item.get(name) in _EMPTY]
+    return sorted(some, key=lambda item: _order(item[name]), reverse=descending) + none
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    return (0, value, "") if isinstance(value, int | float) else (1, 0.0, cell(value).casefold())
+
+
+def sparkline(numbers: Sequence[float]) -> str:
+    """Return a bar for each of *numbers*: a dot for nothing, and eight heights up to the largest one."""
+    most = max(numbers, default=0)
+    return "".join("·" if number <= 0 else _BARS[math.ceil(number / most * len(_BARS)) - 1] for number in numbers)
+
+
 def table(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Return a line with the names of *columns*, and below it a line for each of *items*."""
     lines = [[name.upper() for name in columns]]
     lines += [[_short(cell(item.get(name)).replace("\n", " ")) for name in columns] for item in items]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
+    head, *rest = ("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
+    return "\n".join([click.style(head, bold=True), *rest])
 
 
 def record(document: Mapping[str, Any]) -> str:
@@ -37,7 +60,7 @@ def record(document: Mapping[str, Any]) -> str:
 
 def cell(value: Any) -> str:
     """Return *value* as short text."""
-    if value is None or value in ("", [], {}):
+    if value in _EMPTY:
         return _NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"

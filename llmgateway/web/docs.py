@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import flask_smorest
 import flask_swagger_ui
+from apispec import APISpec
 from flask import (
     Blueprint,
     Flask,
@@ -125,38 +128,59 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
     ERROR_SCHEMA = ErrorSchema
     DEFAULT_ERROR_RESPONSE_NAME = None
 
-    _document: tuple[str | None, str] | None = None
-
-    def document(self, model: str | None) -> str:
-        """Return the description of all endpoints, whose examples name *model* if there is one.
-
-        It is written once: that takes longer than most requests, and anybody may ask for it.
-        """
-        if self._document is None or self._document[0] != model:
-            document = self.spec.to_dict()
-            # Relative to the address of this document, because only the proxy in front knows the whole path (OpenAPI
-            # 3.0.3, "Server Object").
-            document["servers"] = [{"url": ".", "description": "This gateway"}]
-            if model is not None:
-                _show_model(document, model)
-            self._document = model, current_app.json.dumps(document)
-        return self._document[1]
-
     def handle_http_exception(self, error: HTTPException) -> BaseResponse:
         return http_error(error)
 
 
-def create_api(app: Flask) -> Api:
-    """Return an object that documents the blueprints that are registered on it, and serve the documentation."""
+class Documentation:
+    """The description of all endpoints. Thread-safe.
+
+    It is written when somebody asks for it, once: that takes longer than all else that a start does, and most processes
+    are never asked.
+    """
+
+    def __init__(self, blueprints: Sequence[flask_smorest.Blueprint]) -> None:
+        self._blueprints = blueprints
+        self._lock = threading.Lock()
+        self._written: tuple[str | None, str] | None = None
+
+    def document(self, model: str | None) -> str:
+        """Return the description, whose examples name *model* if there is one."""
+        with self._lock:
+            if self._written is None or self._written[0] != model:
+                document = self._specification().to_dict()
+                # Relative to the address of this document, because only the proxy in front knows the whole path
+                # (OpenAPI 3.0.3, "Server Object").
+                document["servers"] = [{"url": ".", "description": "This gateway"}]
+                if model is not None:
+                    _show_model(document, model)
+                self._written = model, current_app.json.dumps(document)
+            return self._written[1]
+
+    def _specification(self) -> APISpec:
+        # flask-smorest describes what is registered, at once. So the blueprints are registered on another application,
+        # which serves nobody.
+        app = Flask("llmgateway", static_folder=None)
+        app.config.update(_CONFIG)
+        api = Api(app)
+        specification: APISpec = api.spec
+        specification.components.schemas.pop("PaginationMetadata", None)  # a default schema of flask-smorest; not used
+        api.ma_plugin.converter.add_parameter_attribute_function(_choices)
+        for name, refusal in REFUSALS.items():
+            specification.components.response(name, refusal.as_component())
+        for blueprint in self._blueprints:
+            api.register_blueprint(blueprint)
+        return specification
+
+
+def register(app: Flask, blueprints: Sequence[flask_smorest.Blueprint]) -> None:
+    """Serve *blueprints*, and their documentation."""
     app.config.update(_CONFIG)
+    Api(app)
     app.register_blueprint(blp)
-    api = Api(app)
-    api.spec.components.schemas.pop("PaginationMetadata", None)  # a default schema of flask-smorest; not used
-    api.ma_plugin.converter.add_parameter_attribute_function(_choices)
-    for name, refusal in REFUSALS.items():
-        api.spec.components.response(name, refusal.as_component())
-    app.extensions[API] = api
-    return api
+    for blueprint in blueprints:
+        app.register_blueprint(blueprint)
+    app.extensions[API] = Documentation(blueprints)
 
 
 def _choices(_converter: object, field: Field[Any], **_: Any) -> dict[str, Any]:

@@ -288,14 +288,14 @@ def test_an_upstream_that_cannot_be_used_is_told_as_documented(make_app, admin):
 @pytest.mark.parametrize(
     ("field", "value", "stored"),
     [
-        ("expires_at", "2027-03-31", "2027-03-31T00:00:00+00:00"),
+        ("expires_at", "2027-03-31", "2027-04-01T00:00:00+00:00"),
         ("expires_at", "2027-03-31T22:00:00+02:00", "2027-03-31T20:00:00+00:00"),
         ("starts_at", "2027-03-31T22:00:00.123456Z", "2027-03-31T22:00:00.123000+00:00"),
         ("expires_at", None, None),
     ],
 )
 def test_takes_times_as_people_write_them(new_key, field, value, stored):
-    """A date alone, any zone; kept in UTC."""
+    """A date alone is the end of that day here; any zone; kept in UTC."""
     assert stored == new_key(**{field: value})[field]
 
 

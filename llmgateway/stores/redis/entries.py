@@ -7,6 +7,7 @@ restore an earlier entry under the same name.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import struct
@@ -17,7 +18,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from llmgateway.records import Group, KeyRecord, Limits, ModelSettings, Organisation, Prompt
 
@@ -49,7 +49,7 @@ class EntrySigner:
     @classmethod
     def from_secret(cls, secret: str) -> EntrySigner:
         """Derive the key from the operator's secret. This takes 50 ms, once at start."""
-        return cls(Scrypt(salt=_SALT, length=32, n=2**14, r=8, p=1).derive(secret.encode()))
+        return cls(hashlib.scrypt(secret.encode(), salt=_SALT, n=2**14, r=8, p=1, dklen=32))
 
     def sign(self, name: str, content: bytes, *, at: float) -> bytes:
         return _HEAD.pack(_VERSION, self._mac(name, at, content), at) + content

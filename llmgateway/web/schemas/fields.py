@@ -9,8 +9,9 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import validate
 
+from ..dates import DAY, instant, shown
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _one_line(text: str) -> None:
@@ -24,36 +25,44 @@ def single_line(limit: int) -> list[Any]:
 
 
 class Moment(ma.fields.AwareDateTime):
-    """A time with a zone, converted to UTC and whole milliseconds. A date without a time means its start in UTC."""
+    """A time with a zone, converted to UTC and whole milliseconds. Answers have it with the organisation's offset.
 
-    default_error_messages = {
-        "invalid": "Must be a time like 2027-03-31T22:00:00Z, or a date like 2027-03-31 (from midnight, UTC).",
-        "invalid_awareness": "Must say its zone, like 2027-03-31T22:00:00Z or 2027-04-01T00:00:00+02:00.",
-    }
+    Args:
+        is_end: Whether a date without a time means the end of its day, which is the next midnight of the organisation,
+            exclusive. Otherwise it means the beginning.
+    """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(format="iso", default_timezone=None, **kwargs)
+    def __init__(self, *, is_end: bool = False, **kwargs: Any) -> None:
+        whole = "until the end of that day" if is_end else "from the beginning of that day"
+        messages: dict[str, str | list[Any] | dict[Any, Any]] = {
+            "invalid": f"Must be a time like 2027-03-31T22:00:00Z, or a date like 2027-03-31 ({whole}).",
+            "invalid_awareness": "Must say its zone, like 2027-03-31T22:00:00Z or 2027-04-01T00:00:00+02:00.",
+        }
+        super().__init__(format="iso", default_timezone=None, error_messages=messages, **kwargs)
+        self._is_end = is_end
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> datetime:
-        if isinstance(value, str) and _DAY.fullmatch(value):
-            value += "T00:00:00Z"
-        parsed = super()._deserialize(value, *args, **kwargs)
         try:
-            parsed = parsed.astimezone(UTC)
-        except OverflowError as error:  # the first and the last day of the calendar, in zones beyond it
+            if isinstance(value, str) and DAY.fullmatch(value):
+                return instant(value, is_end=self._is_end)
+            parsed = super()._deserialize(value, *args, **kwargs).astimezone(UTC)
+        except (ValueError, OverflowError) as error:  # no such day, or one at an end of the calendar
+            if isinstance(error, ma.ValidationError):
+                raise
             raise self.make_error("invalid") from error
         return parsed.replace(microsecond=parsed.microsecond // 1000 * 1000)
 
+    def _serialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return super()._serialize(None if value is None else shown(value), *args, **kwargs)
+
 
 class Day(ma.fields.Date):
-    """A whole day, in UTC."""
+    """A whole day. Sums are kept by day, so a report never has a part of one."""
 
-    default_error_messages = {
-        "invalid": "Must be a whole day in UTC, like 2026-10-31. Both start and end are included."
-    }
+    default_error_messages = {"invalid": "Must be a whole day, like 2026-10-31. Both start and end are included."}
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> date:
-        if not (isinstance(value, str) and _DAY.fullmatch(value)):
+        if not (isinstance(value, str) and DAY.fullmatch(value)):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
         return super()._deserialize(value, *args, **kwargs)
 

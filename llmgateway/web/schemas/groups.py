@@ -27,13 +27,17 @@ class GroupChangesSchema(ma.Schema):
     )
     starts_at = Moment(
         allow_none=True,
-        metadata={"description": "Its keys are refused before.", "example": "2026-10-01T00:00:00+02:00"},
+        metadata={
+            "description": "Its keys are refused before. A date alone is its beginning.",
+            "example": "2026-10-01T00:00:00+02:00",
+        },
     )
     expires_at = Moment(
+        is_end=True,
         allow_none=True,
         metadata={
-            "description": "Its keys are refused from then on; must be in the future. A date alone is its midnight in "
-            "UTC.",
+            "description": "Its keys are refused from then on; must be in the future. A date alone is the end of that "
+            "day.",
             "example": "2027-04-01T00:00:00+02:00",
         },
     )
@@ -73,7 +77,7 @@ class GroupSchema(AnswerSchema):
     name = ma.fields.String(metadata={"example": examples.GROUP["name"]})
     note = ma.fields.String(allow_none=True, metadata={"example": examples.GROUP["note"]})
     starts_at = Moment(allow_none=True, metadata={"example": examples.GROUP["starts_at"]})
-    expires_at = Moment(allow_none=True, metadata={"example": examples.GROUP["expires_at"]})
+    expires_at = Moment(is_end=True, allow_none=True, metadata={"example": examples.GROUP["expires_at"]})
     models = ma.fields.List(ma.fields.String(), allow_none=True, metadata={"example": examples.GROUP["models"]})
     limits = ma.fields.Nested(LimitsInForceSchema)
     created_at = Moment(metadata={"example": examples.GROUP["created_at"]})

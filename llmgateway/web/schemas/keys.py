@@ -49,12 +49,17 @@ class KeyFieldsSchema(ma.Schema):
         metadata={"description": "false refuses the key and keeps everything about it.", "example": True}
     )
     starts_at = Moment(
-        allow_none=True, metadata={"description": "Refused before.", "example": "2026-10-01T00:00:00+02:00"}
-    )
-    expires_at = Moment(
         allow_none=True,
         metadata={
-            "description": "Refused from then on; must be in the future. A date alone is its midnight in UTC.",
+            "description": "Refused before. A date alone is its beginning.",
+            "example": "2026-10-01T00:00:00+02:00",
+        },
+    )
+    expires_at = Moment(
+        is_end=True,
+        allow_none=True,
+        metadata={
+            "description": "Refused from then on; must be in the future. A date alone is the end of that day.",
             "example": "2027-04-01T00:00:00+02:00",
         },
     )

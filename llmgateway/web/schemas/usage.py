@@ -223,15 +223,16 @@ class LogQuerySchema(ma.Schema):
     )
     since = Moment(
         metadata={
-            "description": "Only what was asked from here on.",
+            "description": "Only what was asked from here on. A date alone is its beginning.",
             "choices": {"from the beginning": "", "a day": "2026-10-31", "a moment": "2026-10-31T08:00:00+02:00"},
         }
     )
     until = Moment(
+        is_end=True,
         metadata={
-            "description": "Only what was asked before this.",
-            "choices": {"until now": "", "a day": "2026-11-01", "a moment": "2026-10-31T18:00:00+01:00"},
-        }
+            "description": "Only what was asked before this. A date alone is the end of that day.",
+            "choices": {"until now": "", "a day": "2026-10-31", "a moment": "2026-10-31T18:00:00+01:00"},
+        },
     )
     outcome = ma.fields.String(
         metadata={

@@ -1,0 +1,67 @@
+"""Examples for the help of each command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+EXAMPLES: Mapping[str, Sequence[str]] = {
+    "try": ["llmgateway try", "llmgateway try --port 9000"],
+    "serve": ["llmgateway serve", "llmgateway serve --host 0.0.0.0 --processes 2"],
+    "simulator": ["llmgateway simulator --port 9100"],
+    "rebuild-usage": ["llmgateway rebuild-usage"],
+    "keys list": [
+        "llmgateway keys list --group physics --columns user,expires_at,limits --sort user",
+        "llmgateway keys list --json | jq -r '.[] | select(.active | not) | .user'",
+    ],
+    "keys add": [
+        "llmgateway keys add ada --group physics --budget 5usd/month",
+        "llmgateway keys add ada --name thesis --model gpt-4o-mini --expires-at 2027-03-31 > key.txt",
+    ],
+    "keys show": ["llmgateway keys show ada", "llmgateway keys show key_0198f2a4c1d37c5e1b2a9f04 --json"],
+    "keys set": ["llmgateway keys set ada --budget 10usd/month", "llmgateway keys set ada --requests-per-minute none"],
+    "keys remove": ["llmgateway keys remove ada", "llmgateway keys remove ada --all --yes"],
+    "keys rotate": ["llmgateway keys rotate ada --overlap 86400 > key.txt"],
+    "keys block": ["llmgateway keys block ada", "llmgateway keys block ada --all"],
+    "keys unblock": ["llmgateway keys unblock ada"],
+    "keys import": ["llmgateway keys import students.csv --output keys.csv"],
+    "groups list": ["llmgateway groups list", "llmgateway groups list --sort -expires_at"],
+    "groups show": ["llmgateway groups show physics"],
+    "groups set": ["llmgateway groups set physics --budget 200usd/month --expires-at 2027-03-31"],
+    "groups remove": ["llmgateway groups remove physics"],
+    "groups revoke": ["llmgateway groups revoke physics"],
+    "limits show": ["llmgateway limits show"],
+    "limits set": ["llmgateway limits set --budget 2000usd/month", "llmgateway limits set --tokens-per-minute none"],
+    "prompt show": ["llmgateway prompt show", "llmgateway prompt show --group physics"],
+    "prompt set": [
+        "llmgateway prompt set prompt.txt",
+        "echo 'Answer in German.' | llmgateway prompt set - --group physics",
+    ],
+    "prompt clear": ["llmgateway prompt clear --group physics"],
+    "prompt versions": ["llmgateway prompt versions"],
+    "prompt preview": ["llmgateway prompt preview --group physics 'What is light?'"],
+    "llm-key set": ["llmgateway llm-key set", "llmgateway llm-key set < azure-key.txt"],
+    "models list": ["llmgateway models list"],
+    "models show": ["llmgateway models show gpt-4o-mini"],
+    "models set": ["llmgateway models set house-model --prompt 0.15 --cached 0.075 --completion 0.6"],
+    "models remove": ["llmgateway models remove house-model"],
+    "models deploy": [
+        "llmgateway models deploy gpt-4o --name sweden --base-url https://NAME.openai.azure.com/openai/v1"
+    ],
+    "models undeploy": ["llmgateway models undeploy gpt-4o sweden"],
+    "models alias": ["llmgateway models alias gpt-4o 'gpt-4o-*'"],
+    "models import": ["llmgateway models import https://NAME.openai.azure.com --key-from-stdin < azure-key.txt"],
+    "models prices": ["llmgateway models prices prices.json --dry-run"],
+    "doctor": ["llmgateway doctor"],
+    "usage": [
+        "llmgateway usage",
+        "llmgateway usage --by group --start 2026-10-01 --end 2026-10-31 --sort -cost_usd",
+        "llmgateway usage --by user --csv > usage.csv",
+    ],
+    "filters": ["llmgateway filters --by group,category"],
+    "logs": ["llmgateway logs --user ada --limit 20", "llmgateway logs --outcome upstream_error --since 2026-10-01"],
+    "audit": ["llmgateway audit --target physics"],
+    "status": ["llmgateway status", "llmgateway status --json | jq .stores"],
+    "reconcile": ["llmgateway reconcile cost-export.csv"],
+    "completion": ['eval "$(llmgateway completion bash)"', "llmgateway completion fish | source"],
+}
+"""Commands that work as they are, by the words of the command."""
