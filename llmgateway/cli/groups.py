@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .allowances import with_columns
 from .ending import confirm
 from .options import field_options, limit_options, sent, yes_option
 from .remote import Remote, listing, remote
@@ -20,16 +21,17 @@ def groups() -> None:
 @groups.command("list")
 @listing
 def list_(gateway: Remote) -> None:
-    """List the groups, by name."""
+    """List the groups, by name, with what is spent and left of their budgets."""
     found = gateway.call("GET", "/groups")["items"]
-    gateway.show_all(found, "name", "starts_at", "expires_at", "models", "limits", "note")
+    rows = found if gateway.as_json else with_columns(found)
+    gateway.show_all(rows, "name", "starts_at", "expires_at", "spent", "left", "models", "limits", "note")
 
 
 @groups.command()
 @click.argument("name")
 @remote
 def show(gateway: Remote, name: str) -> None:
-    """Show everything that is set for a group."""
+    """Show everything that is set for a group, and what is used and left of its limits."""
     gateway.show(gateway.call("GET", _path(name)))
 
 
