@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "rebuild-usage": ["llmgateway rebuild-usage"],
     "keys list": [
         "llmgateway keys list --group physics --columns user,expires_at,limits --sort user",
+        "llmgateway keys list --group physics --columns user,spent,left,last_used --sort left",
         "llmgateway keys list --json | jq -r '.[] | select(.active | not) | .user'",
     ],
     "keys add": [
@@ -24,7 +25,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys block": ["llmgateway keys block ada", "llmgateway keys block ada --all"],
     "keys unblock": ["llmgateway keys unblock ada"],
     "keys import": ["llmgateway keys import students.csv --output keys.csv"],
-    "groups list": ["llmgateway groups list", "llmgateway groups list --sort -expires_at"],
+    "groups list": ["llmgateway groups list", "llmgateway groups list --columns name,spent,left --sort -spent"],
     "groups show": ["llmgateway groups show physics"],
     "groups set": ["llmgateway groups set physics --budget 200usd/month --expires-at 2027-03-31"],
     "groups remove": ["llmgateway groups remove physics"],

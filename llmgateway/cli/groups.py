@@ -23,7 +23,7 @@ def groups() -> None:
 def list_(gateway: Remote) -> None:
     """List the groups, by name, with what is spent and left of their budgets."""
     found = gateway.call("GET", "/groups")["items"]
-    rows = found if gateway.as_json else with_columns(found)
+    rows = found if gateway.shows_fields else with_columns(found)
     gateway.show_all(rows, "name", "starts_at", "expires_at", "spent", "left", "models", "limits", "note")
 
 

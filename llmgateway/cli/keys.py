@@ -42,7 +42,7 @@ def list_(gateway: Remote, user: str | None, group: str | None, active: bool | N
     """
     query = {"user": user, "group": group, "active": None if active is None else str(active).lower(), **INCLUDE}
     found = [*gateway.client.pages("/keys", query=query)]
-    rows = found if gateway.as_json else with_columns(found)
+    rows = found if gateway.shows_fields else with_columns(found)
     columns = ("id", "user", "name", "group", "active", "expires_at", "spent", "left", "last_used", "limits")
     gateway.show_all(rows, *columns)
 
