@@ -37,13 +37,14 @@ from .settings import Settings
 from .stores import Stores, open_stores
 from .stores.health import StoreHealth
 from .usage.answered_models import AnsweredModels
-from .usage.journal import Journal
+from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
+from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels
 from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
-from .web.context import EXTENSION
+from .web.context import EXTENSION, IdentifiedRequests
 from .web.cors import AllowedOrigins
 from .web.errors import register_error_handlers
 from .web.forwarded import ForwardedHeaders
@@ -97,7 +98,7 @@ def create_app(
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
-    app.wsgi_app = forwarded  # type: ignore[method-assign]
+    app.wsgi_app = IdentifiedRequests(forwarded, clock=clock)  # type: ignore[method-assign]
 
     def put_into_force(new: Settings) -> None:
         if new.models != services.settings.models:
@@ -190,6 +191,18 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         clock=clock,
         shows_shared=settings.show_shared == "on",
     )
+    refusals = Refusals(
+        stores.refusals,
+        clock=clock,
+        days=settings.refusal_days,
+        most=settings.most_refusals,
+        on_dropped=metrics.refusals_dropped,
+    )
+
+    def on_turn(backlog: Backlog) -> None:
+        metrics.waiting(backlog)
+        refusals.look_after()
+
     journal = Journal(
         settings.instance / "journal",
         stores.usage_log,
@@ -197,7 +210,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         price=policy.priced,
         on_left=limiter.book,
         on_ended=limiter.count_anew,
-        on_turn=metrics.waiting,
+        on_turn=on_turn,
         log_days=settings.log_days,
     )
     stores.stored.in_journals = journal.find_stored
@@ -255,6 +268,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
+        refusals=refusals,
         stores=StoreHealth(stores.backends),
         metrics=metrics,
         unpriced=unpriced,

@@ -36,6 +36,8 @@ from .records import (
     Quota,
     Rebuilding,
     RecordQuery,
+    Refusal,
+    RefusalQuery,
     ReportQuery,
     UsageRecord,
     UsageRow,
@@ -242,6 +244,13 @@ class UsageLog(Protocol):
         """
         ...
 
+    def find(self, request_id: str) -> UsageRecord | None:
+        """Return the record with this identifier, or that of the request to which Azure has given it.
+
+        Azure gives one to each attempt. None if there is no such record, or if it was purged.
+        """
+        ...
+
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         """Return the record of the request that made the response, the item or the container *stored_id*.
 
@@ -388,6 +397,38 @@ class AuditLog(Protocol):
 
     def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
         """Newest first, behind identifier *after*; with *target* those that changed it."""
+        ...
+
+
+class RefusalLog(Protocol):
+    """Keeps the requests that the gateway refused, for a while."""
+
+    def append(self, refusals: Sequence[Refusal]) -> None:
+        """Store *refusals*. Of one that is stored already, only ``count``, ``last_at`` and ``repeats`` are updated.
+
+        The same call can be repeated after an error. An older state never replaces a newer one.
+        """
+        ...
+
+    def find(self, request_id: str) -> Refusal | None:
+        """Return the refusal with this identifier, or that has it among its ``repeats``; None if there is none."""
+        ...
+
+    def list(self, query: RefusalQuery) -> list[Refusal]: ...
+
+    def replace_person(self, key_ids: Sequence[str], replacement: str) -> int:
+        """Put *replacement* in place of user and address in all refusals of these keys; return their number.
+
+        Later calls of :meth:`append` do not undo this.
+        """
+        ...
+
+    def purge(self, before: datetime, *, most: int, limit: int) -> int:
+        """Delete what is older than *before*, and the oldest of more than *most*; return the number deleted.
+
+        Args:
+            limit: The most that one call deletes.
+        """
         ...
 
 

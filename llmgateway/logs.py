@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 
 from .accounts.keys import PREFIX
+from .current import current_request
 
 _HIDDEN = "[hidden]"
 
@@ -26,6 +27,26 @@ _NAMED_KEYS = re.compile(
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
+_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s%(request)s"
+
+
+class RequestFilter(logging.Filter):
+    """Adds the request that the thread answers to each log record: ``request_id``, ``key_id``, and both as text.
+
+    The text is empty for threads that answer none.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        current = current_request()
+        record.request_id = None if current is None else current.id
+        record.key_id = None if current is None else current.key_id
+        record.request = ""
+        if current is not None:
+            key = f" key={current.key_id}" if current.key_id else ""
+            record.request = f" [request={current.id}{key}]"
+        return True
+
+
 class RedactingFormatter(logging.Formatter):
     """Formats a log record with its traceback, and replaces secrets by ``[hidden]`` and control characters by escapes.
 
@@ -34,7 +55,7 @@ class RedactingFormatter(logging.Formatter):
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        super().__init__(_FORMAT, "%Y-%m-%dT%H:%M:%S", defaults={"request": ""})
         self.converter = time.gmtime
         # Replace the longest first, because one secret may be a part of another.
         self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
@@ -51,6 +72,7 @@ def configure_logging(level: str, secrets: Iterable[str]) -> None:
     """Make all loggers of this process write to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter(secrets))
+    handler.addFilter(RequestFilter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # urllib3 warns about each connection that Azure has closed, which is normal.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

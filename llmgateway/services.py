@@ -19,6 +19,7 @@ from .settings import Settings
 from .stores.health import StoreHealth
 from .usage.journal import Journal
 from .usage.metrics import Metrics
+from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels
 
 
@@ -40,6 +41,7 @@ class Services:
     audit: Audit
     usage_log: UsageLog
     journal: Journal
+    refusals: Refusals
     stores: StoreHealth
     metrics: Metrics
     unpriced: UnpricedModels

@@ -362,6 +362,18 @@ class Settings:
         parse=_integer(1, 36500),
         shown="all",
     )
+    refusal_days: int = _setting(
+        "LLMGATEWAY_REFUSAL_DAYS",
+        "Number of days for which [refused requests](admin.md#find-a-students-error) are kept; 0 keeps none.",
+        14,
+        parse=_integer(0, 3650),
+    )
+    most_refusals: int = _setting(
+        "LLMGATEWAY_MOST_REFUSALS",
+        "The most refused requests that are kept. Of more, the oldest are deleted. Each takes about 1 KB.",
+        100_000,
+        parse=_integer(100, 10_000_000),
+    )
     drain_seconds: float = _setting(
         "LLMGATEWAY_DRAIN_SECONDS",
         "Seconds that running answers get to end at SIGTERM.",

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..clock import Clock
+from ..current import current_request
 from ..errors import Conflict, InvalidKey, NotFound, StoreUnavailable
 from ..interfaces import KeyStore
 from ..records import ALL_KEYS, Group, KeyQuery, KeyRecord, Lookup, moment, new_id
@@ -96,6 +97,9 @@ class Keys:
         record, version = lookup
         if record is None:
             raise InvalidKey("The API key is not known here. Ask the admin of this gateway for one.")
+        # Before the checks, because the admin wants to know whose key was refused.
+        if (request := current_request()) is not None:
+            request.of_key(record.id, record.user, record.group)
         if not record.active:
             raise InvalidKey("The API key has been revoked. Ask the admin of this gateway.")
         if sent != record.digest:

@@ -9,11 +9,12 @@ from .completion import completion
 from .doctor import doctor
 from .groups import groups
 from .keys import keys
+from .logs import logs
 from .models import models
 from .organisation import limits, llm_key
 from .prompts import prompt
 from .reconciliation import reconcile
-from .reports import audit, filters, logs, status, usage
+from .reports import audit, filters, status, usage
 from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
 

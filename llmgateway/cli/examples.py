@@ -59,7 +59,12 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "llmgateway usage --by user --csv > usage.csv",
     ],
     "filters": ["llmgateway filters --by group,category"],
-    "logs": ["llmgateway logs --user ada --limit 20", "llmgateway logs --outcome upstream_error --since 2026-10-01"],
+    "logs list": [
+        "llmgateway logs list --user ada --limit 20",
+        "llmgateway logs list --outcome upstream_error --since 2026-10-01",
+        "llmgateway logs list --refusals --group physics --code insufficient_quota",
+    ],
+    "logs show": ["llmgateway logs show 019b3f2a-7c10-7d41-8d98-f00b2042a17e"],
     "audit": ["llmgateway audit --target physics"],
     "status": ["llmgateway status", "llmgateway status --json | jq .stores"],
     "reconcile": ["llmgateway reconcile cost-export.csv"],

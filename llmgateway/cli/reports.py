@@ -75,21 +75,6 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
 
 
 @click.command()
-@click.option("--key", metavar="ID", help="Only requests of the key with this id.")
-@click.option("--user", help="Only requests of this user.")
-@click.option("--outcome", help="Only requests that ended like this: ok, upstream_error, client_closed, …")
-@click.option("--usage-source", help="Only requests counted like this: upstream, estimated, bound, none.")
-@click.option("--since", help="Only requests from this time on.")
-@click.option("--until", help="Only requests before this time.")
-@_MOST
-@listing
-def logs(gateway: Remote, limit: int, **query: str | None) -> None:
-    """Show single usage records, newest first."""
-    found = [*gateway.client.pages("/logs", query=query, most=limit)]
-    gateway.show_all(found, "timestamp", "user", "model", "outcome", "status", "total_tokens", "cost_usd", "id")
-
-
-@click.command()
 @click.option("--target", help="Only changes of this: the id of a key, the name of a group or a model.")
 @_MOST
 @listing

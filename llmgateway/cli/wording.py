@@ -31,7 +31,8 @@ COMMANDS: Mapping[str, str] = {
     "POST /admin/doctor": "doctor",
     "GET /admin/usage": "usage",
     "GET /admin/usage/filters": "filters",
-    "GET /admin/logs": "logs",
+    "GET /admin/logs": "logs list",
+    "GET /admin/logs/{}": "logs show",
     "GET /admin/audit": "audit",
     "GET /admin/status": "status",
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from ..azure.cancellation import CancellationToken
 from ..azure.deployments import Target
 from ..clock import Timer
+from ..current import current_request
 from ..errors import ClientGone, GatewayError, GatewayStopping, KeyRevoked, UpstreamBroken, UpstreamTimeout
 from ..interfaces import StoredResponses, UsageRecorder
 from ..ratelimit.limiter import Admission
@@ -291,6 +292,8 @@ class UpstreamCall:
         if isinstance(error, GatewayError) and self.accounting.error_code is None:
             self.accounting.error_code = error.code
         if self.cancellation.sent or self.accounting.has_attempts:
+            if self._is_recorded and (request := current_request()) is not None:
+                request.is_recorded = True
             self.finish(outcome_of(error))
         else:
             self.close()

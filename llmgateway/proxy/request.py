@@ -9,6 +9,7 @@ from typing import Any
 
 from ..accounts.principal import Principal
 from ..azure.deployments import Target
+from ..current import current_request
 from ..errors import InvalidRequest, ModelNotFound
 from ..records import Owned, Prompt
 from ..usage.booking import Asked
@@ -147,7 +148,10 @@ def prepare(
     if prompt.text and operation.check_prompt is not None:
         operation.check_prompt(document)
     stream = operation.is_streamed(document)
-    route = routing.route(_model(document) if model is None else model, principal, operation.name)
+    asked = _model(document) if model is None else model
+    if (request := current_request()) is not None:
+        request.model = asked
+    route = routing.route(asked, principal, operation.name)
     options = document.get("stream_options") or {}
     return UpstreamRequest(
         operation=operation,

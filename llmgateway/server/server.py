@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +13,13 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from ..errors import GatewayError
 from ..proxy.plain import LARGEST_PLAIN_ANSWER
+from ..services import Services
 from ..settings import Settings
+from ..web.context import EXTENSION
 from ..web.cors import ORIGINS, AllowedOrigins
+from ..web.refusals import keep_unreadable
 from .capacity import WorkerCapacity
 from .channel import Channel, ClientSocket, serving_channel
 from .loop import Loop
@@ -52,6 +57,8 @@ class Server(TcpWSGIServer):
         self.client_timeout = settings.client_timeout
         # None for an application without any, as in tests.
         self.origins: AllowedOrigins | None = getattr(app, "extensions", {}).get(ORIGINS)
+        services: Services | None = getattr(app, "extensions", {}).get(EXTENSION)
+        self._refusals = None if services is None else services.refusals
         self.capacity = capacity
         capacity.on_free_slots = self.resume_accepting
         super().__init__(
@@ -134,6 +141,14 @@ class Server(TcpWSGIServer):
         self._make_room()
         for channel in self.connections():
             channel.enforce_pace(now)
+
+    def refused(self, error: GatewayError, address: str) -> str:
+        """Keep a request that the application does not get to see, and return its identifier. Any thread may call this.
+
+        Args:
+            address: That of the peer, which may be a proxy.
+        """
+        return keep_unreadable(self._refusals, error, address, now=time.time())
 
     def update_interest(self, channel: Channel) -> None:
         """Ask *channel* again for which events it waits. Any thread may call this."""

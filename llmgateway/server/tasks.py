@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, cast
 
 import orjson
@@ -22,11 +21,13 @@ class RefusalTask(ErrorTask):
         # waitress' own details quote the request, which may contain a key.
         reason = error.body if error.body in OUR_REASONS else error.reason
         refusal = GatewayError(_unreadable(error.code, reason, self.channel.adj.max_request_body_size - 1))
+        refusal.status = error.code
         refusal.type = "invalid_request_error" if error.code < 500 else "server_error"
         refusal.code = "body_too_large" if error.code == 413 else refusal.type
+        request_id = self.channel.server.refused(refusal, self.channel.addr[0])
         body = orjson.dumps(refusal.as_json())
         self.status = f"{error.code} {error.reason}"
-        self.response_headers = [("Content-Type", "application/json"), ("x-request-id", str(uuid.uuid4()))]
+        self.response_headers = [("Content-Type", "application/json"), ("x-request-id", request_id)]
         self.response_headers += self._headers_for_pages()
         self.set_close_on_finish()
         self.channel.discards_rest = True

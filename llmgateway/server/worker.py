@@ -136,6 +136,7 @@ class Worker:
         self._threads.shutdown(timeout=1)
         self._services.limiter.close()
         self._services.journal.close()
+        self._services.refusals.close()
         return 0
 
     def _report_azure_key(self) -> None:

@@ -16,6 +16,7 @@ from ..interfaces import (
     KeyStore,
     OrganisationStore,
     Pingable,
+    RefusalLog,
     Spending,
     UsageLog,
 )
@@ -49,6 +50,7 @@ class Stores:
     spending: Spending
     counters: CounterStore
     audit_log: AuditLog
+    refusals: RefusalLog
     cooldowns: Cooldowns
     stored: FoundStored
     """Whose the responses are that Azure stores."""
@@ -90,7 +92,14 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
-    from .sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+    from .sqlite import (
+        SQLiteAuditLog,
+        SQLiteDatabase,
+        SQLiteKeys,
+        SQLiteOrganisation,
+        SQLiteRefusalLog,
+        SQLiteUsageLog,
+    )
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
@@ -102,6 +111,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
+        refusals=SQLiteRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
@@ -114,6 +124,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
+    from .mongo.refusals import MongoRefusalLog
     from .mongo.usage import MongoUsageLog
 
     check_url(url)
@@ -126,6 +137,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
+        refusals=MongoRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),

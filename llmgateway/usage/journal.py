@@ -27,7 +27,17 @@ from ..records import Batch, Bound, UsageRecord, moment
 from .abandoned import AbandonedJournals
 from .batches import BATCH_RECORDS, Shipment, shipments
 from .locks import ShortLock
-from .segments import Segment, SegmentFolder, Started, ended_in, find_stored, line_of, number_of
+from .segments import (
+    Line,
+    Segment,
+    SegmentFolder,
+    Started,
+    ended_in,
+    find_request,
+    find_stored,
+    line_of,
+    number_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +181,14 @@ class Journal:
         nothing, ask the usage log next, and not before. An error of the disk counts as nothing found.
         """
         return find_stored(self._folder, stored_id)
+
+    def find(self, request_id: str) -> Line | None:
+        """Return what the journals of this host say about a request; otherwise like :meth:`find_stored`.
+
+        Args:
+            request_id: Its identifier here, or at Azure. It consists of letters, digits, ``_`` and ``-``.
+        """
+        return find_request(self._folder, request_id)
 
     def start(self) -> None:
         """Start the thread, which ships this journal and abandoned ones; no effect if it already runs."""

@@ -65,6 +65,11 @@ class Metrics:
             ["code"],
             registry=registry,
         )
+        self._refusals_dropped = Counter(
+            "llmgateway_refusals_dropped",
+            "Refused requests that were not kept for admins, because too many waited for the store.",
+            registry=registry,
+        )
         self._tokens = Counter(
             "llmgateway_tokens",
             "Tokens used. Cached tokens are part of the prompt, and reasoning tokens of the completion.",
@@ -182,6 +187,10 @@ class Metrics:
     def refused(self, code: str | None) -> None:
         """Count a request that the gateway has answered with an error of its own."""
         self._refused.labels(code or "none").inc()
+
+    def refusals_dropped(self, number: int) -> None:
+        """Count refused requests that :class:`~llmgateway.usage.refusals.Refusals` does not keep."""
+        self._refusals_dropped.inc(number)
 
     def reads_on(self, change: int) -> None:
         """Add *change* to the number of answers that are read on without their client."""

@@ -21,7 +21,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -234,46 +234,80 @@ def ended_in(segment: Path, running: dict[str, Started] | None = None) -> Iterat
             yield record
 
 
+class Line(NamedTuple):
+    """One line of a journal."""
+
+    kind: str
+    """``begin``, ``end`` or ``cancel``."""
+    record: UsageRecord
+
+
 def find_stored(folder: Path, stored_id: str) -> UsageRecord | None:
     """Return the record that has *stored_id* as its response or among its stored identifiers; None if there is none.
 
-    It is searched in all journals in *folder*. Other processes may write, seal and delete segments at the same time.
+    Args:
+        stored_id: As for :func:`_find`.
+    """
+    found = _find(folder, stored_id, lambda record: stored_id in (record.response_id, *record.stored_ids))
+    return max((line.record for line in found), key=lambda record: record.duration_ms, default=None)
+
+
+def find_request(folder: Path, request_id: str) -> Line | None:
+    """Return the last line of the request that has this identifier, from us or from Azure; None if there is none.
 
     Args:
-        stored_id: Consists of letters, digits, ``_`` and ``-``.
+        request_id: As for :func:`_find`.
+    """
+
+    def matches(record: UsageRecord) -> bool:
+        attempts = (attempt.upstream_request_id for attempt in record.attempts)
+        return request_id in (record.id, record.upstream_request_id, *attempts)
+
+    found = _find(folder, request_id, matches)
+    return max(found, key=lambda line: (line.kind != "begin", line.record.duration_ms), default=None)
+
+
+def _find(folder: Path, name: str, matches: Callable[[UsageRecord], bool]) -> list[Line]:
+    """Return the last line with a matching record from each of the segments in *folder* that has one.
+
+    It is searched in all journals. Other processes may write, seal and delete segments at the same time.
+
+    Args:
+        name: What a line with such a record contains. Consists of letters, digits, ``_`` and ``-``.
     """
     for _ in range(_LOOK_AGAIN):
         try:
-            found = [record for path in folder.glob("[!.]*/*.*") if (record := _last_with(stored_id, path)) is not None]
+            segments = [*folder.glob("[!.]*/*.*")]
+            return [line for path in segments if (line := _last_with(name, path, matches)) is not None]
         except FileNotFoundError:
             continue  # a segment was sealed or shipped meanwhile
         except OSError:
             log.warning("The journals cannot be searched.", exc_info=True)
-            return None
-        return max(found, key=lambda record: record.duration_ms, default=None)
-    return None
+            return []
+    return []
 
 
-def _last_with(stored_id: str, segment: Path) -> UsageRecord | None:
-    """Return the last record in *segment* that has *stored_id*."""
+def _last_with(name: str, segment: Path, matches: Callable[[UsageRecord], bool]) -> Line | None:
+    """Return the last line in *segment* that contains *name* and has a matching record."""
     with segment.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             end = len(content)
-            while (found := content.rfind(b'"%b"' % stored_id.encode(), 0, end)) >= 0:
+            while (found := content.rfind(b'"%b"' % name.encode(), 0, end)) >= 0:
                 start = content.rfind(b"\n", 0, found) + 1
                 line_end = content.find(b"\n", found)
-                record = _stored_in(content[start : line_end if line_end >= 0 else len(content)])
-                if record is not None and stored_id in (record.response_id, *record.stored_ids):
-                    return record
+                line = _line_in(content[start : line_end if line_end >= 0 else len(content)])
+                if line is not None and matches(line.record):
+                    return line
                 end = start
     return None
 
 
-def _stored_in(line: bytes) -> UsageRecord | None:
+def _line_in(line: bytes) -> Line | None:
     try:
-        return _record(orjson.loads(line)[1])
+        kind, fields, *_ = orjson.loads(line)
+        return Line(kind, _record(fields))
     except (ValueError, TypeError, KeyError, IndexError):
         return None  # incomplete
 

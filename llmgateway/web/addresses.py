@@ -212,7 +212,7 @@ def explain(method: str, path: str, *, base_url: str, rules: Map) -> str:
     Args:
         base_url: What the clients of this gateway have to set.
     """
-    asked = _shown(f"{method[:20]} {_without_secrets(path)[:200]}")
+    asked = _shown(f"{method[:20]} {without_secrets(path)[:200]}")
     served = ", ".join(endpoints(rules))
     right = f"Set base_url to {_shown(base_url[:200])}"
     reason = _reason(path)
@@ -261,7 +261,7 @@ def _asked_words(path: str) -> list[str]:
     return [word for word in _unnamed([segment for segment in segments if segment]) if word not in _SKIPPED]
 
 
-def _without_secrets(path: str) -> str:
+def without_secrets(path: str) -> str:
     """Replace what may be a key: people also put it into the address, and messages get into logs and tickets."""
     return "/".join(
         "\u2026" if len(segment) > 12 and (len(segment) > 24 or any(map(str.isdigit, segment))) else segment

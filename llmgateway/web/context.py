@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import current_app, g, request
+from flask import current_app, request
 
+from ..clock import Clock
+from ..current import begin_request, current_request
 from ..errors import InvalidKey
 from ..records import new_request_id
 from ..services import Services
 
 EXTENSION = "llmgateway"
+
+
+class IdentifiedRequests:
+    """WSGI middleware that gives each request its identifier, before anything can be logged about it."""
+
+    def __init__(self, app: WSGIApplication, *, clock: Clock) -> None:
+        self._app = app
+        self._clock = clock
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        begin_request(new_request_id(self._clock()))
+        return self._app(environ, start_response)
 
 
 def services() -> Services:
@@ -19,10 +35,8 @@ def services() -> Services:
 
 def request_id() -> str:
     """Return the identifier of the current request. Every call in a request returns the same one."""
-    identifier = g.get("request_id")
-    if identifier is None:
-        identifier = g.request_id = new_request_id(services().clock())
-    return cast(str, identifier)
+    current = current_request()
+    return (current or begin_request(new_request_id(services().clock()))).id
 
 
 def is_preflight() -> bool:

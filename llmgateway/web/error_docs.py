@@ -56,6 +56,13 @@ _LIMIT_HEADERS: dict[str, Any] = {
         "example": "false",
     },
 }
+UNKNOWN_REQUEST = (
+    "There is no request with this id, neither ours (x-request-id) nor Azure's (apim-request-id). A request may take a "
+    "moment to get here: try again after some seconds. Usage records are kept for LLMGATEWAY_LOG_DAYS, refused "
+    "requests for LLMGATEWAY_REFUSAL_DAYS. Of many equal refusals of one key or address within a minute, only the "
+    "first have an id of their own: GET /admin/logs?kind=refusal lists them with their number."
+)
+"""The message of ``GET /admin/logs/{id}`` if it finds nothing."""
 _STORE_AWAY = StoreUnavailable("The durable store does not serve. Try again later.")
 
 
@@ -187,6 +194,13 @@ REFUSALS = {
         404,
         "There is no such key.",
         {"unknown": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")},
+    ),
+    "UnknownRequest": Refusal(
+        404,
+        "There is no such request, or it is not kept any more.",
+        {
+            "unknown": NotFound(UNKNOWN_REQUEST, param="request_id"),
+        },
     ),
     "UnknownGroup": Refusal(
         404,

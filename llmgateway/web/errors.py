@@ -16,6 +16,7 @@ from ..errors import GatewayError, InvalidFields
 from .addresses import explain, explain_method
 from .body import TOO_LARGE
 from .context import is_preflight, request_id, services
+from .refusals import keep_refusal
 from .replies import FinalResponse
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def register_error_handlers(app: Flask) -> None:
 
 def _gateway_error(error: GatewayError) -> Response:
     services().metrics.refused(error.code)
+    keep_refusal(error)
     # Not orjson, which rejects lone surrogates: messages may quote text from clients.
     body = json.dumps(error.as_json(), separators=(",", ":")).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *error.headers.items()]

@@ -241,7 +241,33 @@ FILTER_REPORT = {
     ],
     "total": {"requests": 5, "fired": 1},
 }
-LOG_PAGE = {"items": [LOG_RECORD], "next": REQUEST_ID}
+LOG_CURSOR = f"1793437927345.{REQUEST_ID}"
+LOG_PAGE = {"items": [{"kind": "record", **LOG_RECORD}], "next": LOG_CURSOR}
+FOUND_RECORD = {"kind": "record", **LOG_RECORD, "state": "stored", "what_to_do": None}
+REFUSAL: dict[str, Any] = {
+    "id": "019b3f2a-9d02-7c11-a3f4-5e6f70819233",
+    "kind": "refusal",
+    "timestamp": "2026-10-31T09:14:00.100000+00:00",
+    "status": 429,
+    "code": "insufficient_quota",
+    "limit": "key.budget",
+    "key_id": KEY_ID,
+    "user": "ada",
+    "group": "ml-2026",
+    "endpoint": "/v1/chat/completions",
+    "model": MODEL,
+    "address": "192.0.2.17",
+    "message": "The budget of this key is spent: 5 of 5 USD this month. It renews at 2026-11-01 00:00:00 UTC.",
+    "count": 3,
+    "last_at": "2026-10-31T09:14:21.700000+00:00",
+}
+REFUSAL_PAGE = {"items": [REFUSAL], "next": None}
+FOUND_REFUSAL = {
+    **REFUSAL,
+    "first_id": REFUSAL["id"],
+    "what_to_do": f"This is the limit of the key alone. To raise it: llmgateway keys set {KEY_ID} --budget "
+    "AMOUNTusd/month. The message says when it renews.",
+}
 CSV = """\
 "month","user","requests","prompt_tokens","completion_tokens","total_tokens","cached_tokens","reasoning_tokens",\
 "cost_usd","errors","unpriced_requests","estimated_tokens","bound_tokens"

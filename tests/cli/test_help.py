@@ -108,7 +108,8 @@ def endpoints_in_messages() -> set[str]:
     found = set()
     for path in (ROOT / "llmgateway").rglob("*.py"):
         if "cli" not in path.parts:
-            for method, name in re.findall(r"\b(GET|POST|PUT|PATCH|DELETE) (/admin(?:/[\w{}-]+)*)", path.read_text()):
+            endpoint = r"\b(GET|POST|PUT|PATCH|DELETE) (/admin(?:/(?:[\w-]+|\{[\w.]+\}))*)"
+            for method, name in re.findall(endpoint, path.read_text()):
                 found.add(f"{method} {re.sub(r'/(NAME|{[^}]*})', '/{}', name)}")
     return found
 

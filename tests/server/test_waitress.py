@@ -37,6 +37,7 @@ TOUCHED: dict[object, set[str]] = {
         "_flush_outbufs_below_high_watermark",
         "_flush_some",
         "add_channel",
+        "addr",
         "adj",
         "cancel",
         "check_client_disconnected",

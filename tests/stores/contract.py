@@ -1623,6 +1623,41 @@ class UsageLogContract:
         assert 3 == log.purge(date(2026, 1, 2), limit=100)
         assert [None] * 3 == [elsewhere.find_stored(each) for each in ("resp_1", "msg_1", "cntr_1")]
 
+    def test_finds_a_request_by_its_id_and_by_azures(self, log, elsewhere):
+        """Also by the id that Azure gave to an attempt that failed; a namesake of nothing finds nothing."""
+        attempts = tuple(
+            Attempt(deployment="east", status=429, upstream_request_id=id_) for id_ in ("azure-1", None, "azure-2")
+        )
+        made = usage(1, upstream_request_id="azure-2", attempts=attempts)
+        plain = usage(2, upstream_request_id="azure-3")
+        append(log, [made, plain, usage(3)])
+
+        assert [made] * 3 == [elsewhere.find(each) for each in (made.id, "azure-1", "azure-2")]
+        assert [plain] * 2 == [elsewhere.find(each) for each in (plain.id, "azure-3")]
+        assert [None] * 3 == [elsewhere.find(each) for each in ("azure-4", "", "None")]
+        log.purge(date(2026, 2, 1), limit=9)
+        assert log.find("azure-1") is None
+
+    def test_shows_records_by_group_and_by_error(self, log):
+        """Filters narrow each other down; a page may begin at a moment, whether a record is there or not."""
+        records = [
+            usage(number, group=group, error_code=code, timestamp=NEW_YEAR + timedelta(minutes=number))
+            for number, (group, code) in enumerate(
+                [("ml", None), ("ml", "content_filter"), (None, "content_filter"), ("ml", "content_filter")]
+            )
+        ]
+        append(log, records)
+
+        def numbers(**filters: object) -> list[int]:
+            return [int(record.id[-6:]) for record in log.records(RecordQuery(limit=10, **filters))]
+
+        assert [3, 1, 0] == numbers(group="ml")
+        assert [3, 2, 1] == numbers(error_code="content_filter")
+        assert [3, 1] == numbers(error_code="content_filter", group="ml")
+        assert [1, 0] == numbers(group="ml", before=(records[3].timestamp, records[3].id))
+        assert [2, 1, 0] == numbers(before=(records[3].timestamp, "req"))
+        assert [] == numbers(group="ML")
+
     def test_purges_old_records_and_keeps_their_sums(self, log, elsewhere):
         """In steps of any size, whole days; reports stay as they were."""
         self.days(log)

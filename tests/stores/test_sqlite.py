@@ -158,6 +158,9 @@ class TestSQLiteUsageLog(UsageLogContract):
             ({"usage_source": UsageSource.BOUND}, "logs_usage_source"),
             ({"usage_source": UsageSource.UPSTREAM}, "logs_timestamp"),
             ({"since": NEW_YEAR, "after": "req_000001"}, "logs_timestamp"),
+            ({"group": "physics"}, "logs_group"),
+            ({"error_code": "content_filter"}, "logs_error"),
+            ({"before": (NEW_YEAR, "req_000001")}, "logs_timestamp"),
         ],
     )
     def test_pages_by_the_index(self, log, database, filters, index):
@@ -168,6 +171,14 @@ class TestSQLiteUsageLog(UsageLogContract):
 
         assert f"USING INDEX {index}" in plan
         assert "B-TREE FOR ORDER BY" not in plan
+
+    def test_finds_a_request_by_indexes(self, log, database):
+        """Whichever id it is, no table is read from one end to the other."""
+        plan = plan_of(database, lambda: log.find("azure-1"))
+
+        assert "SCAN logs" not in plan
+        assert "SCAN attempt_ids" not in plan
+        assert {"logs_upstream", "sqlite_autoindex_logs_1"} <= set(plan.split())
 
     def test_stores_every_field_under_its_name(self, log, database):
         """The columns are the record's fields, in a form that other programs read."""

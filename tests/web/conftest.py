@@ -49,6 +49,7 @@ def make_app(azure, clock, tmp_path) -> Iterator[Callable[..., Flask]]:
     yield make
     for app in apps:
         app.extensions[EXTENSION].journal.close()
+        app.extensions[EXTENSION].refusals.close()
 
 
 @pytest.fixture

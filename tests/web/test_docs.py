@@ -317,6 +317,11 @@ def answers(
         _, made = call("post /v1/responses", json=examples.RESPONSE_REQUEST)
         yield call(f"delete {there}/responses/{{response_id}}", f"{there}/responses/{made.json['id']}")
     client.application.extensions[EXTENSION].journal.flush()
+    for path in ("/v1/me", "/v1/nothing"):
+        id_ = client.get(path).headers["x-request-id"]
+        yield call("get /admin/logs/{request_id}", f"/admin/logs/{id_}")
+    yield call("get /admin/logs/{request_id}", f"/admin/logs/{made.headers['x-request-id']}")
+    yield call("get /admin/logs", "/admin/logs?kind=all")
     yield call("put /admin/models/{name}", "/admin/models/gpt-4o", json=prices)
     yield call("post /admin/setprompt", json={"prompt": "Be brief."})
     for path, item in client.get("/openapi.json").json["paths"].items():

@@ -80,6 +80,7 @@ ADMIN_MISTAKES = [
     ("InvalidFields", "missing", {"json": {"name": "thesis"}}),
     ("InvalidFields", "unknown", {"json": {"user": "ada", "usr": "ada"}}),
     ("UnknownKey", "unknown", {"path": "/admin/keys/nobody", "method": "GET"}),
+    ("UnknownRequest", "unknown", {"path": "/admin/logs/019b3f2a-7c10-7d41-8d98-f00b2042a17e", "method": "GET"}),
     ("InvalidFields", "no group", {"path": "/admin/keys", "json": {"user": "ada", "group": "nobody's"}}),
     (
         "InvalidLines",

@@ -44,7 +44,20 @@ _INDEXES = {
         IndexModel([("usage_source", 1), ("timestamp", 1), ("_id", 1)]),
         # Partial, because a request without a stored response has null and an empty list here. Every text is greater
         # than the empty one, which the server knows when it chooses an index; of $type it may not know it.
-        *(IndexModel(name, partialFilterExpression={name: {"$gt": ""}}) for name in ("response_id", "stored_ids")),
+        *(
+            IndexModel(name, partialFilterExpression={name: {"$gt": ""}})
+            for name in ("response_id", "stored_ids", "upstream_request_id", "attempts.upstream_request_id")
+        ),
+        *(
+            IndexModel([(name, 1), ("timestamp", 1), ("_id", 1)], partialFilterExpression={name: {"$gt": ""}})
+            for name in ("group", "error_code")
+        ),
+    ],
+    "refusals": [
+        IndexModel([("timestamp", 1), ("_id", 1)]),
+        IndexModel([("key_id", 1), ("timestamp", 1), ("_id", 1)]),
+        IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
+        IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
     "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
 }

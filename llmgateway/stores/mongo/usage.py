@@ -165,20 +165,35 @@ class MongoUsageLog:
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         after = query.after
-        equal = {name: getattr(query, name) for name in ("key_id", "user", "outcome", "usage_source")}
+        equal = {
+            name: getattr(query, name) for name in ("key_id", "user", "group", "error_code", "outcome", "usage_source")
+        }
         wanted = _given(equal)
         period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+            before = query.before
             if after:
                 last = logs.find_one({"_id": after}, {"timestamp": 1})
                 if last is None:
                     return []
-                period["$lte"] = last["timestamp"]
-                wanted["$or"] = [{"timestamp": {"$lt": last["timestamp"]}}, {"_id": {"$lt": after}}]
+                before = last["timestamp"], after
+            if before is not None:
+                at, id_ = before
+                period["$lte"] = at
+                wanted["$or"] = [{"timestamp": {"$lt": at}}, {"_id": {"$lt": id_}}]
             if period:
                 wanted["timestamp"] = period
             found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
+
+    def find(self, request_id: str) -> UsageRecord | None:
+        with self._database.collections() as database:
+            logs = database["logs"]
+            # One after the other, so that each uses its own index.
+            names = ("_id", "upstream_request_id", "attempts.upstream_request_id")
+            found = (logs.find_one({name: request_id}) for name in names)
+            document = next((each for each in found if each is not None), None)
+        return None if document is None else _record(document)
 
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         with self._database.collections(promptly=True) as database:

@@ -5,6 +5,7 @@ from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
+from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "SQLiteDatabase",
     "SQLiteKeys",
     "SQLiteOrganisation",
+    "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]

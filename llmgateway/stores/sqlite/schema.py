@@ -231,4 +231,51 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # Settings of the organisation whose fields only their own modules know, as JSON.
     ("CREATE TABLE documents (name TEXT NOT NULL PRIMARY KEY, content TEXT NOT NULL)",),
+    # To find a request by its id or Azure's. No index can look into the JSON of attempts, so the ids that Azure gave
+    # them have their own table.
+    (
+        "CREATE INDEX logs_upstream ON logs (upstream_request_id) WHERE upstream_request_id IS NOT NULL",
+        'CREATE INDEX logs_group ON logs ("group", timestamp) WHERE "group" IS NOT NULL',
+        "CREATE INDEX logs_error ON logs (error_code, timestamp) WHERE error_code IS NOT NULL",
+        "CREATE TABLE attempt_ids (id TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (id, record)) WITHOUT ROWID",
+        "CREATE INDEX attempt_ids_record ON attempt_ids (record)",
+        """CREATE TRIGGER logs_attempted AFTER INSERT ON logs WHEN new.attempts IS NOT NULL BEGIN
+            INSERT OR IGNORE INTO attempt_ids
+            SELECT json_extract(value, '$.upstream_request_id'), new.id FROM json_each(new.attempts)
+            WHERE json_extract(value, '$.upstream_request_id') <> coalesce(new.upstream_request_id, '');
+        END""",
+        """CREATE TRIGGER logs_attempts_purged AFTER DELETE ON logs WHEN old.attempts IS NOT NULL BEGIN
+            DELETE FROM attempt_ids WHERE record = old.id;
+        END""",
+        """INSERT OR IGNORE INTO attempt_ids
+            SELECT json_extract(each.value, '$.upstream_request_id'), logs.id
+            FROM logs, json_each(logs.attempts) AS each
+            WHERE logs.attempts IS NOT NULL
+                AND json_extract(each.value, '$.upstream_request_id') <> coalesce(logs.upstream_request_id, '')""",
+        """CREATE TABLE refusals (
+            id TEXT NOT NULL PRIMARY KEY,
+            timestamp INTEGER NOT NULL,
+            status INTEGER NOT NULL,
+            code TEXT,
+            "limit" TEXT,
+            key_id TEXT,
+            user TEXT,
+            "group" TEXT,
+            endpoint TEXT,
+            model TEXT,
+            address TEXT,
+            message TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            last_at INTEGER,
+            repeats TEXT
+        )""",
+        "CREATE INDEX refusals_timestamp ON refusals (timestamp, id)",
+        "CREATE INDEX refusals_key ON refusals (key_id, timestamp) WHERE key_id IS NOT NULL",
+        "CREATE INDEX refusals_user ON refusals (user, timestamp) WHERE user IS NOT NULL",
+        "CREATE TABLE refusal_ids (id TEXT NOT NULL PRIMARY KEY, refusal TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX refusal_ids_refusal ON refusal_ids (refusal)",
+        """CREATE TRIGGER refusals_purged AFTER DELETE ON refusals WHEN old.repeats IS NOT NULL BEGIN
+            DELETE FROM refusal_ids WHERE refusal = old.id;
+        END""",
+    ),
 )

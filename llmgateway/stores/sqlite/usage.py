@@ -44,6 +44,13 @@ _ADD = f"""
     INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES {{}}
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608
+_FIND = f"""
+    SELECT {_COLUMNS} FROM logs WHERE id IN (
+        SELECT id FROM logs WHERE id = ?1
+        UNION SELECT id FROM logs WHERE upstream_request_id = ?1
+        UNION SELECT record FROM attempt_ids WHERE id = ?1
+    ) LIMIT 1
+"""  # noqa: S608
 _FIND_STORED = f"""
     SELECT {_COLUMNS} FROM logs WHERE id IN (
         SELECT id FROM logs WHERE response_id = ? UNION SELECT record FROM stored_ids WHERE id = ?
@@ -135,6 +142,8 @@ class SQLiteUsageLog:
         filters: dict[str, object] = {
             "key_id = ?": query.key_id,
             "user = ?": query.user,
+            '"group" = ?': query.group,
+            "error_code = ?": query.error_code,
             "timestamp >= ?": None if query.since is None else to_ms(query.since),
             "timestamp < ?": None if query.until is None else to_ms(query.until),
             "outcome = ?": query.outcome,
@@ -147,16 +156,24 @@ class SQLiteUsageLog:
             filters["timestamp <= ?"] = found[0][0]
             filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = query.after
         wanted = {condition: value for condition, value in filters.items() if value is not None}
-        conditions = [*wanted]
+        conditions, values = [*wanted], [*wanted.values()]
+        if query.before is not None:
+            at, id_ = query.before
+            conditions.append("(timestamp, id) < (?, ?)")
+            values += [to_ms(at), id_]
         if query.usage_source not in (None, UsageSource.UPSTREAM):
             conditions.append(_IN_PARTIAL_INDEX)
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM logs"  # noqa: S608
             + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
             + " ORDER BY timestamp DESC, id DESC LIMIT ?",
-            [*wanted.values(), query.limit],
+            [*values, query.limit],
         )
         return [_record(row) for row in rows]
+
+    def find(self, request_id: str) -> UsageRecord | None:
+        rows = self._database.rows(_FIND, (request_id,))
+        return _record(rows[0]) if rows else None
 
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         rows = self._database.rows(_FIND_STORED, (stored_id, stored_id))

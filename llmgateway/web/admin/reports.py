@@ -1,4 +1,4 @@
-"""Usage reports, and single usage records."""
+"""Usage reports."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 import orjson
 from flask import Response
 
-from ...records import Outcome, RecordQuery, ReportQuery, UsageRow, UsageSource
+from ...records import ReportQuery, UsageRow
 from ...usage.filter_report import filter_rows
 from .. import examples
 from ..context import services
 from ..schemas.usage import (
     FilterQuerySchema,
     FilterReportSchema,
-    LogPageSchema,
-    LogQuerySchema,
     UsageQuerySchema,
     UsageReportSchema,
     names_of,
@@ -68,34 +66,6 @@ def report_filters(query: dict[str, Any]) -> dict[str, Any]:
     counts = [*services().usage_log.filter_counts(wanted)]
     (total,) = filter_rows(counts, ()) or [{"requests": 0, "fired": 0}]
     return {"rows": filter_rows(counts, names_of(query["by"])), "total": total}
-
-
-@blp.route("/logs", methods=["GET"])
-@blp.operation(
-    "Read single usage records",
-    description=(
-        "One for every request that reached Azure; its text is not stored. Records that are older than "
-        "`LLMGATEWAY_LOG_DAYS` are gone, and stay in the sums of `GET /admin/usage`."
-    ),
-)
-@blp.arguments(LogQuerySchema, location="query")
-@blp.response(200, LogPageSchema, description="Newest first.", example=examples.LOG_PAGE)
-def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
-    limit = query["limit"]
-    records = services().usage_log.records(
-        RecordQuery(
-            key_id=query.get("key"),
-            user=query.get("user"),
-            since=query.get("since"),
-            until=query.get("until"),
-            outcome=Outcome(query["outcome"]) if "outcome" in query else None,
-            usage_source=UsageSource(query["usage_source"]) if "usage_source" in query else None,
-            after=query.get("cursor", ""),
-            limit=limit + 1,
-        )
-    )
-    page = records[:limit]
-    return {"items": page, "next": page[-1].id if len(records) > limit else None}
 
 
 def _sums(row: UsageRow) -> dict[str, Any]:

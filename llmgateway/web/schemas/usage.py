@@ -12,9 +12,6 @@ from ...records import FILTER_GROUPINGS, GROUPINGS, Outcome, UsageSource
 from .. import examples
 from .fields import AnswerSchema, Day, Moment
 
-_OUTCOMES = ", ".join(f"`{outcome.value}`" for outcome in Outcome)
-_SOURCES = ", ".join(f"`{source.value}`" for source in UsageSource)
-
 
 class UsageSchema(AnswerSchema):
     """Sums of usage records."""
@@ -211,69 +208,6 @@ class UsageQuerySchema(PeriodSchema):
         _check_groupings(names_of(value), GROUPINGS)
 
 
-class LogQuerySchema(ma.Schema):
-    key = ma.fields.String(
-        metadata={
-            "description": "Only the key with this `id`.",
-            "choices": {"every key": "", "one key": examples.KEY_ID},
-        }
-    )
-    user = ma.fields.String(
-        metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
-    )
-    since = Moment(
-        metadata={
-            "description": "Only what was asked from here on. A date alone is its beginning.",
-            "choices": {"from the beginning": "", "a day": "2026-10-31", "a moment": "2026-10-31T08:00:00+02:00"},
-        }
-    )
-    until = Moment(
-        is_end=True,
-        metadata={
-            "description": "Only what was asked before this. A date alone is the end of that day.",
-            "choices": {"until now": "", "a day": "2026-10-31", "a moment": "2026-10-31T18:00:00+01:00"},
-        },
-    )
-    outcome = ma.fields.String(
-        metadata={
-            "description": f"Only what ended like this: {_OUTCOMES}.",
-            "choices": {"however it ended": "", **{outcome.value: outcome.value for outcome in Outcome}},
-        },
-    )
-    usage_source = ma.fields.String(
-        metadata={
-            "description": f"Only what was counted like this: {_SOURCES}.",
-            "choices": {"however it was counted": "", **{source.value: source.value for source in UsageSource}},
-        },
-    )
-    limit = ma.fields.Integer(
-        load_default=100,
-        validate=validate.Range(min=1, max=1000),
-        metadata={"description": "The most records on a page.", "example": 100},
-    )
-    cursor = ma.fields.String(
-        metadata={
-            "description": "`next` of the page before.",
-            "choices": {"first page": "", "next page": examples.REQUEST_ID},
-        },
-    )
-
-    @ma.validates("outcome")
-    def _known_outcome(self, value: str, **_: Any) -> None:
-        if value not in Outcome.__members__.values():
-            raise ma.ValidationError(f"Must be one of {_OUTCOMES}.")
-
-    @ma.validates("usage_source")
-    def _known_source(self, value: str, **_: Any) -> None:
-        if value not in UsageSource.__members__.values():
-            raise ma.ValidationError(f"Must be one of {_SOURCES}.")
-
-    @ma.validates_schema
-    def _in_order(self, data: dict[str, Any], **_: Any) -> None:
-        if data.get("since") and data.get("until") and data["until"] <= data["since"]:
-            raise ma.ValidationError("Must be later than since.", field_name="until")
-
-
 class AttemptSchema(AnswerSchema):
     """One of several requests to Azure for one request of a client."""
 
@@ -387,11 +321,4 @@ class UsageRecordSchema(AnswerSchema):
         keys=ma.fields.String(),
         values=ma.fields.Integer(),
         metadata={"description": "How often Azure ran tools that it bills by use.", "example": {}},
-    )
-
-
-class LogPageSchema(AnswerSchema):
-    items = ma.fields.List(ma.fields.Nested(UsageRecordSchema))
-    next = ma.fields.String(
-        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
     )

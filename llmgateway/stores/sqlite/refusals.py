@@ -1,0 +1,120 @@
+"""The refused requests in SQLite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from llmgateway.records import Refusal, RefusalQuery, RefusedAgain
+from llmgateway.stores.epoch import from_ms, to_ms
+
+from .columns import stored, time_of
+from .database import SQLiteDatabase
+from .rows import insert, places
+
+_FIELDS = (*(field.name for field in fields(Refusal) if field.name != "repeats"), "repeats")
+_COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
+
+# Only constant names are formatted into statements; values are always parameters.
+_APPEND = f"""
+    INSERT INTO refusals ({_COLUMNS}) VALUES {{}}
+    ON CONFLICT (id) DO UPDATE SET count = excluded.count, last_at = excluded.last_at, repeats = excluded.repeats
+    WHERE excluded.count > count
+"""  # noqa: S608
+_FIND = f"""
+    SELECT {_COLUMNS} FROM refusals WHERE id = ?
+    UNION ALL
+    SELECT {_COLUMNS} FROM refusals WHERE id = (SELECT refusal FROM refusal_ids WHERE id = ?)
+    LIMIT 1
+"""  # noqa: S608
+_PURGE = """
+    DELETE FROM refusals WHERE rowid IN (
+        SELECT rowid FROM refusals WHERE timestamp < ? ORDER BY timestamp, id LIMIT ?
+    )
+"""
+_PURGE_OLDEST = """
+    DELETE FROM refusals WHERE rowid IN (SELECT rowid FROM refusals ORDER BY timestamp, id LIMIT ?)
+"""
+
+
+class SQLiteRefusalLog:
+    """A :class:`~llmgateway.interfaces.RefusalLog` in SQLite."""
+
+    def __init__(self, database: SQLiteDatabase) -> None:
+        self._database = database
+
+    def append(self, refusals: Sequence[Refusal]) -> None:
+        if not refusals:
+            return
+        repeats = [(again.id, refusal.id) for refusal in refusals for again in refusal.repeats]
+        with self._database.transaction() as connection:
+            insert(connection, _APPEND, [*map(_row, refusals)])
+            insert(connection, "INSERT OR IGNORE INTO refusal_ids VALUES {}", repeats)
+
+    def find(self, request_id: str) -> Refusal | None:
+        rows = self._database.rows(_FIND, (request_id, request_id))
+        return _refusal(rows[0]) if rows else None
+
+    def list(self, query: RefusalQuery) -> list[Refusal]:
+        conditions: dict[str, Sequence[object]] = {}
+        if query.key_ids is not None:
+            conditions[f"key_id IN ({places(query.key_ids)})"] = query.key_ids
+        if query.before is not None:
+            conditions["(timestamp, id) < (?, ?)"] = (to_ms(query.before[0]), query.before[1])
+        for condition, value in (
+            ("user = ?", query.user),
+            ('"group" = ?', query.group),
+            ("code = ?", query.code),
+            ("timestamp >= ?", stored(query.since)),
+            ("timestamp < ?", stored(query.until)),
+        ):
+            if value is not None:
+                conditions[condition] = (value,)
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM refusals"  # noqa: S608
+            + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+            + " ORDER BY timestamp DESC, id DESC LIMIT ?",
+            [*(value for values in conditions.values() for value in values), query.limit],
+        )
+        return [_refusal(row) for row in rows]
+
+    def replace_person(self, key_ids: Sequence[str], replacement: str) -> int:
+        with self._database.transaction() as connection:
+            return sum(
+                connection.execute(
+                    "UPDATE refusals SET user = ?, address = iif(address IS NULL, NULL, ?) WHERE key_id = ?",
+                    (replacement, replacement, key_id),
+                ).rowcount
+                for key_id in key_ids
+            )
+
+    def purge(self, before: datetime, *, most: int, limit: int) -> int:
+        with self._database.transaction() as connection:
+            purged = connection.execute(_PURGE, (to_ms(before), limit)).rowcount
+            (left,) = connection.execute("SELECT count(*) FROM refusals").fetchone()
+            excess = min(left - most, limit - purged)
+            if excess > 0:
+                purged += connection.execute(_PURGE_OLDEST, (excess,)).rowcount
+        return purged
+
+
+def _row(refusal: Refusal) -> list[object]:
+    row = [stored(getattr(refusal, name)) for name in _FIELDS[:-1]]
+    repeats = [(again.id, to_ms(again.timestamp), again.message) for again in refusal.repeats]
+    return [*row, json.dumps(repeats) if repeats else None]
+
+
+def _refusal(row: Sequence[Any]) -> Refusal:
+    values: dict[str, Any] = dict(zip(_FIELDS, row, strict=True))
+    repeats = json.loads(values["repeats"] or "[]")
+    return Refusal(
+        **values
+        | {
+            "timestamp": from_ms(values["timestamp"]),
+            "last_at": time_of(values["last_at"]),
+            "repeats": tuple(RefusedAgain(id_, from_ms(at), message) for id_, at, message in repeats),
+        }
+    )

@@ -1,0 +1,214 @@
+"""Single requests: the usage records of those that were sent to Azure, and those that the gateway refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from typing import Any
+
+from ...errors import NotFound
+from ...records import Outcome, RecordQuery, Refusal, RefusalQuery, UsageRecord, UsageSource
+from ...usage.segments import Line
+from .. import examples
+from ..context import services
+from ..error_docs import UNKNOWN_REQUEST
+from ..schemas.fields import AnswerSchema
+from ..schemas.logs import (
+    ALL,
+    RECORD,
+    REFUSAL,
+    FoundRecordSchema,
+    FoundRefusalSchema,
+    LogQuerySchema,
+    LogRecordSchema,
+    LogRefusalSchema,
+    cursor_of,
+    place_of,
+)
+from .blueprint import blp
+from .what_to_do import about_record, about_refusal
+
+_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
+_ATTEMPT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d{1,3}")
+"""What Azure is told as ``x-ms-client-request-id`` of a further attempt."""
+
+_STATES = {"begin": "running", "end": "waiting"}
+
+_PAGE = {
+    "type": "object",
+    "required": ["items", "next"],
+    "properties": {
+        "items": {"type": "array", "items": {"oneOf": [LogRecordSchema, LogRefusalSchema]}},
+        "next": {
+            "type": "string",
+            "nullable": True,
+            "description": "`cursor` of the next page; null on the last one.",
+            "example": None,
+        },
+    },
+}
+
+
+def _answer(description: str, schema: dict[str, Any], shown: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    cases = {name: {"value": value} for name, value in shown.items()}
+    return {200: {"description": description, "content": {"application/json": {"schema": schema, "examples": cases}}}}
+
+
+@blp.route("/logs", methods=["GET"])
+@blp.operation(
+    "Read single requests",
+    description=(
+        "By default those that reached Azure (`kind=record`): each leaves one usage record. Its text is not stored. "
+        "Records that are older than `LLMGATEWAY_LOG_DAYS` are gone, and stay in the sums of `GET /admin/usage`. "
+        "`kind=refusal` lists those that the gateway refused, for `LLMGATEWAY_REFUSAL_DAYS`; `kind=all` both."
+    ),
+    responses=_answer("Newest first.", _PAGE, {"records": examples.LOG_PAGE, "refusals": examples.REFUSAL_PAGE}),
+)
+@blp.arguments(LogQuerySchema, location="query")
+def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
+    limit, kind = query["limit"], query["kind"]
+    items: list[UsageRecord | Refusal] = []
+    if query.get("id"):
+        items += _found(query)
+    else:
+        items += _records(query) if kind in (RECORD, ALL) else ()
+        items += _refusals(query) if kind in (REFUSAL, ALL) else ()
+    items.sort(key=lambda item: (item.timestamp, item.id), reverse=True)
+    page, more = items[:limit], len(items) > limit
+    return {"items": [*map(_shown, page)], "next": cursor_of(page[-1].timestamp, page[-1].id) if more else None}
+
+
+def _records(query: dict[str, Any]) -> list[UsageRecord]:
+    cursor = query.get("cursor", "")
+    before = place_of(cursor)
+    return services().usage_log.records(
+        RecordQuery(
+            key_id=query.get("key"),
+            user=query.get("user"),
+            group=query.get("group"),
+            error_code=query.get("code"),
+            since=query.get("since"),
+            until=query.get("until"),
+            outcome=Outcome(query["outcome"]) if "outcome" in query else None,
+            usage_source=UsageSource(query["usage_source"]) if "usage_source" in query else None,
+            after="" if before else cursor,
+            before=before,
+            limit=query["limit"] + 1,
+        )
+    )
+
+
+def _refusals(query: dict[str, Any]) -> list[Refusal]:
+    cursor = query.get("cursor", "")
+    before = place_of(cursor)
+    if cursor and before is None:
+        return []  # no cursor of ours
+    return services().refusals.stored.list(
+        RefusalQuery(
+            key_ids=None if query.get("key") is None else (query["key"],),
+            user=query.get("user"),
+            group=query.get("group"),
+            code=query.get("code"),
+            since=query.get("since"),
+            until=query.get("until"),
+            before=before,
+            limit=query["limit"] + 1,
+        )
+    )
+
+
+def _found(query: dict[str, Any]) -> list[UsageRecord | Refusal]:
+    """Return the request with the ``id`` of *query*, if it matches the rest of it."""
+    wanted = _id(query["id"])
+    record = _record(wanted)[0] if query["kind"] in (RECORD, ALL) else None
+    refusal = services().refusals.find(wanted) if record is None and query["kind"] in (REFUSAL, ALL) else None
+    item = record or refusal
+    return [item] if item is not None and not query.get("cursor") and _matches(item, query) else []
+
+
+def _matches(item: UsageRecord | Refusal, query: dict[str, Any]) -> bool:
+    names = {"key": "key_id", "user": "user", "group": "group", "outcome": "outcome", "usage_source": "usage_source"}
+    names["code"] = "error_code" if isinstance(item, UsageRecord) else "code"
+    if any(query.get(name) is not None and query[name] != getattr(item, field) for name, field in names.items()):
+        return False
+    since, until = query.get("since"), query.get("until")
+    return (since is None or since <= item.timestamp) and (until is None or item.timestamp < until)
+
+
+def _shown(item: UsageRecord | Refusal) -> dict[str, Any]:
+    return _dumped(LogRecordSchema() if isinstance(item, UsageRecord) else LogRefusalSchema(), item)
+
+
+def _dumped(schema: AnswerSchema, item: Any) -> dict[str, Any]:
+    dumped: dict[str, Any] = schema.dump(item)
+    return dumped
+
+
+@blp.route(
+    "/logs/<request_id>",
+    methods=["GET"],
+    parameters=[
+        {
+            "in": "path",
+            "name": "request_id",
+            "description": "What the user saw as `x-request-id`, or Azure's `apim-request-id`.",
+            "example": examples.REQUEST_ID,
+        }
+    ],
+)
+@blp.operation(
+    "Find a user's error",
+    "UnknownRequest",
+    description=(
+        "By the `x-request-id` of the answer, or by an id of Azure's (`upstream_request_id`, also of one of the "
+        "`attempts`): the usage record, or the refusal, and what to do about it."
+    ),
+    responses=_answer(
+        "The request.",
+        {"oneOf": [FoundRecordSchema, FoundRefusalSchema]},
+        {"sent to Azure": examples.FOUND_RECORD, "refused": examples.FOUND_REFUSAL},
+    ),
+)
+def get_request(request_id: str) -> dict[str, Any]:
+    wanted = _id(request_id)
+    refusal = services().refusals.find_waiting(wanted)  # first, because it is found while the stores are away, too
+    if refusal is None:
+        record, state = _record(wanted)
+        if record is not None:
+            return _dumped(FoundRecordSchema(), {**asdict(record), "state": state, "what_to_do": about_record(record)})
+        refusal = services().refusals.find(wanted)
+    if refusal is None:
+        raise NotFound(UNKNOWN_REQUEST, param="request_id")
+    found = _asked_for(refusal, wanted)
+    return _dumped(FoundRefusalSchema(), {**asdict(found), "first_id": refusal.id, "what_to_do": about_refusal(found)})
+
+
+def _id(text: str) -> str:
+    """Return the identifier in *text*, as people paste it.
+
+    Raises:
+        NotFound: it cannot be one.
+    """
+    text = text.strip(" \t\r\n\"'`")
+    if not _ID.fullmatch(text):
+        raise NotFound("This is no id of a request: they consist of letters, digits and hyphens.", param="request_id")
+    attempt = _ATTEMPT.fullmatch(text.lower())
+    return attempt[1] if attempt else text
+
+
+def _record(wanted: str) -> tuple[UsageRecord | None, str]:
+    """Return the usage record with this identifier, and whether it is stored, waits in the journal, or still runs."""
+    # The journal comes first: a record is in it until it is in the usage log.
+    line: Line | None = services().journal.find(wanted)
+    stored = services().usage_log.find(wanted) if line is None or line.kind == "cancel" else None
+    if stored is not None or line is None or line.kind == "cancel":
+        return stored, "stored"
+    return line.record, _STATES[line.kind]
+
+
+def _asked_for(refusal: Refusal, wanted: str) -> Refusal:
+    """Return *refusal*, with what belongs to one of its repetitions if that was asked for."""
+    for again in refusal.repeats:
+        if again.id == wanted:
+            return replace(refusal, id=again.id, timestamp=again.timestamp, message=again.message)
+    return refusal

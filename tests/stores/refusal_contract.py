@@ -1,0 +1,180 @@
+"""What every store of refusals must do, whatever it is made of; see ``contract.py``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from llmgateway.interfaces import RefusalLog
+from llmgateway.records import Refusal, RefusalQuery, RefusedAgain
+from tests.stores.contract import LATER, NEW_YEAR, at_once
+
+MINUTE = timedelta(minutes=1)
+
+
+def refusal(number: int = 1, **fields: object) -> Refusal:
+    made = Refusal(
+        id=f"req_{number:06}",
+        timestamp=NEW_YEAR + number * MINUTE,
+        status=429,
+        code="insufficient_quota",
+        limit="key.budget",
+        key_id="key_0001",
+        user="ada",
+        group="physics",
+        endpoint="/v1/chat/completions",
+        model="gpt-4o",
+        address="192.0.2.17",
+        message="The budget is spent.",
+    )
+    return replace(made, **fields)
+
+
+def repeated(first: Refusal, count: int) -> Refusal:
+    """*first* with *count* in all, the first of which have ids."""
+    named = [RefusedAgain(f"{first.id}-{again}", LATER, f"no. {again}") for again in range(2, min(count, 5) + 1)]
+    return replace(first, count=count, last_at=LATER, repeats=tuple(named))
+
+
+def numbers(log: RefusalLog, **filters: object) -> list[int]:
+    return [int(found.id[-6:]) for found in log.list(RefusalQuery(**{"limit": 100, **filters}))]
+
+
+class RefusalLogContract:
+    @pytest.fixture
+    def log(self) -> RefusalLog:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def elsewhere(self) -> RefusalLog:
+        raise NotImplementedError
+
+    def test_begins_empty(self, log):
+        assert [] == log.list(RefusalQuery(limit=10))
+        assert log.find("req_000001") is None
+        log.append([])
+
+    def test_shows_a_refusal_as_it_went_in(self, log, elsewhere):
+        """Every field comes back, also those that are not known."""
+        optional = ("code", "limit", "key_id", "user", "group", "endpoint", "model", "address")
+        bare = refusal(2, **dict.fromkeys(optional))
+        kept = [refusal(1, message="Für „Ada“ \\ 🎓", group="Büro.$x"), bare, repeated(refusal(3), 40)]
+        log.append(kept)
+
+        assert kept[::-1] == elsewhere.list(RefusalQuery(limit=10))
+        assert kept == [elsewhere.find(each.id) for each in kept]
+
+    def test_finds_the_first_repetitions_by_their_own_id(self, log, elsewhere):
+        log.append([refusal(1)])
+        log.append([repeated(refusal(1), 3)])
+
+        assert [repeated(refusal(1), 3)] * 3 == [
+            elsewhere.find(each) for each in ("req_000001", "req_000001-2", "req_000001-3")
+        ]
+        assert elsewhere.find("req_000001-4") is None
+
+    def test_counts_up_and_never_down(self, log, elsewhere):
+        """The same may be written again after an error, in any order; nothing but the count changes."""
+        first = refusal(1)
+        log.append([repeated(first, 3)])
+        elsewhere.append([repeated(replace(first, user="somebody else"), 7)])
+        log.append([first, repeated(first, 3)])
+
+        assert repeated(first, 7) == elsewhere.find(first.id)
+
+    def test_lists_page_by_page(self, log):
+        """Newest first, the highest identifier first among those of one moment, whatever was deleted meanwhile."""
+        moments = [0, 5, 5, 5, 3, 9, 9, 1]
+        kept = [refusal(number, timestamp=NEW_YEAR + minute * MINUTE) for number, minute in enumerate(moments)]
+        log.append(kept)
+
+        expected = sorted(kept, key=lambda each: (each.timestamp, each.id), reverse=True)
+        for size in (1, 3, 4):
+            pages, before = [], None
+            while page := log.list(RefusalQuery(limit=size, before=before)):
+                pages += page
+                before = page[-1].timestamp, page[-1].id
+            assert expected == pages
+        between = (NEW_YEAR + 4 * MINUTE, "never there")
+        assert expected[5:] == log.list(RefusalQuery(limit=10, before=between))
+        assert [] == log.list(RefusalQuery(limit=0))
+
+    def test_lists_what_matches_every_filter(self, log):
+        log.append(
+            [
+                refusal(1),
+                refusal(2, key_id="key_0002", code="invalid_api_key", limit=None),
+                refusal(3, key_id="key_0003", user="bob", group=None),
+                refusal(4, key_id=None, user=None, group=None, code="invalid_api_key", limit=None),
+            ]
+        )
+
+        assert [2, 1] == numbers(log, user="ada")
+        assert [] == numbers(log, user="Ada")
+        assert [2, 1] == numbers(log, group="physics")
+        assert [4, 2] == numbers(log, code="invalid_api_key")
+        assert [2] == numbers(log, code="invalid_api_key", user="ada")
+        assert [3, 1] == numbers(log, key_ids=["key_0001", "key_0003", "key_0009"])
+        assert [] == numbers(log, key_ids=[])
+        assert [4, 3] == numbers(log, since=NEW_YEAR + 3 * MINUTE)
+        assert [2, 1] == numbers(log, until=NEW_YEAR + 3 * MINUTE)
+        assert [3] == numbers(log, since=NEW_YEAR + 3 * MINUTE, before=(NEW_YEAR + 4 * MINUTE, refusal(4).id))
+
+    def test_replaces_a_person(self, log, elsewhere):
+        """By key and not by name: a namesake stays as it is. What is written again does not bring the name back."""
+        log.append([refusal(1), refusal(2, key_id="key_0002", address=None), refusal(3, key_id="key_0003")])
+
+        assert 2 == elsewhere.replace_person(["key_0001", "key_0002", "key_0009"], "erased-5f2b")
+        assert 0 == elsewhere.replace_person([], "erased-5f2b")
+        log.append([repeated(refusal(1), 2)])
+
+        first, second, third = (log.find(refusal(number).id) for number in (1, 2, 3))
+        assert ("erased-5f2b", "erased-5f2b", 2) == (first.user, first.address, first.count)
+        assert ("erased-5f2b", None) == (second.user, second.address)
+        assert refusal(3, key_id="key_0003") == third
+
+    def test_purges_what_is_old(self, log, elsewhere):
+        """The oldest first, a few at a time; ids of repetitions go, too."""
+        log.append([repeated(refusal(number), 2) for number in range(1, 6)])
+        before = refusal(4).timestamp
+
+        assert 2 == log.purge(before, most=100, limit=2)
+        assert [5, 4, 3] == numbers(elsewhere)
+        assert 1 == elsewhere.purge(before, most=100, limit=2)
+        assert 0 == log.purge(before, most=100, limit=2)
+        assert [5, 4] == numbers(log)
+        assert log.find("req_000001-2") is None
+        log.append([refusal(1)])  # the id is free again
+        assert refusal(1) == log.find("req_000001")
+
+    def test_purges_what_is_too_much(self, log):
+        """The oldest go, so that no more than the most are left; both reasons together keep to the limit."""
+        log.append([refusal(number) for number in range(1, 8)])
+
+        assert 2 == log.purge(NEW_YEAR, most=3, limit=2)
+        assert [7, 6, 5, 4, 3] == numbers(log)
+        assert 2 == log.purge(refusal(4).timestamp, most=3, limit=9)
+        assert [7, 6, 5] == numbers(log)
+        assert 0 == log.purge(NEW_YEAR, most=3, limit=9)
+
+    def test_loses_nothing_under_threads(self, log, elsewhere):
+        at_once(
+            *[
+                lambda store=store, number=number: [
+                    store.append([refusal(number * 20 + step), repeated(refusal(900), number * 20 + step + 2)])
+                    for step in range(10)
+                ]
+                for number, store in enumerate([log, elsewhere] * 2)
+            ]
+        )
+
+        assert 41 == len(numbers(log))
+        assert 71 == log.find(refusal(900).id).count
+
+    def test_takes_many_at_once(self, log):
+        kept = [repeated(refusal(number), 9) for number in range(200)]
+        log.append(kept)
+
+        assert kept[::-1] == log.list(RefusalQuery(limit=1000))
