@@ -13,6 +13,7 @@ from .accounts.audit import Audit
 from .accounts.credential import CredentialCipher
 from .accounts.groups import Groups
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .azure.client import AzureClient
@@ -32,6 +33,7 @@ from .proxy.routing import Routing
 from .ratelimit.budget_watch import BudgetWatch, read_budgets
 from .ratelimit.limiter import Limiter
 from .ratelimit.running import RunningReservations
+from .records import moment
 from .services import Services
 from .settings import Settings
 from .stores import Stores, open_stores
@@ -178,6 +180,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         cipher,
         fallback=settings.api_key,
         clock=clock,
+        timezone=settings.timezone,
         wait_until_noticed=stores.wait_until_noticed,
     )
     keys = Keys(stores.keys, policy, clock=clock)
@@ -190,6 +193,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         ship=lambda: journal.flush_soon(),
         clock=clock,
         shows_shared=settings.show_shared == "on",
+        zones=policy.time_zones,
     )
     refusals = Refusals(
         stores.refusals,
@@ -259,11 +263,14 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         upstream=upstream,
         keys=keys,
         groups=groups,
+        persons=Persons(stores.persons, stores.keys, policy),
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
         budgets=BudgetWatch(
-            lambda: read_budgets(policy.stored(), limiter.allowances), settings.instance / "budgets.json", clock=clock
+            lambda: read_budgets(policy.stored(), limiter.allowances, moment(clock())),
+            settings.instance / "budgets.json",
+            clock=clock,
         ),
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,

@@ -32,6 +32,7 @@ from .records import (
     ModelSettings,
     Organisation,
     Owned,
+    Person,
     Prompt,
     Quota,
     Rebuilding,
@@ -41,6 +42,7 @@ from .records import (
     ReportQuery,
     UsageRecord,
     UsageRow,
+    User,
 )
 
 
@@ -83,6 +85,10 @@ class KeyStore(Protocol):
     def get(self, key_id: str) -> KeyRecord | None: ...
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]: ...
+
+    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
+        """Return people who have keys, by name in the order of code points, behind the name *after*."""
+        ...
 
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
@@ -152,18 +158,24 @@ class OrganisationStore(Protocol):
     def set_group(self, group: Group) -> Group:
         """Create a group, or replace the fields of the group with the same name; return the stored group. Atomic.
 
-        An existing group keeps its ``created_at`` and its ``prompt``. Other groups do not change.
+        An existing group keeps its ``created_at``, its ``prompt`` and its ``raised``. Other groups do not change.
         """
         ...
 
     def update_group(
-        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        name: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        member_limits: Mapping[str, object] | None = None,
     ) -> Group | None:
         """Set the named fields of one group and return the changed group; None if there is no such group. Atomic.
 
         Args:
             changes: Names and values of :class:`Group` fields; never ``name`` or ``created_at``.
             limits: As for :meth:`KeyStore.update`.
+            member_limits: The same for the limits of each member.
         """
         ...
 
@@ -205,6 +217,27 @@ class OrganisationStore(Protocol):
             change: Returns the new document, from the one before; empty if there is none. It may be called several
                 times. Nobody changes the document between its last call and this change, which is not made if it raises
                 an error. An empty document is removed.
+        """
+        ...
+
+
+class PersonStore(Protocol):
+    """Stores what is set for people. :meth:`OrganisationStore.load` returns all of it, so requests need no look-up.
+
+    Names are compared exactly: case, Unicode form and blanks make a difference.
+    """
+
+    def get(self, user: str) -> Person | None: ...
+
+    def change(self, user: str, change: Callable[[Person | None], Person | None]) -> Person | None:
+        """Replace what is set for one person, and return it. Atomic. This begins a new version of the organisation.
+
+        After an error the change may be stored without a new version. A repetition of the call begins one.
+
+        Args:
+            change: Returns what is set from now on, from what was set before; None for nothing. It may be called
+                several times. Nobody changes the person between its last call and this change, which is not made if
+                it raises an error. It must not use a store.
         """
         ...
 
@@ -288,8 +321,13 @@ class UsageLog(Protocol):
 class Spending(Protocol):
     """Says what was used in a period, for budgets whose counters are not initialised."""
 
-    def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
-        """Add up the usage from *first_day* on: of one key, of one group, or of everybody.
+    def so_far(
+        self, *, first_day: date | None, key_id: str | None = None, user: str | None = None, group: str | None = None
+    ) -> UsageRow:
+        """Add up the usage from *first_day* on: of one key, of one person, of one group, or of everybody.
+
+        With a person and a group, this is what the person has used with keys of that group. *first_day* is a day of
+        the organisation's time zone.
 
         A request waits for the answer. So after a failure, StoreUnavailable is raised for a while without asking the
         usage log.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 SETTINGS = "settings"
 """Name of the document (:attr:`~llmgateway.records.Organisation.documents`) that has the time zones."""
@@ -79,3 +80,27 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
     """Return the first instant of *day*: not 00:00 where the clock is put forward at midnight."""
     # A time that does not exist is read with the offset before the change (PEP 495): so it is when the clock changes.
     return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+_NOT_ZONES = frozenset({"Factory", "localtime", "posixrules"})
+"""Files beside the zones: a placeholder, and the zone of the machine."""
+
+
+def problem_of_zone(name: str) -> str | None:
+    """Return what is wrong with the name of a time zone; None if it is one of the IANA list."""
+    known = _known_zones()
+    if name in known:
+        return None
+    # Whatever follows the last slash: people write the city alone, or in another case.
+    wanted = name.strip().replace(" ", "_").casefold()
+    by_name = {zone.casefold(): zone for zone in known}
+    by_city = {zone.rpartition("/")[2].casefold(): zone for zone in known}
+    near = get_close_matches(wanted, by_name, n=1, cutoff=0.7)
+    found = by_name.get(wanted) or by_city.get(wanted.rpartition("/")[2]) or (by_name[near[0]] if near else None)
+    suggestion = f" Did you mean {found}?" if found else ""
+    return f"Must be a time zone of the IANA list, like Europe/Berlin, America/New_York or UTC.{suggestion}"
+
+
+@lru_cache(maxsize=1)
+def _known_zones() -> frozenset[str]:
+    return frozenset(available_timezones()) - _NOT_ZONES

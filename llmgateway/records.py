@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -54,9 +54,11 @@ class Unit(StrEnum):
 
 
 class Period(StrEnum):
-    """The period of a budget. Days and months are calendar days and months in UTC."""
+    """The period of a budget. Days, weeks and months are those of the calendar in the organisation's time zone."""
 
     DAY = "day"
+    WEEK = "week"
+    """Weeks begin on Monday."""
     MONTH = "month"
     TOTAL = "total"
 
@@ -91,8 +93,55 @@ class Limits:
         return cls(budget=budget, **known)
 
 
-LIMIT_PARTS = tuple(field.name for field in fields(Limits))
 UNLIMITED = Limits()
+
+LIMIT_PARTS = tuple(field.name for field in fields(Limits))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raise:
+    """Higher limits for a while. They end by themselves."""
+
+    limits: Limits
+    """What is raised; the other limits stay as they are."""
+    until: datetime
+    """Exclusive."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any] | None) -> Raise | None:
+        """Convert the output of :meth:`as_json`. Fields of a newer version are ignored."""
+        if document is None:
+            return None
+        return cls(limits=Limits.from_json(document["limits"]), until=datetime.fromisoformat(document["until"]))
+
+    def as_json(self) -> dict[str, Any]:
+        return {"limits": asdict(self.limits), "until": self.until.isoformat()}
+
+    def raises(self, limits: Limits) -> Limits:
+        """Return *limits* with the parts that this raises. None of them is lower than before.
+
+        A budget can be raised only by one of the same unit and period, which is counted together with it.
+        """
+        return replace(
+            limits,
+            **{
+                part: value
+                for part in LIMIT_PARTS
+                if is_higher(value := getattr(self.limits, part), than=getattr(limits, part))
+            },
+        )
+
+
+def is_higher(value: int | Budget | None, *, than: int | Budget | None) -> bool:
+    """Return whether a limit is higher than another one of the same name; False if they cannot be compared."""
+    if isinstance(value, Budget) and isinstance(than, Budget):
+        return (value.unit, value.period) == (than.unit, than.period) and value.amount > than.amount
+    return isinstance(value, int) and isinstance(than, int) and value > than
+
+
+def in_force(limits: Limits, raised: Raise | None, now: datetime) -> Limits:
+    """Return *limits* as they are at *now*, while they may be *raised*."""
+    return limits if raised is None or raised.until <= now else raised.raises(limits)
 
 
 class BudgetState(NamedTuple):
@@ -149,6 +198,7 @@ class KeyRecord:
     retiring_digest: str | None = field(default=None, repr=False)
     """Digest of the previous key, which also works until ``retires_at``."""
     retires_at: datetime | None = None
+    raised: Raise | None = None
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -171,11 +221,35 @@ class Group:
     """Limits of all its keys together."""
     prompt: Prompt | None = None
     """Replaces the prompt of the organisation; ``None`` if the group has no prompt of its own."""
+    member_limits: Limits = UNLIMITED
+    """Limits of each person, for all keys of that person in this group together."""
+    raised: Raise | None = None
+    """Raises ``limits``."""
 
-    def changed(self, changes: Mapping[str, Any], limits: Mapping[str, Any] | None) -> Group:
-        """Return a copy with *changes* to its fields and *limits* to the fields of its limits."""
+    def changed(
+        self,
+        changes: Mapping[str, Any],
+        limits: Mapping[str, Any] | None,
+        member_limits: Mapping[str, Any] | None = None,
+    ) -> Group:
+        """Return a copy with *changes* to its fields, and with changes to the parts of its limits."""
         after = replace(self, **changes)
-        return replace(after, limits=replace(after.limits, **limits)) if limits else after
+        return replace(
+            after,
+            limits=replace(after.limits, **limits or {}),
+            member_limits=replace(after.member_limits, **member_limits or {}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """What is set for one person, for all keys of that person together. Others are people without a record here."""
+
+    user: str
+    """As in :attr:`KeyRecord.user`. Names are compared exactly: also their case, their Unicode form and blanks."""
+    limits: Limits = UNLIMITED
+    raised: Raise | None = None
+    """Raises these limits, and what :attr:`Group.member_limits` says for this person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +266,13 @@ class KeyQuery:
 
 
 ALL_KEYS = KeyQuery()
+
+
+class User(NamedTuple):
+    """A person who has keys."""
+
+    name: str
+    keys: int
 
 
 class Lookup(NamedTuple):
@@ -354,6 +435,8 @@ class Organisation:
     """Limits of all keys together."""
     groups: Mapping[str, Group] = field(default_factory=dict)
     """Groups by name."""
+    persons: Mapping[str, Person] = field(default_factory=dict)
+    """The people for whom something is set, by name."""
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Other settings, by name, as JSON. The module that reads and writes a document knows its fields."""
     version: str = ""
@@ -687,13 +770,14 @@ GROUPINGS = ("day", "month", "user", "key", "group", "model", "deployment")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
-    """Selects the usage to add up: whole UTC days, inclusive; of one key or one group if it is given."""
+    """Selects the usage to add up: whole UTC days, inclusive; of one key, one user or one group if they are given."""
 
     by: Sequence[str] = ()
     """Elements of ``GROUPINGS``."""
     first_day: date | None = None
     last_day: date | None = None
     key_id: str | None = None
+    user: str | None = None
     group: str | None = None
     among: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By grouping: only these values of it. So one query adds up the usage of a whole page of keys."""

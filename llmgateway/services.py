@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .accounts.audit import Audit
 from .accounts.groups import Groups
 from .accounts.keys import Keys
+from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .clock import Clock
@@ -34,6 +35,7 @@ class Services:
     upstream: Upstream
     keys: Keys
     groups: Groups
+    persons: Persons
     prompts: Prompts
     policy: OrganisationPolicy
     limiter: Limiter

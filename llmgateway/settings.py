@@ -355,6 +355,13 @@ class Settings:
     store_timeout: float = _setting(
         "LLMGATEWAY_STORE_TIMEOUT", "Seconds to wait for Redis or MongoDB.", 2.0, parse=_number(0.05, 60)
     )
+    timezone: str = _setting(
+        "LLMGATEWAY_TIMEZONE",
+        "The time zone in which days, weeks and months begin, as a name of the IANA list. It holds until an admin sets "
+        "another one with `PUT /admin/settings`; set it before the first start.",
+        "UTC",
+        parse=parsers.timezone,
+    )
     log_days: int | None = _setting(
         "LLMGATEWAY_LOG_DAYS",
         "Number of days before today whose single usage records are kept; the sums in reports are always kept.",

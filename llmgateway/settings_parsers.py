@@ -7,6 +7,7 @@ import re
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import parse_qsl
 
+from .local_time import problem_of_zone
 from .stores.redis.url import RedisURL
 
 _HOST_AND_PORT = re.compile(r"(?:[^:\[\]]+|\[[^\[\]]+\])(?::(\d{1,5}))?\Z", re.ASCII)
@@ -37,6 +38,12 @@ def host_and_port(text: str) -> str:
     match = _HOST_AND_PORT.match(host(text))
     if not match or not 1 <= int(match[1] or 1) <= 65535:
         raise ValueError("must be host or host:port, with a port from 1 to 65535; put a full URL into MONGO_URL")
+    return text
+
+
+def timezone(text: str) -> str:
+    if problem := problem_of_zone(text):
+        raise ValueError(problem[0].lower() + problem[1:].rstrip("."))
     return text
 
 

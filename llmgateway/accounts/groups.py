@@ -31,16 +31,24 @@ class Groups:
         return _found(self.find(name))
 
     def put(self, name: str, **fields: Any) -> Group:
-        """Create the group, or replace all *fields* of an existing one except ``created_at`` and ``prompt``."""
+        """Create the group, or replace all *fields* of an existing one except ``created_at``, ``prompt`` and
+        ``raised``."""
         return self._policy.set_group(Group(name=name, created_at=moment(self._clock()), **fields))
 
-    def update(self, name: str, changes: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None) -> Group:
-        """Change the fields in *changes* and the limits in *limits*; all others stay.
+    def update(
+        self,
+        name: str,
+        changes: Mapping[str, Any],
+        *,
+        limits: Mapping[str, Any] | None = None,
+        member_limits: Mapping[str, Any] | None = None,
+    ) -> Group:
+        """Change the fields in *changes*, and the limits in *limits* and *member_limits*; all others stay.
 
         Raises:
             NotFound: there is no such group.
         """
-        return _found(self._policy.update_group(name, changes, limits=limits))
+        return _found(self._policy.update_group(name, changes, limits=limits, member_limits=member_limits))
 
     def remove(self, name: str) -> Group:
         """Delete a group without keys, and return it.

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from ..clock import Clock
 from ..errors import StoreUnavailable, UpstreamCredentials
 from ..interfaces import OrganisationStore
-from ..records import Attempt, Group, Limits, ModelSettings, Organisation, Prompt, Usage, UsageRecord
+from ..local_time import SETTINGS, TimeZones
+from ..records import Attempt, Group, Limits, ModelSettings, Organisation, Prompt, Usage, UsageRecord, moment
 from ..usage.pricing import added, cost_usd
 from .credential import CredentialCipher
 
@@ -36,6 +37,7 @@ class OrganisationPolicy:
 
     Args:
         fallback: Azure's key from the environment. It is used while no admin has stored one.
+        timezone: The time zone as long as no admin has set one.
         wait_until_noticed: Returns when all processes have noticed a change that is stored.
     """
 
@@ -46,9 +48,11 @@ class OrganisationPolicy:
         *,
         fallback: str | None,
         clock: Clock,
+        timezone: str = "UTC",
         wait_until_noticed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._timezone = timezone
         self._cipher = cipher
         self._fallback = fallback
         self._clock = clock
@@ -113,7 +117,7 @@ class OrganisationPolicy:
 
     def set_credential(self, credential: str) -> None:
         encrypted = self._cipher.encrypt(credential)
-        self._change(
+        self.change(
             lambda: self._store.set_credential(encrypted), lambda current, _: replace(current, credential=encrypted)
         )
 
@@ -125,7 +129,7 @@ class OrganisationPolicy:
         check: Callable[[Mapping[str, ModelSettings]], None] | None = None,
     ) -> ModelSettings:
         """As :meth:`OrganisationStore.set_model`."""
-        return self._change(
+        return self.change(
             lambda: self._store.set_model(model, parts, check=check),
             lambda current, settings: replace(
                 current, models=_with(current.models, model, settings if settings.as_json() else None)
@@ -133,16 +137,16 @@ class OrganisationPolicy:
         )
 
     def set_limits(self, limits: Limits) -> None:
-        self._change(lambda: self._store.set_limits(limits), lambda current, _: replace(current, limits=limits))
+        self.change(lambda: self._store.set_limits(limits), lambda current, _: replace(current, limits=limits))
 
     def update_limits(self, parts: Mapping[str, object]) -> Limits:
         """As :meth:`OrganisationStore.update_limits`."""
-        return self._change(
+        return self.change(
             lambda: self._store.update_limits(parts), lambda current, limits: replace(current, limits=limits)
         )
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
-        return self._change(
+        return self.change(
             lambda: self._store.set_prompt(text, set_at),
             lambda current, prompt: replace(current, prompt=max(current.prompt, prompt, key=lambda one: one.version)),
         )
@@ -156,29 +160,63 @@ class OrganisationPolicy:
 
     def set_group(self, group: Group) -> Group:
         """As :meth:`OrganisationStore.set_group`."""
-        return self._change(
+        return self.change(
             lambda: self._store.set_group(group), lambda current, group: _with_group(current, group.name, group)
         )
 
     def update_group(
-        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        name: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        member_limits: Mapping[str, object] | None = None,
     ) -> Group | None:
         """As :meth:`OrganisationStore.update_group`."""
-        return self._change(
-            lambda: self._store.update_group(name, changes, limits=limits),
+        return self.change(
+            lambda: self._store.update_group(name, changes, limits=limits, member_limits=member_limits),
             lambda current, group: _with_group(current, name, group),
         )
 
     def remove_group(self, name: str) -> Group | None:
         """As :meth:`OrganisationStore.remove_group`."""
-        return self._change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
+        return self.change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
 
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """As :meth:`OrganisationStore.update_document`."""
-        return self._change(
+        return self.change(
             lambda: self._store.update_document(name, change),
             lambda current, document: replace(current, documents=_with(current.documents, name, document or None)),
         )
+
+    def time_zones(self, organisation: Organisation | None = None) -> TimeZones:
+        """Return the time zones of *organisation*; None for the copy in memory, or else for the stored one.
+
+        If there is no copy and the store does not answer, they are those of a new store.
+        """
+        if organisation is None:
+            organisation = self._current
+        if organisation is None:
+            try:
+                organisation = self.stored()
+            except StoreUnavailable:
+                organisation = Organisation()
+        return TimeZones.from_document(organisation.documents.get(SETTINGS, {}), default=self._timezone)
+
+    def set_timezone(self, name: str) -> tuple[TimeZones, TimeZones]:
+        """Let days begin in the time zone *name*, from its next midnight on.
+
+        Returns:
+            The time zones before and after the change.
+        """
+        before: list[TimeZones] = []
+
+        def changed(document: Mapping[str, Any]) -> Mapping[str, Any]:
+            before.append(TimeZones.from_document(document, default=self._timezone))
+            return {**document, **before[-1].changed(name, moment(self._clock())).as_document()}
+
+        after = self.update_document(SETTINGS, changed)
+        return before[-1], TimeZones.from_document(after, default=self._timezone)
 
     def priced(self, record: UsageRecord) -> UsageRecord:
         """Return *record*, whose last attempt has no cost yet, with its cost at the prices that this process knows."""
@@ -218,7 +256,7 @@ class OrganisationPolicy:
         self._version = version
         return self._current
 
-    def _change(self, store: Callable[[], T], make: Callable[[Organisation, T], Organisation]) -> T:
+    def change(self, store: Callable[[], T], make: Callable[[Organisation, T], Organisation]) -> T:
         """Make a change in the store and in memory, and return when all processes have noticed it.
 
         Args:

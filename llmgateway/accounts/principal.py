@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..records import Group, KeyRecord, Organisation, Prompt
+from ..records import Group, KeyRecord, Organisation, Person, Prompt
 
 KEPT_PRINCIPALS = 10_000
 """The most principals in memory. They take about 40 MB, with everything computed from them, if each has a dozen
@@ -23,6 +23,11 @@ class Principal:
     @cached_property
     def group(self) -> Group | None:
         return self.organisation.groups.get(self.key.group) if self.key.group else None
+
+    @cached_property
+    def person(self) -> Person | None:
+        """What is set for the user of the key; None if nothing is."""
+        return self.organisation.persons.get(self.key.user)
 
     @cached_property
     def prompt(self) -> Prompt:

@@ -11,12 +11,13 @@ from .groups import groups
 from .keys import keys
 from .logs import logs
 from .models import models
-from .organisation import limits, llm_key
+from .organisation import limits, llm_key, settings
 from .prompts import prompt
 from .reconciliation import reconcile
 from .reports import audit, filters, status, usage
 from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
+from .users import users
 
 
 @click.group(cls=Sectioned, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +32,9 @@ for _command in (
     completion,
     keys,
     groups,
+    users,
     limits,
+    settings,
     prompt,
     llm_key,
     models,

@@ -8,7 +8,8 @@ import click
 
 from .allowances import with_columns
 from .ending import confirm
-from .options import field_options, limit_options, sent, yes_option
+from .options import field_options, limit_options, member_limit_options, sent, yes_option
+from .raises import raise_options, raised
 from .remote import Remote, listing, remote
 from .tables import plain
 
@@ -24,7 +25,8 @@ def list_(gateway: Remote) -> None:
     """List the groups, by name, with what is spent and left of their budgets."""
     found = gateway.call("GET", "/groups")["items"]
     rows = found if gateway.shows_fields else with_columns(found)
-    gateway.show_all(rows, "name", "starts_at", "expires_at", "spent", "left", "models", "limits", "note")
+    columns = ("name", "starts_at", "expires_at", "spent", "left", "models", "limits", "member_limits", "note")
+    gateway.show_all(rows, *columns)
 
 
 @groups.command()
@@ -39,6 +41,7 @@ def show(gateway: Remote, name: str) -> None:
 @click.argument("name")
 @field_options("note", "starts_at", "expires_at")
 @limit_options
+@member_limit_options
 @remote
 def set_(gateway: Remote, name: str, **options: Any) -> None:
     """Create a group, or change the given fields of one and leave the others.
@@ -55,6 +58,15 @@ def set_(gateway: Remote, name: str, **options: Any) -> None:
             raise
         group = gateway.call("PUT", _path(name), body=body)
     gateway.show(group)
+
+
+@groups.command("raise")
+@click.argument("name")
+@raise_options
+@remote
+def raise_(gateway: Remote, name: str, **options: Any) -> None:
+    """Raise the limits of a group for a while. Those of each member stay."""
+    raised(gateway, _path(name), f"the limits of the group {plain(name)}", options)
 
 
 @groups.command()

@@ -18,6 +18,7 @@ from .allowances import INCLUDE, with_columns
 from .ending import Exit, confirm, fail
 from .options import field_options, limit_options, sent, yes_option
 from .people import a_key, every_key, key_of, keys_of
+from .raises import raise_options, raised
 from .remote import Remote, flat, listing, remote, secret_from_terminal
 from .tables import plain
 from .wording import for_terminal
@@ -76,6 +77,16 @@ def show(gateway: Remote, key_id: str) -> None:
 def set_(gateway: Remote, key_id: str, **options: Any) -> None:
     """Change the given fields and leave the others. An empty value clears a field, 'none' removes a limit."""
     gateway.show(gateway.call("PATCH", _path(key_of(gateway, key_id)), body=sent(options)))
+
+
+@keys.command("raise")
+@a_key
+@raise_options
+@remote
+def raise_(gateway: Remote, key_id: str, **options: Any) -> None:
+    """Raise the limits of a key for a while. They are as before when it ends."""
+    found = key_of(gateway, key_id)
+    raised(gateway, _path(found), f"the limits of {found}", options)
 
 
 @keys.command()

@@ -24,19 +24,21 @@ def budget(value: str) -> dict[str, Any] | str:
     """Convert for click: an amount, its unit and its period, or ``none``."""
     if value == NONE:
         return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(usd|tokens|requests)/(day|month|total)", value, re.ASCII)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(usd|tokens|requests)/(day|week|month|total)", value, re.ASCII)
     if match is None:
         raise click.BadParameter(
-            f"{value!r} is not a budget. Write one like 5usd/month, 100000tokens/day, 50requests/total, or 'none'."
+            f"{value!r} is not a budget. "
+            "Write one like 5usd/month, 2usd/week, 100000tokens/day, 50requests/total, or 'none'."
         )
     return {"amount": float(match[1]), "unit": match[2], "period": match[3]}
 
 
+_MEMBER = "member_"
 _LIMITS = {
     "requests_per_minute": (whole_number, "N|none", "Requests within any minute."),
     "tokens_per_minute": (whole_number, "N|none", "Tokens within any minute."),
     "parallel_requests": (whole_number, "N|none", "Requests at the same time."),
-    "budget": (budget, "BUDGET|none", "Like 5usd/month, 100000tokens/day, 50requests/total."),
+    "budget": (budget, "BUDGET|none", "Like 5usd/month, 2usd/week, 100000tokens/day, 50requests/total."),
 }
 _FIELDS = {
     "user": "The person who uses the key.",
@@ -53,9 +55,20 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def limit_options(command: Command) -> Command:
+    """Add an option for each limit."""
+    return _limit_options(command, "", "")
+
+
+def member_limit_options(command: Command) -> Command:
+    """Add an option for each limit of each member of a group."""
+    return _limit_options(command, _MEMBER, "Of each person in the group: ")
+
+
+def _limit_options(command: Command, prefix: str, whose: str) -> Command:
     for name, (kind, metavar, meaning) in reversed(_LIMITS.items()):
-        option = f"--{name.replace('_', '-')}"
-        command = click.option(option, type=kind, metavar=metavar, help=meaning)(command)
+        option = f"--{(prefix + name).replace('_', '-')}"
+        text = whose + (meaning[0].lower() + meaning[1:] if whose else meaning)
+        command = click.option(option, type=kind, metavar=metavar, help=text)(command)
     return command
 
 
@@ -75,9 +88,15 @@ def field_options(*names: str) -> Callable[[Command], Command]:
 
 def sent(options: dict[str, Any]) -> dict[str, Any]:
     """Return the body that *options* describe. It has only the fields that were given."""
-    limits = {name: options.pop(name) for name in _LIMITS}
+    limits = _parts(options, "")
+    members = _parts(options, _MEMBER)
     body = {name: value or None for name, value in options.items() if value is not None and name != "models"}
     if options.get("models"):
         body["models"] = [name for name in options["models"] if name] or None
-    parts = {name: None if value == NONE else value for name, value in limits.items() if value is not None}
-    return body | ({"limits": parts} if parts else {})
+    return body | ({"limits": limits} if limits else {}) | ({"member_limits": members} if members else {})
+
+
+def _parts(options: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Take the limits out of *options* that were given; None for ``none``."""
+    values = {name: options.pop(prefix + name, None) for name in _LIMITS}
+    return {name: None if value == NONE else value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Commands for what is set for everybody: limits, Azure's key."""
+"""Commands for what is set for everybody: limits, time zone, Azure's key."""
 
 from __future__ import annotations
 
@@ -28,6 +28,26 @@ def show_limits(gateway: Remote) -> None:
 def set_limits(gateway: Remote, **options: Any) -> None:
     """Change the given limits and leave the others; 'none' removes a limit."""
     gateway.show(gateway.call("PATCH", "/limits", body=sent(options).get("limits", {})))
+
+
+@click.group()
+def settings() -> None:
+    """Show and set what holds for the whole organisation: its time zone."""
+
+
+@settings.command("show")
+@remote
+def show_settings(gateway: Remote) -> None:
+    """Show the time zone, and one that will hold."""
+    gateway.show(gateway.call("GET", "/settings"))
+
+
+@settings.command("set")
+@click.option("--timezone", required=True, metavar="NAME", help="A name of the IANA list, like Europe/Berlin.")
+@remote
+def set_settings(gateway: Remote, timezone: str) -> None:
+    """Set the time zone in which days, weeks and months begin. It holds from its next midnight on."""
+    gateway.show(gateway.call("PUT", "/settings", body={"timezone": timezone}))
 
 
 @click.group("llm-key")

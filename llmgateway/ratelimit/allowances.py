@@ -1,4 +1,5 @@
-"""Reads what is used and left of limits, and when they renew: of keys, groups and the organisation, many at once."""
+"""Reads what is used and left of limits, and when they renew: of keys, people, groups and the organisation, many at
+once."""
 
 from __future__ import annotations
 
@@ -10,9 +11,12 @@ from typing import NamedTuple
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import CounterStore, Spending
-from ..records import Budget, Unit, UsageRow, moment
+from ..local_time import TimeZones
+from ..records import Budget, Organisation, Unit, UsageRow, moment
+from .periods import LocalDay
 from .reservations import Kind, Reading
-from .rules import NANODOLLARS, Limit, Scope, first_day, limits_of_scope, nanodollars
+from .rules import NANODOLLARS, Limit, limits_of_scope, nanodollars
+from .scopes import Scope
 
 COUNTERS_AT_ONCE = 500
 """Number of counters in one question. Redis answers that many in a millisecond, and serves nobody else meanwhile."""
@@ -48,6 +52,7 @@ class AllowanceReader:
     Args:
         settle: Commits the ended requests of this process.
         ship: Ships the records of ended requests of this process to the usage log, if that is possible at once.
+        zones: As for :class:`~llmgateway.ratelimit.limiter.Limiter`.
     """
 
     def __init__(
@@ -58,17 +63,19 @@ class AllowanceReader:
         settle: Callable[[], object],
         ship: Callable[[], object],
         clock: Clock,
+        zones: Callable[[Organisation | None], TimeZones] = lambda _: TimeZones(),
     ) -> None:
         self._counters = counters
         self._spending = spending
         self._settle = settle
         self._ship = ship
         self._clock = clock
+        self._zones = zones
 
     def of(self, scopes: Sequence[Scope]) -> list[Allowances]:
         """Return the allowances of each of *scopes*, which are different from each other."""
         now = self._clock()
-        today = moment(now).date()
+        today = LocalDay.at(moment(now), self._zones(None))
         self._settle()
         limits = [[*limits_of_scope(scope, today)] for scope in scopes]
         every = [limit for some in limits for limit in some]
@@ -93,12 +100,12 @@ class AllowanceReader:
             decision = self._counters.look(requests)
         return {request.counter: reading for request, reading in zip(requests, decision.readings, strict=True)}
 
-    def _sums(self, limits: Sequence[Limit], today: date) -> dict[str, int]:
+    def _sums(self, limits: Sequence[Limit], today: LocalDay) -> dict[str, int]:
         """Return what the usage log says about the budgets of *limits*, by counter; without those it does not know."""
         together: dict[tuple[tuple[str, ...], date | None], list[Limit]] = defaultdict(list)
         for limit in limits:
             if limit.scope.limits.budget is not None:
-                since = first_day(limit.scope.limits.budget.period, today)
+                since = today.first_day(limit.scope.limits.budget.period)
                 together[tuple(limit.scope.usage), since].append(limit)
         if together:
             self._ship()

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import orjson
@@ -20,7 +21,7 @@ from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..records import BudgetState, Organisation
 from .allowances import AllowanceReader
-from .rules import Scope
+from .scopes import Scope
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +88,13 @@ class BudgetWatch:
             log.warning("The numbers of budgets cannot be written to %s: %s.", self._file, error.strerror)
 
 
-def read_budgets(organisation: Organisation, allowances: AllowanceReader) -> list[BudgetState]:
+def read_budgets(organisation: Organisation, allowances: AllowanceReader, now: datetime) -> list[BudgetState]:
     """Read what is spent and left of the budgets of *organisation* and of its groups."""
     groups = [group for _, group in sorted(organisation.groups.items()) if group.limits.budget is not None]
     if len(groups) > MOST_GROUPS:
         log.info("The metrics have the budgets of %d groups, and not of %d.", MOST_GROUPS, len(groups))
     scopes = [Scope.of_organisation(organisation)] if organisation.limits.budget is not None else []
-    scopes += map(Scope.of_group, groups[:MOST_GROUPS])
+    scopes += [Scope.of_group(group, now) for group in groups[:MOST_GROUPS]]
     states = []
     for scope, found in zip(scopes, allowances.of(scopes), strict=True):
         limit, used, left, _, budget = found["budget"]

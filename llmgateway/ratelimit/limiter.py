@@ -1,4 +1,4 @@
-"""Admits requests within the limits of a key, its group and the organisation.
+"""Admits requests within the limits of a key, its person, its group and the organisation.
 
 Before a request is sent to Azure, the counter store checks all of its limits and reserves an estimate of what the
 request will use, in one step. When the request has ended, a commit replaces the estimate by the true amounts.
@@ -15,9 +15,11 @@ from ..accounts.principal import Principal
 from ..clock import Clock
 from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from ..interfaces import CounterStore, Spending
-from ..records import Budget, Outcome, Period, Unit, UsageRecord, moment
+from ..local_time import TimeZones
+from ..records import Budget, Organisation, Outcome, Period, Unit, UsageRecord, moment
 from .allowances import AllowanceReader, used_of
 from .answer_lengths import AnswerLengths
+from .periods import LocalDay, shown
 from .refused import RecentlyRefused
 from .reservations import WINDOW_SECONDS, Commit, CounterRequest, Decision, Kind, Reading
 from .rules import (
@@ -25,7 +27,6 @@ from .rules import (
     NOTHING,
     Estimate,
     Limit,
-    first_day,
     limits_of,
     totals_of,
     used_by,
@@ -117,6 +118,7 @@ class Limiter:
     Args:
         spending: Says what was used of a budget whose counter is not initialised.
         running: The reservations in *counters* of the requests of this process.
+        zones: Returns the time zones of an organisation; for None, those of the present one.
         ship: Ships the records of ended requests of this process to the usage log, if that is possible at once.
         shows_shared: As :attr:`shows_shared`.
     """
@@ -130,15 +132,17 @@ class Limiter:
         ship: Callable[[], object],
         clock: Clock,
         shows_shared: bool = True,
+        zones: Callable[[Organisation | None], TimeZones] = lambda _: TimeZones(),
     ) -> None:
         self._counters = counters
         self._spending = spending
         self._running = running
         self._ship = ship
         self._clock = clock
+        self._zones = zones
         self.answers = AnswerLengths()
         """How long the answers of each key are, for :attr:`Estimate.per_minute`."""
-        self.allowances = AllowanceReader(counters, spending, settle=running.flush, ship=ship, clock=clock)
+        self.allowances = AllowanceReader(counters, spending, settle=running.flush, ship=ship, clock=clock, zones=zones)
         self.shows_shared = shows_shared
         """Whether messages say how large the budgets are that several people share, and what is left of them."""
         self._refused = RecentlyRefused(clock)
@@ -153,7 +157,7 @@ class Limiter:
             RateLimited: a limit is reached for now.
             BudgetSpent: a budget is used up until its period ends.
         """
-        limits = limits_of(principal, estimate, moment(self._clock()))
+        limits = self._limits_of(principal, estimate)
         return self._admit(reservation, principal, limits, choices=estimate.choices)
 
     def _admit(
@@ -180,7 +184,7 @@ class Limiter:
         Raises:
             RateLimited: a limit is reached for now.
         """
-        every = limits_of(principal, NOTHING, moment(self._clock()))
+        every = self._limits_of(principal, NOTHING)
         return self._admit(
             reservation, principal, [limit for limit in every if limit.counter_request.kind is not Kind.TOTAL]
         )
@@ -196,7 +200,7 @@ class Limiter:
         """
         if principal.key.id not in self._refused:
             return
-        limits = limits_of(principal, _SMALLEST, moment(self._clock()))
+        limits = self._limits_of(principal, _SMALLEST)
         if not limits:
             return
         limits, decision = self._ask(limits, self._counters.look)
@@ -220,15 +224,16 @@ class Limiter:
 
     def book(self, record: UsageRecord) -> None:
         """Count the request of *record*, which a process left in its journal when it died."""
-        self._running.commit_at_once(Commit(record.id, totals_of(record)))
+        self._running.commit_at_once(Commit(record.id, totals_of(record, self._zones(None))))
 
     def count_anew(self, records: Iterable[UsageRecord]) -> None:
         """Make the budget totals of *records* uninitialised, so that they are read again from the usage log.
 
         A process that was killed may not have committed its last requests.
         """
+        zones = self._zones(None)
         self._counters.forget(
-            [*{counter_request.counter: None for record in records for counter_request in totals_of(record)}]
+            [*{counter_request.counter: None for record in records for counter_request in totals_of(record, zones)}]
         )
 
     def headers(self, principal: Principal) -> dict[str, str]:
@@ -260,8 +265,11 @@ class Limiter:
         return _headers(windows, decision)
 
     def _windows(self, principal: Principal, *, requests: int) -> list[Limit]:
-        limits = limits_of(principal, NOTHING, moment(self._clock()), requests=requests)
+        limits = self._limits_of(principal, NOTHING, requests=requests)
         return [limit for limit in limits if _is_limited_window(limit)]
+
+    def _limits_of(self, principal: Principal, estimate: Estimate, *, requests: int = 1) -> list[Limit]:
+        return limits_of(principal, estimate, moment(self._clock()), self._zones, requests=requests)
 
     def _reserve(self, reservation: str, limits: list[Limit]) -> tuple[list[Limit], Decision]:
         limits, decision = self._ask(
@@ -306,11 +314,9 @@ class Limiter:
     def _used_so_far(self, limit: Limit, budget: Budget) -> int:
         self._running.flush()  # otherwise the usage log and a later commit would both count these requests
         self._ship()
-        row = self._spending.so_far(
-            first_day=first_day(budget.period, moment(self._clock()).date()),
-            key_id=limit.scope.name if limit.scope.kind == "key" else None,
-            group=limit.scope.name if limit.scope.kind == "group" else None,
-        )
+        day = LocalDay.at(moment(self._clock()), self._zones(None))
+        usage = {"key_id" if by == "key" else by: name for by, name in limit.scope.usage.items()}
+        row = self._spending.so_far(first_day=day.first_day(budget.period), **usage)
         return used_of(row, budget.unit)
 
     def _refusal(self, limits: Sequence[Limit], readings: Sequence[Reading], headers: dict[str, str]) -> GatewayError:
@@ -319,7 +325,8 @@ class Limiter:
         spent = [(limit, reading) for limit, reading in refused if _is_spent(limit, reading)]
         if spent:
             limit, reading = max(spent, key=lambda pair: pair[0].counter_request.until or math.inf)
-            return _budget_spent(limit, reading, headers, hides=self._hides(limit), now=self._clock())
+            hides, zones = self._hides(limit), self._zones(None)
+            return _budget_spent(limit, reading, headers, hides=hides, now=self._clock(), zones=zones)
         limit, reading = max(refused, key=lambda pair: pair[1].wait)
         return _rate_limited(limit, reading, headers, hides=self._hides(limit))
 
@@ -364,7 +371,9 @@ def _needed(counter_request: CounterRequest) -> int:
     return counter_request.amount if counter_request.at_least is None else counter_request.at_least
 
 
-def _budget_spent(limit: Limit, reading: Reading, headers: dict[str, str], *, hides: bool, now: float) -> BudgetSpent:
+def _budget_spent(
+    limit: Limit, reading: Reading, headers: dict[str, str], *, hides: bool, now: float, zones: TimeZones
+) -> BudgetSpent:
     counter_request, budget = limit.counter_request, limit.scope.limits.budget
     left = (counter_request.limit or 0) - (reading.used - reading.held)
     if left <= 0:
@@ -382,7 +391,7 @@ def _budget_spent(limit: Limit, reading: Reading, headers: dict[str, str], *, hi
     if counter_request.until is None:
         message += " It does not renew: ask the admin of this gateway."
     else:
-        message += f" It renews at {datetime.fromtimestamp(counter_request.until, UTC):%Y-%m-%d %H:%M:%S} UTC."
+        message += f" It renews at {shown(datetime.fromtimestamp(counter_request.until, UTC), zones)}."
     return BudgetSpent(
         message,
         retry_after=None if counter_request.until is None else max(1, math.ceil(counter_request.until - now)),

@@ -1,24 +1,26 @@
-"""Converts the limits of a key, its group and the organisation to counter requests."""
+"""Converts the limits of the scopes of a request to counter requests."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from ..accounts.principal import Principal
-from ..records import UNLIMITED, Budget, Group, KeyRecord, Limits, Organisation, Period, Unit, UsageRecord
+from ..local_time import TimeZones
+from ..records import Budget, Organisation, Period, Unit, UsageRecord
+from .periods import LocalDay
 from .reservations import CounterRequest, Kind
+from .scopes import Scope, raise_ends, scopes_of, scopes_of_record
+
+ZonesOf: TypeAlias = Callable[[Organisation], TimeZones]
+"""Returns the time zones of an organisation."""
 
 NANODOLLARS = 10**9
 """Budgets in dollars are counted in nanodollars. Sums of whole numbers have no rounding errors, and a cached token of
 a small model costs about 50 nanodollars."""
-
-_ORGANISATION = "organisation"
 
 
 class Use(NamedTuple):
@@ -53,42 +55,6 @@ class Estimate(NamedTuple):
 
 
 NOTHING = Estimate.bounded(0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """A key, a group or the organisation, whose limits apply to a request."""
-
-    kind: str
-    name: str
-    limits: Limits
-    is_shared: bool
-    """Whether several people use its budget."""
-
-    @classmethod
-    def of_key(cls, key: KeyRecord) -> Scope:
-        return cls("key", key.id, key.limits, is_shared=False)
-
-    @classmethod
-    def of_group(cls, group: Group) -> Scope:
-        return cls("group", group.name, group.limits, is_shared=True)
-
-    @classmethod
-    def of_organisation(cls, organisation: Organisation) -> Scope:
-        return cls(_ORGANISATION, "", organisation.limits, is_shared=True)
-
-    @property
-    def counters(self) -> str:
-        """Prefix of the names of its counters."""
-        return f"{self.kind}:{self.name}" if self.name else self.kind
-
-    @property
-    def usage(self) -> Mapping[str, str]:
-        """The value of each grouping of a report that selects its usage."""
-        return {self.kind: self.name} if self.name else {}
-
-    def __str__(self) -> str:
-        return {"key": "Your key", "group": f"Your group {self.name!r}"}.get(self.kind, "The organisation")
 
 
 class Limit(NamedTuple):
@@ -127,35 +93,33 @@ class Limit(NamedTuple):
         return f"{self.scope.kind}.{self.part}"
 
 
-def scopes_of(principal: Principal) -> Iterator[Scope]:
-    """Yield the scopes of *principal* that have limits."""
-    if principal.key.limits != UNLIMITED:
-        yield Scope.of_key(principal.key)
-    if principal.group is not None and principal.group.limits != UNLIMITED:
-        yield Scope.of_group(principal.group)
-    if principal.organisation.limits != UNLIMITED:
-        yield Scope.of_organisation(principal.organisation)
+def limits_of(
+    principal: Principal, estimate: Estimate, now: datetime, zones: ZonesOf, *, requests: int = 1
+) -> list[Limit]:
+    """Return every limit that applies to a request; empty if no limit is set.
 
-
-def limits_of(principal: Principal, estimate: Estimate, now: datetime, *, requests: int = 1) -> list[Limit]:
-    """Return every limit that applies to a request; empty if no limit is set."""
-    return [limit.for_estimate(estimate, requests) for limit in _limits_on(now.date(), principal)]
+    Args:
+        zones: Returns the time zones of an organisation, in which the periods of budgets begin.
+    """
+    return [limit.for_estimate(estimate, requests) for limit in _limits_at(now, principal, zones)]
 
 
 def has_budget_in_dollars(principal: Principal) -> bool:
     """Whether the price of a request matters to one of its limits."""
     budgets = [principal.key.limits.budget, principal.organisation.limits.budget]
     if principal.group is not None:
-        budgets.append(principal.group.limits.budget)
+        budgets += [principal.group.limits.budget, principal.group.member_limits.budget]
+    if principal.person is not None:
+        budgets.append(principal.person.limits.budget)
     return any(budget is not None and budget.unit is Unit.USD for budget in budgets)
 
 
-def totals_of(record: UsageRecord) -> tuple[CounterRequest, ...]:
+def totals_of(record: UsageRecord, zones: TimeZones) -> tuple[CounterRequest, ...]:
     """Return what the request of *record* used of every possible budget total, whether a budget is set or not."""
-    used, day = used_by(record), record.timestamp.date()
-    scopes = [f"key:{record.key_id}", _ORGANISATION] + ([f"group:{record.group}"] if record.group else [])
+    used, day = used_by(record), LocalDay.at(record.timestamp, zones)
     budgets = [Budget(amount=0, unit=unit, period=period) for unit in Unit for period in Period]
-    return tuple(_total(counters, budget, used[budget.unit], None, day) for counters in scopes for budget in budgets)
+    counters = [scope.counters for scope in scopes_of_record(record)]
+    return tuple(_total(name, budget, used[budget.unit], None, day) for name in counters for budget in budgets)
 
 
 def used_by(record: UsageRecord) -> dict[Unit, int]:
@@ -169,13 +133,6 @@ def used_by(record: UsageRecord) -> dict[Unit, int]:
     }
 
 
-def first_day(period: Period, day: date) -> date | None:
-    """Return the first day of the period that contains *day*; None if the period has no beginning."""
-    if period is Period.TOTAL:
-        return None
-    return day if period is Period.DAY else day.replace(day=1)
-
-
 def nanodollars(dollars: float) -> int:
     return round(dollars * NANODOLLARS)
 
@@ -185,35 +142,49 @@ def _in(unit: Unit, use: Use) -> int:
     return use.tokens if unit is Unit.TOKENS else math.ceil(use.cost_usd * NANODOLLARS)
 
 
-# The limits of each principal on one day. An entry is deleted together with its principal.
-_cached_limits: WeakKeyDictionary[Principal, tuple[date, tuple[Limit, ...]]] = WeakKeyDictionary()
+class _Limits(NamedTuple):
+    """The limits of a principal, and the time for which they hold: until the day ends, or a raise does."""
+
+    begin: datetime
+    end: datetime
+    limits: tuple[Limit, ...]
 
 
-def _limits_on(day: date, principal: Principal) -> tuple[Limit, ...]:
+# An entry is deleted together with its principal.
+_cached_limits: WeakKeyDictionary[Principal, _Limits] = WeakKeyDictionary()
+
+
+def _limits_at(now: datetime, principal: Principal, zones: ZonesOf) -> tuple[Limit, ...]:
     cached = _cached_limits.get(principal)
-    if cached is None or cached[0] != day:
-        cached = _cached_limits[principal] = day, (*_own_share(principal), *_all_limits(day, principal))
-    return cached[1]
+    if cached is None or not cached.begin <= now < cached.end:
+        cached = _cached_limits[principal] = _new_limits(now, principal, zones(principal.organisation))
+    return cached.limits
 
 
-def _own_share(principal: Principal) -> Iterator[Limit]:
+def _new_limits(now: datetime, principal: Principal, zones: TimeZones) -> _Limits:
+    today = LocalDay.at(now, zones)
+    ends = raise_ends(principal)
+    begin = max([zones.start(today.day), *(end for end in ends if end <= now)])
+    end = min([zones.start(today.day + timedelta(days=1)), *(end for end in ends if end > now)])
+    # The counter request for the organisation's tokens names the key's own window, which measures the key's share.
+    own = _tokens(Scope.of_key(principal.key, now))
+    limits = [*_own_share(principal, now)]
+    for scope in scopes_of(principal, now):
+        limits += limits_of_scope(scope, today, own=own if scope.kind == "organisation" else None)
+    return _Limits(begin, end, tuple(limits))
+
+
+def _own_share(principal: Principal, now: datetime) -> Iterator[Limit]:
     """Yield a window for the key's tokens if the key has no token limit, but the organisation has one.
 
     It measures the key's share of the organisation's tokens.
     """
     if principal.organisation.limits.tokens_per_minute is not None and principal.key.limits.tokens_per_minute is None:
-        key = Scope.of_key(principal.key)
+        key = Scope.of_key(principal.key, now)
         yield Limit(key, "tokens_per_minute", CounterRequest(_tokens(key), Kind.WINDOW, 0), Unit.TOKENS)
 
 
-def _all_limits(day: date, principal: Principal) -> Iterator[Limit]:
-    # The counter request for the organisation's tokens names the key's own window, which measures the key's share.
-    own = _tokens(Scope.of_key(principal.key))
-    for scope in scopes_of(principal):
-        yield from limits_of_scope(scope, day, own=own if scope.kind == _ORGANISATION else None)
-
-
-def limits_of_scope(scope: Scope, day: date, *, own: str | None = None) -> Iterator[Limit]:
+def limits_of_scope(scope: Scope, day: LocalDay, *, own: str | None = None) -> Iterator[Limit]:
     """Yield every limit of *scope* that is set.
 
     Args:
@@ -243,20 +214,12 @@ def _most(budget: Budget) -> int:
     return nanodollars(budget.amount) if budget.unit is Unit.USD else int(budget.amount)
 
 
-def _total(counters: str, budget: Budget, amount: int, limit: int | None, day: date) -> CounterRequest:
-    start = first_day(budget.period, day)
+def _total(counters: str, budget: Budget, amount: int, limit: int | None, day: LocalDay) -> CounterRequest:
+    end = day.end(budget.period)
     return CounterRequest(
-        counter=f"{counters}:{budget.unit}:{budget.period}:{start or ''}",
+        counter=f"{counters}:{budget.unit}:{budget.period}:{day.first_day(budget.period) or ''}",
         kind=Kind.TOTAL,
         amount=amount,
         limit=limit,
-        until=None if start is None else _end(budget.period, start),
+        until=None if end is None else int(end.timestamp()),
     )
-
-
-@lru_cache(maxsize=16)
-def _end(period: Period, start: date) -> int:
-    following = start + timedelta(days=1 if period is Period.DAY else 31)
-    if period is Period.MONTH:
-        following = following.replace(day=1)
-    return int(datetime(following.year, following.month, following.day, tzinfo=UTC).timestamp())

@@ -15,6 +15,7 @@ from ..interfaces import (
     CounterStore,
     KeyStore,
     OrganisationStore,
+    PersonStore,
     Pingable,
     RefusalLog,
     Spending,
@@ -46,6 +47,7 @@ class Stores:
 
     keys: KeyStore
     organisation: OrganisationStore
+    persons: PersonStore
     usage_log: UsageLog
     spending: Spending
     counters: CounterStore
@@ -97,6 +99,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         SQLiteDatabase,
         SQLiteKeys,
         SQLiteOrganisation,
+        SQLitePersons,
         SQLiteRefusalLog,
         SQLiteUsageLog,
     )
@@ -107,6 +110,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
     return Stores(
         keys=keys,
         organisation=SQLiteOrganisation(database),
+        persons=SQLitePersons(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
@@ -124,15 +128,18 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
+    from .mongo.persons import MongoPersons
     from .mongo.refusals import MongoRefusalLog
     from .mongo.usage import MongoUsageLog
 
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
+    organisation = MongoOrganisation(database, clock=clock)
     usage_log = MongoUsageLog(database, clock=clock)
     return Stores(
         keys=MongoKeys(database, clock=clock),
-        organisation=MongoOrganisation(database, clock=clock),
+        organisation=organisation,
+        persons=MongoPersons(database, begin_version=organisation.begin_version),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
@@ -171,12 +178,14 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> St
     from .redis.cooldowns import RedisCooldowns
     from .redis.keys import RedisKeys
     from .redis.organisation import RedisOrganisation
+    from .redis.persons import RedisPersons
 
     keys = RedisKeys(cache, durable.keys)
     return replace(
         durable,
         keys=keys,
         organisation=RedisOrganisation(cache, durable.organisation),
+        persons=RedisPersons(cache, durable.persons),
         cooldowns=RedisCooldowns(cache.connection, clock=clock),
         backends=(cache, *durable.backends),
         version=RecentVersion(keys.version),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
-from ..records import ALL_KEYS, KeyQuery, KeyRecord, Lookup
+from ..records import ALL_KEYS, KeyQuery, KeyRecord, Lookup, User
 from .circuit import Circuit
 from .recent_version import RecentVersion
 
@@ -122,6 +122,9 @@ class CachedKeys:
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         return self._store.list(query)
+
+    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
+        return self._store.users(after=after, limit=limit)
 
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None

@@ -18,10 +18,11 @@ class LoggedSpending:
         self._usage_log = usage_log
         self._circuit = circuit
 
-    def so_far(self, *, first_day: date | None, key_id: str | None = None, group: str | None = None) -> UsageRow:
-        (row,) = self._circuit.call(
-            lambda: self._usage_log.report(ReportQuery(first_day=first_day, key_id=key_id, group=group, promptly=True))
-        )
+    def so_far(
+        self, *, first_day: date | None, key_id: str | None = None, user: str | None = None, group: str | None = None
+    ) -> UsageRow:
+        query = ReportQuery(first_day=first_day, key_id=key_id, user=user, group=group, promptly=True)
+        (row,) = self._circuit.call(lambda: self._usage_log.report(query))
         return row
 
     def by_name(

@@ -13,12 +13,9 @@ from typing import cast
 from flask import g, has_app_context, request
 
 from ..errors import StoreUnavailable
-from ..local_time import SETTINGS, TimeZones
+from ..local_time import TimeZones
 from ..records import Organisation
 from .context import services
-
-DEFAULT_ZONE = "UTC"
-"""The time zone of an organisation that has set none."""
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -26,16 +23,11 @@ DAY = re.compile(r"\d{4}-\d\d-\d\d")
 def time_zones() -> TimeZones:
     """Return the time zones of the organisation. Every call in a request returns the same ones."""
     if not has_app_context():
-        return TimeZones((DEFAULT_ZONE,))
+        return TimeZones()
     zones = g.get("time_zones")
     if zones is None:
-        zones = g.time_zones = _zones_of(_organisation())
+        zones = g.time_zones = services().policy.time_zones(_organisation() or Organisation())
     return cast(TimeZones, zones)
-
-
-def _zones_of(organisation: Organisation | None) -> TimeZones:
-    documents = {} if organisation is None else organisation.documents
-    return TimeZones.from_document(documents.get(SETTINGS, {}), default=DEFAULT_ZONE)
 
 
 def _organisation() -> Organisation | None:

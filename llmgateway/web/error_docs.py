@@ -207,6 +207,11 @@ REFUSALS = {
         "There is no such group.",
         {"unknown": NotFound("There is no such group. GET /admin/groups lists those there are.", param="name")},
     ),
+    "UnknownUser": Refusal(
+        404,
+        "There is nobody with this name.",
+        {"unknown": NotFound("There is nobody with this name. GET /admin/users lists who there is.", param="user")},
+    ),
     "UnknownKeyOrGroup": Refusal(
         404,
         "There is no such key or group.",

@@ -15,6 +15,7 @@ MODEL = "gpt-4o-mini"
 
 NO_GROUP = "example-group"
 NO_MODEL = "example-model"
+NO_USER = "example-user"
 """In paths: names that nobody uses, so that a call with them changes nothing of anybody's."""
 
 LIMITS: dict[str, Any] = {
@@ -36,9 +37,11 @@ GROUP: dict[str, Any] = {
         "parallel_requests": None,
         "budget": {"amount": 150, "unit": "usd", "period": "total"},
     },
+    "member_limits": NO_LIMITS | {"budget": {"amount": 2, "unit": "usd", "period": "week"}},
+    "raise": None,
     "created_at": "2026-09-20T09:00:00+00:00",
 }
-GROUP_REQUEST = {name: GROUP[name] for name in ("starts_at", "expires_at", "models", "limits")} | {
+GROUP_REQUEST = {name: GROUP[name] for name in ("starts_at", "expires_at", "models", "limits", "member_limits")} | {
     "note": "Put your own values in place of these."
 }
 """Refused, like the other requests that replace something (see :meth:`~.blueprint.Blueprint.arguments`). Each has
@@ -65,6 +68,7 @@ KEY: dict[str, Any] = {
     "expires_at": "2027-03-31T22:00:00+00:00",
     "models": [MODEL],
     "limits": LIMITS,
+    "raise": None,
     "retires_at": None,
     "created_at": "2026-10-01T08:15:30.250000+00:00",
 }
@@ -122,6 +126,29 @@ KEY_REQUEST = {name: KEY[name] for name in ("user", "name", "email", "models")} 
 }
 """Contains no group and no date, so that it works on a new gateway and in later years."""
 MEMBER_REQUEST = {name: KEY[name] for name in ("user", "name", "group", "expires_at")}
+RAISE: dict[str, Any] = {
+    "limits": NO_LIMITS | {"requests_per_minute": 120},
+    "until": "2027-02-01T23:00:00+00:00",
+}
+RAISE_REQUEST = {"limits": {"requests_per_minute": 123}, "until": "2027-02-01"}
+RAISED_KEY = KEY | {"raise": RAISE}
+RAISED_GROUP = GROUP | {
+    "raise": {"limits": NO_LIMITS | {"tokens_per_minute": 400_000}, "until": RAISE["until"]},
+}
+PERSON_SETTINGS: dict[str, Any] = {
+    "user": "ada",
+    "limits": NO_LIMITS | {"requests_per_minute": 60, "budget": {"amount": 8, "unit": "usd", "period": "month"}},
+    "raise": None,
+}
+RAISED_PERSON = PERSON_SETTINGS | {"raise": RAISE}
+PERSON_REQUEST = {"limits": {"budget": {"amount": 7.65, "unit": "usd", "period": "month"}}}
+LISTED_PERSON = PERSON_SETTINGS | {"key_count": 1}
+SETTINGS: dict[str, Any] = {"timezone": "Europe/Helsinki", "pending": None}
+PENDING_SETTINGS: dict[str, Any] = {
+    "timezone": "UTC",
+    "pending": {"timezone": "Europe/Helsinki", "since": "2026-12-01T00:00:00+02:00"},
+}
+SETTINGS_REQUEST = {"timezone": "Antarctica/Troll"}
 KEYS_CSV = """\
 user,name,email,requests_per_minute,budget_amount,budget_unit,budget_period
 ada,thesis,ada@example.org,30,5,usd,month
@@ -177,6 +204,7 @@ ME = {
     **{name: KEY[name] for name in ("id", "user", "name", "group", "expires_at", "models", "limits")},
     "remaining": {"requests_per_minute": 29, "tokens_per_minute": 38_200, "parallel_requests": 4, "budget": 4.25},
     "person": None,
+    "member": None,
     "shared": {
         "group": {
             "limits": GROUP["limits"] | {"budget": GROUP["limits"]["budget"] | {"amount": None}},
@@ -185,6 +213,32 @@ ME = {
         "organisation": None,
     },
     "usage": {"today": _ALANS, "month": SUMS, "total": SUMS},
+}
+PERSON: dict[str, Any] = PERSON_SETTINGS | {
+    "keys": [KEY],
+    "remaining": _NOTHING_LEFT
+    | {
+        "requests_per_minute": {"limit": 60, "used": 2, "left": 58, "renews_at": _RENEWS_AT},
+        "budget": {"limit": 8, "used": 1.5, "left": 6.5, "renews_at": _MONTH_ENDS_AT, "unit": "usd", "period": "month"},
+    },
+    "member_of": [
+        {
+            "group": GROUP["name"],
+            "limits": GROUP["member_limits"],
+            "remaining": _NOTHING_LEFT
+            | {
+                "budget": {
+                    "limit": 2,
+                    "used": 0.75,
+                    "left": 1.25,
+                    "renews_at": "2026-11-02T00:00:00+00:00",
+                    "unit": "usd",
+                    "period": "week",
+                }
+            },
+        },
+    ],
+    "usage": ME["usage"],
 }
 AUDIT_ENTRY: dict[str, Any] = {
     "id": "audit_019b3f2a8d1095c1a7f04be2d6",

@@ -11,8 +11,9 @@ from flask import Response, g
 from ..accounts.principal import Principal
 from ..errors import ModelNotFound
 from ..ratelimit.allowances import Allowances
-from ..ratelimit.rules import Scope, scopes_of
-from ..records import LIMIT_PARTS, UNLIMITED, KeyRecord, ReportQuery, UsageRow, moment
+from ..ratelimit.periods import LocalDay
+from ..ratelimit.scopes import Scope, scopes_of
+from ..records import LIMIT_PARTS, UNLIMITED, KeyRecord, Period, ReportQuery, UsageRow, moment
 from . import examples, stored
 from .blueprint import Blueprint
 from .context import bearer_key, services
@@ -102,7 +103,7 @@ def get_model(model: str) -> dict[str, Any]:
 @blp.response(200, MeSchema, description="Your key.", example=examples.ME)
 def get_me() -> dict[str, Any]:
     principal = present_principal()
-    key, scopes = principal.key, [*scopes_of(principal)]
+    key, scopes = principal.key, [*scopes_of(principal, moment(services().clock()))]
     left = {
         scope.kind: _allowance(scope, allowances)
         for scope, allowances in zip(scopes, services().limiter.allowances.of(scopes), strict=True)
@@ -116,6 +117,7 @@ def get_me() -> dict[str, Any]:
         "models": principal.models,
         **left.get("key", {"limits": UNLIMITED, "remaining": _remaining({})}),
         "person": left.get("person"),
+        "member": left.get("member"),
         "shared": {kind: left.get(kind) for kind in ("group", "organisation")},
         "usage": _usage_so_far(key),
     }
@@ -137,8 +139,8 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _usage_so_far(key: KeyRecord) -> dict[str, UsageRow]:
-    today = moment(services().clock()).date()
-    first_days = {"today": today, "month": today.replace(day=1), "total": None}
+    today = LocalDay.at(moment(services().clock()), services().policy.time_zones())
+    first_days = {"today": today.day, "month": today.first_day(Period.MONTH), "total": None}
     return {name: _sum(key, first_day) for name, first_day in first_days.items()}
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier
+from urllib.parse import quote
 
 import openai
 import pytest
@@ -38,25 +39,44 @@ LIMITS_OF_TEN = {
 
 
 def test_a_limit_of_ten_lets_ten_of_fifty_in(start_gateway, azure):
-    """Fifty at once over four processes: exactly ten are admitted, whatever the limit is counted in."""
+    """Fifty at once over four processes: exactly ten are admitted, whatever the limit is counted in, and whosever."""
     gateway = start_gateway(LLMGATEWAY_PROCESSES="4", LLMGATEWAY_THREADS="64")
     prices = {"prompt": 100, "cached": 100, "completion": 100}
     assert 200 == gateway.admin("PUT", "/admin/models/gpt-4o-mini", json={"prices": prices}).status
 
-    admitted = {name: crowd(gateway, azure, limits) for name, limits in LIMITS_OF_TEN.items()}
+    admitted = {name: crowd(gateway, azure, [gateway.key(limits=limits)]) for name, limits in LIMITS_OF_TEN.items()}
+    admitted["member"] = crowd(gateway, azure, keys_of_a_member(gateway))
+    admitted["person"] = crowd(gateway, azure, keys_of_a_person(gateway))
 
     gateway.admin("DELETE", "/admin/models/gpt-4o-mini")
-    assert {name: {200: 10, 429: 40} for name in LIMITS_OF_TEN} == admitted
+    assert {name: {200: 10, 429: 40} for name in (*LIMITS_OF_TEN, "member", "person")} == admitted
 
 
-def crowd(gateway, azure, limits) -> Counter[int]:
+def keys_of_a_member(gateway) -> list[str]:
+    """Five keys of one person in a group. Ten is the smallest of the limits that hold for them."""
+    user = f"Zoë {secrets.token_hex(4)}"
+    limits = LIMITS_OF_TEN["budget in tokens"] | {"requests_per_minute": 40}
+    group = group_of(gateway, member_limits=limits, limits={"parallel_requests": 45})
+    return [gateway.key(user=user, group=group) for _ in range(5)]
+
+
+def keys_of_a_person(gateway) -> list[str]:
+    """Five keys of one person, in two groups and in none. Ten is the smallest of the limits that hold for them."""
+    user = f"Ada {secrets.token_hex(4)}"
+    limits = LIMITS_OF_TEN["budget in tokens"] | {"requests_per_minute": 60}
+    assert 200 == gateway.admin("PUT", f"/admin/users/{quote(user)}", json={"limits": limits}).status
+    groups = [group_of(gateway, member_limits={"requests_per_minute": 30}) for _ in range(2)]
+    return [gateway.key(user=user, group=group) for group in (*groups, *groups, None)]
+
+
+def crowd(gateway, azure, keys: list[str]) -> Counter[int]:
     """How many of fifty are admitted while none of them ends; each comes over a connection of its own."""
     azure.reset()
     azure.script(Script(stall_after_events=0), times=None)
-    key = gateway.key(limits=limits)
     ready = Barrier(50)
 
-    def ask(_: int) -> int:
+    def ask(number: int) -> int:
+        key = keys[number % len(keys)]
         with closing(gateway.connect(timeout=60)) as connection:
             connection.connect()
             ready.wait()

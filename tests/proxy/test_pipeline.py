@@ -51,8 +51,8 @@ from llmgateway.proxy.stream import EventStream
 from llmgateway.proxy.usage_options import FORGET_SECONDS
 from llmgateway.ratelimit.limiter import Limiter
 from llmgateway.ratelimit.memory import MemoryCounters
-from llmgateway.ratelimit.rules import Scope
 from llmgateway.ratelimit.running import RunningReservations
+from llmgateway.ratelimit.scopes import Scope
 from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
 from llmgateway.simulator import Raw, Script, Simulator
 from llmgateway.stores.circuit import Circuit
@@ -117,7 +117,7 @@ class House:
     def left(self) -> dict[str, float | None]:
         """What is left of the limits of the key."""
         key = self.keys.authenticate(self.key).key
-        (allowances,) = self.limiter.allowances.of([Scope.of_key(key)])
+        (allowances,) = self.limiter.allowances.of([Scope.of_key(key, moment(self.clock()))])
         return {part: allowance.left for part, allowance in allowances.items()}
 
     def _hand_out(self) -> tuple[str, str]:

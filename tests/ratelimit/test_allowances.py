@@ -9,11 +9,26 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from llmgateway.errors import StoreUnavailable
+from llmgateway.local_time import TimeZones
 from llmgateway.ratelimit.allowances import COUNTERS_AT_ONCE, Allowance, AllowanceReader
 from llmgateway.ratelimit.memory import MemoryCounters
+from llmgateway.ratelimit.periods import LocalDay
 from llmgateway.ratelimit.reservations import Commit
-from llmgateway.ratelimit.rules import Scope, limits_of_scope
-from llmgateway.records import UNLIMITED, Batch, Budget, Group, KeyRecord, Limits, Organisation, Period, Unit, moment
+from llmgateway.ratelimit.rules import limits_of_scope
+from llmgateway.ratelimit.scopes import Scope
+from llmgateway.records import (
+    UNLIMITED,
+    Batch,
+    Budget,
+    Group,
+    KeyRecord,
+    Limits,
+    Organisation,
+    Period,
+    Person,
+    Unit,
+    moment,
+)
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.spending import LoggedSpending
 from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteUsageLog
@@ -29,7 +44,7 @@ EVERY_LIMIT = Limits(
 
 def key(number: int = 1, limits: Limits = EVERY_LIMIT) -> Scope:
     record = KeyRecord(id=f"key_{number}", digest=str(number), user="ada", name="x", created_at=NEW_YEAR, limits=limits)
-    return Scope.of_key(record)
+    return Scope.of_key(record, NEW_YEAR)
 
 
 def budget(amount: float, unit: Unit, period: Period = Period.MONTH) -> Limits:
@@ -65,7 +80,7 @@ class Watched:
         """Reserve amounts of the limits of *scope*, initialised by 0, and end that."""
         requests = [
             limit.counter_request.with_amount(amounts[limit.part])
-            for limit in limits_of_scope(scope, moment(self.clock()).date())
+            for limit in limits_of_scope(scope, LocalDay.at(moment(self.clock()), TimeZones()))
         ]
         for request in requests:
             if "usd" in request.counter:
@@ -136,6 +151,7 @@ def test_a_window_of_which_nothing_is_used_need_not_renew(stores):
         (Unit.USD, Period.DAY, 0.25, datetime(2026, 3, 16, tzinfo=UTC)),
         (Unit.USD, Period.MONTH, 0.5, datetime(2026, 4, 1, tzinfo=UTC)),
         (Unit.TOKENS, Period.MONTH, 20, datetime(2026, 4, 1, tzinfo=UTC)),
+        (Unit.USD, Period.WEEK, 0.5, datetime(2026, 3, 16, tzinfo=UTC)),
         (Unit.REQUESTS, Period.TOTAL, 3, None),
     ],
 )
@@ -158,26 +174,49 @@ def test_a_budget_without_counters_is_read_from_the_usage_log(stores, clock, uni
     assert (2, 2) == (stores.sums, stores.shipped)
 
 
+def test_periods_are_those_of_the_organisation(stores, clock):
+    """A day in Berlin begins an hour or two before the one in UTC, and renews then."""
+    clock.now = datetime(2026, 3, 15, 23, 30, tzinfo=UTC).timestamp()
+    limits = budget(5, Unit.REQUESTS, Period.DAY)
+    reader = AllowanceReader(
+        stores,
+        stores,
+        settle=lambda: None,
+        ship=lambda: None,
+        clock=clock,
+        zones=lambda _: TimeZones(("Europe/Berlin",)),
+    )
+
+    assert datetime(2026, 3, 16, 23, tzinfo=UTC) == reader.of([key(1, limits)])[0]["budget"].renews_at
+
+
 def test_every_kind_of_scope_is_read_by_the_same_way(stores):
-    """A group has what its keys have used, the organisation what everybody has, and one without limits has nothing."""
-    stores.record(1, key_id="key_1", group="ml", total_tokens=1)
-    stores.record(2, key_id="key_2", group="ml", total_tokens=10)
-    stores.record(3, key_id="key_3", group="ML", total_tokens=100)
+    """A group has what its keys have used, a person what theirs have, a member what theirs have in the group, the
+    organisation what everybody has, and one without limits has nothing."""
+    stores.record(1, key_id="key_1", group="ml", user="ada", total_tokens=1)
+    stores.record(2, key_id="key_2", group="ml", user="alan", total_tokens=10)
+    stores.record(3, key_id="key_3", group="ML", user="ada", total_tokens=100)
     limits = budget(1000, Unit.TOKENS)
-    group = Group(name="ml", created_at=NEW_YEAR, limits=limits)
+    group = Group(name="ml", created_at=NEW_YEAR, limits=limits, member_limits=limits)
+    ada = Person(user="ada", limits=limits)
     scopes = [
         key(1, limits),
         key(2, UNLIMITED),
-        Scope.of_group(group),
-        Scope.of_group(replace(group, name="ML")),
-        Scope.of_group(replace(group, name="nobody's")),
+        Scope.of_group(group, NEW_YEAR),
+        Scope.of_group(replace(group, name="ML"), NEW_YEAR),
+        Scope.of_group(replace(group, name="nobody's"), NEW_YEAR),
         Scope.of_organisation(Organisation(limits=limits)),
+        Scope.of_person(ada, NEW_YEAR),
+        Scope.of_person(replace(ada, user="Ada"), NEW_YEAR),
+        Scope.of_member(group, "ada", ada, NEW_YEAR),
+        Scope.of_member(group, "alan", None, NEW_YEAR),
+        Scope.of_member(replace(group, name="ML"), "alan", None, NEW_YEAR),
     ]
 
     found = stores.reader.of(scopes)
 
     used = [allowances["budget"].used if allowances else None for allowances in found]
-    assert [1, None, 11, 100, 0, 111] == used
+    assert [1, None, 11, 100, 0, 111, 101, 0, 1, 10, 0] == used
     assert [] == stores.reader.of([])
 
 
@@ -221,7 +260,9 @@ def test_many_keys_are_read_in_steps(stores):
 def test_budgets_that_are_forgotten_at_the_same_moment_are_read_from_the_log(stores):
     """Each look may find others that have to be initialised: after some of them the usage log answers."""
     keys = [key(number) for number in range(5)]
-    names = [limit.counter_request for one in keys for limit in limits_of_scope(one, NEW_YEAR.date())]
+    names = [
+        limit.counter_request for one in keys for limit in limits_of_scope(one, LocalDay.at(NEW_YEAR, TimeZones()))
+    ]
     totals = [request for request in names if "usd" in request.counter]
     for request in totals:
         stores.counters.initialise(request.counter, 10**9, until=None)

@@ -164,11 +164,11 @@ def test_reads_the_organisation_and_the_groups_that_have_a_budget():
         }.items()
     }
 
-    found = read_budgets(Organisation(limits=Limits(budget=BUDGET), groups=groups), Allowances())
+    found = read_budgets(Organisation(limits=Limits(budget=BUDGET), groups=groups), Allowances(), NEW_YEAR)
 
     rest = ("usd", "month", 5, 2, 3)
     assert [("organisation", "", *rest), ("group", "a", *rest), ("group", "b", *rest)] == found
-    assert [] == read_budgets(Organisation(), Allowances())
+    assert [] == read_budgets(Organisation(), Allowances(), NEW_YEAR)
 
 
 def test_there_are_not_more_numbers_than_prometheus_likes():
@@ -178,6 +178,6 @@ def test_there_are_not_more_numbers_than_prometheus_likes():
         for number in reversed(range(1000))
     }
 
-    found = read_budgets(Organisation(groups=groups), Allowances())
+    found = read_budgets(Organisation(groups=groups), Allowances(), NEW_YEAR)
 
     assert [f"{number:04}" for number in range(MOST_GROUPS)] == [state.name for state in found]

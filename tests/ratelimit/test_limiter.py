@@ -10,10 +10,12 @@ import pytest
 
 from llmgateway.accounts.principal import Principal
 from llmgateway.errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
+from llmgateway.local_time import TimeZones
 from llmgateway.ratelimit.limiter import Limiter
 from llmgateway.ratelimit.memory import MemoryCounters
-from llmgateway.ratelimit.rules import Estimate, Use, limits_of, scopes_of
+from llmgateway.ratelimit.rules import Estimate, Use, limits_of
 from llmgateway.ratelimit.running import LEASE_SECONDS, RunningReservations
+from llmgateway.ratelimit.scopes import scopes_of
 from llmgateway.records import (
     UNLIMITED,
     Batch,
@@ -34,6 +36,11 @@ from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.spending import LoggedSpending
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
 from tests.parts import NEW_YEAR, draft
+
+
+def in_utc(_: Organisation) -> TimeZones:
+    return TimeZones()
+
 
 HUNDRED = Estimate.bounded(100, 0.01)
 UNBOUNDED = Estimate(Use(16_000, 0.16), Use(2000, 0.02), Use(300, 0.003), 300, choices=1)
@@ -84,7 +91,7 @@ class Desk:
 
     def left(self, who: Principal) -> dict[str, dict[str, float | None]]:
         """What is left of each limit, by scope."""
-        scopes = [*scopes_of(who)]
+        scopes = [*scopes_of(who, moment(self.clock()))]
         return {
             scope.kind: {part: allowance.left for part, allowance in allowances.items()}
             for scope, allowances in zip(scopes, self.limiter.allowances.of(scopes), strict=True)
@@ -174,7 +181,9 @@ def test_commits_what_has_gathered_when_it_closes(desk):
 
     desk.limiter.close()
 
-    (reading,) = desk.counters.look([limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR)]).readings
+    (reading,) = desk.counters.look(
+        [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR, in_utc)]
+    ).readings
     assert 1 == reading.used
 
 
@@ -182,7 +191,7 @@ def test_keeps_what_was_counted_when_it_closes(tmp_path, desk, clock):
     """Also in memory."""
     path = tmp_path / "counters.sqlite"
     who = principal(Limits(tokens_per_minute=1000))
-    counter_requests = [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR)]
+    counter_requests = [limit.counter_request for limit in limits_of(who, HUNDRED, NEW_YEAR, in_utc)]
     with closing(SQLiteDatabase(path, migrations=COUNTERS)) as database:
         stored = SQLiteCounters(database, clock=clock)
         desk.use(MemoryCounters(clock=clock, stored=stored))
@@ -564,7 +573,7 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
     who = principal(budget(300, Unit.TOKENS))
     running = desk.admit(who)
     desk.admit(who).commit(desk.record(tokens=150))
-    desk.counters.forget([limit.counter_request.counter for limit in limits_of(who, HUNDRED, NEW_YEAR)])
+    desk.counters.forget([limit.counter_request.counter for limit in limits_of(who, HUNDRED, NEW_YEAR, in_utc)])
 
     desk.admit(who)  # 150 are known, and 100 may be needed
     desk.refusal(who)

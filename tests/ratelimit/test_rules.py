@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from llmgateway.accounts.principal import Principal
+from llmgateway.local_time import TimeZones
 from llmgateway.ratelimit.reservations import CounterRequest, Kind
 from llmgateway.ratelimit.rules import Estimate, Use, has_budget_in_dollars, limits_of, totals_of, used_by
 from llmgateway.records import UNLIMITED, Budget, Group, KeyRecord, Limits, Organisation, Outcome, Period, Unit
@@ -15,6 +16,10 @@ from tests.parts import NEW_YEAR, draft
 
 NOW = datetime(2026, 2, 27, 23, 59, 59, 999000, UTC)
 SMALL = Estimate.bounded(40, 0.0000015)
+
+
+def in_utc(_: Organisation) -> TimeZones:
+    return TimeZones()
 
 
 def budget(amount: float = 5, unit: Unit = Unit.USD, period: Period = Period.MONTH) -> Limits:
@@ -28,7 +33,7 @@ def principal(key: Limits = UNLIMITED, group: Limits = UNLIMITED, everybody: Lim
 
 
 def counter_requests(*limits: Limits, estimate: Estimate = SMALL) -> list[CounterRequest]:
-    return [limit.counter_request for limit in limits_of(principal(*limits), estimate, NOW)]
+    return [limit.counter_request for limit in limits_of(principal(*limits), estimate, NOW, in_utc)]
 
 
 def test_no_limit_counter_requests_nothing():
@@ -40,7 +45,7 @@ def test_each_limit_of_each_scope_is_a_counter_request():
     """Key, group and organisation have separate counters, and the names of limits contain the scope."""
     everything = Limits(requests_per_minute=10, tokens_per_minute=100, parallel_requests=2, budget=budget().budget)
 
-    limits = limits_of(principal(everything, everything, everything), SMALL, NOW)
+    limits = limits_of(principal(everything, everything, everything), SMALL, NOW, in_utc)
 
     parts = ("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget")
     assert [f"{scope}.{part}" for scope in ("key", "group", "organisation") for part in parts] == [
@@ -121,7 +126,7 @@ def test_prices_matter_to_budgets_in_dollars_of_every_scope():
 )
 def test_periods_are_those_of_the_calendar(period, now, counter, until):
     """A budget has a counter for each day or month, in UTC, that ends when the next one begins."""
-    (limit,) = limits_of(principal(budget(period=period)), SMALL, now)
+    (limit,) = limits_of(principal(budget(period=period)), SMALL, now, in_utc)
 
     ends = None if until is None else int(datetime.fromisoformat(f"{until}T00:00:00+00:00").timestamp())
     assert (f"key:key_1:usd:{period}:{counter}", ends) == (limit.counter_request.counter, limit.counter_request.until)
@@ -134,7 +139,7 @@ def test_a_principal_goes_on_into_the_next_day():
     wanted = [
         (limit.counter_request.counter, limit.counter_request.amount)
         for tokens, now in ((40, NOW), (50, NOW), (60, NOW + timedelta(seconds=1)), (40, NOW))
-        for limit in limits_of(daily, Estimate.bounded(tokens, 0), now)
+        for limit in limits_of(daily, Estimate.bounded(tokens, 0), now, in_utc)
     ]
 
     yesterday, today = "key:key_1:tokens:day:2026-02-27", "key:key_1:tokens:day:2026-02-28"
@@ -147,7 +152,7 @@ def test_a_look_counter_requests_nothing():
     nothing = Estimate.bounded(0, 0.0)
 
     assert [0] * 4 == [
-        limit.counter_request.amount for limit in limits_of(principal(everything), nothing, NOW, requests=0)
+        limit.counter_request.amount for limit in limits_of(principal(everything), nothing, NOW, in_utc, requests=0)
     ]
 
 
@@ -180,14 +185,14 @@ def test_every_total_that_may_have_been_reserved_is_named():
     record = draft(timestamp=NOW, group="ml", total_tokens=40, cost_usd=0.0000015)
     named = {
         counter_request.counter: (counter_request.amount, counter_request.until)
-        for counter_request in totals_of(record)
+        for counter_request in totals_of(record, TimeZones())
     }
 
     for unit in Unit:
         for period in Period:
-            for limit in limits_of(principal(*[budget(100, unit, period)] * 3), SMALL, NOW):
+            for limit in limits_of(principal(*[budget(100, unit, period)] * 3), SMALL, NOW, in_utc):
                 assert (limit.counter_request.amount, limit.counter_request.until) == named[
                     limit.counter_request.counter
                 ]
-    assert 27 == len(named)
-    assert 18 == len(totals_of(replace(record, group=None)))
+    assert 5 * 3 * 4 == len(named)
+    assert 3 * 3 * 4 == len(totals_of(replace(record, group=None), TimeZones()))

@@ -1479,6 +1479,28 @@ class UsageLogContract:
         many = [f"key_{number:04}" for number in range(1500)]
         assert {("key_0001",): 1001, ("key_0002",): 10, ("key_0003",): 100} == tokens("key", among={"key": many})
 
+    def test_counts_one_person_alone(self, log):
+        """By the exact name, also within one group, one key and a period."""
+        append(
+            log,
+            [
+                usage(1, user="ada", group="physics", total_tokens=1),
+                usage(2, user="ada", group="chemistry", key_id="key_0002", total_tokens=10),
+                usage(3, user="Ada", group="physics", key_id="key_0003", total_tokens=100),
+                usage(4, user="ada", group="physics", total_tokens=1000, timestamp=datetime(2026, 2, 1, tzinfo=UTC)),
+                usage(5, user="a\u0308da ", group=None, key_id="key_0004", total_tokens=10000),
+            ],
+        )
+
+        def total(user: str, **filters: object) -> int:
+            return next(iter(log.report(ReportQuery(user=user, **filters)))).total_tokens
+
+        assert (1011, 100, 10000) == (total("ada"), total("Ada"), total("a\u0308da "))
+        assert (1001, 10) == (total("ada", group="physics"), total("ada", group="chemistry"))
+        assert (11, 1000) == (total("ada", last_day=date(2026, 1, 31)), total("ada", first_day=date(2026, 2, 1)))
+        assert (10, 0) == (total("ada", key_id="key_0002"), total("ada", key_id="key_0003"))
+        assert (0, 0) == (total("ADA"), total("äda "))
+
     def test_counts_beyond_32_bits(self, log):
         """Large sums are exact."""
         append(log, [usage(number, total_tokens=2**31 - 1) for number in range(4)])

@@ -43,13 +43,16 @@ def spending(log, clock):
 
 
 def test_sums_what_one_or_all_have_used(log, spending):
-    """Of a key, of a group, of everybody; nothing at all is zero."""
-    log.log.append([usage(1), usage(2, key_id="key_2", group="other")], batch=Batch("test", 1))
+    """Of a key, of a person, of a member, of a group, of everybody; nothing at all is zero."""
+    records = [usage(1), usage(2, key_id="key_2", group="other"), usage(3, user="Ada", group="other")]
+    log.log.append(records, batch=Batch("test", 1))
     first = usage(1)
 
-    assert 2 == spending.so_far(first_day=None).requests
-    assert 1 == spending.so_far(first_day=None, key_id=first.key_id).requests
-    assert 1 == spending.so_far(first_day=None, group="other").requests
+    assert 3 == spending.so_far(first_day=None).requests
+    assert 2 == spending.so_far(first_day=None, user="ada").requests
+    assert 1 == spending.so_far(first_day=None, user="ada", group="other").requests
+    assert 2 == spending.so_far(first_day=None, key_id=first.key_id).requests
+    assert 2 == spending.so_far(first_day=None, group="other").requests
     assert 0 == spending.so_far(first_day=date(2099, 1, 1)).requests
 
 

@@ -15,6 +15,7 @@ OWN_KEY = "canary-own-key-of-ada"
 CHANGES_NOTHING = {"POST /admin/prompt/preview", "POST /admin/doctor"}
 ELSEWHERE = {"POST /admin/models/import"}
 """In test_import_models.py, which has a resource to import from."""
+RAISE = {"limits": {"parallel_requests": 20}, "until": "2099-01-01"}
 PRICES = {"prompt": 1, "cached": 0.5, "completion": 2}
 
 OF_THE_GROUP = {"query_string": {"group": "physics"}}
@@ -29,6 +30,16 @@ CALLS = [
     ("POST /admin/keys/import", {"data": "user\nada\nalan\n", "content_type": "text/csv"}, "key.import", ""),
     ("PATCH /admin/keys/<key_id>", {"json": {"limits": {"parallel_requests": 2}}}, "key.update", "KEY"),
     ("POST /admin/keys/<key_id>/rotate", {"json": {"overlap_seconds": 60}}, "key.rotate", "KEY"),
+    ("POST /admin/keys/<key_id>/raise", {"json": RAISE}, "key.raise", "KEY"),
+    ("DELETE /admin/keys/<key_id>/raise", {}, "key.raise", "KEY"),
+    ("POST /admin/groups/<name>/raise", {"json": RAISE}, "group.raise", "physics"),
+    ("DELETE /admin/groups/<name>/raise", {}, "group.raise", "physics"),
+    ("PUT /admin/users/<path:user>", {"json": {"limits": {"parallel_requests": 3}}}, "user.set", "physics"),
+    ("PATCH /admin/users/<path:user>", {"json": {"limits": {"parallel_requests": 2}}}, "user.set", "physics"),
+    ("POST /admin/users/<path:user>/raise", {"json": RAISE}, "user.raise", "physics"),
+    ("DELETE /admin/users/<path:user>/raise", {}, "user.raise", "physics"),
+    ("DELETE /admin/users/<path:user>", {}, "user.remove", "physics"),
+    ("PUT /admin/settings", {"json": {"timezone": "Europe/Berlin"}}, "settings.set", ""),
     ("POST /admin/groups/<name>/revoke", {}, "group.revoke", "physics"),
     ("PUT /admin/limits", {"json": {"requests_per_minute": 5}}, "limits.set", ""),
     ("PATCH /admin/limits", {"json": {"parallel_requests": 5}}, "limits.set", ""),
@@ -64,7 +75,9 @@ def everything(client, admin, entries, clock):
         before = len(entries())
         clock.advance(1)
         method, rule = name.split(" ")
-        path = rule.replace("<key_id>", key_id).replace("<path:name>", "physics").replace("<name>", "physics")
+        path = rule.replace("<key_id>", key_id)
+        for place in ("<path:name>", "<path:user>", "<name>"):
+            path = path.replace(place, "physics")
         answer = client.open(path, method=method, headers=admin, **request)
         assert answer.status_code < 300, (name, answer.text)
         key_id = answer.json["id"] if name == "POST /admin/keys" else key_id

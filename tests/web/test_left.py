@@ -218,6 +218,42 @@ class TestWhatIsShared:
         assert client.get("/v1/me", headers=of(member)).json["shared"]["group"]["remaining"]["budget"] is None
 
 
+class TestPeople:
+    def test_see_what_they_have_left_with_all_of_their_keys(self, client, call, new_key):
+        """As a person, and as a member of the group: both are their own, so they are shown; the headers know them."""
+        limits = {"requests_per_minute": 20, "budget": BUDGET | {"amount": 30}}
+        call("PUT", "/groups/ml", json={"member_limits": {"requests_per_minute": 9, "budget": BUDGET | {"amount": 5}}})
+        call("PUT", "/users/ada", json={"limits": limits})
+        first, second = new_key(group="ml"), new_key()
+        for key in (first, second, second):
+            answer = ask(client, key)
+
+        shown = client.get("/v1/me", headers=of(first)).json
+
+        assert {"limit": "20", "remaining": "17"} == rest(answer)
+        assert {"limit": "9", "remaining": "8"} == rest(client.get("/v1/models", headers=of(first)))
+        assert (30, 27, 17) == (
+            shown["person"]["limits"]["budget"]["amount"],
+            shown["person"]["remaining"]["budget"],
+            shown["person"]["remaining"]["requests_per_minute"],
+        )
+        assert (5, 4) == (shown["member"]["limits"]["budget"]["amount"], shown["member"]["remaining"]["budget"])
+        assert client.get("/v1/me", headers=of(second)).json["member"] is None
+
+        person = call("GET", "/users/ada")
+        budget = {"limit": 30, "used": 3, "left": 27, "renews_at": MONTH_ENDS, "unit": "requests", "period": "month"}
+        assert budget == person["remaining"]["budget"]
+        (member,) = person["member_of"]
+        assert (5, 1, 4) == tuple(member["remaining"]["budget"][name] for name in ("limit", "used", "left"))
+
+    def test_a_raised_limit_is_what_is_left_of(self, call, new_key):
+        """Of the limit that is in force now."""
+        key = new_key(limits={"requests_per_minute": 5})
+        call("POST", f"/keys/{key['id']}/raise", json={"limits": {"requests_per_minute": 50}, "until": "2027-01-01"})
+
+        assert 50 == call("GET", f"/keys/{key['id']}?include=remaining")["remaining"]["requests_per_minute"]["limit"]
+
+
 class TestMetrics:
     def test_have_the_budgets_of_groups_and_of_the_organisation(self, client, admin, call, new_key, clock):
         """Limit, spent and left, by scope, name, unit and period; those of a removed group go."""

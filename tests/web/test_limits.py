@@ -410,7 +410,8 @@ class TestOnesOwnView:
         shown = me(client, new_key()["key"])
 
         assert (NO_LIMITS, NO_LIMITS) == (shown["limits"], shown["remaining"])
-        assert ({"group": None, "organisation": None}, None) == (shown["shared"], shown["person"])
+        assert {"group": None, "organisation": None} == shown["shared"]
+        assert (None, None) == (shown["person"], shown["member"])
 
 
 @pytest.mark.parametrize("field", ["user", "name", "group", "note", "email"])

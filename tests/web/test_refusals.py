@@ -108,6 +108,7 @@ ADMIN_MISTAKES = [
     ),
     ("UnknownKeyOrGroupRemoved", "unknown", {"path": "/admin/keys/nobody", "method": "PATCH", "json": {}}),
     ("UnknownGroup", "unknown", {"path": "/admin/groups/nobody's", "method": "GET"}),
+    ("UnknownUser", "unknown", {"path": "/admin/users/nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "key", {"path": "/admin/prompt?key=nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "group", {"path": "/admin/prompt?group=nobody's", "method": "GET"}),
     ("NothingToPreview", "key", {"path": PREVIEW, "json": {"key": "nobody", "messages": [{}]}}),

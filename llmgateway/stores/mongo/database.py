@@ -59,7 +59,7 @@ _INDEXES = {
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
-    "usage_daily": [IndexModel("day"), IndexModel([("key_id", 1), ("day", 1)]), IndexModel([("group", 1), ("day", 1)])],
+    "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }
 
 

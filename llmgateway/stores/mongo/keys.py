@@ -22,7 +22,7 @@ from pymongo.errors import DuplicateKeyError
 
 from llmgateway.clock import Clock
 from llmgateway.errors import Conflict, NoSuchGroup
-from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Limits, Lookup, Prompt, moment
+from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Limits, Lookup, Prompt, Raise, User, moment
 
 from .database import Document, MongoDatabase
 from .imports import UNMARKED, import_keys, names_that_exist
@@ -107,6 +107,16 @@ class MongoKeys:
         with self._database.collection("keys") as keys, whole:
             found = keys.find({"_id": {"$gt": query.after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
             return [key for key in map(_key, found) if key is not None]
+
+    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
+        pipeline: Sequence[Document] = [
+            {"$match": {"user": {"$gt": after}} | UNMARKED},
+            {"$group": {"_id": "$user", "keys": {"$sum": 1}}},
+            {"$sort": {"_id": 1}},
+            {"$limit": limit},
+        ]
+        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+            return [User(found["_id"], found["keys"]) for found in keys.aggregate(pipeline)]
 
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
@@ -209,6 +219,8 @@ def _document(record: KeyRecord) -> Document:
 
 
 def _stored(value: object) -> object:
+    if isinstance(value, Raise):
+        return value.as_json()
     return asdict(value) if isinstance(value, (Limits, Prompt)) else value
 
 
@@ -222,6 +234,7 @@ def _key(document: Mapping[str, Any] | None) -> KeyRecord | None:
         known["models"] = tuple(known["models"])
     if known.get("prompt") is not None:
         known["prompt"] = prompt_of(known["prompt"])
+    known["raised"] = Raise.from_json(known.get("raised"))
     return KeyRecord(id=document["_id"], **known)
 
 

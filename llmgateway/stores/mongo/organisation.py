@@ -26,10 +26,11 @@ from pymongo.errors import DuplicateKeyError
 
 from llmgateway.clock import Clock
 from llmgateway.errors import GroupInUse, NoSuchGroup
-from llmgateway.records import Budget, Group, Limits, ModelSettings, Organisation, Prices, Prompt, moment
+from llmgateway.records import Budget, Group, Limits, ModelSettings, Organisation, Prices, Prompt, Raise, moment
 
 from .database import Document, MongoDatabase
 from .imports import end_abandoned_imports
+from .persons import person_of
 
 ORGANISATION = "organisation"
 """Identifier of the only document."""
@@ -54,17 +55,26 @@ class MongoOrganisation:
         self._clock = clock
 
     def load(self) -> Organisation:
+        # The version is read first, with the document. If a person is changed between the reads, the new content has
+        # the old version, and the next look-up makes the caller load again.
         document = self._document()
         groups = [_group(entry) for entry in document.get("groups") or ()]
+        with self._database.collections(promptly=True) as database:
+            persons = [person_of(found) for found in database["persons"].find()]
         return Organisation(
             prompt=_in_force(document),
             credential=document.get("credential"),
             models=_models(document),
             limits=Limits.from_json(document.get("limits")),
             groups={group.name: group for group in groups},
+            persons={person.user: person for person in persons},
             documents={entry["name"]: json.loads(entry["content"]) for entry in document.get("documents") or ()},
             version=document.get("generation", ""),
         )
+
+    def begin_version(self) -> None:
+        """Let every process load the organisation again."""
+        self._set({})
 
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
         prompt = self._add_prompt(text, set_at, scope="")
@@ -104,17 +114,24 @@ class MongoOrganisation:
     def set_group(self, group: Group) -> Group:
         def replaced(entry: Document | None) -> Document:
             before = None if entry is None else _group(entry)
-            return asdict(
-                group if before is None else replace(group, created_at=before.created_at, prompt=before.prompt)
+            if before is None:
+                return _group_fields(group)
+            return _group_fields(
+                replace(group, created_at=before.created_at, prompt=before.prompt, raised=before.raised)
             )
 
         return _group(self._change_entry("groups", "name", group.name, replaced) or {})
 
     def update_group(
-        self, name: str, changes: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        changes: Mapping[str, Any],
+        *,
+        limits: Mapping[str, Any] | None = None,
+        member_limits: Mapping[str, Any] | None = None,
     ) -> Group | None:
         def changed(entry: Document | None) -> Document | None:
-            return None if entry is None else asdict(_group(entry).changed(changes, limits))
+            return None if entry is None else _group_fields(_group(entry).changed(changes, limits, member_limits))
 
         entry = self._change_entry("groups", "name", name, changed)
         return None if entry is None else _group(entry)
@@ -315,4 +332,11 @@ def _group(entry: Mapping[str, Any]) -> Group:
         models=None if models is None else tuple(models),
         limits=Limits.from_json(entry["limits"]),
         prompt=None if prompt is None else prompt_of(prompt),
+        # Documents of older versions of this program do not have these.
+        member_limits=Limits.from_json(entry.get("member_limits")),
+        raised=Raise.from_json(entry.get("raised")),
     )
+
+
+def _group_fields(group: Group) -> Document:
+    return asdict(group) | {"raised": None if group.raised is None else group.raised.as_json()}

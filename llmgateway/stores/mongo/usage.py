@@ -221,7 +221,7 @@ class MongoUsageLog:
         return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
-        wanted: Document = _given({"key_id": query.key_id, "group": query.group})
+        wanted: Document = _given({"key_id": query.key_id, "user": query.user, "group": query.group})
         end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
         start = None if query.first_day is None else _midnight(query.first_day)
         if period := _given({"$gte": start, "$lt": end}):
@@ -479,7 +479,8 @@ def _document(cell: Cell) -> Document:
 
 def _wanted(query: ReportQuery) -> Document:
     # A document with 0 requests was created for a batch that is not added yet.
-    wanted: Document = {"requests": {"$gt": 0}} | _given({"key_id": query.key_id, "group": query.group})
+    equal = {"key_id": query.key_id, "user": query.user, "group": query.group}
+    wanted: Document = {"requests": {"$gt": 0}} | _given(equal)
     if query.among:
         wanted["$and"] = [{_NAMES.get(by, by): {"$in": [*names]}} for by, names in query.among.items()]
     period = _given({"$gte": query.first_day, "$lte": query.last_day})

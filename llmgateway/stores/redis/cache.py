@@ -26,7 +26,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -151,6 +152,18 @@ class RedisCache:
     def wipe_generation(self, *, is_certain: bool = True) -> None:
         """Begin a new generation. Everything else is as for :meth:`wipe_keys`."""
         self._wipe((self._generation,), is_certain)
+
+    @contextmanager
+    def new_generation(self) -> Iterator[None]:
+        """Begin a new generation at the end of the block, which changes the organisation; also after an error."""
+        is_certain = True
+        try:
+            yield
+        except StoreUnavailable:
+            is_certain = False
+            raise
+        finally:
+            self.wipe_generation(is_certain=is_certain)
 
     def ping(self) -> None:
         """Check that Redis accepts writes, even if it has just failed, and make pending wipes."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from llmgateway.records import Group, KeyRecord, Limits, ModelSettings, Organisation, Prompt
+from llmgateway.records import Group, KeyRecord, Limits, ModelSettings, Organisation, Person, Prompt, Raise
 
 log = logging.getLogger(__name__)
 
@@ -168,12 +168,18 @@ def _key(shape: dict[str, Any]) -> KeyRecord | None:
 def _group(shape: dict[str, Any]) -> Group:
     for name in ("created_at", "starts_at", "expires_at"):
         shape[name] = _time(shape[name])
+    shape["member_limits"] = Limits.from_json(shape["member_limits"])
     return Group(**_common(shape))
+
+
+def _person(shape: Mapping[str, Any]) -> Person:
+    return Person(user=shape["user"], limits=Limits.from_json(shape["limits"]), raised=Raise.from_json(shape["raised"]))
 
 
 def _common(shape: dict[str, Any]) -> dict[str, Any]:
     shape["models"] = _models(shape["models"])
     shape["limits"] = Limits.from_json(shape["limits"])
+    shape["raised"] = Raise.from_json(shape["raised"])
     if shape["prompt"] is not None:
         shape["prompt"] = _prompt(shape["prompt"])
     return shape
@@ -193,6 +199,7 @@ def _organisation(content: bytes) -> Organisation | None:
         models={model: ModelSettings.from_json(settings) for model, settings in shape["models"].items()},
         limits=Limits.from_json(shape["limits"]),
         groups={name: _group(group) for name, group in shape["groups"].items()},
+        persons={name: _person(person) for name, person in shape["persons"].items()},
         documents=shape["documents"],
     )
 

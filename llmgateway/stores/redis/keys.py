@@ -8,7 +8,7 @@ from datetime import datetime
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore
-from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Lookup
+from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Lookup, User
 
 from .cache import RedisCache
 from .organisation import durable_generation
@@ -69,6 +69,9 @@ class RedisKeys:
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         return self._durable.list(query)
+
+    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
+        return self._durable.users(after=after, limit=limit)
 
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None

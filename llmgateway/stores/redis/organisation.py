@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -71,10 +71,15 @@ class RedisOrganisation:
             return self._durable.set_group(group)
 
     def update_group(
-        self, name: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        name: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        member_limits: Mapping[str, object] | None = None,
     ) -> Group | None:
         with self._changing():
-            return self._durable.update_group(name, changes, limits=limits)
+            return self._durable.update_group(name, changes, limits=limits, member_limits=member_limits)
 
     def remove_group(self, name: str) -> Group | None:
         with self._changing():
@@ -98,16 +103,8 @@ class RedisOrganisation:
         with self._changing():
             return self._durable.update_document(name, change)
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        is_certain = True
-        try:
-            yield
-        except StoreUnavailable:
-            is_certain = False
-            raise
-        finally:
-            self._cache.wipe_generation(is_certain=is_certain)
+    def _changing(self) -> AbstractContextManager[None]:
+        return self._cache.new_generation()
 
 
 def durable_generation(generation: str) -> str:

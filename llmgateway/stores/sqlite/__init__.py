@@ -5,6 +5,7 @@ from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
+from .persons import SQLitePersons
 from .refusals import SQLiteRefusalLog
 from .usage import SQLiteUsageLog
 
@@ -15,6 +16,7 @@ __all__ = [
     "SQLiteDatabase",
     "SQLiteKeys",
     "SQLiteOrganisation",
+    "SQLitePersons",
     "SQLiteRefusalLog",
     "SQLiteUsageLog",
 ]

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from llmgateway.records import UNLIMITED, Limits, Prompt
+from llmgateway.records import UNLIMITED, Limits, Prompt, Raise
 from llmgateway.stores.epoch import from_ms, to_ms
 
 
@@ -21,6 +21,8 @@ def stored(value: object) -> object:
         return None if value == UNLIMITED else json.dumps(asdict(value))
     if isinstance(value, Prompt):
         return json.dumps(asdict(value) | {"set_at": stored(value.set_at)})
+    if isinstance(value, Raise):
+        return json.dumps(value.as_json())
     if isinstance(value, (tuple, list)):
         return json.dumps(value)
     return value
@@ -43,6 +45,11 @@ def limits_of(column: str | None) -> Limits:
 def merged_limits(column: str | None, parts: Mapping[str, Any]) -> Limits:
     """Return the limits in *column*, with the fields *parts* replaced."""
     return replace(limits_of(column), **parts)
+
+
+@functools.lru_cache(maxsize=1024)
+def raise_of(column: str | None) -> Raise | None:
+    return None if column is None else Raise.from_json(json.loads(column))
 
 
 def prompt_of(column: str | None) -> Prompt | None:

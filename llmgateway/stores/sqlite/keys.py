@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from llmgateway.errors import Conflict, NoSuchGroup
-from llmgateway.records import ALL_KEYS, UNLIMITED, KeyQuery, KeyRecord, Lookup
+from llmgateway.records import ALL_KEYS, UNLIMITED, KeyQuery, KeyRecord, Lookup, User
 from llmgateway.stores.epoch import from_ms
 
-from .columns import limits_of, merged_limits, models_of, prompt_of, stored
+from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, stored
 from .database import SQLiteDatabase
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord))
@@ -86,6 +86,12 @@ class SQLiteKeys:
         )
         return [_record(row) for row in rows]
 
+    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
+        rows = self._database.rows(
+            "SELECT user, count(*) FROM keys WHERE user > ? GROUP BY user ORDER BY user LIMIT ?", (after, limit)
+        )
+        return [User(*row) for row in rows]
+
     def update(
         self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
     ) -> KeyRecord | None:
@@ -151,7 +157,7 @@ def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[
 def _record(row: Any) -> KeyRecord:
     # Without a loop over the fields, which would take twice as long. Every look-up calls this function.
     key_id, digest, user, name, created_at, group, email, note, active, starts_at, expires_at, models = row[:12]
-    limits, prompt, retiring_digest, retires_at = row[12:]
+    limits, prompt, retiring_digest, retires_at, raised = row[12:]
     return KeyRecord(
         id=key_id,
         digest=digest,
@@ -169,4 +175,5 @@ def _record(row: Any) -> KeyRecord:
         prompt=None if prompt is None else prompt_of(prompt),
         retiring_digest=retiring_digest,
         retires_at=None if retires_at is None else from_ms(retires_at),
+        raised=None if raised is None else raise_of(raised),
     )

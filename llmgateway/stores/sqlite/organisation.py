@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
@@ -14,8 +13,10 @@ from llmgateway.errors import GroupInUse
 from llmgateway.records import Group, Limits, ModelSettings, Organisation, Prompt
 from llmgateway.stores.epoch import from_ms, to_ms
 
-from .columns import limits_of, merged_limits, models_of, prompt_of, stored, time_of
+from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, stored, time_of
 from .database import SQLiteDatabase
+from .persons import PERSONS, person_of
+from .version import begin_version
 
 _LOAD = """
     SELECT generation, credential, limits, version, text, set_at, scope
@@ -47,12 +48,14 @@ class SQLiteOrganisation:
         models = self._database.rows(_MODELS)
         documents = self._database.rows("SELECT name, content FROM documents")
         groups = self._database.rows(f"{_GROUPS} ORDER BY name")
+        persons = map(person_of, self._database.rows(PERSONS))
         return Organisation(
             prompt=Prompt() if prompt[0] is None else _prompt(prompt),
             credential=credential,
             models=_models(models),
             limits=limits_of(limits),
             groups={group.name: group for group in map(_group, groups)},
+            persons={person.user: person for person in persons},
             documents={name: json.loads(content) for name, content in documents},
             version=version,
         )
@@ -60,7 +63,7 @@ class SQLiteOrganisation:
     def set_prompt(self, text: str, set_at: datetime) -> Prompt:
         with self._database.transaction() as connection:
             prompt = _add_prompt(connection, text, set_at, scope="")
-            _begin_version(connection)
+            begin_version(connection)
         return prompt
 
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
@@ -88,24 +91,29 @@ class SQLiteOrganisation:
             (before,) = connection.execute("SELECT limits FROM organisation").fetchone()
             limits = after(before)
             connection.execute("UPDATE organisation SET limits = ?", (stored(limits),))
-            _begin_version(connection)
+            begin_version(connection)
         return limits
 
     def set_group(self, group: Group) -> Group:
         with self._database.transaction() as connection:
             before = _find_group(connection, group.name)
             if before is not None:
-                group = replace(group, created_at=before.created_at, prompt=before.prompt)
+                group = replace(group, created_at=before.created_at, prompt=before.prompt, raised=before.raised)
             _write_group(connection, group)
         return group
 
     def update_group(
-        self, name: str, changes: Mapping[str, Any], *, limits: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        changes: Mapping[str, Any],
+        *,
+        limits: Mapping[str, Any] | None = None,
+        member_limits: Mapping[str, Any] | None = None,
     ) -> Group | None:
         with self._database.transaction() as connection:
             group = _find_group(connection, name)
             if group is not None:
-                group = group.changed(changes, limits)
+                group = group.changed(changes, limits, member_limits)
                 _write_group(connection, group)
         return group
 
@@ -116,13 +124,13 @@ class SQLiteOrganisation:
                 if connection.execute('SELECT 1 FROM keys WHERE "group" = ? LIMIT 1', (name,)).fetchone():
                     raise GroupInUse
                 connection.execute("DELETE FROM groups WHERE name = ?", (name,))
-                _begin_version(connection)
+                begin_version(connection)
         return group
 
     def set_credential(self, credential: bytes) -> None:
         with self._database.transaction() as connection:
             connection.execute("UPDATE organisation SET credential = ?", (credential,))
-            _begin_version(connection)
+            begin_version(connection)
 
     def set_model(
         self,
@@ -139,7 +147,7 @@ class SQLiteOrganisation:
             connection.execute("DELETE FROM models WHERE model = ?", (model,))
             if document := after.as_json():
                 connection.execute("INSERT INTO models VALUES (?, ?)", (model, json.dumps(document)))
-            _begin_version(connection)
+            begin_version(connection)
         return after
 
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -149,7 +157,7 @@ class SQLiteOrganisation:
             connection.execute("DELETE FROM documents WHERE name = ?", (name,))
             if after:
                 connection.execute("INSERT INTO documents VALUES (?, ?)", (name, json.dumps(after)))
-            _begin_version(connection)
+            begin_version(connection)
         return after
 
 
@@ -164,12 +172,7 @@ def _find_group(connection: sqlite3.Connection, name: str) -> Group | None:
 
 def _write_group(connection: sqlite3.Connection, group: Group) -> None:
     connection.execute(_SET_GROUP, [stored(getattr(group, name)) for name in _GROUP_FIELDS])
-    _begin_version(connection)
-
-
-def _begin_version(connection: sqlite3.Connection) -> None:
-    # Random instead of a counter, because a counter would repeat its numbers after a backup is restored.
-    connection.execute("UPDATE organisation SET generation = ?", (secrets.token_hex(16),))
+    begin_version(connection)
 
 
 def _add_prompt(connection: sqlite3.Connection, text: str, set_at: datetime, *, scope: str) -> Prompt:
@@ -192,5 +195,7 @@ def _group(row: Any) -> Group:
             "models": models_of(values["models"]),
             "limits": limits_of(values["limits"]),
             "prompt": prompt_of(values["prompt"]),
+            "member_limits": limits_of(values["member_limits"]),
+            "raised": raise_of(values["raised"]),
         }
     )

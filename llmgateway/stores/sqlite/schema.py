@@ -278,4 +278,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             DELETE FROM refusal_ids WHERE refusal = old.id;
         END""",
     ),
+    # Limits of people, of each member of a group, and limits that are raised for a while (JSON, like limits). The index
+    # is for budgets of people, which are initialised from their sums.
+    (
+        "CREATE TABLE persons (user TEXT NOT NULL PRIMARY KEY, limits TEXT, raised TEXT)",
+        "ALTER TABLE keys ADD COLUMN raised TEXT",
+        "ALTER TABLE groups ADD COLUMN member_limits TEXT",
+        "ALTER TABLE groups ADD COLUMN raised TEXT",
+        "CREATE INDEX usage_series_user ON usage_series (user)",
+    ),
 )

@@ -121,6 +121,7 @@ class SQLiteUsageLog:
             "day >= ?": None if query.first_day is None else _number(query.first_day),
             "day <= ?": None if query.last_day is None else _number(query.last_day),
             "series IN (SELECT id FROM usage_series WHERE key_id = ?)": query.key_id,
+            "series IN (SELECT id FROM usage_series WHERE user = ?)": query.user,
             'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
@@ -194,6 +195,7 @@ class SQLiteUsageLog:
             "timestamp >= ?": None if query.first_day is None else _midnight(query.first_day),
             "timestamp < ?": end,
             "key_id = ?": query.key_id,
+            "user = ?": query.user,
             '"group" = ?': query.group,
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}

@@ -1,7 +1,8 @@
 """The admin API, with one module for each kind of object. All requests need the header ``AdminKey``."""
 
 # In the order of the documentation.
-from . import legacy, keys, imports, groups, limits, prompts, models, doctor, reports, logs, audit, status  # noqa: F401, I001
+from . import legacy, keys, imports, groups, users, raises  # noqa: F401, I001
+from . import limits, settings, prompts, models, doctor, reports, logs, audit, status  # noqa: F401
 from .blueprint import GUARD, blp, check_admin_key
 
 __all__ = ["GUARD", "blp", "check_admin_key"]

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ...ratelimit.allowances import Allowance
-from ...ratelimit.rules import Scope, first_day
+from ...ratelimit.periods import LocalDay
+from ...ratelimit.scopes import Scope
 from ...records import LIMIT_PARTS, KeyRecord, Period, ReportQuery, UsageRow, moment
 from ..context import services
 
@@ -24,7 +25,8 @@ def with_usage(keys: Sequence[KeyRecord], include: Collection[str]) -> list[dict
     """Return the fields of *keys*, and those that *include* names; for all keys with few questions to the stores."""
     shown = [asdict(key) for key in keys]
     if "remaining" in include:
-        for one, remaining in zip(shown, remaining_of([*map(Scope.of_key, keys)]), strict=True):
+        now = moment(services().clock())
+        for one, remaining in zip(shown, remaining_of([Scope.of_key(key, now) for key in keys]), strict=True):
             one["remaining"] = remaining
     if "spent" in include:
         spent = _spent_this_month(keys)
@@ -39,7 +41,8 @@ def with_usage(keys: Sequence[KeyRecord], include: Collection[str]) -> list[dict
 
 def _spent_this_month(keys: Sequence[KeyRecord]) -> dict[str | None, UsageRow]:
     services().journal.flush_soon()  # otherwise the last requests of this process would be missing
-    month = first_day(Period.MONTH, moment(services().clock()).date())
+    today = LocalDay.at(moment(services().clock()), services().policy.time_zones())
+    month = today.first_day(Period.MONTH)
     query = ReportQuery(by=("key",), among={"key": [key.id for key in keys]}, first_day=month)
     return {row.by["key"]: row for row in services().usage_log.report(query)}
 

@@ -53,12 +53,12 @@ def refuse_unknown_group(sent: Mapping[str, Any]) -> None:
         raise invalid_fields({"group": [NO_SUCH_GROUP]})
 
 
-def some_limits(changes: dict[str, Any]) -> dict[str, Any] | None:
+def some_limits(changes: dict[str, Any], field: str = "limits") -> dict[str, Any] | None:
     """Remove the limits to change from *changes* and return them. ``null`` for all limits stays in *changes*."""
-    if changes.get("limits", ()) is None:
-        changes["limits"] = UNLIMITED
+    if changes.get(field, ()) is None:
+        changes[field] = UNLIMITED
         return None
-    limits: dict[str, Any] | None = changes.pop("limits", None)
+    limits: dict[str, Any] | None = changes.pop(field, None)
     return limits
 
 

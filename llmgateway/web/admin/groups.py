@@ -8,8 +8,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from ...ratelimit.rules import Scope
-from ...records import Group
+from ...ratelimit.scopes import Scope
+from ...records import Group, moment
 from .. import examples
 from ..context import services
 from ..errors import invalid_fields
@@ -28,7 +28,7 @@ from .blueprint import blp
 from .names import check_name, check_names
 from .validity import check_validity
 
-_NAME_IN_PATH = {
+NAME_IN_PATH = {
     "in": "path",
     "name": "name",
     "description": "1 to 100 characters on one line, without `/`.",
@@ -46,7 +46,7 @@ def list_groups() -> dict[str, Any]:
     return {"items": _with_remaining(services().groups.list()), "next": None}
 
 
-@blp.route("/groups/<name>", methods=["GET"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["GET"], parameters=[NAME_IN_PATH])
 @blp.operation("Look a group up", "UnknownGroup", description="With what is used and left of its limits.")
 @blp.response(200, GroupWithAllowancesSchema, description="The group.", example=examples.GROUP_LEFT)
 def get_group(name: str) -> dict[str, Any]:
@@ -54,13 +54,14 @@ def get_group(name: str) -> dict[str, Any]:
     return group
 
 
-@blp.route("/groups/<name>", methods=["PUT"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["PUT"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Make a group, or replace what is set for it",
     description=(
         "All of it is replaced: what is not sent is nothing afterwards. Its keys and its prompt stay. Its limits hold "
-        "for all its keys together, beside those of each. The example is refused until you have put your own values "
-        "in; `{}` makes a group that is only a name for reports."
+        "for all its keys together, beside those of each; `member_limits` hold for each person, for the keys that this "
+        "person has in it. The example is refused until you have put your own values in; `{}` makes a group that is "
+        "only a name for reports."
     ),
 )
 @blp.arguments(GroupFieldsSchema, template=examples.GROUP_REQUEST)
@@ -77,13 +78,13 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
     return after
 
 
-@blp.route("/groups/<name>", methods=["PATCH"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["PATCH"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Change a group",
     "UnknownGroup",
     description=(
-        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits`. "
-        "The example changes nothing. In short:\n\n"
+        "Fields that are sent are set, `null` clears one, the others stay; the same holds for the parts of `limits` "
+        "and of `member_limits`. The example changes nothing. In short:\n\n"
         '* `{"expires_at": "2027-10-01"}` prolongs it\n'
         '* `{"models": null}` lets its keys use every model\n'
         '* `{"limits": {"budget": {"amount": 150, "unit": "usd", "period": "total"}, "parallel_requests": null}}` sets '
@@ -97,13 +98,13 @@ def update_group(changes: dict[str, Any], name: str) -> Group:
     before = groups.get(name)
     check_names(changes, before=before)
     check_validity(changes, before=before, instead=_TO_END_NOW)
-    limits = some_limits(changes)
-    after = groups.update(name, changes, limits=limits)
+    limits, member_limits = some_limits(changes), some_limits(changes, "member_limits")
+    after = groups.update(name, changes, limits=limits, member_limits=member_limits)
     write_down("group.set", name, before=_shown(before), after=_shown(after))
     return after
 
 
-@blp.route("/groups/<name>", methods=["DELETE"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>", methods=["DELETE"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Remove a group",
     "UnknownGroup",
@@ -115,7 +116,7 @@ def delete_group(name: str) -> None:
     write_down("group.remove", name, before=_shown(services().groups.remove(name)))
 
 
-@blp.route("/groups/<name>/revoke", methods=["POST"], parameters=[_NAME_IN_PATH])
+@blp.route("/groups/<name>/revoke", methods=["POST"], parameters=[NAME_IN_PATH])
 @blp.operation(
     "Block every key of a group",
     "UnknownGroup",
@@ -131,7 +132,8 @@ def revoke_group(name: str) -> dict[str, int]:
 
 
 def _with_remaining(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    remaining = remaining_of([Scope.of_group(group) for group in groups])
+    now = moment(services().clock())
+    remaining = remaining_of([Scope.of_group(group, now) for group in groups])
     return [asdict(group) | {"remaining": left} for group, left in zip(groups, remaining, strict=True)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...ratelimit.rules import Scope
+from ...ratelimit.scopes import Scope
 from ...records import Limits
 from .. import examples
 from ..context import services

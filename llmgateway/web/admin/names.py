@@ -8,7 +8,7 @@ from typing import Any
 from ...records import Group, KeyQuery, KeyRecord
 from ..context import services
 from ..errors import invalid_fields
-from ..schemas.names import problem_of_name
+from ..schemas.names import problem_of_name, problem_of_user
 from .validity import Problems
 
 
@@ -30,7 +30,8 @@ def name_problems(sent: Mapping[str, Any], *, before: KeyRecord | Group | None =
     problems: Problems = {}
     for field in ("user", "name"):
         name = sent.get(field)
-        if name is not None and name != getattr(before, field, None) and (problem := problem_of_name(name)):
+        check = problem_of_user if field == "user" else problem_of_name
+        if name is not None and name != getattr(before, field, None) and (problem := check(name)):
             problems[field] = [problem]
     # Somebody with such a name may get a second key.
     if "user" in problems and services().keys.list(KeyQuery(user=sent["user"], limit=1)):

@@ -11,12 +11,13 @@ from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
 from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
+from .raises import RaiseField
 
 
 class GroupChangesSchema(ma.Schema):
     """The fields to change; the others stay as they are.
 
-    So do the parts of ``limits`` that are not sent; a part that is null is removed, and with
+    So do the parts of ``limits`` and ``member_limits`` that are not sent; a part that is null is removed, and with
     ``"limits": null`` all of them are.
     """
 
@@ -56,6 +57,11 @@ class GroupChangesSchema(ma.Schema):
         allow_none=True,
         metadata={"description": "What all its keys together may use, beside the limits that each has of its own."},
     )
+    member_limits = ma.fields.Nested(
+        LimitsSchema,
+        allow_none=True,
+        metadata={"description": "What each person may use with all of the keys that this person has in the group."},
+    )
 
     @ma.post_load
     def _as_group_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -70,7 +76,7 @@ class GroupFieldsSchema(GroupChangesSchema):
     @ma.post_load
     def _as_group_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         data = dict.fromkeys(self.fields) | super()._as_group_fields(data)
-        return data | {"limits": Limits(**(data["limits"] or {}))}
+        return data | {name: Limits(**(data[name] or {})) for name in ("limits", "member_limits")}
 
 
 class GroupSchema(AnswerSchema):
@@ -80,6 +86,10 @@ class GroupSchema(AnswerSchema):
     expires_at = Moment(is_end=True, allow_none=True, metadata={"example": examples.GROUP["expires_at"]})
     models = ma.fields.List(ma.fields.String(), allow_none=True, metadata={"example": examples.GROUP["models"]})
     limits = ma.fields.Nested(LimitsInForceSchema)
+    member_limits = ma.fields.Nested(
+        LimitsInForceSchema, metadata={"description": "Of each person, for the keys that this person has in the group."}
+    )
+    raised = RaiseField()
     created_at = Moment(metadata={"example": examples.GROUP["created_at"]})
 
 

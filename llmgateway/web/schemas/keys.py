@@ -13,6 +13,7 @@ from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
 from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
+from .raises import RaiseField
 from .usage import names_of
 
 SHORTEST_OWN_KEY = 20
@@ -138,6 +139,7 @@ class KeySchema(KeyFieldsSchema, IdentitySchema):
     """All fields of a key except the key itself."""
 
     limits = ma.fields.Nested(LimitsInForceSchema)
+    raised = RaiseField()
     retires_at = Moment(
         allow_none=True,
         metadata={"description": "Until when the key that this one has replaced opens the same.", "example": None},

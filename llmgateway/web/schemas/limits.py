@@ -38,7 +38,8 @@ def _whole(description: str, example: int) -> ma.fields.Integer:
 
 
 class BudgetSchema(ma.Schema):
-    """What may be used within a period; days and months are the calendar's, in UTC."""
+    """What may be used within a period; days, weeks (from Monday on) and months are the calendar's, in the
+    organisation's time zone (``GET /admin/settings``)."""
 
     amount = Amount(
         required=True,
@@ -53,7 +54,7 @@ class BudgetSchema(ma.Schema):
     period = ma.fields.String(
         required=True,
         validate=validate.OneOf(list(Period)),
-        metadata={"description": "`day`, `month`, or `total` for one that never renews.", "example": "month"},
+        metadata={"description": "`day`, `week`, `month`, or `total` for one that never renews.", "example": "month"},
     )
 
     @ma.validates_schema
@@ -89,7 +90,7 @@ class OrganisationLimitsSchema(LimitsSchema):
 class BudgetInForceSchema(AnswerSchema):
     amount = Amount(metadata={"example": 5})
     unit = ma.fields.String(metadata={"description": "`usd`, `tokens` or `requests`.", "example": "usd"})
-    period = ma.fields.String(metadata={"description": "`day`, `month` or `total`.", "example": "month"})
+    period = ma.fields.String(metadata={"description": "`day`, `week`, `month` or `total`.", "example": "month"})
 
 
 class LimitsInForceSchema(AnswerSchema):

@@ -36,6 +36,11 @@ def problem_of_name(name: str) -> str | None:
     return None
 
 
+def problem_of_user(name: str) -> str | None:
+    """Return what is wrong with the name of a new person, or None. It is a part of paths, so it has no slash."""
+    return problem_of_name(name) or ("Must not contain a slash (/)." if "/" in name else None)
+
+
 def _joins(name: str, at: int) -> bool:
     """Whether the character *at* is a joiner between two letters. A letter may have marks, such as a virama."""
     return (

@@ -39,6 +39,11 @@ class MeSchema(AnswerSchema):
         allow_none=True,
         metadata={"description": "With your other keys; null if you have no limits for all of them together."},
     )
+    member = ma.fields.Nested(
+        ScopeAllowanceSchema,
+        allow_none=True,
+        metadata={"description": "With your other keys in the group; null if it has no limits for each member."},
+    )
     shared = ma.fields.Nested(SharedAllowancesSchema)
     usage = ma.fields.Nested(UsageSoFarSchema)
 
@@ -129,8 +134,8 @@ RESPONSE_REQUEST: dict[str, Any] = {
 }
 
 _OF_WHICH = (
-    "Of the limit of which least is left: your key's, your group's or the organisation's. Missing if there is none. "
-    "Azure's own come as `x-upstream-ratelimit-*`."
+    "Of the limit of which least is left: your key's, your own, your group's or the organisation's. Missing if there "
+    "is none. Azure's own come as `x-upstream-ratelimit-*`."
 )
 
 

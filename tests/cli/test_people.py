@@ -1,0 +1,89 @@
+"""People, raises and the time zone from a terminal, in front of a gateway that runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from .test_remote import azure, gateway, run  # noqa: F401
+
+NO_LIMITS = dict.fromkeys(("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget"))
+
+
+@pytest.fixture
+def told(run):  # noqa: F811
+    """Run a command with ``--json``, and return what it prints."""
+    return lambda *arguments: json.loads(run(*arguments, "--json"))
+
+
+def test_people_are_limited(run, told):  # noqa: F811
+    """Shown, listed, changed by part, and reset."""
+    run("keys", "add", "Zoë Ärmel", "--budget", "1usd/week")
+    run("users", "limits", "Zoë Ärmel", "--budget", "8usd/month", "--requests-per-minute", "30")
+    limits = told("users", "limits", "Zoë Ärmel", "--requests-per-minute", "none")["limits"]
+    assert NO_LIMITS | {"budget": {"amount": 8, "unit": "usd", "period": "month"}} == limits
+
+    shown = told("users", "show", "Zoë Ärmel")
+    assert ("Zoë Ärmel", "week") == (shown["user"], shown["keys"][0]["limits"]["budget"]["period"])
+    assert "8 usd/month" in run("users", "show", "Zoë Ärmel")
+    assert "Zoë Ärmel" in [person["user"] for person in told("users", "list")]
+    assert "Zoë Ärmel  1" in run("users", "list")
+
+    run("users", "reset", "Zoë Ärmel")
+    assert NO_LIMITS == told("users", "show", "Zoë Ärmel")["limits"]
+    run("users", "show", "nobody", status=1)
+    assert "llmgateway users list" in run.result.stderr
+
+
+def test_members_are_limited(told, run):  # noqa: F811
+    made = told("groups", "set", "class", "--budget", "100usd/total", "--member-budget", "2usd/week")
+    assert (100, 2) == (made["limits"]["budget"]["amount"], made["member_limits"]["budget"]["amount"])
+    changed = told("groups", "set", "class", "--member-parallel-requests", "3", "--member-budget", "none")
+    assert NO_LIMITS | {"parallel_requests": 3} == changed["member_limits"]
+    assert 100 == changed["limits"]["budget"]["amount"]
+    run("groups", "remove", "class")
+
+
+@pytest.mark.parametrize("kind", ["keys", "groups", "users"])
+def test_limits_are_raised_for_a_while(run, told, kind):  # noqa: F811
+    """For hours or days, until a day or a time; ended early; what raises nothing is refused."""
+    limits = ("--requests-per-minute", "10")
+    if kind == "keys":
+        name = told("keys", "add", "raised", *limits)["id"]
+    else:
+        name = f"raised-{kind}"
+        run(kind, "limits" if kind == "users" else "set", name, *limits)
+
+    def end(text: str) -> datetime:
+        raised = told(kind, "raise", name, "--requests-per-minute", "20", "--until", text)["raise"]
+        assert NO_LIMITS | {"requests_per_minute": 20} == raised["limits"]
+        return datetime.fromisoformat(raised["until"])
+
+    now = datetime.now(UTC)
+    assert timedelta(seconds=-1) < end("3h") - now - timedelta(hours=3) < timedelta(minutes=5)
+    assert timedelta(seconds=-1) < end("2d") - now - timedelta(days=2) < timedelta(minutes=5)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert end("tomorrow") in (midnight + timedelta(days=2), midnight + timedelta(days=3))
+    assert datetime(2099, 5, 2, tzinfo=UTC) == end("2099-05-01")
+    assert datetime(2099, 5, 1, 16, tzinfo=UTC) == end("2099-05-01T18:00:00+02:00")
+
+    run(kind, "raise", name, "--end")
+    assert told(kind, "show", name)["raise"] is None
+    run(kind, "raise", name, "--requests-per-minute", "5", "--until", "2d", status=1)
+    assert "which is 10" in run.result.stderr
+    for wrong in (["--until", "2d"], ["--requests-per-minute", "50"], ["--budget", "none", "--until", "2d"]):
+        run(kind, "raise", name, *wrong, status=2)
+    run(kind, "raise", name, "--end", "--until", "2d", status=2)
+
+
+def test_the_time_zone(run, told):  # noqa: F811
+    """Set, shown until it holds, and taken back."""
+    assert {"timezone": "UTC", "pending": None} == told("settings", "show")
+    pending = told("settings", "set", "--timezone", "Asia/Tokyo")["pending"]
+    assert "Asia/Tokyo" == pending["timezone"]
+    assert "Asia/Tokyo" in run("settings", "show")
+    run("settings", "set", "--timezone", "Tokyo", status=1)
+    assert "Did you mean Asia/Tokyo?" in run.result.stderr
+    assert told("settings", "set", "--timezone", "UTC")["pending"] is None
