@@ -79,7 +79,7 @@ class TestOfAKey:
             ({"budget": {"amount": "NaN", "unit": "usd", "period": "month"}}, ["budget", "amount"]),
             ({"budget": {"amount": 2.5, "unit": "tokens", "period": "month"}}, ["budget", "amount"]),
             ({"budget": {"amount": 5, "unit": "eur", "period": "month"}}, ["budget", "unit"]),
-            ({"budget": {"amount": 5, "unit": "usd", "period": "week"}}, ["budget", "period"]),
+            ({"budget": {"amount": 5, "unit": "usd", "period": "year"}}, ["budget", "period"]),
             ({"budget": {"amount": 5, "unit": "usd"}}, ["budget", "period"]),
             ({"budget": 5}, ["budget"]),
             ("none", []),
