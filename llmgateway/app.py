@@ -16,6 +16,8 @@ from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .alerts.outages import Sources
+from .alerts.watcher import Alerts
 from .azure.client import AzureClient
 from .azure.credentials import EntraToken
 from .clock import Clock, Timer
@@ -33,7 +35,7 @@ from .proxy.routing import Routing
 from .ratelimit.budget_watch import BudgetWatch, read_budgets
 from .ratelimit.limiter import Limiter
 from .ratelimit.running import RunningReservations
-from .records import moment
+from .records import Organisation, moment
 from .services import Services
 from .settings import Settings
 from .stores import Stores, open_stores
@@ -42,7 +44,7 @@ from .usage.answered_models import AnsweredModels
 from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
 from .usage.refusals import Refusals
-from .usage.unpriced import UnpricedModels
+from .usage.unpriced import UnpricedModels, still_without_price, used_without_price
 from .web import admin, azure_paths, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
@@ -206,6 +208,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
     def on_turn(backlog: Backlog) -> None:
         metrics.waiting(backlog)
         refusals.look_after()
+        alerts.need()
 
     journal = Journal(
         settings.instance / "journal",
@@ -256,6 +259,26 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         clock=clock,
         timer=timer,
     )
+    health = StoreHealth(stores.backends)
+
+    def without_price(organisation: Organisation) -> list[str]:
+        names = used_without_price(stores.usage_log, moment(clock())) | unpriced.models
+        return still_without_price(names, organisation.models)
+
+    alerts = Alerts(
+        stores.alerts,
+        policy,
+        list_keys=stores.keys.list,
+        usage_log=stores.usage_log,
+        sources=Sources(
+            stores=health.problems,
+            credentials=gateway.credentials.known_problems,
+            quotas=gateway.deployments.lowered,
+            backlog=journal.backlog,
+            unpriced=without_price,
+        ),
+        clock=clock,
+    )
     return Services(
         settings=settings,
         gateway=gateway,
@@ -275,10 +298,11 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
+        stores=health,
         refusals=refusals,
-        stores=StoreHealth(stores.backends),
         metrics=metrics,
         unpriced=unpriced,
+        alerts=alerts,
         clock=clock,
     )
 

@@ -10,6 +10,7 @@ from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .alerts.watcher import Alerts
 from .clock import Clock
 from .interfaces import Upstream, UsageLog
 from .proxy.doctor import Doctor
@@ -47,4 +48,5 @@ class Services:
     stores: StoreHealth
     metrics: Metrics
     unpriced: UnpricedModels
+    alerts: Alerts
     clock: Clock

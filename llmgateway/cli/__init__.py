@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .alerts import alerts
 from .completion import completion
 from .doctor import doctor
 from .groups import groups
@@ -42,6 +43,7 @@ for _command in (
     filters,
     reconcile,
     logs,
+    alerts,
     audit,
     status,
 ):

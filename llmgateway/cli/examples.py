@@ -82,6 +82,14 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "logs show": ["llmgateway logs show 019b3f2a-7c10-7d41-8d98-f00b2042a17e"],
     "audit": ["llmgateway audit --target physics"],
     "status": ["llmgateway status", "llmgateway status --json | jq .stores"],
+    "alerts show": ["llmgateway alerts show", "llmgateway alerts show --json | jq '.alerts[0].text'"],
+    "alerts set": [
+        "llmgateway alerts set --smtp --from llmgateway@example.org --email admin@example.org",
+        "llmgateway alerts set --add-webhook teams",
+        "llmgateway alerts set --threshold 80 --threshold 100 --event budget --event store",
+        "llmgateway alerts set --file alerts.json",
+    ],
+    "alerts test": ["llmgateway alerts test"],
     "reconcile": ["llmgateway reconcile cost-export.csv"],
     "completion": ['eval "$(llmgateway completion bash)"', "llmgateway completion fish | source"],
 }

@@ -27,6 +27,7 @@ CREDENTIALS_LOG_SECONDS = 60.0
 _DEFAULT = ""
 """Stands for ``LLM_BASE_URL``, where others stand for registered deployments."""
 
+_STORE_AWAY = "unknown: the store does not answer"
 _REMEDY = "give the identity the role Cognitive Services OpenAI User at the resource, and check LLM_IDENTITY_SCOPE"
 _NOT_USED = (
     "The key is stored, but it is not used and was not tried: LLM_IDENTITY is set, so tokens of Microsoft Entra ID are "
@@ -70,7 +71,7 @@ class AzureCredentials:
         try:
             credential = self._policy.stored_credential()
         except StoreUnavailable:
-            return "unknown: the store does not answer"
+            return _STORE_AWAY
         if credential is None:
             return "missing or unreadable: set it with POST /admin/setllmkey"
         if self._routing.default_target("", credential).credential.header() == self._refused.get(_DEFAULT):
@@ -85,6 +86,14 @@ class AzureCredentials:
             problem = each.problem or ("there is no key: set it" if target is None else self._refusal(target))
             if problem is not None:
                 problems[model.name, each.name] = problem
+        return problems
+
+    def known_problems(self, organisation: Organisation) -> dict[str, str]:
+        """Return everything that is known to be wrong with keys and tokens, by where they are used."""
+        problem = self.problem()
+        problems = {"LLM_BASE_URL": problem} if problem is not None and problem != _STORE_AWAY else {}
+        for (model, name), each in self.deployment_problems(organisation).items():
+            problems[f"{model}/{name}"] = each
         return problems
 
     def deployments_problem(self) -> str | None:

@@ -95,6 +95,14 @@ class DeploymentStates:
         with self._lock:
             return list(self._states.values())
 
+    def lowered(self) -> dict[str, str]:
+        """Return which limits Azure has lowered, by deployment and resource."""
+        return {
+            f"{state.name or state.deployment} ({state.base_url})": describe_lowered(state.lowered.before, state.quota)
+            for state in self.all()
+            if state.lowered is not None
+        }
+
     def answered(self, target: Target, answer: Answer) -> None:
         """Learn from the head of an answer."""
         quota = answer.quota

@@ -134,6 +134,7 @@ class Worker:
             log.info("Stopping: running answers get %g s to end.", self._services.settings.drain_seconds)
         self._finish_answers()
         self._threads.shutdown(timeout=1)
+        self._services.alerts.close()
         self._services.limiter.close()
         self._services.journal.close()
         self._services.refusals.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import (
+    AlertStore,
     AuditLog,
     Cooldowns,
     CounterStore,
@@ -22,11 +23,13 @@ from ..interfaces import (
     UsageLog,
 )
 from ..ratelimit.memory import MemoryCounters
+from .alerts import FallbackAlerts
 from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .cooldowns import MemoryCooldowns
 from .fallback import FallbackCounters
 from .folder_lock import FolderLock
+from .host_lock import HostLock
 from .recent_version import RecentVersion
 from .spending import LoggedSpending
 from .stored import FoundStored, SharedOwners
@@ -40,6 +43,9 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 """After a failure, a store is not asked again for this time."""
 
+ALERTS_RETRY_SECONDS = 4.0
+"""The same for alerts, for which no request waits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
@@ -52,6 +58,7 @@ class Stores:
     spending: Spending
     counters: CounterStore
     audit_log: AuditLog
+    alerts: AlertStore
     refusals: RefusalLog
     cooldowns: Cooldowns
     stored: FoundStored
@@ -95,6 +102,7 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
     from .sqlite import (
+        SQLiteAlerts,
         SQLiteAuditLog,
         SQLiteDatabase,
         SQLiteKeys,
@@ -115,6 +123,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
+        alerts=_alerts(SQLiteAlerts(database), settings, clock),
         refusals=SQLiteRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
@@ -124,6 +133,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
 
 
 def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
+    from .mongo.alerts import MongoAlerts
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
     from .mongo.keys import MongoKeys
@@ -144,11 +154,17 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
+        alerts=_alerts(MongoAlerts(database), settings, clock),
         refusals=MongoRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
         counters=counters,
         backends=(database,),
     )
+
+
+def _alerts(shared: AlertStore, settings: Settings, clock: Clock) -> AlertStore:
+    circuit = Circuit("the store of alerts", retry_after=ALERTS_RETRY_SECONDS, clock=clock)
+    return FallbackAlerts(shared, circuit=circuit, speaks=HostLock(settings.instance / "alerts.lock").hold)
 
 
 def _spending(usage_log: UsageLog, clock: Clock) -> Spending:

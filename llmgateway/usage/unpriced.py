@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from ..interfaces import UsageRecorder
-from ..records import Bound, UsageRecord
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+
+from ..interfaces import UsageLog, UsageRecorder
+from ..records import Bound, ModelSettings, ReportQuery, UsageRecord
+from .models import own_settings
 
 _MOST_MODELS = 100
+
+
+def used_without_price(usage_log: UsageLog, now: datetime, *, promptly: bool = False) -> set[str]:
+    """Return the models that all processes have used today or yesterday (UTC) without a known price.
+
+    Raises:
+        StoreUnavailable: the usage log does not answer.
+    """
+    report = usage_log.report(ReportQuery(by=("model",), first_day=now.date() - timedelta(days=1), promptly=promptly))
+    return {str(row.by["model"]) for row in report if row.unpriced_requests}
+
+
+def still_without_price(names: Collection[str], own: Mapping[str, ModelSettings]) -> list[str]:
+    """Return those of *names* for which no admin has set a price meanwhile, sorted."""
+    return sorted(name for name in names if own_settings(own, (name,)).prices is None)
 
 
 class UnpricedModels:

@@ -511,6 +511,69 @@ IMPORTED: dict[str, Any] = {
     "dry_run": True,
     "items": [{"model": MODEL, "name": "name", "azure_model": MODEL, "action": "register"}],
 }
+ALERTS_REQUEST: dict[str, Any] = {
+    "smtp_url": "smtp://gateway:PASSWORD@mail.example.org:587",
+    "from": "LLMGateway <llmgateway@example.org>",
+    "emails": ["put-your-own-values-in@example.org"],
+    "webhooks": [{"url": "https://example.org/hook", "secret": "a long random text", "format": "json"}],
+    "thresholds": [50, 80, 100],
+    "events": ["budget", "credential", "store", "quota", "backlog", "price"],
+}
+ALERTS: dict[str, Any] = {
+    "smtp_url": "smtp://gateway@mail.example.org:587",
+    "has_smtp_password": True,
+    "from": "LLMGateway <llmgateway@example.org>",
+    "webhooks": [{"id": "hook_1f2e3d4c", "url": "https://example.org/hook", "has_secret": True, "format": "json"}],
+    "emails": ["admin@example.org"],
+    "thresholds": [50, 80, 100],
+    "events": ["budget", "credential", "store", "quota", "backlog", "price"],
+    "problems": [
+        "admin@example.org: Nothing listens there. Look at the host and the port, and whether the server runs."
+    ],
+    "alerts": [
+        {
+            "event": "budget",
+            "text": "The group 'ml-2026' has used 83 % of a budget of 150.00 USD in total: 124.61 USD.",
+            "scope": "group:ml-2026",
+            "threshold": 80,
+            "used": 124.61,
+            "limit": 150.0,
+            "at": "2026-10-31T09:12:07.345000+00:00",
+            "deliveries": [
+                {
+                    "target": "hook_1f2e3d4c",
+                    "state": "delivered",
+                    "attempts": 1,
+                    "tried_at": "2026-10-31T09:12:07.345000+00:00",
+                    "due_at": None,
+                    "status": 200,
+                    "reason": None,
+                },
+                {
+                    "target": "admin@example.org",
+                    "state": "waiting",
+                    "attempts": 1,
+                    "tried_at": "2026-10-31T09:12:07.345000+00:00",
+                    "due_at": "2026-10-31T09:12:22.345000+00:00",
+                    "status": None,
+                    "reason": "Nothing listens there. Look at the host and the port, and whether the server runs.",
+                },
+            ],
+        }
+    ],
+}
+ALERT_TEST: dict[str, Any] = {
+    "targets": [
+        {"target": "hook_1f2e3d4c", "delivered": True, "status": 200, "reason": None, "remedy": None},
+        {
+            "target": "admin@example.org",
+            "delivered": False,
+            "status": None,
+            "reason": "Nothing listens there.",
+            "remedy": "Look at the host and the port, and whether the server runs.",
+        },
+    ]
+}
 STATUS = {
     "version": "0.1.0",
     "rung": "normal",

@@ -17,18 +17,22 @@ from typing import Any
 import pytest
 
 from llmgateway.errors import Conflict, GroupInUse, NoSuchGroup, StoreUnavailable
-from llmgateway.interfaces import AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
+from llmgateway.interfaces import AlertStore, AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
 from llmgateway.records import (
     UNLIMITED,
+    Alert,
     Attempt,
     AuditEntry,
     Batch,
     Budget,
+    Delivery,
+    DeliveryState,
     Group,
     KeyQuery,
     KeyRecord,
     Limits,
     ModelSettings,
+    Outage,
     Outcome,
     Period,
     Prices,
@@ -1838,6 +1842,209 @@ class AuditLogContract:
         )
 
         assert [audit(number) for number in range(59, -1, -1)] == log.entries(limit=100)
+
+
+def alert(number: int = 1, **fields: object) -> Alert:
+    made = Alert(
+        id=f"alert-{number:04}",
+        at=NEW_YEAR + timedelta(seconds=number),
+        event="budget",
+        scope="group:physics",
+        text="The group 'physics' has used 80 % of its budget.",
+        deliveries=(Delivery(target="hook-1", due_at=NEW_YEAR),),
+    )
+    return replace(made, **fields)
+
+
+MINUTE = timedelta(minutes=1)
+
+
+class AlertStoreContract:
+    """Each test gets ``alerts`` and, on the same backend, ``elsewhere``."""
+
+    @pytest.fixture
+    def alerts(self) -> AlertStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def elsewhere(self) -> AlertStore:
+        raise NotImplementedError
+
+    def test_begins_empty(self, alerts):
+        """Nothing has happened, and nothing waits."""
+        assert ([], 0, None) == (
+            list(alerts.recent(limit=10)),
+            alerts.waiting(),
+            alerts.take(now=LATER, until=LATER + MINUTE),
+        )
+        assert [] == list(alerts.outages())
+
+    def test_shows_an_alert_as_it_went_in(self, alerts, elsewhere):
+        """Every field comes back, newest first, as many as were asked for."""
+        delivery = Delivery(
+            target="mail:1",
+            state=DeliveryState.FAILED,
+            attempts=3,
+            tried_at=LATER,
+            status=550,
+            reason='No such "person" 日本',
+        )
+        whole = alert(
+            2,
+            threshold=80,
+            used=121.5,
+            limit=150.0,
+            user="ada",
+            kept_until=LATER.replace(microsecond=7000),
+            deliveries=(delivery, Delivery(target="hook-2", due_at=LATER)),
+        )
+        assert alerts.add(alert(1))
+        assert alerts.add(whole)
+
+        assert [whole, alert(1)] == list(elsewhere.recent(limit=10))
+        assert [whole] == list(elsewhere.recent(limit=1))
+        assert [] == list(elsewhere.recent(limit=0))
+        assert 2 == elsewhere.waiting()
+
+    def test_adds_once_when_many_try(self, alerts, elsewhere):
+        """Of all processes of all hosts that see the same, one announces it; the first text stays."""
+        tries = [
+            lambda store=store, number=number: store.add(alert(1, text=f"text {number}"))
+            for number, store in enumerate([alerts, elsewhere] * 6)
+        ]
+        added = at_once(*tries)
+
+        assert 1 == added.count(True)
+        assert f"text {added.index(True)}" == alerts.recent(limit=10)[0].text
+        assert not elsewhere.add(alert(1))
+
+    def test_gives_an_alert_to_one_at_a_time(self, alerts, elsewhere):
+        """While one delivers it, no other does; when that has given up without a word, another one gets it."""
+        alerts.add(alert(1))
+        takes = [lambda store=store: store.take(now=LATER, until=LATER + MINUTE) for store in [alerts, elsewhere] * 6]
+        (taken,) = [each for each in at_once(*takes) if each is not None]
+        assert alert(1) == replace(taken, lease="")
+
+        assert elsewhere.take(now=LATER + MINUTE / 2, until=LATER + MINUTE) is None
+        again = elsewhere.take(now=LATER + MINUTE, until=LATER + 2 * MINUTE)
+        assert again is not None
+        assert taken.lease != again.lease
+        assert not alerts.save(taken)
+        assert elsewhere.save(again)
+
+    def test_takes_what_is_due_longest_first(self, alerts, elsewhere):
+        """Nothing is taken before it is due, and an alert is due with its first delivery."""
+        due = [LATER + 2 * MINUTE, LATER, LATER + MINUTE]
+        for number, at in enumerate(due):
+            late = Delivery(target="hook-2", due_at=LATER + 9 * MINUTE)
+            alerts.add(alert(number, deliveries=(late, Delivery(target="hook-1", due_at=at))))
+
+        assert elsewhere.take(now=LATER - MINUTE, until=LATER) is None
+        taken = [elsewhere.take(now=LATER + MINUTE, until=LATER + 5 * MINUTE) for _ in range(3)]
+        assert ["alert-0001", "alert-0002", None] == [each and each.id for each in taken]
+
+    def test_saves_what_became_of_the_deliveries(self, alerts, elsewhere):
+        """What was delivered is not due again, the rest is when it was said; meanwhile the lease lasts."""
+        done = Delivery(target="hook-1", state=DeliveryState.DELIVERED, attempts=1, tried_at=LATER, status=200)
+        waits = Delivery(target="hook-2", due_at=LATER + 2 * MINUTE, attempts=1)
+        alerts.add(alert(1, deliveries=(replace(waits, target="hook-1"), waits)))
+        taken = alerts.take(now=LATER + 2 * MINUTE, until=LATER + 3 * MINUTE)
+
+        assert alerts.save(replace(taken, deliveries=(done, waits)), held_until=LATER + 4 * MINUTE)
+        assert elsewhere.take(now=LATER + 3 * MINUTE, until=LATER + 9 * MINUTE) is None
+        assert (done, waits) == elsewhere.recent(limit=1)[0].deliveries
+        assert alerts.save(replace(taken, deliveries=(done, waits)))
+        again = elsewhere.take(now=LATER + 3 * MINUTE, until=LATER + 9 * MINUTE)
+        assert (done, waits) == again.deliveries
+        assert elsewhere.save(replace(again, deliveries=(done, replace(done, target="hook-2"))))
+
+        assert alerts.take(now=LATER + 99 * MINUTE, until=LATER + 100 * MINUTE) is None
+        assert 0 == alerts.waiting()
+        assert not alerts.add(alert(1))
+
+    def test_an_outage_has_one_beginning(self, alerts, elsewhere):
+        """Whoever sees it, it is the same one, since it was first seen."""
+        first = Outage(event="store", scope="redis", since=NEW_YEAR, over="Redis is back.")
+        seen = [
+            store.observe(replace(first, since=NEW_YEAR + number * MINUTE), until=LATER)
+            for number, store in enumerate([alerts, elsewhere, alerts])
+        ]
+        other = alerts.observe(replace(first, scope="mongodb"), until=LATER)
+
+        assert [first] * 3 == seen
+        assert [other, first] == list(elsewhere.outages())
+
+    def test_observers_at_once_agree(self, alerts, elsewhere):
+        """Processes that notice it at the same moment name the same beginning."""
+        first = Outage(event="store", scope="redis", since=NEW_YEAR, over="")
+        seen = at_once(
+            *[
+                lambda store=store, number=number: store.observe(
+                    replace(first, since=NEW_YEAR + number * MINUTE), until=LATER
+                )
+                for number, store in enumerate([alerts, elsewhere] * 4)
+            ]
+        )
+
+        assert 1 == len({each.since for each in seen})
+
+    def test_an_outage_ends_once_when_nobody_sees_it(self, alerts, elsewhere):
+        """Not while one process still sees it; then one of all ends it, and the next one is another."""
+        first = Outage(event="store", scope="redis", since=NEW_YEAR, over="Redis is back.")
+        alerts.observe(first, until=LATER + 9 * MINUTE)
+        elsewhere.clear(first.name, until=LATER)
+        alerts.observe(first, until=LATER + 9 * MINUTE)
+        assert alerts.end(first.name, now=LATER) is None
+
+        elsewhere.clear(first.name, until=LATER)
+        elsewhere.clear(first.name, until=LATER + 99 * MINUTE)
+        assert alerts.end(first.name, now=LATER - MINUTE) is None
+        ends = at_once(*[lambda store=store: store.end(first.name, now=LATER) for store in [alerts, elsewhere] * 4])
+        assert [True] == [ended for ended in ends if ended is not None]
+
+        assert [] == list(alerts.outages())
+        again = replace(first, since=LATER)
+        assert again == alerts.observe(again, until=LATER)
+        assert elsewhere.end(first.name, now=LATER) is False
+        alerts.clear("store:unknown", until=LATER)
+        assert alerts.end("store:unknown", now=LATER) is None
+
+    def test_a_claim_is_held_by_one_for_its_time(self, alerts, elsewhere):
+        """Afterwards it is free for one again, and other names always are."""
+        claims = [
+            lambda store=store: store.claim("watch", now=LATER, until=LATER + MINUTE)
+            for store in [alerts, elsewhere] * 6
+        ]
+
+        assert 1 == at_once(*claims).count(True)
+        assert alerts.claim("other", now=LATER, until=LATER + MINUTE)
+        assert not elsewhere.claim("watch", now=LATER + MINUTE / 2, until=LATER + MINUTE)
+        assert elsewhere.claim("watch", now=LATER + MINUTE, until=LATER + 2 * MINUTE)
+        assert not alerts.claim("watch", now=LATER + MINUTE, until=LATER + 2 * MINUTE)
+
+    def test_purges_what_is_over(self, alerts, elsewhere):
+        """What waits stays, and what has no end."""
+        nothing_waits = {"deliveries": (Delivery(target="hook-1", state=DeliveryState.DELIVERED),)}
+        alerts.add(alert(1, kept_until=LATER, **nothing_waits))
+        alerts.add(alert(2, kept_until=LATER + MINUTE, **nothing_waits))
+        alerts.add(alert(3, **nothing_waits))
+        alerts.add(alert(4, kept_until=LATER))
+        alerts.claim("watch", now=NEW_YEAR, until=LATER + MINUTE)
+
+        elsewhere.purge(LATER)
+
+        assert ["alert-0004", "alert-0003", "alert-0002"] == [each.id for each in alerts.recent(limit=9)]
+        assert not alerts.claim("watch", now=LATER, until=LATER + MINUTE)
+
+    def test_forgets_what_names_a_person(self, alerts, elsewhere):
+        """Nothing of that is left, and everything of the others; names are compared exactly."""
+        for number, user in enumerate(["ada", "Ada", None, "ada"]):
+            alerts.add(alert(number, user=user))
+
+        elsewhere.forget_person("ada")
+
+        assert [None, "Ada"] == [each.user for each in alerts.recent(limit=9)]
+        assert 2 == alerts.waiting()
 
 
 def unavailable(backend: Pingable, *questions: Callable[[], object]) -> None:

@@ -12,7 +12,7 @@ from .conftest import ADMIN_KEY
 
 AZURE_KEY = "canary-azure-key"
 OWN_KEY = "canary-own-key-of-ada"
-CHANGES_NOTHING = {"POST /admin/prompt/preview", "POST /admin/doctor"}
+CHANGES_NOTHING = {"POST /admin/prompt/preview", "POST /admin/doctor", "POST /admin/alerts/test"}
 ELSEWHERE = {"POST /admin/models/import"}
 """In test_import_models.py, which has a resource to import from."""
 RAISE = {"limits": {"parallel_requests": 20}, "until": "2099-01-01"}
@@ -43,6 +43,7 @@ CALLS = [
     ("POST /admin/groups/<name>/revoke", {}, "group.revoke", "physics"),
     ("PUT /admin/limits", {"json": {"requests_per_minute": 5}}, "limits.set", ""),
     ("PATCH /admin/limits", {"json": {"parallel_requests": 5}}, "limits.set", ""),
+    ("PUT /admin/alerts", {"json": {"thresholds": [90]}}, "alerts.set", ""),
     ("POST /admin/setprompt", {"json": {"prompt": "Be brief."}}, "prompt.set", ""),
     ("PUT /admin/prompt", {"json": {"prompt": "Be kind."}, **OF_THE_GROUP}, "prompt.set", "physics"),
     ("DELETE /admin/prompt", OF_THE_GROUP, "prompt.clear", "physics"),

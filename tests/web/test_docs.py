@@ -345,6 +345,8 @@ def answers(
     yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
     yield call("put /admin/limits", json=examples.ORGANISATION_LIMITS)
     yield call("patch /admin/limits", json={"parallel_requests": 9})
+    yield call("put /admin/alerts", json={"webhooks": [{"url": "http://127.0.0.1:9/hook"}]})
+    yield call("post /admin/alerts/test")
     yield call("get /v1/me")
     yield call("put /admin/prompt", "/admin/prompt?group=ml", json={"prompt": "Be kind."})
     yield call("get /admin/prompt/versions", "/admin/prompt/versions?group=ml")

@@ -35,6 +35,7 @@ _INDEXES = {
     ],
     "prompts": [IndexModel([("scope", 1), ("_id", 1)])],
     "audit": [IndexModel([("target", 1), ("_id", 1)])],
+    "alerts": [IndexModel([("due_at", 1), ("_id", 1)]), IndexModel([("at", 1), ("_id", 1)]), IndexModel("user")],
     # With _id, so that records with equal times need not be sorted.
     "logs": [
         IndexModel([("timestamp", 1), ("_id", 1)]),

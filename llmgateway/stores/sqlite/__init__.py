@@ -1,5 +1,6 @@
 """The SQLite store: files that all processes of one host share."""
 
+from .alerts import SQLiteAlerts
 from .audit import SQLiteAuditLog
 from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
@@ -11,6 +12,7 @@ from .usage import SQLiteUsageLog
 
 __all__ = [
     "COUNTERS",
+    "SQLiteAlerts",
     "SQLiteAuditLog",
     "SQLiteCounters",
     "SQLiteDatabase",

@@ -287,4 +287,29 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE groups ADD COLUMN raised TEXT",
         "CREATE INDEX usage_series_user ON usage_series (user)",
     ),
+    # Warnings for admins. The content is JSON; due_at is NULL if no delivery waits.
+    (
+        """CREATE TABLE alerts (
+            id TEXT NOT NULL PRIMARY KEY,
+            at INTEGER NOT NULL,
+            user TEXT,
+            due_at INTEGER,
+            lease TEXT NOT NULL,
+            kept_until INTEGER,
+            content TEXT NOT NULL
+        )""",
+        "CREATE INDEX alerts_at ON alerts (at, id)",
+        "CREATE INDEX alerts_user ON alerts (user) WHERE user IS NOT NULL",
+        "CREATE INDEX alerts_due ON alerts (due_at) WHERE due_at IS NOT NULL",
+        """CREATE TABLE outages (
+            name TEXT NOT NULL PRIMARY KEY,
+            event TEXT NOT NULL,
+            scope TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            cleared INTEGER NOT NULL,
+            over TEXT NOT NULL
+        )""",
+        "CREATE TABLE alert_claims (name TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL)",
+    ),
 )

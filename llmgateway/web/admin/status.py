@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from typing import Any
 
 from ... import __version__
 from ...errors import StoreUnavailable
-from ...records import ReportQuery, moment
-from ...usage.models import own_settings
+from ...records import moment
+from ...usage.unpriced import still_without_price, used_without_price
 from .. import examples
 from ..context import services
 from ..schemas.health import StatusSchema
@@ -62,11 +61,9 @@ def _missing_deployments() -> list[str]:
 def _unpriced_models() -> list[str]:
     """Return the models that were used without a known price, by all processes of all hosts if the store answers."""
     names = set(services().unpriced.models)
-    yesterday = moment(services().clock()).date() - timedelta(days=1)
     try:
-        report = services().usage_log.report(ReportQuery(by=("model",), first_day=yesterday, promptly=True))
-        names.update(str(row.by["model"]) for row in report if row.unpriced_requests)
+        names |= used_without_price(services().usage_log, moment(services().clock()), promptly=True)
         settings = services().policy.stored().models
     except StoreUnavailable:
         settings = {}
-    return sorted(name for name in names if own_settings(settings, (name,)).prices is None)[:_MOST_MODELS]
+    return still_without_price(names, settings)[:_MOST_MODELS]
