@@ -212,6 +212,13 @@ class OrganisationStore(Protocol):
         """
         ...
 
+    def document(self, name: str) -> Mapping[str, Any]:
+        """Return one of :attr:`~llmgateway.records.Organisation.documents`; empty if there is none.
+
+        Costs less than :meth:`load`.
+        """
+        ...
+
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Replace one of :attr:`~llmgateway.records.Organisation.documents`, and return the new one. Atomic.
 
@@ -245,10 +252,12 @@ class PersonStore(Protocol):
 
 
 class UsageLog(Protocol):
-    """Stores the usage records, and their sums by day.
+    """Stores the usage records, and their sums by day: of UTC, and of the organisation's time zone.
 
     Each record is counted in the sums exactly once, also after failures. It stays in the sums when the record itself
-    is purged.
+    is purged. Its timestamp decides which time zone holds for it, whenever it is appended.
+
+    The tokens and the cost of attempts at several deployments are counted at each of these deployments.
     """
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
@@ -302,18 +311,18 @@ class UsageLog(Protocol):
         ...
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> Iterable[FilterCount]:
-        """Count the records in which a content filter found something. ``query.by`` is ignored.
+        """Count the records in which a content filter found something, by day. ``query.by`` is ignored.
 
         Reads the records, not the sums: those that were purged are not counted.
         """
         ...
 
     def purge(self, first_day: date, *, limit: int) -> int:
-        """Delete at most *limit* records from before *first_day*, and return their number. The sums stay."""
+        """Delete at most *limit* records from before *first_day* (UTC), and return their number. The sums stay."""
         ...
 
     def rebuild(self) -> Iterator[Rebuilding]:
-        """Compute the sums again from the records, day by day, while the gateway runs.
+        """Compute the sums again from the records, UTC day by UTC day, while the gateway runs.
 
         Days whose records were purged keep their sums. The iteration may be stopped at any point.
         """
@@ -330,6 +339,8 @@ class Spending(Protocol):
 
         With a person and a group, this is what the person has used with keys of that group. *first_day* is a day of
         the organisation's time zone.
+
+        Days are those of the organisation's time zone.
 
         A request waits for the answer. So after a failure, StoreUnavailable is raised for a while without asking the
         usage log.

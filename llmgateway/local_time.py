@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
@@ -70,6 +70,15 @@ class TimeZones:
             if last or begins < self.since[index]:
                 return begins if index == 0 else max(begins, self.since[index - 1])
         raise AssertionError("unreachable")  # the last zone has no end
+
+    def days(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime, date]]:
+        """Yield the parts of the time from *start* to *end* (exclusive) that are on one day, with their day."""
+        while start < end:
+            day = self.day(start)
+            midnight = _midnight(day + timedelta(days=1), self.at(start))
+            part_end = min(moment for moment in (midnight, *self.since, end) if moment > start)
+            yield start, part_end, day
+            start = part_end
 
     def __str__(self) -> str:
         return self.names[-1]

@@ -225,6 +225,8 @@ class Group:
     """Limits of each person, for all keys of that person in this group together."""
     raised: Raise | None = None
     """Raises ``limits``."""
+    cost_centre: str | None = None
+    """Where accounting books its cost."""
 
     def changed(
         self,
@@ -535,6 +537,18 @@ class Attempt:
     completion_tokens: int = 0
     cost_usd: float | None = None
     error_code: str | None = None
+    azure_deployment: str | None = None
+    """Its name at Azure; ``None`` in records of older versions."""
+    resource: str | None = None
+    """The address of its resource at Azure; ``None`` for that of ``LLM_BASE_URL``, and in records of older versions."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Attempt:
+        """Convert the output of ``dataclasses.asdict``. Fields of a newer version are ignored."""
+        return cls(**{name: document[name] for name in _ATTEMPT_FIELDS if name in document})
+
+
+_ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
 
 
 # Without slots, because orjson then needs a third of the time, and it serialises two records per request.
@@ -607,6 +621,13 @@ class UsageRecord:
         """The deployment under which the sums count this record. If the client named it, it is counted as the model."""
         is_clients = self.deployment[:LONGEST_RECORDED_MODEL] == self.model
         return UNKNOWN_MODEL if is_clients and not self.model_known else self.deployment
+
+    @property
+    def attempts_elsewhere(self) -> tuple[Attempt, ...]:
+        """The attempts at other deployments than the one that was asked last. The sums count each at its deployment."""
+        return self.attempts and tuple(
+            each for each in self.attempts if each.azure_deployment not in (None, self.deployment)
+        )
 
 
 class Owned(NamedTuple):
@@ -837,17 +858,20 @@ class Batch(NamedTuple):
     """Less than 2**63."""
 
 
-GROUPINGS = ("day", "month", "user", "key", "group", "model", "deployment")
-"""Possible groupings of a usage report. ``key`` is the record's ``key_id``; days and months are in UTC.
-``deployment`` is missing in sums that an older version has stored."""
+GROUPINGS = ("day", "week", "month", "user", "key", "group", "model", "deployment")
+"""Possible groupings of a usage report. ``key`` is the record's ``key_id``; weeks begin on Monday. ``deployment`` is
+missing in sums that an older version has stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
-    """Selects the usage to add up: whole UTC days, inclusive; of one key, one user or one group if they are given."""
+    """Selects the usage to add up: whole days, inclusive; of one key, one user or one group if they are given."""
 
     by: Sequence[str] = ()
     """Elements of ``GROUPINGS``."""
+    in_utc: bool = False
+    """Whether the days, also those to group by, are those of UTC, as on Azure's bill. Otherwise they are those of the
+    organisation's time zone. Usage that an older version has added up counts on its UTC day in both."""
     first_day: date | None = None
     last_day: date | None = None
     key_id: str | None = None
@@ -867,7 +891,8 @@ class UsageRow:
     """Sums of the usage records that have the values in ``by``."""
 
     by: dict[str, str | None]
-    """Value of each grouping: ``day`` like ``2026-01-31``, ``month`` like ``2026-01``."""
+    """Value of each grouping: ``day`` like ``2026-01-31``, ``week`` like ``2026-W05`` (ISO 8601), ``month`` like
+    ``2026-01``."""
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -894,7 +919,7 @@ class FilterCount(NamedTuple):
     """How many records have the same fields and findings of the content filter."""
 
     day: str
-    """Like ``2026-01-31``, in UTC."""
+    """Like ``2026-01-31``."""
     user: str
     key_id: str
     group: str | None

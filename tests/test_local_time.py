@@ -72,3 +72,21 @@ def test_is_kept_as_a_document():
     assert zones == TimeZones.from_document(zones.as_document(), default="UTC")
     assert TimeZones(("Asia/Tokyo",)) == TimeZones.from_document({}, default="Asia/Tokyo")
     assert "Asia/Tokyo" == str(zones)
+
+
+@pytest.mark.parametrize(
+    "zone", ["UTC", "Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati", "Asia/Kathmandu"]
+)
+@pytest.mark.parametrize("other", ["UTC", "Pacific/Pago_Pago", "Europe/Berlin"])
+def test_divides_a_time_into_days(zone, other):
+    """Without a gap, each part on one day: over changes of the clock, and from one zone to another."""
+    zones = TimeZones((zone,)).changed(other, datetime(2026, 10, 24, 12, tzinfo=UTC))
+    start, end = datetime(2026, 10, 23, 5, tzinfo=UTC), datetime(2026, 10, 27, 7, 30, tzinfo=UTC)
+
+    parts = [*zones.days(start, end)]
+
+    assert [start, *(part_end for _, part_end, _ in parts)] == [*(begin for begin, _, _ in parts), end]
+    for begin, part_end, day in parts:
+        assert begin < part_end
+        for instant in (begin, begin + (part_end - begin) / 2, part_end - timedelta(milliseconds=1)):
+            assert day == zones.day(instant)

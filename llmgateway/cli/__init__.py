@@ -7,6 +7,7 @@ import click
 from .. import __version__
 from .alerts import alerts
 from .completion import completion
+from .currency import currency
 from .doctor import doctor
 from .groups import groups
 from .keys import keys
@@ -18,6 +19,7 @@ from .reconciliation import reconcile
 from .reports import audit, filters, status, usage
 from .sections import Sectioned, dress
 from .serving import rebuild_usage, serve, simulator, try_
+from .statements import statement
 from .users import users
 
 
@@ -41,6 +43,8 @@ for _command in (
     models,
     usage,
     filters,
+    statement,
+    currency,
     reconcile,
     logs,
     alerts,

@@ -36,6 +36,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "llmgateway groups set physics --member-budget 2usd/week --member-requests-per-minute 20",
     ],
     "groups raise": ["llmgateway groups raise physics --budget 300usd/month --until 2027-03-31"],
+    "groups statement": [
+        "llmgateway groups statement physics --month 2026-10",
+        "llmgateway groups statement physics --month 2026-10 --format html -o physics.html",
+    ],
     "groups remove": ["llmgateway groups remove physics"],
     "groups revoke": ["llmgateway groups revoke physics"],
     "users list": ["llmgateway users list", "llmgateway users list --json | jq -r '.[].user'"],
@@ -71,8 +75,19 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "usage": [
         "llmgateway usage",
         "llmgateway usage --by group --start 2026-10-01 --end 2026-10-31 --sort -cost_usd",
+        "llmgateway usage --by week,cost_centre --currency EUR",
         "llmgateway usage --by user --csv > usage.csv",
     ],
+    "statement": [
+        "llmgateway statement --month 2026-10",
+        "llmgateway statement --month 2026-10 --format csv -o october.csv",
+    ],
+    "currency show": ["llmgateway currency show"],
+    "currency set": [
+        "llmgateway currency set EUR --rate 2026-09=0.91 --rate 2026-10=0.92",
+        "llmgateway currency set CHF --rate 2026-10=0.8 --replace",
+    ],
+    "currency remove": ["llmgateway currency remove --yes"],
     "filters": ["llmgateway filters --by group,category"],
     "logs list": [
         "llmgateway logs list --user ada --limit 20",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from .ending import confirm
 from .options import field_options, limit_options, member_limit_options, sent, yes_option
 from .raises import raise_options, raised
 from .remote import Remote, listing, remote
+from .statements import format_options, month_option, print_statement
 from .tables import plain
 
 
@@ -25,8 +27,8 @@ def list_(gateway: Remote) -> None:
     """List the groups, by name, with what is spent and left of their budgets."""
     found = gateway.call("GET", "/groups")["items"]
     rows = found if gateway.shows_fields else with_columns(found)
-    columns = ("name", "starts_at", "expires_at", "spent", "left", "models", "limits", "member_limits", "note")
-    gateway.show_all(rows, *columns)
+    columns = ("cost_centre", "starts_at", "expires_at", "spent", "left", "models", "limits", "member_limits", "note")
+    gateway.show_all(rows, "name", *columns)
 
 
 @groups.command()
@@ -39,7 +41,7 @@ def show(gateway: Remote, name: str) -> None:
 
 @groups.command("set")
 @click.argument("name")
-@field_options("note", "starts_at", "expires_at")
+@field_options("note", "cost_centre", "starts_at", "expires_at")
 @limit_options
 @member_limit_options
 @remote
@@ -87,6 +89,17 @@ def revoke(gateway: Remote, name: str, yes: bool) -> None:
     confirm(plain(f"Block every key of the group {name}?"), yes=yes)
     answer = gateway.call("POST", f"{_path(name)}/revoke")
     gateway.done(f"Blocked {answer['revoked']} keys of the group {name}.", answer)
+
+
+@groups.command("statement")
+@click.argument("name")
+@month_option
+@format_options
+@listing
+def statement_(gateway: Remote, name: str, month: str, as_: str, output: Path | None) -> None:
+    """Show what the persons of a group have used in a month, for accounting."""
+    path = f"{_path(name)}/statement"
+    print_statement(gateway, path, {"month": month}, as_=as_, output=output, table="persons", name="user")
 
 
 def _path(name: str) -> str:

@@ -46,6 +46,7 @@ _FIELDS = {
     "group": "The group that the key belongs to.",
     "email": "E-mail address of the user.",
     "note": "A note that only admins see.",
+    "cost_centre": "Where accounting books its cost.",
     "starts_at": "Refuse requests before this: 2026-10-01, or a time with its zone.",
     "expires_at": "Refuse requests from this day or time on.",
 }

@@ -73,7 +73,7 @@ def reconcile(
     from .client import CallFailed
 
     def usage(first: date, last: date) -> Iterable[Mapping[str, Any]]:
-        query = {"by": "day,deployment,model", "start": first.isoformat(), "end": last.isoformat()}
+        query = {"by": "day,deployment,model", "tz": "utc", "start": first.isoformat(), "end": last.isoformat()}
         rows: list[Mapping[str, Any]] = gateway.call("GET", "/usage", query=query)["rows"]
         return rows
 

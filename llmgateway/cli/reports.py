@@ -17,16 +17,21 @@ _MOST = click.option(
 
 @click.command()
 @click.option(
-    "--by", default="month,user", show_default=True, help="Any of day, month, user, key, group, model, deployment."
+    "--by",
+    default="month,user",
+    show_default=True,
+    help="Any of day, week, month, user, key, group, cost_centre, model, deployment.",
 )
-@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--start", help="The first day, like 2026-10-01, in the organisation's time zone.")
 @click.option("--end", help="The last day; it is included.")
+@click.option("--tz", type=click.Choice(["utc"]), help="Count by days of UTC, as on Azure's bill.")
+@click.option("--currency", metavar="CODE", help="Show costs in the second currency, too, like EUR.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 @click.option("--trend/--no-trend", default=None, help="Show the tokens of each day as a row of bars. [on a terminal]")
 @listing
-def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: bool, trend: bool | None) -> None:
+def usage(gateway: Remote, by: str, as_csv: bool, trend: bool | None, **query: str | None) -> None:
     """Report who used what."""
-    query = {"by": by, "start": start, "end": end}
+    query["by"] = by
     if as_csv:
         click.echo(gateway.client.table("GET", "/usage", params={**query, "format": "csv"}), nl=False)
         return
@@ -37,18 +42,21 @@ def usage(gateway: Remote, by: str, start: str | None, end: str | None, as_csv: 
     names = [name.strip() for name in by.split(",") if name.strip()]
     total = {**dict.fromkeys(names[1:], ""), **({names[0]: "total"} if names else {}), **report["total"]}
     rows = [_without_unknown_cost(row) for row in report["rows"]]
-    columns = ["requests", "total_tokens", "cost_usd", "errors"]
+    columns = ["requests", "total_tokens", "cost_usd", *(("cost", "currency") if "cost" in total else ()), "errors"]
     wanted = sys.stdout.isatty() and len(rows) <= MOST_ROWS if trend is None else trend
     if wanted and rows and names and "day" not in names:
         rows = with_trends(gateway, rows, names, query)
         columns.append("trend")
     # Shown only if they say something, so that the table fits a terminal.
-    rare = [name for name in ("unpriced_requests", "estimated_tokens", "bound_tokens") if total[name]]
+    seldom = ("months_without_rate", "unpriced_requests", "estimated_tokens", "bound_tokens")
+    rare = [name for name in seldom if total.get(name)]
     gateway.show_all(rows, *names, *columns, *rare, total=_without_unknown_cost(total))
 
 
 def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"cost_usd": None} if 0 < row["requests"] == row["unpriced_requests"] else row
+    if not 0 < row["requests"] == row["unpriced_requests"]:
+        return row
+    return row | {name: None for name in ("cost_usd", "cost") if name in row}
 
 
 @click.command()
@@ -58,8 +66,9 @@ def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
     show_default=True,
     help="Any of day, month, user, key, group, model, category, severity.",
 )
-@click.option("--start", help="The first day, like 2026-10-01 (UTC).")
+@click.option("--start", help="The first day, like 2026-10-01, in the organisation's time zone.")
 @click.option("--end", help="The last day; it is included.")
+@click.option("--tz", type=click.Choice(["utc"]), help="Count by days of UTC.")
 @click.option("--key", metavar="ID", help="Only requests of the key with this id.")
 @click.option("--group", help="Only requests of this group.")
 @listing

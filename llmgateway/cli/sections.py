@@ -13,7 +13,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "Run a gateway": ("try", "serve", "simulator", "rebuild-usage"),
     "People and keys": ("keys", "users", "groups", "limits"),
     "Reports": ("usage", "filters", "logs", "audit", "status"),
-    "Money": ("alerts", "currency", "reconcile"),
+    "Money": ("alerts", "statement", "currency", "reconcile"),
     "Azure": ("models", "llm-key", "prompt", "doctor"),
     "This program": ("admins", "settings", "completion"),
 }

@@ -252,15 +252,17 @@ class RequestAccounting:
         return replace(record, response_id=seen.response_id, stored_ids=seen.stored_ids, stored_at=place)
 
     def _attempt(self, draft: UsageRecord, usage: Usage, cost: float | None) -> Attempt:
-        name = draft.deployment if self._target is None else self._target.name or self._target.deployment
+        target = self._target
         return Attempt(
-            deployment=name,
+            deployment=draft.deployment if target is None else target.name or target.deployment,
             status=self._status,
             upstream_request_id=self._upstream_request_id,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cost_usd=cost,
             error_code=self.error_code,
+            azure_deployment=draft.deployment if target is None else target.deployment,
+            resource=None if target is None else target.place,
         )
 
     def _book(self, draft: UsageRecord, *, sent: bool, ended: bool, billed_error: bool) -> tuple[Usage, UsageSource]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from ..interfaces import (
     Spending,
     UsageLog,
 )
+from ..local_time import SETTINGS, TimeZones
 from ..ratelimit.memory import MemoryCounters
 from .alerts import FallbackAlerts
 from .cached_keys import CachedKeys
@@ -114,10 +116,11 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
 
     database = SQLiteDatabase(settings.instance / "gateway.sqlite")
     keys = SQLiteKeys(database)
-    usage_log = SQLiteUsageLog(database)
+    organisation = SQLiteOrganisation(database)
+    usage_log = SQLiteUsageLog(database, zones=_zones(organisation, settings))
     return Stores(
         keys=keys,
-        organisation=SQLiteOrganisation(database),
+        organisation=organisation,
         persons=SQLitePersons(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
@@ -145,7 +148,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
     organisation = MongoOrganisation(database, clock=clock)
-    usage_log = MongoUsageLog(database, clock=clock)
+    usage_log = MongoUsageLog(database, clock=clock, zones=_zones(organisation, settings))
     return Stores(
         keys=MongoKeys(database, clock=clock),
         organisation=organisation,
@@ -160,6 +163,11 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         counters=counters,
         backends=(database,),
     )
+
+
+def _zones(organisation: OrganisationStore, settings: Settings) -> Callable[[], TimeZones]:
+    """Return what reads the time zones from the store: each time, so that all processes count with the same ones."""
+    return lambda: TimeZones.from_document(organisation.document(SETTINGS), default=settings.timezone)
 
 
 def _alerts(shared: AlertStore, settings: Settings, clock: Clock) -> AlertStore:

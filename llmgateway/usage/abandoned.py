@@ -31,8 +31,8 @@ class AbandonedJournals:
         append: Appends shipments to the usage log, one after the other; returns False if one was not accepted.
         price: Returns the record of an interrupted request with its cost.
         on_left: Called with each of these records when the usage log has it.
-        on_ended: Called when the usage log has the whole journal, with one ended record for each key, group and day.
-            The last records of a dead process may be missing in the counters.
+        on_ended: Called when the usage log has the whole journal, with the first and the last ended record of each key,
+            group and UTC day. The last records of a dead process may be missing in the counters.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class AbandonedJournals:
     def _ship(self, abandoned: SegmentFolder) -> None:
         contents = _Contents()
         if self._append(self._shipments(abandoned, contents)):
-            self._on_ended(contents.ended.values())
+            self._on_ended(contents.first_and_last())
             abandoned.remove()
             for record in contents.interrupted:
                 self._on_left(record)
@@ -110,11 +110,22 @@ class _Contents:
 
     def __init__(self) -> None:
         self.interrupted: list[UsageRecord] = []
-        self.ended: dict[tuple[str, str | None, date], UsageRecord] = {}
-        """One record for each key, group and day. After an outage there may be too many to keep all of them."""
+        self.ended: dict[tuple[str, str | None, date], tuple[UsageRecord, UsageRecord]] = {}
+        """The first and the last record of each key, group and UTC day: that day is a part of two days in another time
+        zone. After an outage there may be too many records to keep all of them."""
+
+    def first_and_last(self) -> list[UsageRecord]:
+        """Return the records that were kept, each once."""
+        return [
+            record for first, last in self.ended.values() for record in ((first,) if first is last else (first, last))
+        ]
 
     def collect(self, records: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
-        """Yield *records*, and keep one for each key, group and day."""
+        """Yield *records*, and keep the first and the last one of each key, group and UTC day."""
         for record in records:
-            self.ended.setdefault((record.key_id, record.group, record.timestamp.date()), record)
+            place = record.key_id, record.group, record.timestamp.date()
+            first, last = self.ended.get(place, (record, record))
+            if record.timestamp < first.timestamp:
+                first = record
+            self.ended[place] = first, record if record.timestamp > last.timestamp else last
             yield record

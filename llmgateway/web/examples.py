@@ -28,6 +28,7 @@ NO_LIMITS: dict[str, Any] = dict.fromkeys(LIMITS)
 GROUP: dict[str, Any] = {
     "name": "ml-2026",
     "note": "Tuesdays, room 101",
+    "cost_centre": "4711",
     "starts_at": "2026-09-30T22:00:00+00:00",
     "expires_at": "2027-03-31T22:00:00+00:00",
     "models": [MODEL],
@@ -327,6 +328,45 @@ CSV = """\
 "cost_usd","errors","unpriced_requests","estimated_tokens","bound_tokens"
 "2026-10","ada","12","3400","1200","4600","1024","0","0.00123","0","0","120","800"
 "2026-10","alan","3","600","400","1000","0","0","0.00033","1","0","0","0"
+"""
+
+CURRENCY = {"code": "EUR", "rates": {"2026-09": 0.91, "2026-10": 0.92}}
+CURRENCY_REQUEST = {"code": "EUR", "rates": {"2026-10": 0.1234}}
+_LINE: dict[str, Any] = {
+    "requests": 12,
+    "prompt_tokens": 3400,
+    "completion_tokens": 1200,
+    "total_tokens": 4600,
+    "cost_usd": 41.67,
+    "cost": 38.34,
+    "unpriced_requests": 0,
+    "unpriced_models": [],
+}
+_STATEMENT_HEAD: dict[str, Any] = {
+    "month": "2026-10",
+    "timezone": "Europe/Berlin",
+    "is_final": True,
+    "currency": "EUR",
+    "rate": 0.92,
+}
+STATEMENT = {
+    **_STATEMENT_HEAD,
+    "groups": [{"group": "ml-2026", "cost_centre": "4711", **_LINE}],
+    "cost_centres": [{"cost_centre": "4711", **_LINE}],
+    "total": _LINE,
+}
+GROUP_STATEMENT = {
+    **_STATEMENT_HEAD,
+    "group": "ml-2026",
+    "cost_centre": "4711",
+    "persons": [{"user": "ada", **_LINE}],
+    "models": [{"model": MODEL, **_LINE}],
+    "total": _LINE,
+}
+STATEMENT_CSV = """\
+"month","group","cost_centre","user","requests","prompt_tokens","completion_tokens","total_tokens","cost_usd",\
+"currency","cost","unpriced_requests","unpriced_models"
+"2026-10","ml-2026","4711","ada","12","3400","1200","4600","41.67","EUR","38.34","0",""
 """
 
 MODELS: dict[str, Any] = {

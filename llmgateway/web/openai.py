@@ -17,6 +17,7 @@ from ..records import LIMIT_PARTS, UNLIMITED, KeyRecord, Period, ReportQuery, Us
 from . import examples, stored
 from .blueprint import Blueprint
 from .context import bearer_key, services
+from .dates import time_zones
 from .relay import register
 from .schemas.users import MeSchema, ModelListSchema, ModelSchema
 
@@ -139,7 +140,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _usage_so_far(key: KeyRecord) -> dict[str, UsageRow]:
-    today = LocalDay.at(moment(services().clock()), services().policy.time_zones())
+    today = LocalDay.at(moment(services().clock()), time_zones())
     first_days = {"today": today.day, "month": today.first_day(Period.MONTH), "total": None}
     return {name: _sum(key, first_day) for name, first_day in first_days.items()}
 

@@ -432,6 +432,30 @@ def test_a_gateway_that_dies_in_the_second_attempt_has_booked_the_first(make):
         assert record[kind] == pytest.approx(first[kind] + second[kind])
 
 
+def test_reports_count_each_attempt_at_its_deployment(make):
+    """The tokens of the time-out are where Azure bills them, so that a comparison with its bill finds them there."""
+    regions = make(LLMGATEWAY_FIRST_BYTE_TIMEOUT="1")
+    deployments = [regions.deployment("sweden"), regions.deployment("france", deployment="gpt-4o", priority=2)]
+    regions.gateway.admin("PUT", f"/admin/models/{MODEL}", json={"deployments": deployments})
+    regions.simulators[0].script(Script(delay=5))
+
+    assert 200 == regions.chat().status
+
+    (record,) = regions.records(1)
+    first, second = record["attempts"]
+    assert [("gpt-4o-mini", regions.simulators[0].url), ("gpt-4o", regions.simulators[1].url)] == [
+        (each["azure_deployment"], each["resource"]) for each in (first, second)
+    ]
+    report = regions.gateway.admin("GET", "/admin/usage?by=deployment&tz=utc").json()
+    by_deployment = {row["deployment"]: row for row in report["rows"]}
+    assert (0, 1) == tuple(by_deployment[name]["requests"] for name in ("gpt-4o-mini", "gpt-4o"))
+    for kind in ("prompt_tokens", "completion_tokens", "cost_usd"):
+        assert first[kind] > 0
+        assert first[kind] == pytest.approx(by_deployment["gpt-4o-mini"][kind])
+        assert second[kind] == pytest.approx(by_deployment["gpt-4o"][kind])
+        assert record[kind] == pytest.approx(report["total"][kind])
+
+
 def test_stopping_ends_the_second_attempt(make):
     """The gateway stops gently, and the record tells what was sent."""
     regions = make(LLMGATEWAY_DRAIN_SECONDS="1")

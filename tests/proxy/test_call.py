@@ -539,6 +539,9 @@ class TestAttempts:
         assert (10, None) == (first.prompt_tokens, first.status)
         assert first.completion_tokens >= 7 * 50
         assert (100, 20) == (second.prompt_tokens, second.completion_tokens)
+        assert [("gpt-4o-mini", f"https://{name}.openai.azure.com:443") for name in ("east", "west")] == [
+            (each.azure_deployment, each.resource) for each in (first, second)
+        ]
         assert (110, 20 + first.completion_tokens) == (record.prompt_tokens, record.completion_tokens)
         assert record.prompt_tokens + record.completion_tokens == record.total_tokens
         assert UsageSource.BOUND is record.usage_source

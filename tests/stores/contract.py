@@ -18,6 +18,7 @@ import pytest
 
 from llmgateway.errors import Conflict, GroupInUse, NoSuchGroup, StoreUnavailable
 from llmgateway.interfaces import AlertStore, AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
+from llmgateway.local_time import TimeZones
 from llmgateway.records import (
     UNLIMITED,
     Alert,
@@ -69,6 +70,32 @@ EVERY_PRICE = Prices(
         "flex": Prices(prompt=0.1, completion=0.3, above=272_000, long_context=Prices(prompt=0.2, completion=0.6)),
     },
 )
+BERLIN = TimeZones(("Europe/Berlin",))
+FAILED_OVER: dict[str, Any] = {
+    "deployment": "gpt-4o-fr",
+    "outcome": Outcome.BROKEN,
+    "prompt_tokens": 300,
+    "completion_tokens": 50,
+    "total_tokens": 350,
+    "cached_tokens": 7,
+    "cost_usd": 0.5,
+    "usage_source": UsageSource.ESTIMATED,
+    "attempts": (
+        Attempt(
+            deployment="sweden",
+            prompt_tokens=100,
+            completion_tokens=30,
+            cost_usd=0.25,
+            azure_deployment="gpt-4o-se",
+            resource="https://se.openai.azure.com",
+        ),
+        Attempt(deployment="norway", prompt_tokens=100, cost_usd=0.125, azure_deployment="gpt-4o-no"),
+        Attempt(
+            deployment="france", prompt_tokens=100, completion_tokens=20, cost_usd=0.125, azure_deployment="gpt-4o-fr"
+        ),
+    ),
+}
+"""Fields of a record whose answer came from the third deployment."""
 PROMPT = Prompt(version=7, text='Für "Ada" \\ 🎓\n', set_at=LATER, scope="key:key_0001")
 
 
@@ -834,6 +861,15 @@ class OrganisationStoreContract:
         assert {} == elsewhere.update_document("a.b", lambda old: {} if old == documents["a.b"] else old)
         assert {"settings": documents["settings"]} == organisation.load().documents
 
+    def test_one_document_can_be_read_alone(self, organisation, elsewhere):
+        """One that is not there is empty, as for a change."""
+        assert {} == elsewhere.document("settings")
+        organisation.update_document("settings", lambda _: {"a.b": [1, None]})
+        organisation.update_document("other", lambda _: {"x": 1})
+
+        assert {"a.b": [1, None]} == elsewhere.document("settings")
+        assert {} == elsewhere.document("nothing")
+
     def test_a_document_whose_change_is_refused_stays(self, organisation, elsewhere):
         elsewhere.update_document("settings", lambda _: {"zone": "UTC"})
 
@@ -947,6 +983,7 @@ class OrganisationStoreContract:
         name = 'Büro 3.1: $set "x" \\ 日本'
         full = group(
             name,
+            cost_centre="4711 / Ä",
             note="until summer",
             starts_at=datetime(2026, 1, 1, 8, 0, 0, 1000, UTC),
             expires_at=LATER,
@@ -1132,6 +1169,11 @@ class UsageLogContract:
     @pytest.fixture
     def spoil(self) -> Callable[[], object]:
         """Makes every sum in the store wrong, and adds one of a day without records."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def zoned(self) -> Callable[[TimeZones], UsageLog]:
+        """Makes a further object on the same backend, for an organisation with these time zones."""
         raise NotImplementedError
 
     def test_an_empty_log_sums_to_zero(self, log):
@@ -1762,6 +1804,179 @@ class UsageLogContract:
         assert [0] == [step.days for step in log.rebuild()]
         append(log, [usage(1)])
         assert next(iter(log.report())).requests == 1
+
+    @pytest.mark.parametrize(
+        ("first", "hours"), [("2026-03-28", {28: 24, 29: 23, 30: 24}), ("2026-10-24", {24: 24, 25: 25, 26: 24})]
+    )
+    def test_days_of_the_time_zone_have_23_and_25_hours(self, zoned, first, hours):
+        """Of a request in each hour. In UTC every day has 24, and both kinds of days are there at the same time."""
+        log = zoned(BERLIN)
+        start = BERLIN.start(date.fromisoformat(first))
+        append(log, [usage(n, timestamp=start + timedelta(hours=n)) for n in range(sum(hours.values()))])
+
+        local = [(row.by["day"], row.requests) for row in log.report(ReportQuery(by=["day"]))]
+        utc = [row.requests for row in log.report(ReportQuery(by=["day"], in_utc=True))]
+
+        assert [(f"{first[:8]}{day}", number) for day, number in hours.items()] == local
+        assert [24, 24] == utc[1:3]
+        assert sum(utc) == sum(hours.values())
+
+    def test_months_and_weeks_are_those_of_the_time_zone(self, zoned):
+        """The last hour of October in UTC is in November, and Monday begins on Sunday evening."""
+        log = zoned(BERLIN)
+        halloween, sunday = datetime(2026, 10, 31, 23, 30, tzinfo=UTC), datetime(2026, 11, 8, 23, 30, tzinfo=UTC)
+        append(log, [usage(1, timestamp=halloween, total_tokens=1), usage(2, timestamp=sunday, total_tokens=10)])
+
+        def by(grouping: str, *, in_utc: bool) -> list[tuple[str | None, int]]:
+            rows = log.report(ReportQuery(by=[grouping], in_utc=in_utc))
+            return [(row.by[grouping], row.total_tokens) for row in rows]
+
+        assert [("2026-11", 11)] == by("month", in_utc=False)
+        assert [("2026-10", 1), ("2026-11", 10)] == by("month", in_utc=True)
+        assert [("2026-W44", 1), ("2026-W46", 10)] == by("week", in_utc=False)
+        assert [("2026-W44", 1), ("2026-W45", 10)] == by("week", in_utc=True)
+
+    def test_weeks_are_those_of_iso_8601(self, log):
+        """They begin on Monday, and belong to the year that has their Thursday."""
+        days = [date(2020, 2, 29), date(2026, 12, 27), date(2026, 12, 28), date(2027, 1, 3), date(2027, 1, 4)]
+        days += [date(2027, 12, 31) + timedelta(days=number) for number in range(3)]
+        append(log, [usage(n, timestamp=datetime(*day.timetuple()[:3], 12, tzinfo=UTC)) for n, day in enumerate(days)])
+
+        found = {row.by["day"]: row.by["week"] for row in log.report(ReportQuery(by=["day", "week"]))}
+        weeks = [(row.by["week"], row.requests) for row in log.report(ReportQuery(by=["week"]))]
+
+        named = {day.isoformat(): "{:04}-W{:02}".format(*day.isocalendar()[:2]) for day in days}
+        assert named == found
+        assert [("2020-W09", 1), ("2026-W52", 1), ("2026-W53", 2), ("2027-W01", 1), ("2027-W52", 3)] == weeks
+
+    def test_a_new_time_zone_holds_from_its_next_midnight_on(self, zoned):
+        """Whatever is appended later: the timestamp of a record decides, so a day that has passed never changes."""
+        before = TimeZones()
+        after = before.changed("America/New_York", datetime(2026, 6, 1, 12, tzinfo=UTC))
+        evening = [datetime(2026, 6, day, 3, tzinfo=UTC) for day in (1, 2, 3)]  # at 23:00 in New York
+        append(zoned(before), [usage(1, timestamp=evening[0])])
+
+        append(zoned(after), [usage(2, timestamp=evening[0]), *(usage(n, timestamp=evening[n - 2]) for n in (3, 4))])
+
+        expected = [("2026-06-01", 2), ("2026-06-02", 2)]
+        rows = zoned(after).report(ReportQuery(by=["day"]))
+        assert expected == [(row.by["day"], row.requests) for row in rows]
+        for _ in zoned(after).rebuild():
+            pass
+        rows = zoned(after).report(ReportQuery(by=["day"]))
+        assert expected == [(row.by["day"], row.requests) for row in rows]
+        rows = zoned(after).report(ReportQuery(by=["day"], in_utc=True))
+        expected = [("2026-06-01", 2), ("2026-06-02", 1), ("2026-06-03", 1)]
+        assert expected == [(row.by["day"], row.requests) for row in rows]
+
+    @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati", "Asia/Kathmandu"])
+    def test_periods_have_the_days_of_the_time_zone(self, zoned, zone):
+        """Of everybody, of a key and of a group; both ends are included."""
+        zones = TimeZones((zone,))
+        log = zoned(zones)
+        hours = [NEW_YEAR + timedelta(minutes=30 + 60 * n) for n in range(24 * 5)]
+        append(log, [usage(n, timestamp=at, group="physics") for n, at in enumerate(hours)])
+        period = {"first_day": date(2026, 1, 2), "last_day": date(2026, 1, 3)}
+        names = ["day", "key", "group"]
+
+        for own in ({}, {"key_id": "key_0001"}, {"group": "physics"}):
+            (row,) = log.report(ReportQuery(**period, **own))
+            assert 48 == row.requests
+            for in_utc, day_of in ((False, zones.day), (True, TimeZones().day)):
+                rows = log.report(ReportQuery(by=names, in_utc=in_utc, **period, **own))
+                inside = [day for at in hours if (day := day_of(at)) in (date(2026, 1, 2), date(2026, 1, 3))]
+                assert {day.isoformat(): inside.count(day) for day in inside} == {
+                    row.by["day"]: row.requests for row in rows
+                }
+        (open_end,) = log.report(ReportQuery(first_day=date(2026, 1, 2)))
+        assert sum(zones.day(at) >= date(2026, 1, 2) for at in hours) == open_end.requests
+
+    def test_rebuilds_the_days_of_the_time_zone(self, zoned, spoil):
+        """Both kinds of days at once, also of requests that were failed over."""
+        log = zoned(BERLIN)
+        hours = [NEW_YEAR + timedelta(hours=n) for n in range(60)]
+        records = [usage(n, timestamp=at, total_tokens=n, cost_usd=0.25) for n, at in enumerate(hours)]
+        records[23] = replace(records[23], **FAILED_OVER)
+        append(log, records)
+        queries = [ReportQuery(by=["day", "deployment"], in_utc=in_utc) for in_utc in (False, True)]
+        before = [[*log.report(query)] for query in queries]
+        spoil()
+        assert before != [[*log.report(query)] for query in queries]
+
+        for _ in log.rebuild():
+            pass
+
+        assert before == [[*log.report(query)] for query in queries]
+        assert before[0] != before[1]
+
+    def test_rebuild_keeps_local_days_whose_records_are_gone(self, zoned):
+        """Records are purged by UTC day, and so are sums kept."""
+        log = zoned(BERLIN)
+        append(log, [usage(n, timestamp=NEW_YEAR + timedelta(hours=n)) for n in range(72)])
+        before = [*log.report(ReportQuery(by=["day"]))]
+        log.purge(date(2026, 1, 2), limit=10)
+
+        for _ in log.rebuild():
+            pass
+
+        assert before == [*log.report(ReportQuery(by=["day"]))]
+
+    def test_counts_each_attempt_at_its_deployment(self, log, elsewhere):
+        """Tokens and cost where Azure bills them; the request once, where it was answered. The total stays."""
+        record = usage(1, **FAILED_OVER)
+        append(log, [record, usage(2, deployment="gpt-4o-fr", prompt_tokens=1, total_tokens=1, cost_usd=0.5)])
+
+        rows = {row.by["deployment"]: row for row in elsewhere.report(ReportQuery(by=["deployment"]))}
+        (total,) = elsewhere.report()
+
+        assert {
+            "gpt-4o-se": (0, 100, 30, 130, 0, 0.25, 0, 130),
+            "gpt-4o-no": (0, 100, 0, 100, 0, 0.125, 0, 100),
+            "gpt-4o-fr": (2, 101, 20, 121, 7, 0.625, 1, 120),
+        } == {name: _at_deployment(row) for name, row in rows.items()}
+        assert (2, 301, 50, 351, 7, 1.0, 1, 350) == _at_deployment(total)
+
+    def test_counts_nothing_at_a_deployment_that_could_not_be_reached(self, log):
+        """Azure has received only the first attempt. The request is counted where it was last asked."""
+        first = FAILED_OVER["attempts"][0]
+        tokens = {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130, "cached_tokens": 0}
+        append(log, [usage(1, **FAILED_OVER | tokens | {"attempts": (first,), "cost_usd": 0.25})])
+
+        rows = {row.by["deployment"]: _at_deployment(row) for row in log.report(ReportQuery(by=["deployment"]))}
+
+        assert {"gpt-4o-se": (0, 100, 30, 130, 0, 0.25, 0, 130), "gpt-4o-fr": (1, 0, 0, 0, 0, 0.0, 1, 0)} == rows
+
+    def test_counts_no_cost_if_that_of_one_attempt_is_not_known(self, log):
+        """As for the whole request, which is counted as one without a price."""
+        attempts = tuple(replace(each, cost_usd=None) for each in FAILED_OVER["attempts"])
+        append(log, [usage(1, **FAILED_OVER | {"attempts": attempts, "cost_usd": None})])
+
+        rows = list(log.report(ReportQuery(by=["deployment"])))
+
+        assert [0, 0, 0] == [row.cost_usd for row in rows]
+        assert 1 == sum(row.unpriced_requests for row in rows)
+        assert 350 == sum(row.total_tokens for row in rows)
+
+    def test_what_filters_found_is_counted_by_day_of_the_time_zone(self, zoned):
+        """A day's end is included."""
+        log = zoned(BERLIN)
+        late = datetime(2026, 6, 1, 22, 30, tzinfo=UTC)
+        flagged = {"content_filter": ("hate",), "filter_severities": ("hate:high",)}
+        append(log, [usage(n, timestamp=late + timedelta(seconds=n), **flagged) for n in range(3)])
+
+        def days(**query: Any) -> list[tuple[str, int]]:
+            return [(count.day, count.requests) for count in log.filter_counts(ReportQuery(**query))]
+
+        assert [("2026-06-02", 3)] == days()
+        assert [("2026-06-01", 3)] == days(in_utc=True)
+        assert [("2026-06-02", 3)] == days(first_day=date(2026, 6, 2), last_day=date(2026, 6, 2))
+        assert [] == days(last_day=date(2026, 6, 1))
+        assert [] == days(first_day=date(2026, 6, 2), in_utc=True)
+
+
+def _at_deployment(row: UsageRow) -> tuple[float, ...]:
+    tokens = row.prompt_tokens, row.completion_tokens, row.total_tokens, row.cached_tokens
+    return row.requests, *tokens, row.cost_usd, row.errors, row.estimated_tokens
 
 
 class AuditLogContract:

@@ -200,6 +200,10 @@ class TestMongoUsageLog(UsageLogContract):
         return MongoUsageLog(database)
 
     @pytest.fixture
+    def zoned(self, other_database):
+        return lambda zones: MongoUsageLog(other_database, zones=lambda: zones)
+
+    @pytest.fixture
     def elsewhere(self, other_database):
         return MongoUsageLog(other_database)
 

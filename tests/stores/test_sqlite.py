@@ -134,6 +134,10 @@ class TestSQLiteUsageLog(UsageLogContract):
         return SQLiteUsageLog(database)
 
     @pytest.fixture
+    def zoned(self, other_database):
+        return lambda zones: SQLiteUsageLog(other_database, zones=lambda: zones)
+
+    @pytest.fixture
     def elsewhere(self, other_database):
         return SQLiteUsageLog(other_database)
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 
@@ -615,7 +615,7 @@ class TestTheProcessDies:
         assert [("req-00002", 0.5, ["req-00001", "req-00002"])] == received
 
     def test_calls_back_with_ended_records(self, folder, log, crash, clock):
-        """on_ended is called with one record for each key, group and day, when the usage log has all of them."""
+        """on_ended is called with one record for each key, group and time, when the usage log has all of them."""
         crash(lambda journal: serve(journal, 1, 2, 3))
         received = []
 
@@ -627,6 +627,27 @@ class TestTheProcessDies:
             wait_until(lambda: received)
 
         assert [(["req-00001"], ["req-00001", "req-00002", "req-00003"])] == received
+
+    def test_calls_back_with_the_records_of_both_ends_of_a_day(self, folder, log, crash, clock):
+        """A UTC day is a part of two days of the organisation, and budgets of both have to be counted again."""
+
+        def serve_all_day(journal: Journal) -> None:
+            for number, hour in enumerate((12, 0, 23, 13), 1):
+                at = datetime(2026, 1, 1, hour, tzinfo=UTC)
+                journal.begin(replace(begun(number), timestamp=at), BOUND)
+                journal.end(replace(ended(number), timestamp=at))
+
+        crash(serve_all_day)
+        received: list[list[int]] = []
+
+        def tell(records: Iterable[UsageRecord]) -> None:
+            received.append([record.timestamp.hour for record in records])
+
+        with closing(Journal(folder, log, clock=clock, price=priced, on_ended=tell)) as journal:
+            journal.start()
+            wait_until(lambda: received)
+
+        assert [[0, 23]] == received
 
     @pytest.mark.parametrize(
         "torn", [b'["end",{"id":"req-000', b"[", b'["end",{"id":"req-00009"}]\n', b"\x00\xff\n", b"\n"]

@@ -43,6 +43,8 @@ CALLS = [
     ("POST /admin/groups/<name>/revoke", {}, "group.revoke", "physics"),
     ("PUT /admin/limits", {"json": {"requests_per_minute": 5}}, "limits.set", ""),
     ("PATCH /admin/limits", {"json": {"parallel_requests": 5}}, "limits.set", ""),
+    ("PUT /admin/currency", {"json": {"code": "EUR", "rates": {"2026-10": 0.92}}}, "currency.set", ""),
+    ("PATCH /admin/currency", {"json": {"rates": {"2026-11": 0.93}}}, "currency.set", ""),
     ("PUT /admin/alerts", {"json": {"thresholds": [90]}}, "alerts.set", ""),
     ("POST /admin/setprompt", {"json": {"prompt": "Be brief."}}, "prompt.set", ""),
     ("PUT /admin/prompt", {"json": {"prompt": "Be kind."}, **OF_THE_GROUP}, "prompt.set", "physics"),

@@ -15,9 +15,10 @@ from flask.testing import FlaskClient
 from openapi_schema_validator import OAS30Validator
 from werkzeug.test import TestResponse
 
-from llmgateway.records import FILTER_GROUPINGS, GROUPINGS
+from llmgateway.records import FILTER_GROUPINGS
 from llmgateway.simulator.pictures import draw
 from llmgateway.simulator.recordings import silent_wav
+from llmgateway.usage.report import REPORT_GROUPINGS
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 from llmgateway.web.docs import API
@@ -28,6 +29,7 @@ from .conftest import ADMIN_KEY, AZURE_KEY
 
 CHAT = "/v1/chat/completions"
 UNDOCUMENTED = {("get", "/"), ("get", "/docs"), ("get", "/docs/assets/{name}"), ("get", "/openapi.json")}
+CONVERTED = ("currency", "cost", "months_without_rate")
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 
@@ -215,15 +217,20 @@ def test_answers_are_shown_whole(document):
 
 
 def test_every_field_of_an_answer_is_promised(document):
-    """Generated clients need not ask whether one is there; but for what is asked for, as a report's groupings, and for
-    settings of models, which somebody has set or not."""
+    """Generated clients need not ask whether one is there; but for what is asked for, as a report's groupings and its
+    second currency, and for settings of models, which somebody has set or not."""
     for name, holder in media(document):
         if re.search(r" 20\d application/json$", name):
             for component, schema in schemas_in(document, holder["schema"]):
                 optional = schema["properties"].keys() - schema["required"]
                 if component in ("NamedModelSettings", "Prices", "Tier", "LongPrices", "StoredDeployment"):
                     continue
-                asked_for = {"UsageRow": GROUPINGS, "FilterRow": FILTER_GROUPINGS, "KeyWithUsage": INCLUDABLE}
+                asked_for = {
+                    "UsageRow": (*REPORT_GROUPINGS, *CONVERTED),
+                    "Converted": CONVERTED,
+                    "FilterRow": FILTER_GROUPINGS,
+                    "KeyWithUsage": INCLUDABLE,
+                }
                 assert optional == set(asked_for.get(component, ())), (name, component)
 
 
@@ -345,6 +352,12 @@ def answers(
     yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
     yield call("put /admin/limits", json=examples.ORGANISATION_LIMITS)
     yield call("patch /admin/limits", json={"parallel_requests": 9})
+    yield call("put /admin/currency", json=examples.CURRENCY | {"rates": {"2026-01": 0.9}})
+    yield call("patch /admin/currency", json={"rates": {"2026-02": 0.91}})
+    yield call("get /admin/usage", "/admin/usage?by=week,cost_centre&currency=EUR")
+    for kind in ("json", "csv", "html"):
+        yield call("get /admin/statements/{month}", f"/admin/statements/2026-01?format={kind}")
+        yield call("get /admin/groups/{name}/statement", f"/admin/groups/ml/statement?month=2026-01&format={kind}")
     yield call("put /admin/alerts", json={"webhooks": [{"url": "http://127.0.0.1:9/hook"}]})
     yield call("post /admin/alerts/test")
     yield call("get /v1/me")
@@ -403,7 +416,7 @@ def test_real_answers_are_as_documented(client, admin, new_key, document):
 def test_a_report_has_rows_to_check(client, admin, new_key):
     """The call above sees every field of a row; the groupings come first."""
     reports = [answer.json for name, answer in answers(client, admin, new_key) if name == "get /admin/usage"]
-    [grouped] = [report for report in reports if report and report["rows"]]
+    [_, grouped] = [report for report in reports if report and report["rows"]]
 
     assert 12 + 3 * len(MEDIA) == grouped["total"]["requests"]
     assert ["day", "month", "user", "key", "group", "model", "requests"] == list(grouped["rows"][0])[:7]

@@ -208,6 +208,13 @@ class MongoOrganisation:
                 return after
             # Another process has changed something in between.
 
+    def document(self, name: str) -> Mapping[str, Any]:
+        with self._database.collections(promptly=True) as database:
+            document = database["organisation"].find_one({"_id": ORGANISATION}, {"documents": 1}) or {}
+        return next(
+            (json.loads(each["content"]) for each in document.get("documents") or () if each["name"] == name), {}
+        )
+
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         # As text, because names in it may contain dots and dollars.
         def changed(entry: Document | None) -> Document | None:
@@ -335,6 +342,7 @@ def _group(entry: Mapping[str, Any]) -> Group:
         # Documents of older versions of this program do not have these.
         member_limits=Limits.from_json(entry.get("member_limits")),
         raised=Raise.from_json(entry.get("raised")),
+        cost_centre=entry.get("cost_centre"),
     )
 
 

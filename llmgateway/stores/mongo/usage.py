@@ -5,8 +5,9 @@ Collections:
 ``logs``
     Usage records. ``_id`` is the identifier of the request; ``batch`` is the batch that contained the record.
 ``usage_daily``
-    Sums, with one document for each day, key, model and deployment. ``counted`` has the highest batch of each source
-    that is included in the sums. It changes in the same atomic update as the sums.
+    Sums, with one document for each day, key, model and deployment. ``day`` is in UTC; what is on another day in the
+    organisation's time zone has a document of its own, with that ``local_day``. ``counted`` has the highest batch of
+    each source that is included in the sums. It changes in the same atomic update as the sums.
 ``usage_sources``
     For each source: the batch that it is ``sending``, and the ``number`` of the last accepted batch.
 ``usage_state``
@@ -30,6 +31,7 @@ import json
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, date, datetime, timedelta
@@ -42,6 +44,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from llmgateway.errors import StoreUnavailable
+from llmgateway.local_time import TimeZones
 from llmgateway.records import (
     ALL_USAGE,
     LONGEST_RECORDED_MODEL,
@@ -59,7 +62,7 @@ from llmgateway.records import (
     moment,
 )
 
-from ..sums import SUMS, Cell, daily_sums
+from ..sums import SUMS, Cell, Zones, daily_sums
 from .database import Document, MongoDatabase
 
 log = logging.getLogger(__name__)
@@ -67,15 +70,16 @@ log = logging.getLogger(__name__)
 _DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-codes/
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id")
+_FAILED_OVER = "failed_over"
+"""Marks records whose attempts have sums of their own, so that a rebuild finds them."""
 _STATE = "usage"
 _VERSION = 2
 """Version of the sums. Those of version 1 do not count the requests without a known price, nor the tokens that are
 estimated or bound."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
 _BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
+_LOCAL_DAY = {"$ifNull": ["$local_day", "$day"]}
 _GROUPINGS: dict[str, object] = {
-    "day": "$day",
-    "month": {"$substrBytes": ["$day", 0, 7]},
     "user": "$user",
     "key": "$key_id",
     "group": {"$ifNull": ["$group", None]},
@@ -118,6 +122,13 @@ _SERIES = {
 }
 
 
+def _groupings(*, in_utc: bool) -> dict[str, object]:
+    day = "$day" if in_utc else _LOCAL_DAY
+    # %G and %V are the year and the week of ISO 8601.
+    week = {"$dateToString": {"format": "%G-W%V", "date": {"$dateFromString": {"dateString": day}}}}
+    return {"day": day, "week": week, "month": {"$substrBytes": [day, 0, 7]}, **_GROUPINGS}
+
+
 class MongoUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in MongoDB.
 
@@ -128,8 +139,11 @@ class MongoUsageLog:
         clock: Seconds since the epoch; decides when a rebuild by a dead process no longer blocks shipping.
     """
 
-    def __init__(self, database: MongoDatabase, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: MongoDatabase, *, clock: Callable[[], float] = time.time, zones: Zones = TimeZones
+    ) -> None:
         self._database = database
+        self._zones = zones
         self._clock = clock
         self._is_complete = False
         # Longer than a rebuild may take for one day.
@@ -147,14 +161,14 @@ class MongoUsageLog:
                 return
             self._refuse_while_rebuilt(database)
             counted = _store(database, records, batch)
-            _add(database, counted, batch)
+            _add(database, daily_sums(counted, self._zones()), batch)
             _acknowledge(database, batch, fence=source.get("fence"))
 
     def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
-        by = query.by
+        by, groupings = query.by, _groupings(in_utc=query.in_utc)
         pipeline: list[Document] = [
             {"$match": _wanted(query)},
-            {"$group": {"_id": {name: _GROUPINGS[name] for name in by} or None, **_SUMMED}},
+            {"$group": {"_id": {name: groupings[name] for name in by} or None, **_SUMMED}},
         ]
         if by:
             pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
@@ -214,29 +228,36 @@ class MongoUsageLog:
             found: dict[str, datetime | date] = {each["_id"]: each["at"] for each in database["logs"].aggregate(latest)}
             purged = [key_id for key_id in key_ids if key_id not in found]
             if purged:
-                counted = {"key_id": {"$in": purged}, "requests": {"$gt": 0}}
-                days = {"_id": "$key_id", "day": {"$max": "$day"}}
+                counted = {"key_id": {"$in": purged}, "requests": {"$exists": True}}
+                days = {"_id": "$key_id", "day": {"$max": {"$ifNull": ["$local_day", "$day"]}}}
                 last = database["usage_daily"].aggregate([{"$match": counted}, {"$group": days}])
                 found |= {each["_id"]: date.fromisoformat(each["day"]) for each in last}
         return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
         wanted: Document = _given({"key_id": query.key_id, "user": query.user, "group": query.group})
-        end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
-        start = None if query.first_day is None else _midnight(query.first_day)
+        zones = TimeZones() if query.in_utc else self._zones()
+        end = None if query.last_day is None else zones.start(query.last_day + timedelta(days=1))
+        start = None if query.first_day is None else zones.start(query.first_day)
         if period := _given({"$gte": start, "$lt": end}):
             wanted["timestamp"] = period
         # Older records have no severities.
         wanted["$or"] = [{"filter_severities.0": {"$exists": True}}, {"content_filter.0": {"$exists": True}}]
         fields = {
-            "day": {"$dateToString": {"format": "%Y-%m-%d", "date": "$timestamp"}},
+            # No time zone changes in the middle of a minute.
+            "minute": {"$dateToString": {"format": "%Y-%m-%dT%H:%M", "date": "$timestamp"}},
             **_SERIES,
             "fired": "$content_filter",
             "severities": "$filter_severities",
         }
         pipeline: list[Document] = [{"$match": wanted}, {"$group": {"_id": fields, "requests": {"$sum": 1}}}]
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
-            return [_filter_count(document) for document in logs.aggregate(pipeline, allowDiskUse=True)]
+            found = [*logs.aggregate(pipeline, allowDiskUse=True)]
+        counts: Counter[FilterCount] = Counter()
+        for document in found:
+            minute = datetime.fromisoformat(document["_id"]["minute"]).replace(tzinfo=UTC)
+            counts[_filter_count(document["_id"], zones.day(minute))] += document["requests"]
+        return [count._replace(requests=requests) for count, requests in counts.items()]
 
     def purge(self, first_day: date, *, limit: int) -> int:
         with self._database.collections() as database:
@@ -269,7 +290,7 @@ class MongoUsageLog:
             for done, day in enumerate(days, 1):
                 with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
                     self._prolong_lease(database, mine)
-                    _rebuild(database, day, unfinished)
+                    _rebuild(database, day, unfinished, self._zones())
                 yield Rebuilding(done=done, days=len(days), kept_before=kept_before)
             with self._database.collections() as database:
                 database["usage_state"].update_one(
@@ -361,8 +382,7 @@ def _store(database: Database[Document], records: Sequence[UsageRecord], batch: 
     return [*stored.values()]
 
 
-def _add(database: Database[Document], records: Sequence[UsageRecord], batch: Batch) -> None:
-    sums = daily_sums(records)
+def _add(database: Database[Document], sums: Mapping[Cell, Sequence[float]], batch: Batch) -> None:
     if not sums:
         return
     counted = f"counted.{batch.source}"
@@ -424,24 +444,13 @@ def _days(database: Database[Document]) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch]) -> None:
-    """Replace the sums of *day*. Each single replacement is atomic, so this may stop anywhere."""
-    pipeline: list[Document] = [
-        {
-            "$match": {
-                "timestamp": {"$gte": _midnight(day), "$lt": _midnight(day + timedelta(days=1))},
-                "batch": {"$nin": [_name(batch) for batch in unfinished]},
-            }
-        },
-        {"$group": {"_id": _SERIES, **_COUNTED}},
-    ]
+def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch], zones: TimeZones) -> None:
+    """Replace the sums of the UTC day *day*. Each single replacement is atomic, so this may stop anywhere."""
     # Unfinished batches will be repeated, and must be added then.
     again = {f"counted.{batch.source}": "" for batch in unfinished}
     updates = {}
-    for document in database["logs"].aggregate(pipeline, allowDiskUse=True):
-        series = document.pop("_id")
-        cell = Cell(day, series["key_id"], series["user"], series.get("group"), series["model"], series["deployment"])
-        change: Document = {"$set": _document(cell) | document}
+    for cell, amounts in _sums_of(database, day, unfinished, zones).items():
+        change: Document = {"$set": _document(cell) | dict(zip(SUMS, amounts, strict=True))}
         if again:
             change["$unset"] = again
         updates[_id(cell)] = change
@@ -453,6 +462,29 @@ def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch
         daily.bulk_write(
             [UpdateOne({"_id": which}, change, upsert=True) for which, change in updates.items()], ordered=False
         )
+
+
+def _sums_of(
+    database: Database[Document], day: date, unfinished: Sequence[Batch], zones: TimeZones
+) -> dict[Cell, tuple[float, ...]]:
+    """Add up the records of the UTC day *day*, without those of *unfinished* batches."""
+    logs, found = database["logs"], []
+    counted = {"batch": {"$nin": [_name(batch) for batch in unfinished]}}
+    for start, end, local_day in zones.days(_midnight(day), _midnight(day + timedelta(days=1))):
+        wanted = {"timestamp": {"$gte": start, "$lt": end}, **counted}
+        pipeline: list[Document] = [
+            {"$match": wanted | {_FAILED_OVER: None}},
+            {"$group": {"_id": _SERIES, **_COUNTED}},
+        ]
+        for document in logs.aggregate(pipeline, allowDiskUse=True):
+            series = document["_id"]
+            names = series["key_id"], series["user"], series.get("group"), series["model"], series["deployment"]
+            found.append((Cell(day, local_day, *names), tuple(document[name] for name in SUMS)))
+        found.extend(daily_sums(map(_record, logs.find(wanted | {_FAILED_OVER: True})), zones).items())
+    sums: dict[Cell, tuple[float, ...]] = {}
+    for cell, amounts in found:
+        sums[cell] = tuple(a + b for a, b in zip(sums.get(cell, (0,) * len(SUMS)), amounts, strict=True))
+    return sums
 
 
 def _being_rebuilt() -> StoreUnavailable:
@@ -469,24 +501,37 @@ def _name(batch: Batch) -> str:
 
 
 def _id(cell: Cell) -> str:
-    # A hash, because it is short even if the names are long.
-    return hashlib.blake2b(json.dumps([cell.day.isoformat(), *cell[1:]]).encode(), digest_size=16).hexdigest()
+    # A hash, because it is short even if the names are long. Sums of older versions have no local day.
+    shifted = [] if cell.local_day == cell.day else [cell.local_day.isoformat()]
+    named = json.dumps([cell.day.isoformat(), *cell.series, *shifted])
+    return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
 
 
 def _document(cell: Cell) -> Document:
-    return cell._asdict() | {"day": cell.day.isoformat()}
+    document = cell._asdict() | {"day": cell.day.isoformat(), "local_day": cell.local_day.isoformat()}
+    if cell.local_day == cell.day:
+        del document["local_day"]
+    return document
 
 
 def _wanted(query: ReportQuery) -> Document:
-    # A document with 0 requests was created for a batch that is not added yet.
+    # A document without sums was created for a batch that is not added yet.
     equal = {"key_id": query.key_id, "user": query.user, "group": query.group}
-    wanted: Document = {"requests": {"$gt": 0}} | _given(equal)
+    wanted: Document = {"requests": {"$exists": True}} | _given(equal)
     if query.among:
         wanted["$and"] = [{_NAMES.get(by, by): {"$in": [*names]}} for by, names in query.among.items()]
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
-    if period:
-        wanted["day"] = {bound: day.isoformat() for bound, day in period.items()}
-    return wanted
+    if not period:
+        return wanted
+    within = {bound: day.isoformat() for bound, day in period.items()}
+    if query.in_utc:
+        return wanted | {"day": within}
+    # The index has the UTC day, and no time zone is a whole day away from UTC.
+    around = {bound: day + timedelta(days=-1 if bound == "$gte" else 1) for bound, day in period.items()}
+    return wanted | {
+        "day": {bound: day.isoformat() for bound, day in around.items()},
+        "$or": [{"local_day": None, "day": within}, {"local_day": within}],
+    }
 
 
 def _given(values: Document) -> Document:
@@ -497,18 +542,17 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time_of_day(), UTC)
 
 
-def _filter_count(document: Document) -> FilterCount:
-    found = document["_id"]
+def _filter_count(found: Document, day: date) -> FilterCount:
     fired = tuple(found.get("fired") or ())
     return FilterCount(
-        day=found["day"],
+        day=day.isoformat(),
         user=found["user"],
         key_id=found["key_id"],
         group=found.get("group"),
         model=found["model"],
         fired=fired,
         severities=tuple(found.get("severities") or (f"{category}:found" for category in fired)),
-        requests=document["requests"],
+        requests=0,
     )
 
 
@@ -522,6 +566,8 @@ def _fields(record: UsageRecord) -> Document:
     values = {field: getattr(record, field) for field in _FIELDS}
     if record.attempts:
         values["attempts"] = [asdict(attempt) for attempt in record.attempts]
+    if record.attempts_elsewhere:
+        values[_FAILED_OVER] = True
     return values
 
 
@@ -533,5 +579,5 @@ def _record(document: Mapping[str, Any]) -> UsageRecord:
     known["content_filter"] = tuple(known.get("content_filter", ()))
     known["stored_ids"] = tuple(known.get("stored_ids", ()))
     known["filter_severities"] = tuple(known.get("filter_severities", ()))
-    known["attempts"] = tuple(Attempt(**attempt) for attempt in known.get("attempts", ()))
+    known["attempts"] = tuple(map(Attempt.from_json, known.get("attempts", ())))
     return UsageRecord(id=document["_id"], **known)

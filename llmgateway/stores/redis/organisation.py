@@ -99,6 +99,9 @@ class RedisOrganisation:
         with self._changing():
             return self._durable.set_model(model, parts, check=check)
 
+    def document(self, name: str) -> Mapping[str, Any]:
+        return self._durable.document(name)
+
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         with self._changing():
             return self._durable.update_document(name, change)

@@ -150,6 +150,10 @@ class SQLiteOrganisation:
             begin_version(connection)
         return after
 
+    def document(self, name: str) -> Mapping[str, Any]:
+        rows = self._database.rows("SELECT content FROM documents WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else {}
+
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         with self._database.transaction() as connection:
             row = connection.execute("SELECT content FROM documents WHERE name = ?", (name,)).fetchone()

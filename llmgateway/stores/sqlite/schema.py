@@ -312,4 +312,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE TABLE alert_claims (name TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL)",
     ),
+    # What is on another day in the organisation's time zone than in UTC has its sums in a table of its own. So older
+    # sums need no change, the zone UTC costs nothing, and no other zone needs more than the rows that differ.
+    # In the order in which reports in that time zone add up.
+    (
+        """CREATE TABLE usage_shifted (
+            series INTEGER NOT NULL,
+            local_month INTEGER NOT NULL,
+            local_day INTEGER NOT NULL,
+            day INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            total_tokens INTEGER NOT NULL,
+            cached_tokens INTEGER NOT NULL,
+            reasoning_tokens INTEGER NOT NULL,
+            cost_usd REAL NOT NULL,
+            errors INTEGER NOT NULL,
+            unpriced_requests INTEGER NOT NULL,
+            estimated_tokens INTEGER NOT NULL,
+            bound_tokens INTEGER NOT NULL,
+            PRIMARY KEY (series, local_month, local_day, day)
+        ) WITHOUT ROWID""",
+        "ALTER TABLE groups ADD COLUMN cost_centre TEXT",
+    ),
 )

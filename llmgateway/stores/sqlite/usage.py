@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any
 
+from llmgateway.local_time import TimeZones
 from llmgateway.records import (
     ALL_USAGE,
     LONGEST_RECORDED_MODEL,
@@ -26,7 +28,7 @@ from llmgateway.records import (
     UsageSource,
 )
 from llmgateway.stores.epoch import from_ms, to_ms
-from llmgateway.stores.sums import SUMS, Cell, daily_sums
+from llmgateway.stores.sums import SUMS, Cell, Zones, daily_sums
 
 from .database import SQLiteDatabase
 from .rows import insert, places, some_at_once
@@ -40,10 +42,12 @@ _TIMESTAMP, _CONTENT_FILTER, _FILTER_SEVERITIES, _ATTEMPTS, _TOOL_USES, _STORED_
 
 # Only constant names are formatted into statements; values are always parameters.
 _APPEND = f"INSERT INTO logs ({_COLUMNS}) VALUES {{}}"  # noqa: S608
-_ADD = f"""
-    INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)}) VALUES {{}}
-    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
-"""  # noqa: S608
+_ADDED = f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in SUMS)}"
+_ADD = f"INSERT INTO usage_daily (series, month, day, {', '.join(SUMS)}) VALUES {{}} {_ADDED}"  # noqa: S608
+# What is on another day in the organisation's time zone than in UTC.
+_ADD_SHIFTED = (
+    f"INSERT INTO usage_shifted (series, local_month, local_day, day, {', '.join(SUMS)}) VALUES {{}} {_ADDED}"  # noqa: S608
+)
 _FIND = f"""
     SELECT {_COLUMNS} FROM logs WHERE id IN (
         SELECT id FROM logs WHERE id = ?1
@@ -59,14 +63,26 @@ _FIND_STORED = f"""
 # One search in an index for each key, and not for each of its records.
 _LAST_TIMES = "SELECT value, (SELECT max(timestamp) FROM logs WHERE key_id = value) FROM json_each(?)"
 _LAST_DAYS = """
-    SELECT value, max((
-        SELECT day FROM usage_daily WHERE series = usage_series.id ORDER BY month DESC, day DESC LIMIT 1
-    ))
-    FROM json_each(?) JOIN usage_series ON key_id = value GROUP BY value
+    SELECT value, max(
+        coalesce((
+            SELECT day FROM usage_daily WHERE series = usage_series.id ORDER BY month DESC, day DESC LIMIT 1
+        ), 0),
+        coalesce((
+            SELECT local_day FROM usage_shifted WHERE series = usage_series.id
+            ORDER BY local_month DESC, local_day DESC LIMIT 1
+        ), 0)
+    )
+    FROM json_each(?) JOIN usage_series ON key_id = value
 """
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
-_ADDED_UP = ", ".join(f"total({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in SUMS)
+_FORGET_SHIFTED = """
+    DELETE FROM usage_shifted
+    WHERE (series, local_month, local_day, day) IN (SELECT id, ?, ?, ? FROM usage_series)
+"""
+_ADDED_UP = ", ".join(
+    f"{f'total({name})' if name == 'cost_usd' else f'coalesce(sum({name}), 0)'} AS {name}" for name in SUMS
+)
 _COUNTED = """
     count(*), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
     sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok'),
@@ -79,10 +95,25 @@ _COUNTED_DEPLOYMENT = (
 )
 # SQLite uses a partial index only for statements that contain its condition: https://www.sqlite.org/partialindex.html
 _IN_PARTIAL_INDEX = "usage_source <> 'upstream'"
+# Attempts at other deployments than the last one, which have sums of their own.
+_FAILED_OVER = """attempts IS NOT NULL AND EXISTS (
+    SELECT 1 FROM json_each(attempts) WHERE json_extract(value, '$.azure_deployment') <> deployment
+)"""
 _OF_SERIES = {"user": "user", "key": "key_id", "group": '"group"', "model": "model", "deployment": "deployment"}
 _AMONG = "series IN (SELECT id FROM usage_series WHERE {} IN (SELECT value FROM json_each(?)))"
-_GROUPINGS = {"day": "day", "month": "month", **_OF_SERIES}
+# Whole days since 1 March of the year 0, and from that the number of the week, which begins on Monday. With months that
+# begin in March, the leap day is the last one (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+_YEAR, _MONTH = "(by_day / 10000 - (by_day / 100 % 100 < 3))", "((by_day / 100 % 100 + 9) % 12)"
+_DAYS = f"(365 * {_YEAR} + {_YEAR} / 4 - {_YEAR} / 100 + {_YEAR} / 400 + ({_MONTH} * 306 + 5) / 10 + by_day % 100 - 1)"
+_WEEK = f"({_DAYS} + 2) / 7"
+_GROUPINGS = {"day": "day", "week": _WEEK.replace("by_day", "day"), "month": "month", **_OF_SERIES}
+_FIRST_MONDAY = -307
+"""The ordinal (:meth:`datetime.date.toordinal`) of the Monday of week 0."""
 
+
+_TABLES = ("usage_daily", "usage_shifted")
+_MINUTE = 60_000
+"""No time zone changes in the middle of a minute."""
 
 KEPT_SERIES = 10_000
 """Maximum number of series whose ids are cached in memory."""
@@ -94,21 +125,23 @@ class SQLiteUsageLog:
     A batch is one transaction: after an error, nothing of it is stored or counted.
     """
 
-    def __init__(self, database: SQLiteDatabase) -> None:
+    def __init__(self, database: SQLiteDatabase, *, zones: Zones = TimeZones) -> None:
         self._database = database
+        self._zones = zones
         self._series: dict[
             tuple[str, str, str | None, str, str], int
         ] = {}  # ids of committed series, which never change
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
+        zones = self._zones()
         with self._database.transaction() as connection:
             # Necessary, because records that have been purged since would look like new records.
             if _is_known(connection, batch):
                 return
             new = _append(connection, records)
-            sums = daily_sums(new)
+            sums = daily_sums(new, zones)
             series = {cell.series: self._series.get(cell.series) or _series(connection, cell) for cell in sums}
-            insert(connection, _ADD, [(series[cell.series], *_month_and_day(cell.day), *sums[cell]) for cell in sums])
+            _add(connection, ((series[cell.series], cell, amounts) for cell, amounts in sums.items()))
             connection.execute("REPLACE INTO usage_sources VALUES (?, ?)", batch)
         if len(self._series) > KEPT_SERIES:
             self._series.clear()
@@ -118,8 +151,8 @@ class SQLiteUsageLog:
         # query.promptly is ignored: a local file answers quickly, or fails after its timeout.
         by = query.by
         filters = {
-            "day >= ?": None if query.first_day is None else _number(query.first_day),
-            "day <= ?": None if query.last_day is None else _number(query.last_day),
+            "{day} >= ?": None if query.first_day is None else _number(query.first_day),
+            "{day} <= ?": None if query.last_day is None else _number(query.last_day),
             "series IN (SELECT id FROM usage_series WHERE key_id = ?)": query.key_id,
             "series IN (SELECT id FROM usage_series WHERE user = ?)": query.user,
             'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
@@ -130,7 +163,7 @@ class SQLiteUsageLog:
             # As JSON, because the number of parameters of a statement has a limit.
             conditions.append(_AMONG.format(_OF_SERIES[grouping]))
             values.append(json.dumps(list(names)))
-        rows = self._database.rows(_report(by, conditions), values)
+        rows = self._database.rows(_report(by, conditions, in_utc=query.in_utc), values * len(_TABLES))
         return [
             UsageRow(
                 by={name: _named(name, value) for name, value in zip(by, row[: len(by)], strict=True)},
@@ -185,14 +218,15 @@ class SQLiteUsageLog:
         found: dict[str, datetime | date] = {key_id: from_ms(at) for key_id, at in latest if at is not None}
         purged = [key_id for key_id in key_ids if key_id not in found]
         if purged:
-            days = self._database.rows(_LAST_DAYS, (json.dumps(purged),))
-            found |= {key_id: _date(day) for key_id, day in days if day is not None}
+            days = sorted(self._database.rows(_LAST_DAYS, (json.dumps(purged),)))  # the latest day of a key comes last
+            found |= {key_id: _date(day) for key_id, day in days if day}
         return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
-        end = None if query.last_day is None else _midnight(query.last_day + timedelta(days=1))
+        zones = TimeZones() if query.in_utc else self._zones()
+        end = None if query.last_day is None else to_ms(zones.start(query.last_day + timedelta(days=1)))
         filters: dict[str, object] = {
-            "timestamp >= ?": None if query.first_day is None else _midnight(query.first_day),
+            "timestamp >= ?": None if query.first_day is None else to_ms(zones.start(query.first_day)),
             "timestamp < ?": end,
             "key_id = ?": query.key_id,
             "user = ?": query.user,
@@ -201,14 +235,17 @@ class SQLiteUsageLog:
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         where = " AND ".join(("filter_severities IS NOT NULL", *wanted))
         rows = self._database.rows(
-            f"""SELECT strftime('%Y-%m-%d', timestamp / 1000, 'unixepoch'), user, key_id, "group", {_COUNTED_MODEL},
-                content_filter, filter_severities, count(*)
+            f"""SELECT timestamp / {_MINUTE}, user, key_id, "group", {_COUNTED_MODEL}, content_filter,
+                filter_severities, count(*)
             FROM logs WHERE {where} GROUP BY 1, 2, 3, 4, 5, 6, 7""",  # noqa: S608
             list(wanted.values()),
         )
+        counts: Counter[tuple[Any, ...]] = Counter()
+        for minute, *found, requests in rows:
+            counts[zones.day(from_ms(minute * _MINUTE)).isoformat(), *found] += requests
         return [
             FilterCount(day, user, key_id, group, model, tuple(json.loads(fired)), tuple(json.loads(found)), requests)
-            for day, user, key_id, group, model, fired, found, requests in rows
+            for (day, user, key_id, group, model, fired, found), requests in counts.items()
         ]
 
     def purge(self, first_day: date, *, limit: int) -> int:
@@ -228,13 +265,18 @@ class SQLiteUsageLog:
         kept = _date(kept_before) if kept_before else None
         yield Rebuilding(done=0, days=len(days), kept_before=kept)
         for done, day in enumerate(days, 1):
+            zones = self._zones()
             with self._database.transaction() as connection:
-                _rebuild(connection, day)
+                _rebuild(connection, day, zones)
             yield Rebuilding(done=done, days=len(days), kept_before=kept)
 
     def _days(self) -> list[int]:
         ((first, last),) = self._database.rows("SELECT min(timestamp), max(timestamp) FROM logs")
-        days = {day for (day,) in self._database.rows("SELECT DISTINCT day FROM usage_daily")}
+        days = {
+            day
+            for table in _TABLES
+            for (day,) in self._database.rows(f"SELECT DISTINCT day FROM {table}")  # noqa: S608
+        }
         if first is not None:
             start, end = from_ms(first).date(), from_ms(last).date()
             days.update(_number(start + timedelta(days=number)) for number in range((end - start).days + 1))
@@ -272,34 +314,71 @@ def _series(connection: sqlite3.Connection, cell: Cell) -> int:
     return int(found[0])
 
 
-def _rebuild(connection: sqlite3.Connection, day: int) -> None:
-    if connection.execute("SELECT kept_before > ? FROM usage_purged", (day,)).fetchone()[0]:
+def _add(connection: sqlite3.Connection, sums: Iterable[tuple[int, Cell, Sequence[float]]]) -> None:
+    """Add these amounts of these series and days to the sums."""
+    there, shifted = [], []
+    for series, cell, amounts in sums:
+        if cell.local_day == cell.day:
+            there.append((series, *_month_and_day(cell.day), *amounts))
+        else:
+            shifted.append((series, *_month_and_day(cell.local_day), _number(cell.day), *amounts))
+    insert(connection, _ADD, there)
+    insert(connection, _ADD_SHIFTED, shifted)
+
+
+def _rebuild(connection: sqlite3.Connection, number: int, zones: TimeZones) -> None:
+    if connection.execute("SELECT kept_before > ? FROM usage_purged", (number,)).fetchone()[0]:
         return  # purged in the meantime
-    connection.execute(_FORGET, _month_and_day(_date(day)))
-    interval = (_midnight(_date(day)), _midnight(_date(day) + timedelta(days=1)))
-    for key_id, user, group, model, deployment, *sums in connection.execute(
-        f'SELECT key_id, user, "group", {_COUNTED_MODEL}, {_COUNTED_DEPLOYMENT}, {_COUNTED} FROM logs '  # noqa: S608
-        "WHERE timestamp >= ? AND timestamp < ? GROUP BY 1, 2, 3, 4, 5",
-        interval,
-    ).fetchall():
-        cell = Cell(_date(day), key_id, user, group, model, deployment)
-        insert(connection, _ADD, [(_series(connection, cell), *_month_and_day(cell.day), *sums)])
+    day = _date(number)
+    connection.execute(_FORGET, _month_and_day(day))
+    for local_day in (day - timedelta(days=1), day + timedelta(days=1)):
+        connection.execute(_FORGET_SHIFTED, (*_month_and_day(local_day), number))
+    for start, end, local_day in zones.days(_start(day), _start(day + timedelta(days=1))):
+        interval = (to_ms(start), to_ms(end))
+        for key_id, user, group, model, deployment, *sums in connection.execute(
+            f'SELECT key_id, user, "group", {_COUNTED_MODEL}, {_COUNTED_DEPLOYMENT}, {_COUNTED} FROM logs '  # noqa: S608
+            f"WHERE timestamp >= ? AND timestamp < ? AND NOT ({_FAILED_OVER}) GROUP BY 1, 2, 3, 4, 5",
+            interval,
+        ).fetchall():
+            cell = Cell(day, local_day, key_id, user, group, model, deployment)
+            _add(connection, [(_series(connection, cell), cell, sums)])
+        failed_over = connection.execute(
+            f"SELECT {_COLUMNS} FROM logs WHERE timestamp >= ? AND timestamp < ? AND {_FAILED_OVER}",  # noqa: S608
+            interval,
+        ).fetchall()
+        apart = daily_sums(map(_record, failed_over), zones)
+        _add(connection, ((_series(connection, cell), cell, amounts) for cell, amounts in apart.items()))
 
 
-def _report(by: Sequence[str], conditions: Sequence[str]) -> str:
+def _report(by: Sequence[str], conditions: Sequence[str], *, in_utc: bool) -> str:
+    if "week" in by and "day" not in by:
+        # First add up days: a day is added to its week much faster than a sum of each series is.
+        daily = _report(["day" if name == "week" else name for name in by], conditions, in_utc=in_utc)
+        return _grouped([_WEEK if name == "week" else f"by_{name}" for name in by], daily)
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    daily = f"SELECT * FROM usage_daily{where}"  # noqa: S608
-    if "day" not in by and by:
+    added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
+    if {"day", "week"} & {*by}:
+        columns, grouped = f"series, {{month}} AS month, {{day}} AS day, {', '.join(SUMS)}", ""
+    elif by:
         # First add up in the order of the table, without sorting. Only the few resulting rows must be sorted.
-        period = ", month" if "month" in by else ""
-        added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
-        daily = f"SELECT series{period}, {added} FROM usage_daily{where} GROUP BY series{period}"  # noqa: S608
+        period = ", {month} AS month" if "month" in by else ""
+        columns, grouped = f"series{period}, {added}", " GROUP BY series" + (", {month}" if period else "")
+    else:
+        columns, grouped = added, ""
+    shifted = {"day": "day", "month": "day / 100"} if in_utc else {"day": "local_day", "month": "local_month"}
+    both = " UNION ALL ".join(
+        f"SELECT {columns} FROM {table}{where}{grouped}".format(**names)  # noqa: S608
+        for table, names in zip(_TABLES, ({"day": "day", "month": "month"}, shifted), strict=True)
+    )
     join = " JOIN usage_series ON usage_series.id = series" if _OF_SERIES.keys() & {*by} else ""
-    grouped = ", ".join(str(position + 1) for position in range(len(by)))
-    columns = ", ".join([*(_GROUPINGS[name] for name in by), _ADDED_UP])
+    return _grouped([f"{_GROUPINGS[name]} AS by_{name}" for name in by], both, join)
+
+
+def _grouped(columns: Sequence[str], rows: str, join: str = "") -> str:
+    numbers = ", ".join(str(position + 1) for position in range(len(columns)))
     return (
-        f"SELECT {columns} FROM ({daily}){join}"  # noqa: S608
-        + (f" GROUP BY {grouped} ORDER BY {grouped}" if by else "")
+        f"SELECT {', '.join([*columns, _ADDED_UP])} FROM ({rows}){join}"  # noqa: S608
+        + (f" GROUP BY {numbers} ORDER BY {numbers}" if columns else "")
     )
 
 
@@ -315,8 +394,12 @@ def _date(day: int) -> date:
     return date(day // 10000, day // 100 % 100, day % 100)
 
 
+def _start(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
 def _midnight(day: date) -> int:
-    return to_ms(datetime.combine(day, time(), UTC))
+    return to_ms(_start(day))
 
 
 def _named(grouping: str, value: Any) -> str | None:
@@ -324,6 +407,9 @@ def _named(grouping: str, value: Any) -> str | None:
         return f"{value // 10000:04}-{value // 100 % 100:02}-{value % 100:02}"
     if grouping == "month":
         return f"{value // 100:04}-{value % 100:02}"
+    if grouping == "week":
+        year, week, _ = date.fromordinal(_FIRST_MONDAY + 7 * value).isocalendar()
+        return f"{year:04}-W{week:02}"
     return value  # type: ignore[no-any-return]
 
 
@@ -351,7 +437,7 @@ def _record(row: Sequence[Any]) -> UsageRecord:
             "content_filter": tuple(json.loads(values["content_filter"])),
             "filter_severities": tuple(json.loads(values["filter_severities"] or "[]")),
             "spilled_over": bool(values["spilled_over"]),
-            "attempts": tuple(Attempt(**attempt) for attempt in json.loads(values["attempts"] or "[]")),
+            "attempts": tuple(map(Attempt.from_json, json.loads(values["attempts"] or "[]"))),
             "tool_uses": json.loads(values["tool_uses"] or "{}"),
             "stored_ids": tuple(json.loads(values["stored_ids"] or "[]")),
         }

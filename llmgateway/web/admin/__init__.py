@@ -2,7 +2,8 @@
 
 # In the order of the documentation.
 from . import legacy, keys, imports, groups, users, raises  # noqa: F401, I001
-from . import limits, settings, prompts, models, doctor, reports, logs, alerts, audit, status  # noqa: F401
+from . import limits, settings, prompts, models, doctor, reports, logs  # noqa: F401
+from . import statements, currency, alerts, audit, status  # noqa: F401
 from .blueprint import GUARD, blp, check_admin_key
 
 __all__ = ["GUARD", "blp", "check_admin_key"]

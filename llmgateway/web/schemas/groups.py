@@ -26,6 +26,11 @@ class GroupChangesSchema(ma.Schema):
         validate=validate.Length(max=2000),
         metadata={"description": "For admins only.", "example": "Tuesdays, room 101"},
     )
+    cost_centre = ma.fields.String(
+        allow_none=True,
+        validate=single_line(100),
+        metadata={"description": "Where accounting books its cost; reports and statements have it.", "example": "4711"},
+    )
     starts_at = Moment(
         allow_none=True,
         metadata={
@@ -82,6 +87,7 @@ class GroupFieldsSchema(GroupChangesSchema):
 class GroupSchema(AnswerSchema):
     name = ma.fields.String(metadata={"example": examples.GROUP["name"]})
     note = ma.fields.String(allow_none=True, metadata={"example": examples.GROUP["note"]})
+    cost_centre = ma.fields.String(allow_none=True, metadata={"example": examples.GROUP["cost_centre"]})
     starts_at = Moment(allow_none=True, metadata={"example": examples.GROUP["starts_at"]})
     expires_at = Moment(is_end=True, allow_none=True, metadata={"example": examples.GROUP["expires_at"]})
     models = ma.fields.List(ma.fields.String(), allow_none=True, metadata={"example": examples.GROUP["models"]})

@@ -8,7 +8,8 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import validate
 
-from ...records import FILTER_GROUPINGS, GROUPINGS, Outcome, UsageSource
+from ...records import FILTER_GROUPINGS, Outcome, UsageSource
+from ...usage.report import REPORT_GROUPINGS
 from .. import examples
 from .fields import AnswerSchema, Day, Moment
 
@@ -55,12 +56,43 @@ class UsageSchema(AnswerSchema):
     )
 
 
+_CONVERTED = ("currency", "cost", "months_without_rate")
+
+
+class ConvertedSchema(UsageSchema):
+    """Sums of usage records, and their cost in the second currency if it was asked for."""
+
+    currency = ma.fields.String(metadata={"description": "As it was asked for.", "example": "EUR"})
+    cost = ma.fields.Float(
+        allow_none=True,
+        metadata={
+            "description": "In this currency, at the rate of each month; null if a month has a cost and no rate.",
+            "example": 0.00113,
+        },
+    )
+    months_without_rate = ma.fields.List(
+        ma.fields.String(),
+        metadata={"description": "The months that have a cost and no rate.", "example": []},
+    )
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in _CONVERTED
+
+
 class GroupingsSchema(AnswerSchema):
-    day = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10-31"})
-    month = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10"})
+    day = ma.fields.String(
+        metadata={"description": "In the organisation's time zone; in UTC with `tz=utc`.", "example": "2026-10-31"}
+    )
+    week = ma.fields.String(
+        metadata={"description": "As in ISO 8601: from Monday to Sunday of that time zone.", "example": "2026-W44"}
+    )
+    month = ma.fields.String(metadata={"description": "Of that time zone.", "example": "2026-10"})
     user = ma.fields.String(metadata={"example": "ada"})
     key = ma.fields.String(metadata={"description": "The key's id.", "example": examples.KEY_ID})
     group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
+    cost_centre = ma.fields.String(
+        allow_none=True, metadata={"description": "Which the group has now; null if it has none.", "example": "4711"}
+    )
     model = ma.fields.String(metadata={"description": "As users asked for it.", "example": examples.MODEL})
     deployment = ma.fields.String(
         allow_none=True,
@@ -71,25 +103,27 @@ class GroupingsSchema(AnswerSchema):
     )
 
 
-class UsageRowSchema(UsageSchema, GroupingsSchema):
+class UsageRowSchema(ConvertedSchema, GroupingsSchema):
     """Sums for one value of each grouping that was asked for, which comes first."""
 
     def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
-        field_obj.required = field_name not in GROUPINGS
+        field_obj.required = field_name not in (*REPORT_GROUPINGS, *_CONVERTED)
 
 
 class UsageReportSchema(AnswerSchema):
     rows = ma.fields.List(
         ma.fields.Nested(UsageRowSchema), metadata={"description": "Ascending by the groupings; none without `by`."}
     )
-    total = ma.fields.Nested(UsageSchema)
+    total = ma.fields.Nested(ConvertedSchema)
 
 
 class FilterRowSchema(AnswerSchema):
     """What was found for one value of each grouping that was asked for."""
 
-    day = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10-31"})
-    month = ma.fields.String(metadata={"description": "In UTC.", "example": "2026-10"})
+    day = ma.fields.String(
+        metadata={"description": "In the organisation's time zone; in UTC with `tz=utc`.", "example": "2026-10-31"}
+    )
+    month = ma.fields.String(metadata={"description": "Of that time zone.", "example": "2026-10"})
     user = ma.fields.String(metadata={"example": "ada"})
     key = ma.fields.String(metadata={"description": "The key's id.", "example": examples.KEY_ID})
     group = ma.fields.String(allow_none=True, metadata={"example": "ml-2026"})
@@ -132,16 +166,27 @@ class PeriodSchema(ma.Schema):
 
     start = Day(
         metadata={
-            "description": "The first day, in UTC.",
+            "description": "The first day, in the organisation's time zone; in UTC with `tz=utc`.",
             "choices": {"from the beginning": "", "a month": "2026-10-01"},
         }
     )
     end = Day(
         metadata={
-            "description": "The last day, in UTC; it is included.",
+            "description": "The last day; it is included.",
             "choices": {"until now": "", "a month": "2026-10-31"},
         }
     )
+    tz = ma.fields.String(
+        metadata={
+            "description": "`utc`: days are those of UTC, as on Azure's bill.",
+            "choices": {"the organisation's days": "", "UTC days": "utc"},
+        },
+    )
+
+    @ma.validates("tz")
+    def _known_zone(self, value: str, **_: Any) -> None:
+        if value != "utc":
+            raise ma.ValidationError("Must be utc. Without it, days are those of the organisation's time zone.")
 
     @ma.validates_schema
     def _in_order(self, data: dict[str, Any], **_: Any) -> None:
@@ -187,11 +232,13 @@ class UsageQuerySchema(PeriodSchema):
     by = ma.fields.String(
         metadata={
             "description": "What to have a row for, separated by commas: any of "
-            + ", ".join(f"`{name}`" for name in GROUPINGS)
-            + ".",
+            + ", ".join(f"`{name}`" for name in REPORT_GROUPINGS)
+            + ". Weeks begin on Monday.",
             "choices": {
                 "every user's months": "month,user",
                 "every day": "day",
+                "every week": "week",
+                "cost centres": "month,cost_centre",
                 "courses and models": "group,model",
                 "the total alone": "",
             },
@@ -202,14 +249,29 @@ class UsageQuerySchema(PeriodSchema):
         validate=validate.OneOf(["json", "csv"]),
         metadata={"description": "`csv` is for spreadsheets, and has no total if there are rows.", "example": "json"},
     )
+    currency = ma.fields.String(
+        metadata={
+            "description": "The second currency, which `PUT /admin/currency` sets: costs are also in it.",
+            "choices": {"US dollars alone": "", "euros, too": "EUR"},
+        },
+    )
 
     @ma.validates("by")
     def _known_groupings(self, value: str, **_: Any) -> None:
-        _check_groupings(names_of(value), GROUPINGS)
+        _check_groupings(names_of(value), REPORT_GROUPINGS)
 
 
 class AttemptSchema(AnswerSchema):
     """One of several requests to Azure for one request of a client."""
+
+    azure_deployment = ma.fields.String(
+        allow_none=True,
+        metadata={"description": "Its name at Azure; null in records of older versions.", "example": examples.MODEL},
+    )
+    resource = ma.fields.String(
+        allow_none=True,
+        metadata={"description": "The address of its resource at Azure.", "example": "https://NAME.openai.azure.com"},
+    )
 
     deployment = ma.fields.String(metadata={"example": "gpt-4o-west"})
     status = ma.fields.Integer(allow_none=True, metadata={"example": 429})

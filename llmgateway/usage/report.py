@@ -1,0 +1,100 @@
+"""Usage reports by what the usage log does not know itself: cost centres, and a second currency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..records import GROUPINGS, Group, ReportQuery, UsageRow
+from .currency import Currency
+
+COST_CENTRE = "cost_centre"
+REPORT_GROUPINGS = (*GROUPINGS, COST_CENTRE)
+"""Possible groupings of a report. A cost centre is that which the group has now."""
+
+SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
+
+
+@dataclass(slots=True)
+class ReportRow:
+    """Sums, and their cost in the second currency."""
+
+    usage: UsageRow
+    cost: float = 0.0
+    """Of the months that have a rate."""
+    months_without_rate: frozenset[str] = frozenset()
+    """Those that have a cost."""
+
+    def as_json(self, currency: Currency | None) -> dict[str, Any]:
+        """Return the groupings and sums by name; with *currency* also the cost in it, which is None if it is not known.
+
+        The row has the field ``currency``, too, because rows are also lines of a CSV file.
+        """
+        shown = {**self.usage.by, **{name: getattr(self.usage, name) for name in SUMS}}
+        if currency is not None:
+            shown["currency"] = currency.code
+            shown["cost"] = None if self.months_without_rate else round(self.cost, 9)
+            shown["months_without_rate"] = sorted(self.months_without_rate)
+        return shown
+
+
+def report(
+    read: Callable[[ReportQuery], Iterable[UsageRow]],
+    query: ReportQuery,
+    *,
+    groups: Mapping[str, Group],
+    currency: Currency | None = None,
+) -> tuple[list[ReportRow], ReportRow]:
+    """Return the rows of a report, sorted by its groupings, and their total.
+
+    Args:
+        read: :meth:`~llmgateway.interfaces.UsageLog.report`.
+        query: ``by`` may also name :data:`COST_CENTRE`.
+        groups: By name. The cost centre of a group that is not there is not known.
+        currency: Costs are also in this currency, at the rate of each month.
+    """
+    by = query.by
+    needed = [name for name in by if name != COST_CENTRE]
+    for name, is_needed in (("group", COST_CENTRE in by), ("month", currency is not None)):
+        if is_needed and name not in needed:
+            needed.append(name)
+    rows = [_priced(row, currency) for row in read(replace(query, by=needed))]
+    total = _added(rows, by={})
+    if COST_CENTRE in by:
+        for row in rows:
+            group = groups.get(row.usage.by["group"] or "")
+            row.usage.by[COST_CENTRE] = None if group is None else group.cost_centre
+    return (rows if list(by) == needed else _by(rows, by)), total
+
+
+def _priced(row: UsageRow, currency: Currency | None) -> ReportRow:
+    if currency is None or not row.cost_usd:
+        return ReportRow(row)
+    month = row.by["month"] or ""
+    rate = currency.rate(month)
+    if rate is None:
+        return ReportRow(row, months_without_rate=frozenset([month]))
+    return ReportRow(row, cost=row.cost_usd * float(rate))
+
+
+def _by(rows: Iterable[ReportRow], by: Sequence[str]) -> list[ReportRow]:
+    """Add up *rows* that have the same values of the groupings *by*."""
+    together: dict[tuple[str | None, ...], list[ReportRow]] = {}
+    for row in rows:
+        together.setdefault(tuple(row.usage.by[name] for name in by), []).append(row)
+    order = sorted(together, key=lambda values: [(value is not None, value or "") for value in values])
+    if not by:
+        return [_added(rows, by={})]
+    return [_added(together[values], by=dict(zip(by, values, strict=True))) for values in order]
+
+
+def _added(rows: Iterable[ReportRow], by: dict[str, str | None]) -> ReportRow:
+    sums: dict[str, Any] = dict.fromkeys(SUMS, 0)
+    cost, missing = 0.0, set[str]()
+    for row in rows:
+        for name in SUMS:
+            sums[name] += getattr(row.usage, name)
+        cost += row.cost
+        missing |= row.months_without_rate
+    return ReportRow(UsageRow(by=by, **sums | {"cost_usd": float(sums["cost_usd"])}), cost, frozenset(missing))
