@@ -10,8 +10,21 @@ from flask import Flask
 
 from .accounts.attempts import WrongKeys
 from .accounts.audit import Audit
+from .accounts.bulk import Bulk
+from .accounts.closing import Closings
 from .accounts.credential import CredentialCipher
+from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
+from .accounts.holders import (
+    AlertsHolder,
+    AuditHolder,
+    KeysHolder,
+    PersonsHolder,
+    PromptsHolder,
+    RefusalsHolder,
+    StoredResponsesHolder,
+    UsageHolder,
+)
 from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
@@ -219,7 +232,10 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         on_ended=limiter.count_anew,
         on_turn=on_turn,
         log_days=settings.log_days,
+        look_after=lambda: personal_data.look_after(),
     )
+    persons = Persons(stores.persons, stores.keys, policy)
+    personal_data = _personal_data(stores, keys, persons, policy, journal, refusals, limiter, clock)
     stores.stored.in_journals = journal.find_stored
     concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS, key_share=settings.key_share)
     metrics.can_hold(concurrency.capacity)
@@ -285,8 +301,17 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         doctor=Doctor(upstream, gateway.routing, policy, answered=answered.names, timer=timer),
         upstream=upstream,
         keys=keys,
+        bulk=Bulk(
+            keys,
+            stores.usage_log,
+            ship=journal.flush_soon,
+            secret=settings.secret_key or settings.admin_key,
+            clock=clock,
+        ),
         groups=groups,
-        persons=Persons(stores.persons, stores.keys, policy),
+        personal_data=personal_data,
+        closings=Closings(keys, groups, clock=clock),
+        persons=persons,
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
@@ -303,6 +328,44 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         metrics=metrics,
         unpriced=unpriced,
         alerts=alerts,
+        clock=clock,
+    )
+
+
+def _personal_data(
+    stores: Stores,
+    keys: Keys,
+    persons: Persons,
+    policy: OrganisationPolicy,
+    journal: Journal,
+    refusals: Refusals,
+    limiter: Limiter,
+    clock: Clock,
+) -> PersonalData:
+    def ship() -> None:
+        journal.flush_soon()
+        refusals.flush()
+
+    stored = StoredResponsesHolder(stores.stored)
+    return PersonalData(
+        keys,
+        # Everything that is kept of persons. Whoever keeps something new adds a holder.
+        (
+            KeysHolder(keys),
+            PersonsHolder(persons, policy),
+            UsageHolder(stores.usage_log),
+            RefusalsHolder(refusals.stored),
+            AuditHolder(stores.audit_log),
+            AlertsHolder(stores.alerts),
+            PromptsHolder(policy, keys),
+            stored,
+        ),
+        stores.erasures,
+        remembered=stored,
+        mentions=journal.mentions,
+        ship=ship,
+        forget_counts=limiter.forget_person,
+        scrubbing=stores.scrubbing,
         clock=clock,
     )
 

@@ -146,6 +146,23 @@ class GroupInUse(InUse):
         super().__init__("There are keys in this group. Remove them, or move them to another group, first.")
 
 
+class SelectionChanged(GatewayError):
+    """The keys that a change of many keys selects are not those that its preview has shown."""
+
+    status, type, code = 409, "invalid_request_error", "selection_changed"
+
+    def __init__(self, preview: Mapping[str, object] | None = None) -> None:
+        super().__init__(
+            "Other keys match the filter now than in the preview, and nothing was changed. 'preview' shows those of "
+            "now: look at them, and send its token."
+        )
+        self.preview = preview
+        """The new preview, as JSON."""
+
+    def as_json(self) -> dict[str, object]:
+        return super().as_json() | ({} if self.preview is None else {"preview": self.preview})
+
+
 class InvalidRequest(GatewayError):
     """The body of a completion request is not valid."""
 

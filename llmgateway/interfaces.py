@@ -8,7 +8,7 @@ The exceptions of a driver are translated and never leave the implementation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -24,8 +24,10 @@ from .records import (
     AuditEntry,
     Batch,
     Bound,
+    Erasure,
     FilterCount,
     Group,
+    Kept,
     KeyQuery,
     KeyRecord,
     Limits,
@@ -86,6 +88,10 @@ class KeyStore(Protocol):
 
     def get(self, key_id: str) -> KeyRecord | None: ...
 
+    def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        """Return those of these keys that exist, sorted by identifier."""
+        ...
+
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]: ...
 
     def users(self, *, after: str = "", limit: int) -> Sequence[User]:
@@ -124,6 +130,27 @@ class KeyStore(Protocol):
         """Delete a key, and return the deleted key; None if there is no such key. Atomic."""
         ...
 
+    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+        """Set the named fields of these keys, and return the changed keys, sorted by identifier.
+
+        Identifiers that are not known are ignored. Each key changes atomically. After an error any of them may have
+        changed; a repetition has the same result.
+
+        Args:
+            changes: As for :meth:`update`. ``limits`` replaces all limits.
+
+        Raises:
+            NoSuchGroup: the new group does not exist, or is being removed. No key was put into it.
+        """
+        ...
+
+    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        """Delete these keys, and return the deleted keys, sorted by identifier.
+
+        Identifiers that are not known are ignored. After an error any of them may be deleted.
+        """
+        ...
+
 
 class OrganisationStore(Protocol):
     """Stores what admins set for everybody. Every change also changes the version, in the same transaction."""
@@ -142,6 +169,13 @@ class OrganisationStore(Protocol):
 
         The prompt is used when it is set in the group (:meth:`update_group`) or the key (:meth:`KeyStore.update`).
         So this method does not change the version of the organisation.
+        """
+        ...
+
+    def erase_prompts(self, scopes: Collection[str], text: str) -> int:
+        """Replace the text of all versions of the prompts of these keys (``key:ID``), and return their number.
+
+        No prompt in force changes: the keys no longer exist.
         """
         ...
 
@@ -288,6 +322,13 @@ class UsageLog(Protocol):
         """
         ...
 
+    def last_used(self, key_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Return when each of these keys was last used: the time of its last record.
+
+        If all its records are purged, it is the end of the last day in its sums. Keys without any usage are missing.
+        """
+        ...
+
     def find(self, request_id: str) -> UsageRecord | None:
         """Return the record with this identifier, or that of the request to which Azure has given it.
 
@@ -303,13 +344,6 @@ class UsageLog(Protocol):
         """
         ...
 
-    def last_used(self, key_ids: Sequence[str]) -> Mapping[str, datetime | date]:
-        """Return when each of these keys has made its latest request; those that have made none are missing.
-
-        Only the day is known if the record was purged, because the sums have days.
-        """
-        ...
-
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> Iterable[FilterCount]:
         """Count the records in which a content filter found something, by day. ``query.by`` is ignored.
 
@@ -319,6 +353,18 @@ class UsageLog(Protocol):
 
     def purge(self, first_day: date, *, limit: int) -> int:
         """Delete at most *limit* records from before *first_day* (UTC), and return their number. The sums stay."""
+        ...
+
+    def kept_of(self, user: str) -> Kept:
+        """Return under which keys usage of *user* is stored, and the number of records."""
+        ...
+
+    def erase(self, erasure: Erasure) -> None:
+        """Replace the name and the address of a person in the records, and the name in the sums. Nothing else changes.
+
+        *erasure* must be in :class:`Erasures` before. Then it also holds for records that another process appends at
+        the same moment, and later. It may be called again, also after an error.
+        """
         ...
 
     def rebuild(self) -> Iterator[Rebuilding]:
@@ -373,6 +419,14 @@ class StoredResponses(Protocol):
         Raises:
             StoreUnavailable: it was not found, and one of the stores that may have it did not answer.
         """
+        ...
+
+    def of(self, user: str) -> Mapping[str, Owned]:
+        """Return what belongs to *user*, by identifier, as far as it is noted beside the usage log."""
+        ...
+
+    def forget(self, owns: Callable[[Owned], bool]) -> None:
+        """Forget, in this process and in what all processes share, whose those are for which *owns* is true."""
         ...
 
 
@@ -442,12 +496,64 @@ class CounterStore(Protocol):
 
 
 class AuditLog(Protocol):
-    """Records the changes that admins make. Entries are never changed and never deleted."""
+    """Records the changes that admins make. Entries are never deleted, and only :meth:`erase` changes them."""
 
     def append(self, entry: AuditEntry) -> None: ...
 
     def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
         """Newest first, behind identifier *after*; with *target* those that changed it."""
+        ...
+
+    def about(self, user: str | None, key_ids: Collection[str]) -> Sequence[AuditEntry]:
+        """Return the entries whose target is *user* or one of *key_ids*, or that name *user*; oldest first."""
+        ...
+
+    def replace(self, user: str | None, key_ids: Collection[str], change: Callable[[AuditEntry], AuditEntry]) -> None:
+        """Store the result of *change* for each of the entries of :meth:`about`, oldest first.
+
+        Only targets and documents may change. This is for the erasure of a person, who is in :class:`Erasures` before
+        the entries about *key_ids* are replaced: then an entry about them that is appended later loses the person's
+        data, too.
+        """
+        ...
+
+
+class Erasures(Protocol):
+    """Remembers which persons were erased. What is kept contains no names."""
+
+    def begin(self, erasure: Erasure) -> None:
+        """Store *erasure*. After that it holds for everything that is stored later.
+
+        If there is one with this pseudonym, it gets the other keys, too.
+        """
+        ...
+
+    def of(self, key_ids: Collection[str]) -> Sequence[Erasure]:
+        """Return the erasures, finished or not, of these keys."""
+        ...
+
+    def unfinished(self) -> Sequence[Erasure]:
+        """Return the erasures that have to be carried out, oldest first."""
+        ...
+
+    def finish(self, pseudonym: str) -> None:
+        """Note that the erasure is carried out. The digest of the name goes, unless there are shared keys."""
+        ...
+
+    def since(self, time: datetime) -> Sequence[Erasure]:
+        """Return the erasures that began at *time* or later, oldest first."""
+        ...
+
+
+class Scrubbing(Protocol):
+    """Removes from a file what was deleted, but may still be in it."""
+
+    def rewrite(self) -> None:
+        """Write the whole file anew, with nothing but what is stored. Other writers wait meanwhile."""
+        ...
+
+    def empty_wal(self) -> bool:
+        """Make the write-ahead log empty; return False if a reader of an old snapshot is in the way. Try again then."""
         ...
 
 
@@ -541,10 +647,15 @@ class RefusalLog(Protocol):
 
     def list(self, query: RefusalQuery) -> list[Refusal]: ...
 
-    def replace_person(self, key_ids: Sequence[str], replacement: str) -> int:
-        """Put *replacement* in place of user and address in all refusals of these keys; return their number.
+    def kept_of(self, user: str) -> Kept:
+        """Return for which keys requests of *user* were refused, and the number of refusals."""
+        ...
 
-        Later calls of :meth:`append` do not undo this.
+    def erase(self, erasure: Erasure) -> None:
+        """Replace user and address in the refusals of a person.
+
+        *erasure* must be in :class:`Erasures` before. Then it also holds for what is appended at the same moment, and
+        later.
         """
         ...
 

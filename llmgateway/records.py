@@ -5,6 +5,7 @@ Times are aware UTC datetimes with millisecond precision, because no store must 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import secrets
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -645,6 +647,8 @@ class Owned(NamedTuple):
     completion_tokens: int
     at: float
     """When its record was written, in seconds since the epoch: at the end of the answer, if that has come."""
+    key_id: str = ""
+    """The key that made it; empty if an older version of this program has noted it."""
 
     @classmethod
     def of(cls, record: UsageRecord) -> Owned:
@@ -657,6 +661,7 @@ class Owned(NamedTuple):
             prompt_tokens=record.prompt_tokens,
             completion_tokens=record.completion_tokens,
             at=record.timestamp.timestamp() + record.duration_ms / 1000,
+            key_id=record.key_id,
         )
 
 
@@ -825,6 +830,66 @@ class RefusalQuery:
     """Only what comes after this time and identifier, which are those of the last one of the page before."""
     limit: int
     """Maximum number of refusals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameDigest:
+    """Recognises a name that is not kept itself."""
+
+    salt: str
+    digest: str
+    """scrypt, so that nobody tries many names (RFC 7914; n=2**14, r=8, p=1: about 20 tries a second)."""
+
+    @classmethod
+    def of(cls, name: str) -> NameDigest:
+        salt = secrets.token_hex(16)
+        return cls(salt=salt, digest=_scrypt(name, salt))
+
+    def is_of(self, name: str) -> bool:
+        return _scrypt(name, self.salt) == self.digest
+
+
+@lru_cache(maxsize=1000)
+def _scrypt(name: str, salt: str) -> str:
+    return hashlib.scrypt(name.encode(), salt=bytes.fromhex(salt), n=2**14, r=8, p=1, dklen=16).hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """A person's data was erased, or is being erased. This is kept, and holds for what is stored later, too.
+
+    It goes by the keys of the person and never by the name, so that a person who gets the same name later has nothing
+    to do with it.
+    """
+
+    pseudonym: str
+    """Stands for the name, the e-mail address and all else: ``erased-<random>``."""
+    erased_at: datetime
+    key_ids: tuple[str, ...]
+    """The keys of the person, most of which exist no longer."""
+    shared: tuple[str, ...] = ()
+    """Those of :attr:`key_ids` that somebody else has had, too, before or after. Of these, only what has the name of
+    the person is replaced."""
+    name: NameDigest | None = None
+    """Recognises the name until the erasure is finished, and longer if there are shared keys."""
+
+    def covers(self, key_id: str, user: str) -> bool:
+        """Return whether what was stored for this key under the name *user* belongs to the person."""
+        if key_id not in self.key_ids or user == self.pseudonym:
+            return False
+        return key_id not in self.shared or (self.name is not None and self.name.is_of(user))
+
+
+class Kept(NamedTuple):
+    """What a store has of a person."""
+
+    names: Mapping[str, frozenset[str]]
+    """The keys of the person, each with all names that the store has for it."""
+    records: int
+    """Number of records or entries."""
+
+
+NOTHING_KEPT = Kept({}, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

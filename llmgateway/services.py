@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .accounts.audit import Audit
+from .accounts.bulk import Bulk
+from .accounts.closing import Closings
+from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
 from .accounts.keys import Keys
 from .accounts.persons import Persons
@@ -35,7 +38,10 @@ class Services:
     doctor: Doctor
     upstream: Upstream
     keys: Keys
+    bulk: Bulk
     groups: Groups
+    closings: Closings
+    personal_data: PersonalData
     persons: Persons
     prompts: Prompts
     policy: OrganisationPolicy

@@ -13,7 +13,7 @@ from tests import ROOT
 
 PACKAGE = ROOT / "llmgateway"
 CONTRACTS = {
-    *("clock", "current", "errors", "local_time", "records", "ratelimit/reservations", "interfaces"),
+    *("clock", "current", "erased", "errors", "local_time", "records", "ratelimit/reservations", "interfaces"),
     *("azure/cancellation", "azure/credentials", "azure/deployments", "azure/endpoint", "azure/failures"),
 }
 """What everybody may know."""
@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "current": set(),
     "errors": set(),
+    "erased": set(),
     "records": set(),
     "interfaces": set(),
     "local_time": set(),

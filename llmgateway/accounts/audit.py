@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import AuditLog
@@ -75,4 +73,9 @@ class Audit:
         try:
             self.entries.append(entry)
         except StoreUnavailable:
-            log.exception("The store did not accept an entry of the audit log: %s", orjson.dumps(entry).decode())
+            # Without the documents, because they name people, and nobody can erase them from a log.
+            log.exception("The store did not accept an entry of the audit log: %s of %s.", action, _loggable(target))
+
+
+def _loggable(target: str) -> str:
+    return target if target.startswith("key_") else "what the log does not name"

@@ -214,6 +214,17 @@ class Keys:
         """
         return _found(self._store.update(key_id, changes, limits=limits))
 
+    def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        return self._store.get_all(key_ids)
+
+    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+        """As :meth:`KeyStore.update_all`."""
+        return self._store.update_all(key_ids, changes) if key_ids else ()
+
+    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        """As :meth:`KeyStore.remove_all`."""
+        return self._store.remove_all(key_ids) if key_ids else ()
+
     def remove(self, key_id: str) -> KeyRecord:
         """Delete a key, and return its record; raise NotFound if there is no such key."""
         return _found(self._store.remove(key_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -154,6 +154,10 @@ class OrganisationPolicy:
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
         """As :meth:`OrganisationStore.add_prompt`."""
         return self._store.add_prompt(text, set_at, scope=scope)
+
+    def erase_prompts(self, scopes: Collection[str], text: str) -> int:
+        """As :meth:`OrganisationStore.erase_prompts`."""
+        return self._store.erase_prompts(scopes, text)
 
     def prompt_versions(self, *, scope: str) -> list[Prompt]:
         return self._store.prompt_versions(scope=scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from . import bulk, erasure  # noqa: F401 - their commands join keys, groups and users
 from .alerts import alerts
 from .completion import completion
 from .currency import currency

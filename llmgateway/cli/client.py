@@ -85,6 +85,21 @@ class Client:
         """Call as :meth:`call` does, and return the answer's bytes, which are CSV."""
         return self._send(method, path, **arguments).content
 
+    def stream(self, method: str, path: str) -> Iterator[bytes]:
+        """Call as :meth:`call` does, and yield the bytes of the answer as they arrive.
+
+        Raises:
+            CallFailed: also if the answer breaks off.
+        """
+        answer = self._send(method, path, stream=True)
+        return self._pieces(answer)
+
+    def _pieces(self, answer: requests.Response) -> Iterator[bytes]:
+        try:
+            yield from answer.iter_content(1 << 20)
+        except requests.RequestException as error:
+            raise CallFailed(f"The answer of {self.url} broke off. Call again.") from error
+
     def upload(self, path: str, table: IO[bytes]) -> bytes:
         """Send a CSV file, and return the CSV file of the answer."""
         return self.table("POST", path, data=table, headers={"Content-Type": "text/csv"})

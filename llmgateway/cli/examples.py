@@ -29,6 +29,14 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys block": ["llmgateway keys block ada", "llmgateway keys block ada --all"],
     "keys unblock": ["llmgateway keys unblock ada"],
     "keys import": ["llmgateway keys import students.csv --output keys.csv"],
+    "keys bulk": [
+        "llmgateway keys bulk block --group physics --dry-run",
+        "llmgateway keys bulk move --group physics --to chemistry",
+        "llmgateway keys bulk extend --group physics --expired --to 2027-09-30",
+    ],
+    "keys prune": ["llmgateway keys prune --unused 180d --dry-run"],
+    "users export": ["llmgateway users export ada -o ada.json"],
+    "users erase": ["llmgateway users erase ada --dry-run", "llmgateway users erase ada"],
     "groups list": ["llmgateway groups list", "llmgateway groups list --columns name,spent,left --sort -spent"],
     "groups show": ["llmgateway groups show physics"],
     "groups set": [
@@ -42,6 +50,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ],
     "groups remove": ["llmgateway groups remove physics"],
     "groups revoke": ["llmgateway groups revoke physics"],
+    "groups close": [
+        "llmgateway groups close physics --keys remove > members.csv",
+        "llmgateway groups close physics --move-to chemistry --dry-run",
+    ],
     "users list": ["llmgateway users list", "llmgateway users list --json | jq -r '.[].user'"],
     "users show": ["llmgateway users show ada"],
     "users limits": ["llmgateway users limits ada --budget 8usd/month --requests-per-minute none"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..accounts.principal import Principal
@@ -16,7 +17,7 @@ from ..clock import Clock
 from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from ..interfaces import CounterStore, Spending
 from ..local_time import TimeZones
-from ..records import Budget, Organisation, Outcome, Period, Unit, UsageRecord, moment
+from ..records import Budget, Organisation, Outcome, Period, Unit, UsageRecord, UsageSource, moment
 from .allowances import AllowanceReader, used_of
 from .answer_lengths import AnswerLengths
 from .periods import LocalDay, shown
@@ -235,6 +236,26 @@ class Limiter:
         self._counters.forget(
             [*{counter_request.counter: None for record in records for counter_request in totals_of(record, zones)}]
         )
+
+    def forget_person(self, user: str, groups: Iterable[str | None]) -> None:
+        """Make the budget totals of *user* uninitialised, as a person and as a member of *groups*.
+
+        Then a person who gets the name of one who was erased begins with nothing used.
+        """
+        nothing = UsageRecord(
+            id="",
+            timestamp=moment(self._clock()),
+            key_id="",
+            user=user,
+            model="",
+            deployment="",
+            endpoint="",
+            stream=False,
+            outcome=Outcome.OK,
+            usage_source=UsageSource.NONE,
+            duration_ms=0,
+        )
+        self.count_anew(replace(nothing, group=group) for group in {None, *groups})
 
     def headers(self, principal: Principal) -> dict[str, str]:
         """Return the headers ``x-ratelimit-*`` for a request that reserves nothing; see :func:`_headers`."""

@@ -15,11 +15,13 @@ from ..interfaces import (
     AuditLog,
     Cooldowns,
     CounterStore,
+    Erasures,
     KeyStore,
     OrganisationStore,
     PersonStore,
     Pingable,
     RefusalLog,
+    Scrubbing,
     Spending,
     UsageLog,
 )
@@ -45,9 +47,6 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 """After a failure, a store is not asked again for this time."""
 
-ALERTS_RETRY_SECONDS = 4.0
-"""The same for alerts, for which no request waits."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
@@ -60,12 +59,15 @@ class Stores:
     spending: Spending
     counters: CounterStore
     audit_log: AuditLog
+    erasures: Erasures
     alerts: AlertStore
     refusals: RefusalLog
     cooldowns: Cooldowns
     stored: FoundStored
     """Whose the responses are that Azure stores."""
     backends: tuple[Pingable, ...]
+    scrubbing: Scrubbing | None = None
+    """The file of the embedded store, if keys and records are in one."""
     version: RecentVersion | None = None
     """Version of the keys and the organisation. None if the store has no version, so each request asks the store."""
 
@@ -107,6 +109,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         SQLiteAlerts,
         SQLiteAuditLog,
         SQLiteDatabase,
+        SQLiteErasures,
         SQLiteKeys,
         SQLiteOrganisation,
         SQLitePersons,
@@ -126,6 +129,8 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=SQLiteAuditLog(database),
+        erasures=SQLiteErasures(database),
+        scrubbing=database,
         alerts=_alerts(SQLiteAlerts(database), settings, clock),
         refusals=SQLiteRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
@@ -139,6 +144,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.alerts import MongoAlerts
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
+    from .mongo.erasures import MongoErasures
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
     from .mongo.persons import MongoPersons
@@ -157,6 +163,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
         audit_log=MongoAuditLog(database),
+        erasures=MongoErasures(database),
         alerts=_alerts(MongoAlerts(database), settings, clock),
         refusals=MongoRefusalLog(database),
         cooldowns=MemoryCooldowns(clock=clock),
@@ -171,8 +178,7 @@ def _zones(organisation: OrganisationStore, settings: Settings) -> Callable[[], 
 
 
 def _alerts(shared: AlertStore, settings: Settings, clock: Clock) -> AlertStore:
-    circuit = Circuit("the store of alerts", retry_after=ALERTS_RETRY_SECONDS, clock=clock)
-    return FallbackAlerts(shared, circuit=circuit, speaks=HostLock(settings.instance / "alerts.lock").hold)
+    return FallbackAlerts(shared, speaks=HostLock(settings.instance / "alerts.lock").hold, clock=clock)
 
 
 def _spending(usage_log: UsageLog, clock: Clock) -> Spending:

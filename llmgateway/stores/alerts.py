@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -9,13 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from llmgateway.clock import Clock
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import AlertStore
 from llmgateway.records import Alert, Outage
 
-from .circuit import Circuit
-
 T = TypeVar("T")
+
+RETRY_SECONDS = 4.0
 
 _OVER = timedelta(minutes=15)
 """How long the other hosts keep silent about an end that one of them has announced."""
@@ -131,19 +133,23 @@ class FallbackAlerts:
     takes what it has in memory with it. The others raise StoreUnavailable if they :meth:`add` something.
 
     Args:
-        circuit: So that few calls wait for a store that is away.
         speaks: Says whether this is the process of this host.
+        retry_after: Seconds for which a store that has just failed is not asked again. Nothing is logged: others do.
     """
 
-    def __init__(self, shared: AlertStore, *, circuit: Circuit, speaks: Callable[[], bool]) -> None:
+    def __init__(
+        self, shared: AlertStore, *, speaks: Callable[[], bool], clock: Clock, retry_after: float = RETRY_SECONDS
+    ) -> None:
         self._shared = shared
-        self._circuit = circuit
+        self._clock = clock
+        self._retry_after = retry_after
+        self._failed_at = -math.inf
         self._local = MemoryAlerts()
         self._speaks = speaks
 
     def add(self, alert: Alert) -> bool:
         try:
-            return self._circuit.call(lambda: self._shared.add(alert))
+            return self._call(lambda: self._shared.add(alert))
         except StoreUnavailable:
             if not self._speaks():
                 raise
@@ -212,8 +218,17 @@ class FallbackAlerts:
         self._local.forget_person(user)
         self._shared.forget_person(user)
 
+    def _call(self, shared: Callable[[], T]) -> T:
+        if 0 <= self._clock() - self._failed_at < self._retry_after:
+            raise StoreUnavailable("The store of alerts does not serve. Try again later.")
+        try:
+            return shared()
+        except StoreUnavailable:
+            self._failed_at = self._clock()
+            raise
+
     def _ask(self, shared: Callable[[], T], local: Callable[[], T], *, instead: T) -> T:
         try:
-            return self._circuit.call(shared)
+            return self._call(shared)
         except StoreUnavailable:
             return local() if self._speaks() else instead

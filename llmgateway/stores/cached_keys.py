@@ -120,6 +120,9 @@ class CachedKeys:
     def get(self, key_id: str) -> KeyRecord | None:
         return self._store.get(key_id)
 
+    def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        return self._store.get_all(key_ids)
+
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         return self._store.list(query)
 
@@ -151,6 +154,19 @@ class CachedKeys:
         with self._noticed():
             removed = self._store.remove(key_id)
             self._changed([], before=removed)
+        return removed
+
+    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+        with self._noticed():
+            changed = self._store.update_all(key_ids, changes)
+            self._changed(changed)
+        return changed
+
+    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        with self._noticed():
+            removed = self._store.remove_all(key_ids)
+            for record in removed:
+                self._changed([], before=record)
         return removed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from ..errors import StoreUnavailable
@@ -24,6 +24,12 @@ class SharedOwners(Protocol):
     def put(self, owned: Owned, ids: tuple[str, ...]) -> None: ...
 
     def get(self, stored_id: str) -> Owned | None: ...
+
+    def of(self, owns: Callable[[Owned], bool]) -> dict[str, Owned]:
+        """Return those for which *owns* is true, by identifier. This reads all of them."""
+        ...
+
+    def forget(self, ids: Collection[str]) -> None: ...
 
 
 class FoundStored:
@@ -85,6 +91,18 @@ class FoundStored:
             return None
         self._keep(found, (stored_id,))
         return found
+
+    def of(self, user: str) -> dict[str, Owned]:
+        """Return what *user* has stored, by identifier, as far as it is known beside the usage log."""
+        found = {stored_id: owned for stored_id, owned in [*self._known.items()] if owned.user == user}
+        return found if self._shared is None else found | self._shared.of(lambda owned: owned.user == user)
+
+    def forget(self, owns: Callable[[Owned], bool]) -> None:
+        for stored_id, owned in [*self._known.items()]:
+            if owns(owned):
+                self._known.pop(stored_id, None)
+        if self._shared is not None:
+            self._shared.forget(self._shared.of(owns))
 
     def _find_shared(self, stored_id: str) -> Owned | None:
         return None if self._shared is None else self._shared.get(stored_id)

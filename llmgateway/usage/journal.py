@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from .segments import (
     find_request,
     find_stored,
     line_of,
+    mentions,
     number_of,
 )
 
@@ -55,6 +56,9 @@ STALLED_SECONDS = 1.0
 
 ABANDONED_SECONDS = 10.0
 """How often a process looks for abandoned journals."""
+
+LOOK_AFTER_SECONDS = 10.0
+"""How often :class:`Journal` calls its ``look_after``."""
 
 PURGE_SECONDS = 3600.0
 """How often a process looks for records that are too old."""
@@ -91,6 +95,7 @@ class Journal:
         price, on_left, on_ended: See :class:`~llmgateway.usage.abandoned.AbandonedJournals`.
         on_turn: Called about once a second with the backlog.
         log_days: How many whole days before today stay in the usage log; None to keep all records.
+        look_after: Called every :data:`LOOK_AFTER_SECONDS`, for work that some process has to do now and then.
     """
 
     def __init__(
@@ -104,12 +109,14 @@ class Journal:
         on_ended: Callable[[Iterable[UsageRecord]], None] = lambda _: None,
         on_turn: Callable[[Backlog], None] = lambda _: None,
         log_days: int | None = None,
+        look_after: Callable[[], object] = lambda: None,
     ) -> None:
         self._folder = folder
         self._log = usage_log
         self._clock = clock
         self._on_turn = on_turn
         self._log_days = log_days
+        self._look_after = look_after
         self.abandoned = AbandonedJournals(folder, self._append, price=price, on_left=on_left, on_ended=on_ended)
         # Protects _running and which segment is the present one. No line of a request is written while it is held.
         self._lock = ShortLock()
@@ -124,6 +131,7 @@ class Journal:
         self._in_memory = _Count()
         self._ended = _Count()
         self._sealed = _Count()
+        self._cancelled = False  # whether the open segment has requests that were not sent
         self._problems: dict[str, str] = {}  # by place, _DISK or _USAGE_LOG
         self._due = threading.Event()
         self._stopping = threading.Event()
@@ -172,6 +180,7 @@ class Journal:
             if started is None:
                 return
             segment = self._enter(record_id)
+            self._cancelled = True
         self._write(segment, record_id, line_of("cancel", started.record))
 
     def find_stored(self, stored_id: str) -> UsageRecord | None:
@@ -181,6 +190,10 @@ class Journal:
         nothing, ask the usage log next, and not before. An error of the disk counts as nothing found.
         """
         return find_stored(self._folder, stored_id)
+
+    def mentions(self, key_ids: Collection[str]) -> bool:
+        """Return whether a journal of this host has a line about one of these keys."""
+        return mentions(self._folder, key_ids)
 
     def find(self, request_id: str) -> Line | None:
         """Return what the journals of this host say about a request; otherwise like :meth:`find_stored`.
@@ -258,7 +271,7 @@ class Journal:
     # The thread
 
     def _run(self) -> None:
-        next_abandoned = next_purge = 0.0
+        next_abandoned = next_purge = next_look = 0.0
         while not self._stopping.is_set():
             try:
                 now = self._clock()
@@ -272,6 +285,9 @@ class Journal:
                     self.flush()
                     self._sync()
                 self._on_turn(self.backlog())
+                if now >= next_look:
+                    next_look = now + LOOK_AFTER_SECONDS
+                    self._look_after()
                 if now >= next_purge and not self._purge(now):
                     next_purge = now + PURGE_SECONDS
             except Exception:
@@ -312,7 +328,8 @@ class Journal:
         return True
 
     def _begin_segment(self, owner: SegmentFolder) -> bool:
-        if not self._ended.number:
+        # What was not sent has to go, too: it names a person, who may be erased.
+        if not self._ended.number and not self._cancelled:
             return False
         prepared = owner.prepare()
         with self._lock:
@@ -322,7 +339,7 @@ class Journal:
             finally:
                 if present is not None:
                     del present.writing[_NO_REQUEST]
-            self._sealed, self._ended = self._ended, _Count()
+            self._sealed, self._ended, self._cancelled = self._ended, _Count(), False
         return True
 
     def _ship_unwritten(self) -> bool:

@@ -52,7 +52,6 @@ class Refusals:
         days: How many days they are kept; 0 keeps none.
         most: How many are kept.
         on_dropped: Called with the number of refusals that were dropped.
-        rewrite: Called before a refusal is stored or shown, to take out the name of a person who was erased.
     """
 
     def __init__(
@@ -63,14 +62,12 @@ class Refusals:
         days: int,
         most: int,
         on_dropped: Callable[[int], None] = lambda _: None,
-        rewrite: Callable[[Refusal], Refusal] = lambda refusal: refusal,
     ) -> None:
         self.stored = store
         self._clock = clock
         self._days = days
         self._most = most
         self._on_dropped = on_dropped
-        self._rewrite = rewrite
         self._lock = threading.Lock()  # protects the three below; never held while the store is asked
         self._waiting: dict[str, _Entry] = {}  # by id
         self._recent: dict[tuple[object, ...], _Entry] = {}  # the oldest first
@@ -119,7 +116,7 @@ class Refusals:
         """Return the refusal with this identifier if it waits in the memory of this process."""
         with self._lock:
             entry = self._ids.get(request_id)
-            return None if entry is None else self._rewrite(entry.refusal())
+            return None if entry is None else entry.refusal()
 
     def look_after(self) -> None:
         """Delete what is too old, if it is time. Call this from time to time; the work is done by another thread."""
@@ -128,12 +125,16 @@ class Refusals:
 
     def close(self) -> None:
         """Write what waits, before the process ends."""
-        while self._waiting:
-            if not self._write():
-                with self._lock:
-                    lost = sum(entry.unwritten for entry in self._waiting.values())
-                log.error("%d refused requests could not be kept: the store does not serve.", lost)
-                return
+        self.flush()
+        if self._waiting:
+            with self._lock:
+                lost = sum(entry.unwritten for entry in self._waiting.values())
+            log.error("%d refused requests could not be kept: the store does not serve.", lost)
+
+    def flush(self) -> None:
+        """Write what waits, unless the store does not accept it."""
+        while self._waiting and self._write():
+            pass
 
     def _wait(self, entry: _Entry) -> None:
         self._waiting[entry.first.id] = entry
@@ -159,7 +160,7 @@ class Refusals:
                 refusals = [entry.refusal() for entry in some]
                 counts = [entry.count for entry in some]
             try:
-                self.stored.append([*map(self._rewrite, refusals)])
+                self.stored.append(refusals)
             except StoreUnavailable as error:
                 with self._lock:
                     for entry in some:

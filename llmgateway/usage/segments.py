@@ -21,7 +21,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -285,6 +285,32 @@ def _find(folder: Path, name: str, matches: Callable[[UsageRecord], bool]) -> li
             log.warning("The journals cannot be searched.", exc_info=True)
             return []
     return []
+
+
+def mentions(folder: Path, words: Collection[str]) -> bool:
+    """Return whether a journal in *folder* contains one of *words*; True if the journals cannot be read.
+
+    Args:
+        words: Identifiers: letters, digits, ``_`` and ``-``.
+    """
+    wanted = [word.encode() for word in words]
+    for _ in range(_LOOK_AGAIN):
+        try:
+            return any(_contains(path, wanted) for path in folder.glob("[!.]*/*.*"))
+        except FileNotFoundError:
+            continue  # a segment was sealed or shipped meanwhile
+        except OSError:
+            log.warning("The journals cannot be searched.", exc_info=True)
+            return True
+    return True
+
+
+def _contains(segment: Path, words: Collection[bytes]) -> bool:
+    with segment.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(word) >= 0 for word in words)
 
 
 def _last_with(name: str, segment: Path, matches: Callable[[UsageRecord], bool]) -> Line | None:

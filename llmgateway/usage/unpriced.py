@@ -18,7 +18,9 @@ def used_without_price(usage_log: UsageLog, now: datetime, *, promptly: bool = F
     Raises:
         StoreUnavailable: the usage log does not answer.
     """
-    report = usage_log.report(ReportQuery(by=("model",), first_day=now.date() - timedelta(days=1), promptly=promptly))
+    report = usage_log.report(
+        ReportQuery(by=("model",), in_utc=True, first_day=now.date() - timedelta(days=1), promptly=promptly)
+    )
     return {str(row.by["model"]) for row in report if row.unpriced_requests}
 
 

@@ -27,6 +27,7 @@ from ..errors import (
     Overloaded,
     PriceUnknown,
     RateLimited,
+    SelectionChanged,
     StoredNotFound,
     StoreUnavailable,
     UnsupportedMediaType,
@@ -195,6 +196,15 @@ REFUSALS = {
         "There is no such key.",
         {"unknown": NotFound("There is no key with this id. GET /admin/keys lists those there are.", param="id")},
     ),
+    "UnknownPerson": Refusal(
+        404,
+        "Nothing is kept of a person with this name.",
+        {
+            "unknown": NotFound(
+                "Nothing is kept of a person with this name. GET /admin/keys lists who has keys.", param="user"
+            )
+        },
+    ),
     "UnknownRequest": Refusal(
         404,
         "There is no such request, or it is not kept any more.",
@@ -246,6 +256,11 @@ REFUSALS = {
         409,
         "There are keys in the group.",
         {"in use": GroupInUse()},
+    ),
+    "SelectionChanged": Refusal(
+        409,
+        "Other keys match the filter now than in the preview. Nothing was changed; `preview` is a new one.",
+        {"changed": SelectionChanged({"count": 0, "items": [], "token": "…", "dry_run": True})},
     ),
     "DoctorBusy": Refusal(
         409,

@@ -161,6 +161,52 @@ NEW_KEYS_CSV = f"""\
 "{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
 
+BULK_REQUEST: dict[str, Any] = {"filter": {"group": NO_GROUP}, "action": "block", "dry_run": True}
+BULK_PREVIEW: dict[str, Any] = {
+    "count": 1,
+    "items": [
+        {name: KEY[name] for name in ("id", "user", "name", "group", "email", "active", "expires_at")}
+        | {"last_used": "2027-03-30T16:20:00+00:00", "happens": "blocked"}
+    ],
+    "token": "Zm9yIGV4YW1wbGUgb25seSwgYW5kIG9wZW5zIG5vdGhpbmc=",
+    "dry_run": True,
+}
+CLOSED_GROUP: dict[str, Any] = {
+    "name": "ml-2026",
+    "group": "removed",
+    "count": 1,
+    "items": [{name: KEY[name] for name in ("id", "user", "name", "email")} | {"happened": "removed"}],
+    "dry_run": True,
+}
+CLOSED_GROUP_CSV = f"""\
+"id","user","name","email","happened"
+"{KEY_ID}","ada","thesis","ada@example.org","removed"
+"""
+
+ERASED: dict[str, Any] = {
+    "erased_as": "erased-8f14e45fceea167a",
+    "keys": [KEY_ID],
+    "counts": {"keys": 1, "records": 1280, "refusals": 4, "audit": 3, "prompts": 0, "stored_responses": 12},
+    "complete": True,
+    "pending": [],
+    "dry_run": False,
+}
+EXPORT: dict[str, Any] = {
+    "user": "ada",
+    "exported_at": "2026-10-31T10:00:00+00:00",
+    "key_ids": [KEY_ID],
+    "person": [],
+    "keys": [{name: KEY[name] for name in ("id", "user", "name", "group", "email", "created_at")}],
+    "sums": [{"day": "2026-10-30", "user": "ada", "group": "ml-2026", "model": MODEL, "requests": 12}],
+    "records": [],
+    "refusals": [],
+    "audit": [],
+    "alerts": [],
+    "prompts": [],
+    "stored_responses": [],
+}
+ERASURE_PREVIEW = ERASED | {"erased_as": None, "complete": False, "dry_run": True}
+
 PROMPT = {
     "version": 3,
     "scope": "",

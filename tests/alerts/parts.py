@@ -14,7 +14,6 @@ from llmgateway.alerts.settings import AlertSettings
 from llmgateway.alerts.watcher import TURN_SECONDS, Alerts
 from llmgateway.errors import StoreUnavailable
 from llmgateway.stores.alerts import FallbackAlerts
-from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.sqlite import (
     SQLiteAlerts,
     SQLiteDatabase,
@@ -69,9 +68,8 @@ class Host:
         self.persons = SQLitePersons(database)
         self.usage_log = SQLiteUsageLog(database)
         policy = OrganisationPolicy(MayBeAway(self.organisation, self), CIPHER, fallback=None, clock=self.clock)
-        circuit = Circuit("the store", retry_after=0, clock=self.clock)
         self.alerts = Alerts(
-            FallbackAlerts(MayBeAway(SQLiteAlerts(database), self), circuit=circuit, speaks=lambda: True),
+            FallbackAlerts(MayBeAway(SQLiteAlerts(database), self), speaks=lambda: True, clock=self.clock),
             policy,
             list_keys=MayBeAway(self.keys, self).list,
             usage_log=MayBeAway(self.usage_log, self),

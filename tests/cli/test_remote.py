@@ -464,3 +464,83 @@ def test_does_not_show_an_admin_key_that_cannot_be_sent(run, key):
 
     assert "ADMIN_KEY has characters that a header cannot carry" in run.result.stderr
     assert "secret" not in run.result.output
+
+
+def test_many_keys_by_filter(gateway, run):
+    """They are listed, and changed when the answer is yes; --yes says so without a terminal."""
+    run("groups", "set", "autumn")
+    run("groups", "set", "spring")
+    for name in ("ina", "ben"):
+        run("keys", "add", name, "--group", "autumn", "--expires-at", "2036-01-01")
+
+    shown = run("keys", "bulk", "block", "--group", "autumn", "--dry-run").splitlines()
+    assert ["ID", "USER", "NAME", "GROUP", "ACTIVE", "EXPIRES_AT", "LAST_USED", "HAPPENS"] == shown[0].split()
+    assert ["blocked", "blocked"] == [line.split()[-1] for line in shown[1:]]
+    run("keys", "bulk", "block", "--group", "autumn", status=2)
+    assert "say --yes" in run.result.stderr
+    run("keys", "bulk", "block", "--group", "autumn", "--yes")
+    assert "2 keys blocked." in run.result.stderr
+    run("keys", "bulk", "block", "--group", "autumn", "--yes")
+    assert "Nothing has to be changed." in run.result.stderr
+
+    run("keys", "bulk", "extend", "--group", "autumn", "--to", "2037-01-01T00:00:00Z", "--yes")
+    run("keys", "bulk", "move", "--group", "autumn", "--to", "spring", "--yes")
+    moved = told(run, "keys", "list", "--group", "spring")
+    assert ["2037-01-01"] * 2 == [one["expires_at"][:10] for one in moved]
+    assert [] == told(run, "keys", "bulk", "remove", "--user", "nobody", "--dry-run")["items"]
+    run("keys", "bulk", "block", "--yes", status=2)
+    assert "--all" in run.result.stderr
+    run("keys", "bulk", "move", "--all", "--yes", status=2)
+
+    assert [] == told(run, "keys", "prune", "--unused", "180d", "--group", "spring", "--dry-run")["items"]
+    assert 2 == told(run, "keys", "prune", "--unused", "0d", "--group", "spring", "--yes")["count"]
+    assert [] == told(run, "keys", "list", "--group", "spring")
+
+
+def test_a_group_ends(gateway, run):
+    """Its members come as CSV, first without a change; the group is gone, or stays closed."""
+    for name in ("winter", "summer"):
+        run("groups", "set", name)
+        run("keys", "add", f"{name}'s", "--group", name, "--email", "person@example.org")
+
+    run("groups", "close", "winter", status=2)
+    run("groups", "close", "winter", "--keys", "remove", "--move-to", "summer", status=2)
+    run("groups", "close", "winter", "--keys", "remove", status=2)
+    assert "End the group winter, and remove 1 key?" in run.result.stderr
+    before = run("groups", "close", "winter", "--keys", "remove", "--dry-run")
+    assert before == run("groups", "close", "winter", "--keys", "remove", "--yes")
+    [row] = csv.DictReader(io.StringIO(before))
+    assert ("winter's", "person@example.org", "removed") == (row["user"], row["email"], row["happened"])
+    run("groups", "show", "winter", status=1)
+
+    closed = told(run, "groups", "close", "summer", "--keys", "block", "--yes")
+    assert ("closed", "blocked") == (closed["group"], closed["items"][0]["happened"])
+    assert told(run, "groups", "show", "summer")["expires_at"]
+
+
+def test_a_person_is_exported_and_erased(gateway, run, tmp_path):
+    """The file has everything; then the keys are refused and nothing is under the name; a second time finds nobody."""
+    key = run("keys", "add", "Élodie Test-Ö", "--email", "elodie@example.org").strip()
+    assert 200 == gateway.chat(key).status
+    file = tmp_path / "person.json"
+
+    run("users", "export", "Élodie Test-Ö", "-o", str(file))
+
+    kept = json.loads(file.read_text())
+    assert ("Élodie Test-Ö", ["elodie@example.org"]) == (kept["user"], [one["email"] for one in kept["keys"]])
+    assert 0o600 == stat.S_IMODE(file.stat().st_mode)
+    assert kept["key_ids"] == json.loads(run("users", "export", "Élodie Test-Ö"))["key_ids"]
+    run("users", "export", "Élodie Test-Ö", "-o", str(file), status=2)
+    assert "exists already" in run.result.stderr
+
+    assert 1 == told(run, "users", "erase", "Élodie Test-Ö", "--dry-run")["counts"]["keys"]
+    run("users", "erase", "Élodie Test-Ö", status=2)
+    assert "Erase Élodie Test-Ö: 1 keys" in run.result.stderr
+    assert 200 == gateway.chat(key).status
+    erased = told(run, "users", "erase", "Élodie Test-Ö", "--yes")
+    assert erased["complete"]
+    assert 401 == gateway.chat(key).status
+    assert [] == told(run, "keys", "list", "--user", "Élodie Test-Ö")
+    assert erased["erased_as"] in {row["user"] for row in told(run, "usage", "--by", "user")["rows"]}
+    run("users", "erase", "Élodie Test-Ö", "--yes", status=1)
+    run("users", "export", "nobody", status=1)

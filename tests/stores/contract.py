@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from llmgateway.errors import Conflict, GroupInUse, NoSuchGroup, StoreUnavailable
-from llmgateway.interfaces import AlertStore, AuditLog, KeyStore, OrganisationStore, Pingable, UsageLog
+from llmgateway.interfaces import AlertStore, AuditLog, Erasures, KeyStore, OrganisationStore, Pingable, UsageLog
 from llmgateway.local_time import TimeZones
 from llmgateway.records import (
     UNLIMITED,
@@ -28,11 +28,14 @@ from llmgateway.records import (
     Budget,
     Delivery,
     DeliveryState,
+    Erasure,
     Group,
+    Kept,
     KeyQuery,
     KeyRecord,
     Limits,
     ModelSettings,
+    NameDigest,
     Outage,
     Outcome,
     Period,
@@ -413,8 +416,9 @@ class KeyStoreContract:
             lambda keys, number, name: keys.add(key(number, group=name)),
             lambda keys, number, name: keys.add_all([key(number, group=name), key(number + 500, group="physics")]),
             lambda keys, number, name: keys.update(key(number).id, {"group": name}),
+            lambda keys, number, name: keys.update_all([key(number).id], {"group": name}),
         ],
-        ids=["add", "add_all", "update"],
+        ids=["add", "add_all", "update", "update_all"],
     )
     def test_no_key_is_in_a_group_that_is_removed_at_the_same_moment(
         self, keys, elsewhere, organisation, join, request
@@ -437,6 +441,58 @@ class KeyStoreContract:
             assert record == keys.find(key(number).digest).record
             if stays and was_refused:
                 assert organisation.remove_group(name)
+
+    def test_many_keys_change_in_one_call(self, keys, elsewhere):
+        """All of them are changed for the next request of every process; unknown identifiers do no harm."""
+        for number in range(1, 201):
+            keys.add(key(number, note="kept", limits=LIMITS))
+        assert elsewhere.find(key(7).digest).record.active
+        some = [key(number).id for number in range(200, 0, -2)] + ["key_9999"]
+
+        changed = keys.update_all(some, {"active": False, "expires_at": LATER})
+
+        assert [key(number).id for number in range(2, 201, 2)] == [one.id for one in changed]
+        assert key(8, note="kept", limits=LIMITS, active=False, expires_at=LATER) == changed[3]
+        assert changed == elsewhere.get_all(some)
+        assert not elsewhere.find(key(8).digest).record.active
+        assert elsewhere.find(key(7).digest).record.active
+        assert not keys.update_all([], {"active": False})
+        assert not keys.get_all(["key_9999"])
+
+    def test_many_keys_join_a_group_that_exists(self, keys, elsewhere, organisation):
+        """And none joins one that does not; the group cannot be removed then."""
+        for number in range(1, 31):
+            keys.add(key(number, group="chemistry" if number % 2 else None))
+        every = [key(number).id for number in range(1, 31)]
+
+        assert refused(lambda: keys.update_all(every, {"group": "nobody's"}))
+        assert 15 == len(keys.list(KeyQuery(group="chemistry")))
+
+        assert {"physics"} == {one.group for one in keys.update_all(every, {"group": "physics", "note": "moved"})}
+        assert ["moved"] * 30 == [one.note for one in elsewhere.list(KeyQuery(group="physics"))]
+        assert refused(lambda: organisation.remove_group("physics"))
+        assert organisation.remove_group("chemistry")
+
+    def test_many_keys_leave_in_one_call(self, keys, elsewhere):
+        """They are unknown for the next request of every process; a repetition finds none."""
+        for number in range(1, 41):
+            keys.add(key(number))
+        assert elsewhere.find(key(5).digest).record
+        some = [key(number).id for number in range(30, 0, -1)] + ["key_9999"]
+
+        assert [key(number) for number in range(1, 31)] == [*keys.remove_all(some)]
+
+        assert elsewhere.find(key(5).digest).record is None
+        assert [key(number) for number in range(31, 41)] == elsewhere.list()
+        assert not elsewhere.remove_all(some)
+
+    @pytest.mark.parametrize("field", ["id", "digest", "nonsense", 'name" = 1 --'])
+    def test_many_keys_keep_what_identifies_them(self, keys, field):
+        """The same fields may be changed as of one key."""
+        keys.add(key())
+
+        with pytest.raises(ValueError, match="can be changed"):
+            keys.update_all([key().id], {field: "x"})
 
     def test_a_group_goes_when_its_keys_have_gone(self, keys, elsewhere, organisation):
         """While one is in it, active or not, it stays."""
@@ -1157,10 +1213,175 @@ class OrganisationStoreContract:
         assert version == keys.find(key().digest).version
 
 
+def erasure(*key_ids: str, **fields: object) -> Erasure:
+    return replace(Erasure(pseudonym="erased-1", erased_at=LATER, key_ids=key_ids or ("key_0001",)), **fields)
+
+
+class ErasuresContract:
+    """What stands for erased persons; every store that keeps names asks it."""
+
+    @pytest.fixture
+    def erasures(self) -> Erasures:
+        raise NotImplementedError
+
+    def test_comes_back_as_it_went_in(self, erasures):
+        """By its keys, by its time, and as unfinished until it is finished."""
+        name = NameDigest.of("ada")
+        full = erasure("key_1", "key_2", shared=("key_2",), name=name)
+        other = erasure("key_3", pseudonym="erased-2", erased_at=LATER + timedelta(hours=1))
+        erasures.begin(other)
+        erasures.begin(full)
+
+        assert [full] == [*erasures.of(["key_2", "key_9"])]
+        assert [] == [*erasures.of(["key_9"])] == [*erasures.of([])]
+        assert [full, other] == [*erasures.unfinished()] == [*erasures.since(LATER)]
+        assert [other] == [*erasures.since(LATER + timedelta(seconds=1))]
+        assert full.name.is_of("ada")
+        assert not full.name.is_of("Ada")
+
+    def test_gets_more_keys(self, erasures):
+        """The repetition of an erasure that died in between may have found others."""
+        first = erasure("key_1", name=NameDigest.of("ada"))
+        erasures.begin(first)
+
+        erasures.begin(erasure("key_2", shared=("key_2",), name=NameDigest.of("ada")))
+        erasures.begin(first)
+
+        [found] = erasures.unfinished()
+        assert replace(first, key_ids=("key_1", "key_2"), shared=("key_2",)) == found
+
+    def test_keeps_no_trace_of_the_name_when_it_is_finished(self, erasures):
+        """Unless somebody else has one of the keys, too: the digest tells then whose a record is."""
+        alone, shared = (
+            erasure("key_1", name=NameDigest.of("ada")),
+            erasure("key_2", pseudonym="erased-2", shared=("key_2",), name=NameDigest.of("ada")),
+        )
+        for one in (alone, shared):
+            erasures.begin(one)
+            erasures.finish(one.pseudonym)
+            erasures.finish(one.pseudonym)
+
+        assert [] == [*erasures.unfinished()]
+        assert [replace(alone, name=None), shared] == [*erasures.of(["key_1", "key_2"])]
+
+
 class UsageLogContract:
     @pytest.fixture
     def log(self) -> UsageLog:
         raise NotImplementedError
+
+    @pytest.fixture
+    def erasures(self) -> Erasures:
+        """The erasures beside ``log``."""
+        raise NotImplementedError
+
+    def test_knows_what_it_keeps_of_a_person(self, log, elsewhere):
+        """The keys under which there is usage, each with all names; exactly this name, and nobody else's."""
+        append(log, [usage(1), usage(2, key_id="key_2"), usage(3, key_id="key_2", user="bob")])
+        append(log, [usage(4, user="Ada", key_id="key_3"), usage(5, user="ada ", key_id="key_4")])
+
+        assert Kept({"key_0001": {"ada"}, "key_2": {"ada", "bob"}}, 2) == elsewhere.kept_of("ada")
+        assert Kept({}, 0) == elsewhere.kept_of("nobody")
+
+    def test_a_purged_person_is_still_in_the_sums(self, log):
+        append(log, [usage(1)])
+        log.purge(date(2026, 2, 1), limit=10)
+
+        assert Kept({"key_0001": {"ada"}}, 0) == log.kept_of("ada")
+
+    def test_erases_a_person_and_nothing_else(self, log, elsewhere, erasures):
+        """Name and address go from records and sums; group, tokens and costs stay to the cent; so do all others."""
+        costs = [0.1, 0.2, 0.3, 1e-9, 12.345678901]
+        records = [
+            usage(
+                number,
+                cost_usd=cost,
+                total_tokens=number,
+                group="ml" if number % 2 else None,
+                timestamp=NEW_YEAR + timedelta(days=number % 3),
+                client_address="192.0.2.7" if number else None,
+            )
+            for number, cost in enumerate(costs)
+        ]
+        namesake = usage(50, key_id="key_0002", cost_usd=0.7, client_address="192.0.2.8")
+        append(log, [*records, namesake])
+        everything = ["day", "key", "group", "model", "deployment"]
+        before = list(elsewhere.report(ReportQuery(by=everything)))
+
+        erasures.begin(erasure())
+        for _ in range(2):
+            log.erase(erasure())
+
+        assert before == list(elsewhere.report(ReportQuery(by=everything)))
+        users = {row.by["user"]: row.requests for row in elsewhere.report(ReportQuery(by=["user"]))}
+        assert {"erased-1": 5, "ada": 1} == users
+        found = {one.id: one for one in elsewhere.records(RecordQuery(limit=100))}
+        assert namesake == found.pop(namesake.id)
+        for one in records:
+            address = one.client_address and "erased-1"
+            assert replace(one, user="erased-1", client_address=address) == found.pop(one.id)
+        assert {} == found
+        assert [] == log.records(RecordQuery(limit=100, user="ada", key_id="key_0001"))
+
+    def test_an_erasure_holds_for_what_comes_later(self, log, elsewhere, erasures):
+        """Also for a batch that is repeated; it is counted once, and never under the name."""
+        batch = Batch("here", 1)
+        append(log, [usage(1, cost_usd=0.5)], batch)
+        erasures.begin(erasure())
+        log.erase(erasure())
+
+        for _ in range(2):
+            append(log, [usage(1, cost_usd=0.5)], batch)
+            append(elsewhere, [usage(2, cost_usd=0.25), usage(3, key_id="key_2", cost_usd=1)], Batch("there", 1))
+
+        rows = {row.by["user"]: (row.requests, row.cost_usd) for row in log.report(ReportQuery(by=["user"]))}
+        assert {"erased-1": (2, 0.75), "ada": (1, 1.0)} == rows
+        assert ["erased-1", "erased-1"] == [one.user for one in log.records(RecordQuery(limit=9, key_id="key_0001"))]
+
+    def test_of_a_shared_key_only_the_persons_part_goes(self, log, erasures):
+        """A key that was handed on keeps what belongs to the other one, before the erasure and after."""
+        append(log, [usage(1), usage(2, user="bob")])
+        shared = erasure(shared=("key_0001",), name=NameDigest.of("ada"))
+        erasures.begin(shared)
+        log.erase(shared)
+        append(log, [usage(3), usage(4, user="bob"), usage(5, user="cleo")])
+
+        users = {row.by["user"]: row.requests for row in log.report(ReportQuery(by=["user"]))}
+        assert {"erased-1": 2, "bob": 2, "cleo": 1} == users
+        names = {one.id: one.user for one in log.records(RecordQuery(limit=9))}
+        assert ["erased-1", "bob", "erased-1", "bob", "cleo"] == [names[usage(number).id] for number in range(1, 6)]
+
+    def test_records_of_the_same_moment_are_erased(self, log, elsewhere, erasures):
+        """While another process ships, the erasure begins: nothing is left under the name, and all is counted once."""
+        one, other = "erased-1", "key_0001"
+        erased = erasure()
+
+        def ship() -> None:
+            for number in range(1, 31):
+                append(elsewhere, [usage(number, cost_usd=1), usage(100 + number)], Batch("busy", number))
+
+        def erase() -> None:
+            erasures.begin(erased)
+            log.erase(erased)
+
+        at_once(ship, erase)
+
+        assert {one: 60} == {row.by["user"]: row.requests for row in log.report(ReportQuery(by=["user"]))}
+        assert {one} == {record.user for record in log.records(RecordQuery(limit=100, key_id=other))}
+
+    def test_a_rebuild_after_an_erasure_brings_no_name_back(self, log, elsewhere, erasures):
+        append(log, [usage(1, cost_usd=0.5), usage(2, key_id="key_2", user="bob")])
+        steps = elsewhere.rebuild()
+        next(steps)
+        erasures.begin(erasure())
+        log.erase(erasure())
+
+        list(steps)
+        list(log.rebuild())
+
+        assert {"erased-1": 1, "bob": 1} == {
+            row.by["user"]: row.requests for row in log.report(ReportQuery(by=["user"]))
+        }
 
     @pytest.fixture
     def elsewhere(self) -> UsageLog:
@@ -1213,6 +1434,23 @@ class UsageLogContract:
         append(log, [usage(1, cost_usd=None)])
 
         assert [UsageRow(by={"user": "ada"}, requests=1, cost_usd=0.0)] == list(log.report(ReportQuery(by=["user"])))
+
+    def test_knows_when_a_key_was_last_used(self, log, elsewhere):
+        """By its last record; when that is purged, by the last day in its sums; of an unused key it knows nothing."""
+        for number in range(1, 5):
+            append(
+                log, [usage(number, timestamp=NEW_YEAR + timedelta(days=number, hours=3), key_id=f"key_{number % 2}")]
+            )
+        asked = ["key_0", "key_1", "key_9"]
+
+        used = {"key_1": NEW_YEAR + timedelta(days=3, hours=3), "key_0": NEW_YEAR + timedelta(days=4, hours=3)}
+        assert used == elsewhere.last_used(asked)
+        assert {"key_1": used["key_1"]} == elsewhere.last_used(["key_1"])
+
+        log.purge(date(2026, 1, 5), limit=100)
+
+        assert used | {"key_1": NEW_YEAR + timedelta(days=4)} == elsewhere.last_used(asked)
+        assert {} == elsewhere.last_used([])
 
     def test_counts_what_content_filters_found(self, log, elsewhere):
         """Records with the same findings are one count; those without any are none; days and keys can be chosen."""
@@ -1739,7 +1977,7 @@ class UsageLogContract:
         assert before == list(log.report(ReportQuery(by=["day"])))
 
     def test_says_when_a_key_was_used_last(self, log, elsewhere):
-        """By its latest record, whenever that came; if it was purged, by the day in the sums."""
+        """By its latest record, whenever that came, of many keys at once; if it was purged, by the day in the sums."""
         hours = {("key_0001", 0): 1, ("key_0001", 1): 30, ("key_0001", 2): 29, ("key_0002", 3): 5, ("key_0003", 4): 23}
         append(
             log,
@@ -1757,8 +1995,8 @@ class UsageLogContract:
         assert {} == elsewhere.last_used([])
 
         assert 3 == log.purge(date(2026, 1, 2), limit=100)
-        first = date(2026, 1, 1)
-        purged = {"key_0001": expected["key_0001"], "key_0002": first, "key_0003": first}
+        midnight = NEW_YEAR + timedelta(days=1)
+        purged = {"key_0001": expected["key_0001"], "key_0002": midnight, "key_0003": midnight}
         assert purged == elsewhere.last_used(keys)
 
     def test_knows_a_batch_whose_records_were_purged(self, log):
@@ -2024,6 +2262,67 @@ class AuditLogContract:
                 after = page[-1].id
             assert entries[::-1] == pages
         assert [] == log.entries(limit=0)
+
+    @pytest.fixture
+    def erasures(self) -> Erasures:
+        """The erasures beside ``log``."""
+        raise NotImplementedError
+
+    def test_finds_what_is_about_a_person(self, log, elsewhere):
+        """By the key, by the name as the target, and by the name in a document: exactly this name, oldest first."""
+        entries = [
+            audit(1, target="key_0001"),
+            audit(2, target="key_0002", before={"user": 'A"da \\ é'}, after=None),
+            audit(3, target="key_0003", after={"user": "ADA"}),
+            audit(4, target="ada", action="user.set", after=None),
+            audit(5, target="", after={"rows": [{"user": "ada", "n": 1}], "note": "for ada"}),
+            audit(6, target="", after={"note": "ada", "name": "ada"}),
+            audit(7, target="adam", after=None),
+        ]
+        for entry in reversed(entries):
+            log.append(entry)
+
+        def numbers(user: str | None, *key_ids: str) -> list[int]:
+            return [int(entry.id[-6:]) for entry in elsewhere.about(user, key_ids)]
+
+        assert [1, 4, 5] == numbers("ada")
+        assert [1, 3, 4, 5] == numbers("ada", "key_0003")
+        assert [2] == numbers('A"da \\ é')
+        assert [1, 2] == numbers(None, "key_0001", "key_0002")
+        assert [] == numbers("nobody") == numbers(None)
+
+    def test_replaces_what_is_about_a_person(self, log, elsewhere):
+        """Targets and documents of these entries change, oldest first; all else stays as it was."""
+        kept = audit(2, target="key_0002", after={"user": "bob"})
+        for entry in (audit(1), kept, audit(3, target="ada", before={"user": "ada"}, after=None)):
+            log.append(entry)
+        seen = []
+
+        def change(entry: AuditEntry) -> AuditEntry:
+            seen.append(entry.id)
+            return replace(entry, target="x", before=None, after={"user": "y"})
+
+        elsewhere.replace("ada", ["key_0001"], change)
+
+        assert [audit(1).id, audit(3).id] == seen
+        changed = [audit(number, target="x", after={"user": "y"}) for number in (3, 1)]
+        assert [changed[0], kept, changed[1]] == log.entries(limit=10)
+
+    def test_an_entry_about_an_erased_key_that_comes_later_names_nobody(self, log, elsewhere, erasures):
+        """Whoever appends it knows nothing of the erasure; entries about other keys stay as they are."""
+        erasures.begin(erasure())
+        erasures.begin(erasure("key_2", pseudonym="erased-2", shared=("key_2",), name=NameDigest.of("ada")))
+        fields = {"user": "ada", "name": "thesis", "email": "a@b.c", "note": "", "active": True, "group": "ml"}
+
+        elsewhere.append(audit(1, before=fields, after={"email": None, "note": "tall"}))
+        elsewhere.append(audit(2, target="key_2", before=fields | {"user": "bob"}, after=fields))
+        elsewhere.append(audit(3, target="key_3", before=fields))
+
+        gone = {"user": "erased-1", "name": "erased-1", "email": "erased-1", "note": "", "active": True, "group": "ml"}
+        third, second, first = log.entries(limit=10)
+        assert (gone, {"email": None, "note": "erased-1"}) == (first.before, first.after)
+        assert (fields | {"user": "bob"}, "erased-2") == (second.before, second.after["email"])
+        assert fields == third.before
 
     def test_shows_what_happened_to_one_target(self, log):
         """A key's, a group's and the organisation's own history, page by page."""

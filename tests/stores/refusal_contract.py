@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from llmgateway.interfaces import RefusalLog
-from llmgateway.records import Refusal, RefusalQuery, RefusedAgain
-from tests.stores.contract import LATER, NEW_YEAR, at_once
+from llmgateway.interfaces import Erasures, RefusalLog
+from llmgateway.records import Kept, NameDigest, Refusal, RefusalQuery, RefusedAgain
+from tests.stores.contract import LATER, NEW_YEAR, at_once, erasure
 
 MINUTE = timedelta(minutes=1)
 
@@ -122,18 +122,44 @@ class RefusalLogContract:
         assert [2, 1] == numbers(log, until=NEW_YEAR + 3 * MINUTE)
         assert [3] == numbers(log, since=NEW_YEAR + 3 * MINUTE, before=(NEW_YEAR + 4 * MINUTE, refusal(4).id))
 
-    def test_replaces_a_person(self, log, elsewhere):
-        """By key and not by name: a namesake stays as it is. What is written again does not bring the name back."""
+    @pytest.fixture
+    def erasures(self) -> Erasures:
+        """The erasures beside ``log``."""
+        raise NotImplementedError
+
+    def test_knows_what_it_keeps_of_a_person(self, log, elsewhere):
+        """By exactly this name; each key with all names that it had."""
+        log.append([refusal(1), refusal(2), refusal(3, user="bob"), refusal(4, key_id=None, user=None)])
+        log.append([refusal(5, key_id="key_0002", user="bob")])
+
+        assert Kept({"key_0001": {"ada", "bob"}}, 2) == elsewhere.kept_of("ada")
+        assert Kept({}, 0) == elsewhere.kept_of("nobody")
+
+    def test_erases_a_person(self, log, elsewhere, erasures):
+        """By key and not by name: a namesake stays as it is. What is written later does not bring the name back."""
         log.append([refusal(1), refusal(2, key_id="key_0002", address=None), refusal(3, key_id="key_0003")])
+        erased = erasure("key_0001", "key_0002", "key_0009")
+        erasures.begin(erased)
 
-        assert 2 == elsewhere.replace_person(["key_0001", "key_0002", "key_0009"], "erased-5f2b")
-        assert 0 == elsewhere.replace_person([], "erased-5f2b")
-        log.append([repeated(refusal(1), 2)])
+        elsewhere.erase(erased)
+        log.append([repeated(refusal(1), 2), refusal(4), refusal(5, key_id=None, user=None)])
 
-        first, second, third = (log.find(refusal(number).id) for number in (1, 2, 3))
-        assert ("erased-5f2b", "erased-5f2b", 2) == (first.user, first.address, first.count)
-        assert ("erased-5f2b", None) == (second.user, second.address)
+        first, second, third, fourth, fifth = (log.find(refusal(number).id) for number in range(1, 6))
+        assert ("erased-1", "erased-1", 2) == (first.user, first.address, first.count)
+        assert ("erased-1", None) == (second.user, second.address)
         assert refusal(3, key_id="key_0003") == third
+        assert ("erased-1", "erased-1") == (fourth.user, fourth.address)
+        assert refusal(5, key_id=None, user=None) == fifth
+
+    def test_of_a_shared_key_only_the_persons_part_goes(self, log, erasures):
+        log.append([refusal(1), refusal(2, user="bob")])
+        shared = erasure("key_0001", shared=("key_0001",), name=NameDigest.of("ada"))
+        erasures.begin(shared)
+        log.erase(shared)
+        log.append([refusal(3), refusal(4, user="bob")])
+
+        users = [log.find(refusal(number).id).user for number in range(1, 5)]
+        assert ["erased-1", "bob", "erased-1", "bob"] == users
 
     def test_purges_what_is_old(self, log, elsewhere):
         """The oldest first, a few at a time; ids of repetitions go, too."""

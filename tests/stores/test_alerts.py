@@ -13,7 +13,6 @@ import pytest
 from llmgateway.errors import StoreUnavailable
 from llmgateway.records import Outage
 from llmgateway.stores.alerts import FallbackAlerts, MemoryAlerts
-from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.host_lock import HostLock
 from llmgateway.stores.mongo.alerts import MongoAlerts
 from llmgateway.stores.mongo.database import MongoDatabase
@@ -65,9 +64,12 @@ class Away:
         self.alerts = MemoryAlerts()
 
     def __getattr__(self, name):
-        if self.away:
-            raise StoreUnavailable("away")
-        return getattr(self.alerts, name)
+        def ask(*args, **kwargs):
+            if self.away:
+                raise StoreUnavailable("away")
+            return getattr(self.alerts, name)(*args, **kwargs)
+
+        return ask
 
 
 class TestFallback(AlertStoreContract):
@@ -100,6 +102,18 @@ class TestFallback(AlertStoreContract):
         assert alerts.save(taken)
         assert 0 == elsewhere.waiting()
 
+    def test_a_store_that_has_just_failed_is_not_asked(self, shared):
+        """Each question could take as long as its time-out."""
+        now = [100.0]
+        alerts = FallbackAlerts(shared, speaks=lambda: False, clock=lambda: now[0], retry_after=4)
+        shared.away = True
+        assert 0 == alerts.waiting()
+        shared.away = False
+        with pytest.raises(StoreUnavailable):
+            alerts.add(alert(1))
+        now[0] += 4
+        assert alerts.add(alert(1))
+
     def test_the_end_of_an_outage_of_the_store_is_announced_by_one_host(self, shared, alerts):
         """Each host has seen it for itself, and all of them ask the same store when it is back."""
         other_host = fallback(shared, lambda: True)
@@ -129,8 +143,7 @@ class TestFallback(AlertStoreContract):
 
 
 def fallback(shared, speaks):
-    circuit = Circuit("the store", retry_after=0, clock=lambda: 0.0)
-    return FallbackAlerts(shared, circuit=circuit, speaks=speaks)
+    return FallbackAlerts(shared, speaks=speaks, clock=lambda: 0.0, retry_after=0)
 
 
 def test_one_process_holds_the_lock_of_a_host(tmp_path):

@@ -26,6 +26,7 @@ from llmgateway.stores.cached_keys import CachedKeys
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.mongo.audit import MongoAuditLog
 from llmgateway.stores.mongo.database import MongoDatabase, check_url
+from llmgateway.stores.mongo.erasures import MongoErasures
 from llmgateway.stores.mongo.keys import MongoKeys
 from llmgateway.stores.mongo.organisation import MongoOrganisation
 from llmgateway.stores.mongo.usage import MongoUsageLog
@@ -35,6 +36,7 @@ from tests.stores.contract import (
     LIMITS,
     NEW_YEAR,
     AuditLogContract,
+    ErasuresContract,
     KeyStoreContract,
     OrganisationStoreContract,
     UsageLogContract,
@@ -186,6 +188,10 @@ class TestMongoOrganisation(OrganisationStoreContract):
 
 class TestMongoAuditLog(AuditLogContract):
     @pytest.fixture
+    def erasures(self, database):
+        return MongoErasures(database)
+
+    @pytest.fixture
     def log(self, database):
         return MongoAuditLog(database)
 
@@ -194,7 +200,17 @@ class TestMongoAuditLog(AuditLogContract):
         return MongoAuditLog(other_database)
 
 
+class TestMongoErasures(ErasuresContract):
+    @pytest.fixture
+    def erasures(self, database):
+        return MongoErasures(database)
+
+
 class TestMongoUsageLog(UsageLogContract):
+    @pytest.fixture
+    def erasures(self, other_database):
+        return MongoErasures(other_database)
+
     @pytest.fixture
     def log(self, database):
         return MongoUsageLog(database)

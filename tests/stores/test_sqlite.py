@@ -25,7 +25,14 @@ from llmgateway.records import (
     UsageRecord,
     UsageSource,
 )
-from llmgateway.stores.sqlite import SQLiteAuditLog, SQLiteDatabase, SQLiteKeys, SQLiteOrganisation, SQLiteUsageLog
+from llmgateway.stores.sqlite import (
+    SQLiteAuditLog,
+    SQLiteDatabase,
+    SQLiteErasures,
+    SQLiteKeys,
+    SQLiteOrganisation,
+    SQLiteUsageLog,
+)
 from llmgateway.stores.sqlite.rows import places
 from llmgateway.stores.sqlite.schema import MIGRATIONS
 from llmgateway.stores.sqlite.usage import _append as append_records
@@ -35,6 +42,7 @@ from tests.stores.contract import (
     LATER,
     NEW_YEAR,
     AuditLogContract,
+    ErasuresContract,
     KeyStoreContract,
     OrganisationStoreContract,
     UsageLogContract,
@@ -120,6 +128,10 @@ class TestSQLiteOrganisation(OrganisationStoreContract):
 
 class TestSQLiteAuditLog(AuditLogContract):
     @pytest.fixture
+    def erasures(self, database):
+        return SQLiteErasures(database)
+
+    @pytest.fixture
     def log(self, database):
         return SQLiteAuditLog(database)
 
@@ -128,7 +140,17 @@ class TestSQLiteAuditLog(AuditLogContract):
         return SQLiteAuditLog(other_database)
 
 
+class TestSQLiteErasures(ErasuresContract):
+    @pytest.fixture
+    def erasures(self, database):
+        return SQLiteErasures(database)
+
+
 class TestSQLiteUsageLog(UsageLogContract):
+    @pytest.fixture
+    def erasures(self, other_database):
+        return SQLiteErasures(other_database)
+
     @pytest.fixture
     def log(self, database):
         return SQLiteUsageLog(database)
@@ -603,3 +625,48 @@ def test_logs_what_fails_with_its_file(tmp_path, caplog, monkeypatch):
     line = f"The embedded store {tmp_path}/relative.sqlite does not serve: no such table: missing"
     assert [line] == [record.getMessage() for record in caplog.records]
     database.close()
+
+
+def bytes_of(path):
+    """The database, its write-ahead log and what else belongs to it."""
+    return b"".join(one.read_bytes() for one in sorted(path.parent.glob("gateway.sqlite*")))
+
+
+def test_nothing_that_was_deleted_stays_in_the_file(path, database):
+    """Deleted and changed rows are overwritten, also where SQLite has left copies of them, and in the WAL."""
+    with database.transaction() as connection:
+        connection.execute("CREATE TABLE words (id TEXT NOT NULL PRIMARY KEY, word TEXT, filler TEXT)")
+        connection.execute("CREATE INDEX words_word ON words (word)")
+    names = [f"canary{number:03}x" for number in range(50)]
+    for start in range(0, 10_000, 1000):
+        rows = [(os.urandom(8).hex(), names[n % 50], "y" * (n * 7919 % 200)) for n in range(start, start + 1000)]
+        with database.transaction() as connection:
+            connection.executemany("INSERT INTO words VALUES (?, ?, ?)", rows)
+    assert b"canary007x" in bytes_of(path)
+
+    with database.transaction() as connection:
+        connection.execute("DELETE FROM words WHERE word < 'canary020x'")
+        connection.execute("UPDATE words SET word = id")
+    database.rewrite()
+    assert database.empty_wal()
+
+    assert b"canary" not in bytes_of(path)
+    assert 0 == path.with_name("gateway.sqlite-wal").stat().st_size
+
+
+def test_a_reader_keeps_the_wal_for_a_while(path, other_database):
+    """Another program that reads an old snapshot is in the way; that is said, and works when it has gone."""
+    with closing(SQLiteDatabase(path, timeout=0.05)) as database, closing(sqlite3.connect(path)) as reader:
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO documents VALUES ('name', 'canary')")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM documents").fetchall()
+        with other_database.transaction() as connection:
+            connection.execute("DELETE FROM documents")
+        database.rewrite()
+        assert not database.empty_wal()
+
+        reader.execute("ROLLBACK")
+
+        assert database.empty_wal()
+        assert b"canary" not in bytes_of(path)

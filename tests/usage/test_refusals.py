@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -190,16 +189,6 @@ def test_none_are_kept_for_0_days(make, store):
     refusals.close()
 
     assert [] == store.log.list(EVERYTHING)
-
-
-def test_a_person_who_was_erased_is_rewritten(make, store):
-    """Before anything is stored or shown."""
-    refusals = make(rewrite=lambda each: replace(each, user="erased-1"))
-    add(refusals, 1)
-
-    assert "erased-1" == refusals.find("req_000001").user
-    refusals.close()
-    assert "erased-1" == store.log.find("req_000001").user
 
 
 def test_counts_all_of_many_threads(make, store):

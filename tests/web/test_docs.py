@@ -350,6 +350,9 @@ def answers(
     yield call("delete /admin/users/{user}", "/admin/users/ada")
     yield call("put /admin/settings", json={"timezone": "Europe/Helsinki"})
     yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
+    for query in ("", "?format=csv"):
+        closing = {"keys": "remove", "dry_run": True}
+        yield call("post /admin/groups/{name}/close", f"/admin/groups/ml/close{query}", json=closing)
     yield call("put /admin/limits", json=examples.ORGANISATION_LIMITS)
     yield call("patch /admin/limits", json={"parallel_requests": 9})
     yield call("put /admin/currency", json=examples.CURRENCY | {"rates": {"2026-01": 0.9}})
@@ -370,6 +373,9 @@ def answers(
     yield call("get /admin/audit", "/admin/audit?limit=2")
     yield call("get /v1/models/{model}", "/v1/models/gpt-4o-mini")
     yield call("post /admin/addapikey", json={"user": "alan"})
+    yield call("get /admin/users/{user}/export", "/admin/users/alan/export")
+    yield call("post /admin/users/{user}/erase", "/admin/users/alan/erase", json={"dry_run": True})
+    yield call("post /admin/keys/bulk", json={"filter": {"user": "alan"}, "action": "block"})
     yield call("get /admin/keys", "/admin/keys?limit=1")
     yield call("post /admin/keys", json={"user": "grace"})
     yield call("get /admin/keys/{key_id}", f"/admin/keys/{mine['id']}")

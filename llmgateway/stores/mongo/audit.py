@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
+import pymongo
+from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from llmgateway.erased import entry_without_erased, is_about
 from llmgateway.records import AuditEntry
 
 from .database import Document, MongoDatabase
+from .erasures import erasures_of
 
 _FIELDS = tuple(field.name for field in fields(AuditEntry) if field.name != "id")
 _AS_JSON = ("before", "after")
@@ -27,12 +32,14 @@ class MongoAuditLog:
         self._database = database
 
     def append(self, entry: AuditEntry) -> None:
-        document = {"_id": entry.id} | {name: getattr(entry, name) for name in _FIELDS}
-        for name in _AS_JSON:
-            if document[name] is not None:
-                document[name] = json.dumps(dict(document[name]), ensure_ascii=False)
-        with self._database.collection("audit") as audit, suppress(DuplicateKeyError):
-            audit.insert_one(document)
+        with self._database.collections() as database:
+            with suppress(DuplicateKeyError):
+                database["audit"].insert_one(
+                    _document(entry_without_erased(entry, erasures_of(database, [entry.target])))
+                )
+            # An erasure that has begun in between may have missed the entry.
+            for erasure in erasures_of(database, [entry.target]):
+                _set(database, entry, entry_without_erased(entry, [erasure]))
 
     def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
         if limit == 0:  # which means "all" to MongoDB
@@ -42,6 +49,43 @@ class MongoAuditLog:
             wanted["_id"] = {"$lt": after}
         with self._database.collection("audit") as audit:
             return [_entry(document) for document in audit.find(wanted, sort=[("_id", -1)], limit=limit)]
+
+    def about(self, user: str | None, key_ids: Collection[str]) -> list[AuditEntry]:
+        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+            return _about(database, user, key_ids)
+
+    def replace(self, user: str | None, key_ids: Collection[str], change: Callable[[AuditEntry], AuditEntry]) -> None:
+        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+            for entry in _about(database, user, key_ids):
+                _set(database, entry, change(entry))
+
+
+def _set(database: Database[Document], entry: AuditEntry, after: AuditEntry) -> None:
+    if after != entry:
+        changed = _document(after)
+        database["audit"].update_one(
+            {"_id": entry.id}, {"$set": {name: changed[name] for name in ("target", *_AS_JSON)}}
+        )
+
+
+def _about(database: Database[Document], user: str | None, key_ids: Collection[str]) -> list[AuditEntry]:
+    audit = database["audit"]
+    found = {document["_id"]: _entry(document) for document in audit.find({"target": {"$in": [*key_ids]}})}
+    if user is not None:
+        # As in the texts, so that few other entries are read.
+        quoted = {"$regex": re.escape(json.dumps(user, ensure_ascii=False))}
+        wanted = {"$or": [{"target": user}, {"before": quoted}, {"after": quoted}]}
+        entries = map(_entry, audit.find(wanted))
+        found |= {entry.id: entry for entry in entries if is_about(entry, user)}
+    return [found[entry_id] for entry_id in sorted(found)]
+
+
+def _document(entry: AuditEntry) -> Document:
+    document = {"_id": entry.id} | {name: getattr(entry, name) for name in _FIELDS}
+    for name in _AS_JSON:
+        if document[name] is not None:
+            document[name] = json.dumps(dict(document[name]), ensure_ascii=False)
+    return document
 
 
 def _entry(document: Mapping[str, Any]) -> AuditEntry:

@@ -60,6 +60,7 @@ _INDEXES = {
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
+    "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
     "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }
 

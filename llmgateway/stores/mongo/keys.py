@@ -96,6 +96,11 @@ class MongoKeys:
         with self._database.collection("keys") as keys:
             return _key(keys.find_one({"_id": key_id}))
 
+    def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+            found = keys.find({"_id": {"$in": [*key_ids]}} | UNMARKED, sort=[("_id", 1)])
+            return [record for record in map(_key, found) if record is not None]
+
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         limit = query.limit
         if limit == 0:  # which means "all" to MongoDB
@@ -193,6 +198,43 @@ class MongoKeys:
     def remove(self, key_id: str) -> KeyRecord | None:
         with self._database.collection("keys") as keys:
             return _key(keys.find_one_and_delete({"_id": key_id} | UNMARKED))
+
+    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+        if unknown := changes.keys() - _CHANGEABLE:
+            raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
+        update: Document = {"$set": {name: _stored(value) for name, value in changes.items()}}
+        group = changes.get("group")
+        if group is None:
+            self._update_many({"_id": {"$in": [*key_ids]}}, update)
+            return self.get_all(key_ids)
+        left = [*key_ids]
+        while left:
+            self._join_all(left, str(group), update)
+            # Another process may have changed the groups of some keys in between.
+            left = [key.id for key in self.get_all(left) if key.group != group]
+        return self.get_all(key_ids)
+
+    def _join_all(self, key_ids: Sequence[str], group: str, update: Document) -> None:
+        """Do the same as :meth:`_join` for many keys."""
+        mark = {"by": secrets.token_hex(8), "group": group, "since": moment(self._clock())}
+        marked, unmark = {"_id": {"$in": [*key_ids]}, "joining.by": mark["by"]}, {"$unset": {"joining": ""}}
+        self._update_many({"_id": {"$in": [*key_ids]}}, {"$set": {"joining": mark}})
+        try:
+            self._organisation.check_groups([group])
+        except NoSuchGroup:
+            self._update_many(marked, unmark)
+            raise
+        self._update_many(marked, update | unmark)
+
+    def _update_many(self, if_: Document, update: Document) -> None:
+        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+            keys.update_many(if_ | UNMARKED, update)
+
+    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        removed = self.get_all(key_ids)
+        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+            keys.delete_many({"_id": {"$in": [record.id for record in removed]}} | UNMARKED)
+        return removed
 
 
 def _twice(records: Sequence[KeyRecord]) -> set[str]:

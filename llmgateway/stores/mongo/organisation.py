@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -91,6 +91,11 @@ class MongoOrganisation:
         if not scope:
             raise ValueError("a prompt without a scope is the organisation's, which set_prompt sets")
         return self._add_prompt(text, set_at, scope=scope)
+
+    def erase_prompts(self, scopes: Collection[str], text: str) -> int:
+        with self._database.collection("prompts") as prompts:
+            wanted = {"scope": {"$in": [*scopes]}, "text": {"$nin": ["", text]}}
+            return prompts.update_many(wanted, {"$set": {"text": text}}).modified_count
 
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
         # The current prompt is read first: older versions of this program store it in prompts only when it is replaced.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import pymongo
 from pymongo import UpdateOne
+from pymongo.database import Database
 
-from llmgateway.records import Refusal, RefusalQuery, RefusedAgain
+from llmgateway.erased import refusals_without_erased
+from llmgateway.records import Erasure, Kept, Refusal, RefusalQuery, RefusedAgain
 
 from .database import Document, MongoDatabase
+from .erasures import erasures_of
 
 _BATCH_SECONDS = 10.0  # many at once take longer than a look-up, and nobody waits for them
 _COUNTED = ("count", "last_at", "repeats")
@@ -29,11 +32,15 @@ class MongoRefusalLog:
     def append(self, refusals: Sequence[Refusal]) -> None:
         if not refusals:
             return
-        changes = [change for refusal in refusals for change in _changes(refusal)]
+        key_ids = {refusal.key_id for refusal in refusals if refusal.key_id is not None}
         # ping() first: with the longer deadline below, the driver would wait that long for an unavailable server.
         self._database.ping()
-        with self._database.collection("refusals") as collection, pymongo.timeout(_BATCH_SECONDS):
-            collection.bulk_write(changes)
+        with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
+            replaced = refusals_without_erased(refusals, erasures_of(database, key_ids))
+            database["refusals"].bulk_write([change for refusal in replaced for change in _changes(refusal)])
+            # An erasure that has begun in between may have missed some.
+            for erasure in erasures_of(database, key_ids):
+                _erase(database, erasure, key_ids & {*erasure.key_ids})
 
     def find(self, request_id: str) -> Refusal | None:
         with self._database.collection("refusals") as collection:
@@ -62,11 +69,15 @@ class MongoRefusalLog:
             found = collection.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_refusal(document) for document in found]
 
-    def replace_person(self, key_ids: Sequence[str], replacement: str) -> int:
-        of_keys = {"key_id": {"$in": [*key_ids]}}
-        with self._database.collection("refusals") as collection:
-            collection.update_many(of_keys | {"address": {"$ne": None}}, {"$set": {"address": replacement}})
-            return collection.update_many(of_keys, {"$set": {"user": replacement}}).matched_count
+    def kept_of(self, user: str) -> Kept:
+        with self._database.collection("refusals") as collection, pymongo.timeout(self._database.report_timeout):
+            key_ids = collection.distinct("key_id", {"user": user})
+            names = {key_id: frozenset(collection.distinct("user", {"key_id": key_id})) for key_id in key_ids}
+            return Kept(names, collection.count_documents({"user": user}))
+
+    def erase(self, erasure: Erasure) -> None:
+        with self._database.collections() as database:
+            _erase(database, erasure, erasure.key_ids)
 
     def purge(self, before: datetime, *, most: int, limit: int) -> int:
         order = [("timestamp", 1), ("_id", 1)]
@@ -81,6 +92,16 @@ class MongoRefusalLog:
             if old:
                 collection.delete_many({"_id": {"$in": old}})
         return len(old)
+
+
+def _erase(database: Database[Document], erasure: Erasure, key_ids: Iterable[str]) -> None:
+    refusals, pseudonym = database["refusals"], erasure.pseudonym
+    for key_id in key_ids:
+        for name in refusals.distinct("user", {"key_id": key_id}):
+            if erasure.covers(key_id, name or ""):
+                wanted = {"key_id": key_id, "user": name}
+                refusals.update_many(wanted | {"address": {"$ne": None}}, {"$set": {"address": pseudonym}})
+                refusals.update_many(wanted, {"$set": {"user": pseudonym}})
 
 
 def _changes(refusal: Refusal) -> list[UpdateOne]:

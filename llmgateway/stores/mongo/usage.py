@@ -32,8 +32,8 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
@@ -43,6 +43,7 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
+from llmgateway.erased import without_erased
 from llmgateway.errors import StoreUnavailable
 from llmgateway.local_time import TimeZones
 from llmgateway.records import (
@@ -51,7 +52,9 @@ from llmgateway.records import (
     UNKNOWN_MODEL,
     Attempt,
     Batch,
+    Erasure,
     FilterCount,
+    Kept,
     Outcome,
     Rebuilding,
     RecordQuery,
@@ -64,6 +67,7 @@ from llmgateway.records import (
 
 from ..sums import SUMS, Cell, Zones, daily_sums
 from .database import Document, MongoDatabase
+from .erasures import erasures_of, erasures_since
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +80,8 @@ _STATE = "usage"
 _VERSION = 2
 """Version of the sums. Those of version 1 do not count the requests without a known price, nor the tokens that are
 estimated or bound."""
+_ERASING = timedelta(hours=1)
+"""An erasure may run while a rebuild begins that has read the names before."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
 _BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
 _LOCAL_DAY = {"$ifNull": ["$local_day", "$day"]}
@@ -160,8 +166,14 @@ class MongoUsageLog:
             if source.get("number", -1) >= batch.number:
                 return
             self._refuse_while_rebuilt(database)
-            counted = _store(database, records, batch)
-            _add(database, daily_sums(counted, self._zones()), batch)
+            key_ids = {record.key_id for record in records}
+            erasures = erasures_of(database, key_ids)
+            counted = _store(database, without_erased(records, erasures), batch)
+            sums = daily_sums(_with_names(counted, records), self._zones())
+            _add(database, sums, batch, erasures)
+            # An erasure that has begun in between may have missed some of it, and so may one before a repetition.
+            for erasure in erasures_of(database, key_ids):
+                _erase(database, erasure, key_ids & {*erasure.key_ids})
             _acknowledge(database, batch, fence=source.get("fence"))
 
     def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
@@ -216,7 +228,7 @@ class MongoUsageLog:
             document = logs.find_one({"response_id": stored_id}) or logs.find_one({"stored_ids": stored_id})
         return None if document is None else _record(document)
 
-    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime | date]:
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
         # In this order, and with $first, the server reads one entry of the index for each key (DISTINCT_SCAN):
         # https://www.mongodb.com/docs/manual/reference/operator/aggregation/group/
         latest: list[Document] = [
@@ -225,13 +237,14 @@ class MongoUsageLog:
             {"$group": {"_id": "$key_id", "at": {"$first": "$timestamp"}}},
         ]
         with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
-            found: dict[str, datetime | date] = {each["_id"]: each["at"] for each in database["logs"].aggregate(latest)}
+            found = {each["_id"]: each["at"] for each in database["logs"].aggregate(latest)}
             purged = [key_id for key_id in key_ids if key_id not in found]
             if purged:
                 counted = {"key_id": {"$in": purged}, "requests": {"$exists": True}}
-                days = {"_id": "$key_id", "day": {"$max": {"$ifNull": ["$local_day", "$day"]}}}
+                days = {"_id": "$key_id", "day": {"$max": "$day"}}
                 last = database["usage_daily"].aggregate([{"$match": counted}, {"$group": days}])
-                found |= {each["_id"]: date.fromisoformat(each["day"]) for each in last}
+                next_day = timedelta(days=1)
+                found |= {each["_id"]: _midnight(date.fromisoformat(each["day"]) + next_day) for each in last}
         return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
@@ -277,8 +290,23 @@ class MongoUsageLog:
                 logs.delete_many({"_id": {"$in": ids}})
         return len(ids)
 
+    def kept_of(self, user: str) -> Kept:
+        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+            logs, daily = database["logs"], database["usage_daily"]
+            key_ids = {*logs.distinct("key_id", {"user": user}), *daily.distinct("key_id", {"user": user})}
+            names = {
+                key_id: frozenset(name for each in (logs, daily) for name in each.distinct("user", {"key_id": key_id}))
+                for key_id in key_ids
+            }
+            return Kept(names, logs.count_documents({"user": user}))
+
+    def erase(self, erasure: Erasure) -> None:
+        with self._database.collections() as database:
+            # A rebuild reads names before it writes them: it looks for erasures at its end.
+            _erase(database, erasure, erasure.key_ids)
+
     def rebuild(self) -> Iterator[Rebuilding]:
-        mine = secrets.token_hex(8)
+        mine, began = secrets.token_hex(8), self._now()
         with self._database.collections() as database:
             state = self._take_lease(database, mine)
         try:
@@ -293,6 +321,8 @@ class MongoUsageLog:
                     _rebuild(database, day, unfinished, self._zones())
                 yield Rebuilding(done=done, days=len(days), kept_before=kept_before)
             with self._database.collections() as database:
+                for erasure in erasures_since(database, began - _ERASING):
+                    _erase(database, erasure, erasure.key_ids)
                 database["usage_state"].update_one(
                     {"_id": _STATE, "rebuilding.by": mine}, {"$set": {"complete": True, "version": _VERSION}}
                 )
@@ -382,14 +412,43 @@ def _store(database: Database[Document], records: Sequence[UsageRecord], batch: 
     return [*stored.values()]
 
 
-def _add(database: Database[Document], sums: Mapping[Cell, Sequence[float]], batch: Batch) -> None:
+def _with_names(stored: Sequence[UsageRecord], batch: Sequence[UsageRecord]) -> list[UsageRecord]:
+    """Return *stored* with the names that the records have in *batch*.
+
+    The sums are found by these names, also after a person was erased: so a repetition finds those that include it.
+    """
+    names = {record.id: record.user for record in batch}
+    return [replace(record, user=names[record.id]) for record in stored]
+
+
+def _erase(database: Database[Document], erasure: Erasure, key_ids: Iterable[str]) -> None:
+    """Replace the names and addresses that *erasure* covers, of these keys. The sums keep their identifiers."""
+    logs, daily = database["logs"], database["usage_daily"]
+    pseudonym = erasure.pseudonym
+    for key_id in key_ids:
+        for name in logs.distinct("user", {"key_id": key_id}):
+            if erasure.covers(key_id, name):
+                wanted = {"key_id": key_id, "user": name}
+                with_address = wanted | {"client_address": {"$ne": None}}
+                logs.update_many(with_address, {"$set": {"client_address": pseudonym}})
+                logs.update_many(wanted, {"$set": {"user": pseudonym}})
+        for name in daily.distinct("user", {"key_id": key_id}):
+            if erasure.covers(key_id, name):
+                daily.update_many({"key_id": key_id, "user": name}, {"$set": {"user": pseudonym}})
+
+
+def _add(
+    database: Database[Document], sums: Mapping[Cell, Sequence[float]], batch: Batch, erasures: Sequence[Erasure]
+) -> None:
     if not sums:
         return
     counted = f"counted.{batch.source}"
     daily = database["usage_daily"]
     # First create the documents, then add the numbers. After a failed upsert with the filter below, it would be unclear
     # whether the batch is already counted or another process has just created the document.
-    made = [UpdateOne({"_id": _id(cell)}, {"$setOnInsert": _document(cell)}, upsert=True) for cell in sums]
+    made = [
+        UpdateOne({"_id": _id(cell)}, {"$setOnInsert": _document(_shown(cell, erasures))}, upsert=True) for cell in sums
+    ]
     try:
         daily.bulk_write(made, ordered=False)
     except BulkWriteError as error:
@@ -505,6 +564,13 @@ def _id(cell: Cell) -> str:
     shifted = [] if cell.local_day == cell.day else [cell.local_day.isoformat()]
     named = json.dumps([cell.day.isoformat(), *cell.series, *shifted])
     return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
+
+
+def _shown(cell: Cell, erasures: Sequence[Erasure]) -> Cell:
+    for erasure in erasures:
+        if erasure.covers(cell.key_id, cell.user):
+            return cell._replace(user=erasure.pseudonym)
+    return cell
 
 
 def _document(cell: Cell) -> Document:

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -74,6 +74,11 @@ class Session:
         if registered is None:
             registered = self._scripts[script] = self._client.register_script(script)
         return registered(keys=keys, args=arguments)
+
+    def names(self, pattern: str) -> Iterator[str]:
+        """Yield the names in Redis that match *pattern*, some of them perhaps twice."""
+        for name in self._client.scan_iter(match=pattern, count=1000):
+            yield name.decode()
 
     def close_idle(self) -> None:
         """Close idle connections. The others are closed when their last command has ended."""

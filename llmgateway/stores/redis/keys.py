@@ -67,6 +67,9 @@ class RedisKeys:
     def get(self, key_id: str) -> KeyRecord | None:
         return self._durable.get(key_id)
 
+    def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        return self._durable.get_all(key_ids)
+
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         return self._durable.list(query)
 
@@ -97,6 +100,18 @@ class RedisKeys:
     def remove(self, key_id: str) -> KeyRecord | None:
         with self._wiping(self._durable.get(key_id)):
             return self._durable.remove(key_id)
+
+    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+        with self._wiping(*self._durable.get_all(key_ids)) as digests:
+            changed = self._durable.update_all(key_ids, changes)
+            digests.update(_digests(*changed))
+        return changed
+
+    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        with self._wiping(*self._durable.get_all(key_ids)) as digests:
+            removed = self._durable.remove_all(key_ids)
+            digests.update(_digests(*removed))
+        return removed
 
     @contextmanager
     def _wiping(self, *records: KeyRecord | None) -> Iterator[set[str]]:

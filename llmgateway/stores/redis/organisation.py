@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -54,6 +54,9 @@ class RedisOrganisation:
 
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
         return self._durable.add_prompt(text, set_at, scope=scope)  # not in force yet
+
+    def erase_prompts(self, scopes: Collection[str], text: str) -> int:
+        return self._durable.erase_prompts(scopes, text)  # not in force any more
 
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
         return self._durable.prompt_versions(scope=scope)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import orjson
 
@@ -54,6 +54,25 @@ class RedisOwners:
         entry = self._connection.ask(get)
         signed = None if entry is None else self._signer.verify(name, entry)
         return None if signed is None else _owned(signed.content)
+
+    def of(self, owns: Callable[[Owned], bool]) -> dict[str, Owned]:
+        found: dict[str, Owned] = {}
+
+        def look(session: Session) -> None:
+            for name in session.names(self._prefix + "*"):
+                entry = session.command("GET", name)
+                signed = None if entry is None else self._signer.verify(name, entry)
+                owned = None if signed is None else _owned(signed.content)
+                if owned is not None and owns(owned):
+                    found[name.removeprefix(self._prefix)] = owned
+
+        self._connection.ask(look, urgent=True)
+        return found
+
+    def forget(self, ids: Collection[str]) -> None:
+        names = [self._prefix + stored_id for stored_id in ids]
+        if names:
+            self._connection.ask(lambda session: session.command("DEL", *names), urgent=True)
 
 
 def _owned(content: bytes) -> Owned | None:

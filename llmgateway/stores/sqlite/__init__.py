@@ -4,6 +4,7 @@ from .alerts import SQLiteAlerts
 from .audit import SQLiteAuditLog
 from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
+from .erasures import SQLiteErasures
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
 from .persons import SQLitePersons
@@ -16,6 +17,7 @@ __all__ = [
     "SQLiteAuditLog",
     "SQLiteCounters",
     "SQLiteDatabase",
+    "SQLiteErasures",
     "SQLiteKeys",
     "SQLiteOrganisation",
     "SQLitePersons",

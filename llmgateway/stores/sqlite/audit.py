@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
+from llmgateway.erased import entry_without_erased, is_about
 from llmgateway.records import AuditEntry
 from llmgateway.stores.epoch import from_ms
 
 from .columns import stored
 from .database import SQLiteDatabase
+from .erasures import erasures_of
+from .rows import places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(AuditEntry))
 _COLUMNS = ", ".join(_FIELDS)
@@ -30,9 +34,9 @@ class SQLiteAuditLog:
         self._database = database
 
     def append(self, entry: AuditEntry) -> None:
-        row = [_stored(getattr(entry, name)) for name in _FIELDS]
         with self._database.transaction() as connection:
-            connection.execute(_APPEND, row)
+            entry = entry_without_erased(entry, erasures_of(connection, [entry.target]))
+            connection.execute(_APPEND, _row(entry))
 
     def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
         filters = {"target = ?": target, "id < ?": after or None}
@@ -44,6 +48,38 @@ class SQLiteAuditLog:
             [*wanted.values(), limit],
         )
         return [_entry(row) for row in rows]
+
+    def about(self, user: str | None, key_ids: Collection[str]) -> list[AuditEntry]:
+        with self._database.reading() as connection:
+            return _about(connection, user, key_ids)
+
+    def replace(self, user: str | None, key_ids: Collection[str], change: Callable[[AuditEntry], AuditEntry]) -> None:
+        with self._database.transaction() as connection:
+            for entry in _about(connection, user, key_ids):
+                if (after := change(entry)) != entry:
+                    connection.execute(
+                        "UPDATE audit SET target = ?, before = ?, after = ? WHERE id = ?",
+                        (after.target, _stored(after.before), _stored(after.after), entry.id),
+                    )
+
+
+def _about(connection: sqlite3.Connection, user: str | None, key_ids: Collection[str]) -> list[AuditEntry]:
+    found: dict[str, AuditEntry] = {}
+    for ids in some_at_once([*key_ids]):
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM audit WHERE target IN ({places(ids)})", ids)  # noqa: S608
+        found |= {entry.id: entry for entry in map(_entry, rows)}
+    if user is not None:
+        quoted = json.dumps(user, ensure_ascii=False)  # as in the columns, so that few other entries are read
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM audit WHERE target = ?1 OR instr(before, ?2) OR instr(after, ?2)",  # noqa: S608
+            (user, quoted),
+        )
+        found |= {entry.id: entry for entry in map(_entry, rows) if is_about(entry, user)}
+    return [found[entry_id] for entry_id in sorted(found)]
+
+
+def _row(entry: AuditEntry) -> list[object]:
+    return [_stored(getattr(entry, name)) for name in _FIELDS]
 
 
 def _stored(value: object) -> object:

@@ -105,12 +105,40 @@ class SQLiteDatabase:
             connection.release()
 
     @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection for several reading statements, which may see different snapshots."""
+        connection = self._take()
+        try:
+            with self._translated():
+                yield connection.opened()
+        finally:
+            connection.release()
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run the block in a write transaction. It is committed when the block ends without an error."""
+        with self._writing_alone() as connection, begun(connection):
+            yield connection
+
+    def rewrite(self) -> None:
+        # secure_delete overwrites deleted rows, but not the copies that SQLite leaves in pages between which it has
+        # moved rows (https://www.sqlite.org/lang_vacuum.html).
+        with self._writing_alone() as connection:
+            connection.execute("VACUUM")
+
+    def empty_wal(self) -> bool:
+        with self._writing_alone() as connection:
+            # Waits for readers for the timeout of the connection.
+            ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not busy
+
+    @contextmanager
+    def _writing_alone(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection for writing, without a transaction."""
         if not self._writing.acquire(timeout=self._timeout):
             raise self._unavailable(TimeoutError("another thread writes for too long"))
         try:
-            with self._translated(), self._writable() as connection, begun(connection):
+            with self._translated(), self._writable() as connection:
                 yield connection
         finally:
             self._writing.release()
@@ -190,6 +218,8 @@ class SQLiteDatabase:
         # Pages are read from the page cache of the operating system, which all threads and processes share. With
         # 200,000 keys a look-up takes half the time, and connections need no large cache.
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+        # Deleted rows are overwritten: they may contain names (https://www.sqlite.org/pragma.html#pragma_secure_delete).
+        connection.execute("PRAGMA secure_delete = ON")
         return connection
 
     def _create(self) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from llmgateway.errors import Conflict, NoSuchGroup
@@ -14,10 +15,13 @@ from llmgateway.stores.epoch import from_ms
 
 from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, stored
 from .database import SQLiteDatabase
+from .rows import places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord))
 _CHANGEABLE = frozenset(_FIELDS) - {"id", "digest", "retiring_digest"}
 _COLUMNS = ", ".join(f'keys."{name}"' for name in _FIELDS)
+
+_id = itemgetter(0)
 
 _VERSIONS = "SELECT generation, keys_version FROM organisation"
 
@@ -77,6 +81,17 @@ class SQLiteKeys:
         rows = self._database.rows(_GET, (key_id,))
         return _record(rows[0]) if rows else None
 
+    def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        found = [
+            row
+            for ids in some_at_once([*key_ids])
+            for row in self._database.rows(
+                f"SELECT {_COLUMNS} FROM keys WHERE id IN ({places(ids)})",  # noqa: S608
+                ids,
+            )
+        ]
+        return [*map(_record, sorted(found, key=_id))]
+
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         filters = {'"user" = ?': query.user, '"group" = ?': query.group, "active = ?": query.active}
         wanted = {condition: value for condition, value in filters.items() if value is not None}
@@ -134,6 +149,35 @@ class SQLiteKeys:
         with self._database.transaction() as connection:
             row = connection.execute(_REMOVE, (key_id,)).fetchone()
         return _record(row) if row else None
+
+    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+        if unknown := changes.keys() - _CHANGEABLE:
+            raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
+        assignments = ", ".join(f'"{name}" = ?' for name in changes)
+        values = [*map(stored, changes.values())]
+        with self._database.transaction() as connection:
+            _check_group(connection, changes.get("group"))
+            rows = [
+                row
+                for ids in some_at_once([*key_ids])
+                for row in connection.execute(
+                    f"UPDATE keys SET {assignments} WHERE id IN ({places(ids)}) RETURNING {_COLUMNS}",  # noqa: S608
+                    [*values, *ids],
+                ).fetchall()
+            ]
+        return [*map(_record, sorted(rows, key=_id))]
+
+    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+        with self._database.transaction() as connection:
+            rows = [
+                row
+                for ids in some_at_once([*key_ids])
+                for row in connection.execute(
+                    f"DELETE FROM keys WHERE id IN ({places(ids)}) RETURNING {_COLUMNS}",  # noqa: S608
+                    ids,
+                ).fetchall()
+            ]
+        return [*map(_record, sorted(rows, key=_id))]
 
 
 def _check_group(connection: sqlite3.Connection, name: object) -> None:

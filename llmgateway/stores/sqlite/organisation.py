@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from llmgateway.stores.epoch import from_ms, to_ms
 from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, stored, time_of
 from .database import SQLiteDatabase
 from .persons import PERSONS, person_of
+from .rows import places, some_at_once
 from .version import begin_version
 
 _LOAD = """
@@ -71,6 +72,16 @@ class SQLiteOrganisation:
             raise ValueError("a prompt without a scope is the organisation's, which set_prompt sets")
         with self._database.transaction() as connection:
             return _add_prompt(connection, text, set_at, scope=scope)
+
+    def erase_prompts(self, scopes: Collection[str], text: str) -> int:
+        with self._database.transaction() as connection:
+            return sum(
+                connection.execute(
+                    f"UPDATE prompts SET text = ? WHERE text NOT IN ('', ?) AND scope IN ({places(some)})",  # noqa: S608
+                    [text, text, *some],
+                ).rowcount
+                for some in some_at_once([*scopes])
+            )
 
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
         rows = self._database.rows(

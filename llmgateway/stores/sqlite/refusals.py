@@ -8,11 +8,13 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from llmgateway.records import Refusal, RefusalQuery, RefusedAgain
+from llmgateway.erased import refusals_without_erased
+from llmgateway.records import Erasure, Kept, Refusal, RefusalQuery, RefusedAgain
 from llmgateway.stores.epoch import from_ms, to_ms
 
 from .columns import stored, time_of
 from .database import SQLiteDatabase
+from .erasures import erasures_of
 from .rows import insert, places
 
 _FIELDS = (*(field.name for field in fields(Refusal) if field.name != "repeats"), "repeats")
@@ -51,7 +53,8 @@ class SQLiteRefusalLog:
             return
         repeats = [(again.id, refusal.id) for refusal in refusals for again in refusal.repeats]
         with self._database.transaction() as connection:
-            insert(connection, _APPEND, [*map(_row, refusals)])
+            erasures = erasures_of(connection, {refusal.key_id for refusal in refusals if refusal.key_id is not None})
+            insert(connection, _APPEND, [*map(_row, refusals_without_erased(refusals, erasures))])
             insert(connection, "INSERT OR IGNORE INTO refusal_ids VALUES {}", repeats)
 
     def find(self, request_id: str) -> Refusal | None:
@@ -81,15 +84,26 @@ class SQLiteRefusalLog:
         )
         return [_refusal(row) for row in rows]
 
-    def replace_person(self, key_ids: Sequence[str], replacement: str) -> int:
+    def kept_of(self, user: str) -> Kept:
+        names: dict[str, set[str]] = {}
+        for key_id, name in self._database.rows(
+            """SELECT DISTINCT key_id, user FROM refusals
+            WHERE user IS NOT NULL AND key_id IN (SELECT key_id FROM refusals WHERE user = ?)""",
+            (user,),
+        ):
+            names.setdefault(key_id, set()).add(name)
+        ((count,),) = self._database.rows("SELECT count(*) FROM refusals WHERE user = ?", (user,))
+        return Kept({key_id: frozenset(found) for key_id, found in names.items()}, count)
+
+    def erase(self, erasure: Erasure) -> None:
         with self._database.transaction() as connection:
-            return sum(
-                connection.execute(
-                    "UPDATE refusals SET user = ?, address = iif(address IS NULL, NULL, ?) WHERE key_id = ?",
-                    (replacement, replacement, key_id),
-                ).rowcount
-                for key_id in key_ids
-            )
+            for key_id in erasure.key_ids:
+                found = connection.execute("SELECT DISTINCT user FROM refusals WHERE key_id = ?", (key_id,)).fetchall()
+                connection.executemany(
+                    """UPDATE refusals SET user = ?1, address = iif(address IS NULL, NULL, ?1)
+                    WHERE key_id = ?2 AND user IS ?3""",
+                    [(erasure.pseudonym, key_id, name) for (name,) in found if erasure.covers(key_id, name or "")],
+                )
 
     def purge(self, before: datetime, *, most: int, limit: int) -> int:
         with self._database.transaction() as connection:

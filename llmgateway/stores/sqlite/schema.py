@@ -336,4 +336,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "ALTER TABLE groups ADD COLUMN cost_centre TEXT",
     ),
+    # Persons whose data was erased: their keys, and no names. See records.Erasure.
+    (
+        """CREATE TABLE erasures (
+            pseudonym TEXT NOT NULL PRIMARY KEY,
+            erased_at INTEGER NOT NULL,
+            salt TEXT,
+            digest TEXT,
+            finished INTEGER NOT NULL
+        )""",
+        """CREATE TABLE erased_keys (
+            key_id TEXT NOT NULL,
+            pseudonym TEXT NOT NULL,
+            shared INTEGER NOT NULL,
+            PRIMARY KEY (key_id, pseudonym)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX erased_keys_pseudonym ON erased_keys (pseudonym)",
+    ),
 )

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any
 
+from llmgateway.erased import without_erased
 from llmgateway.local_time import TimeZones
 from llmgateway.records import (
     ALL_USAGE,
@@ -18,7 +19,9 @@ from llmgateway.records import (
     UNKNOWN_MODEL,
     Attempt,
     Batch,
+    Erasure,
     FilterCount,
+    Kept,
     Outcome,
     Rebuilding,
     RecordQuery,
@@ -31,6 +34,7 @@ from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, Zones, daily_sums
 
 from .database import SQLiteDatabase
+from .erasures import erasures_of
 from .rows import insert, places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
@@ -60,6 +64,7 @@ _FIND_STORED = f"""
         SELECT id FROM logs WHERE response_id = ? UNION SELECT record FROM stored_ids WHERE id = ?
     ) LIMIT 1
 """  # noqa: S608
+_RENAME_SERIES = "UPDATE usage_series SET user = ? WHERE key_id = ? AND user = ?"
 # One search in an index for each key, and not for each of its records.
 _LAST_TIMES = "SELECT value, (SELECT max(timestamp) FROM logs WHERE key_id = value) FROM json_each(?)"
 _LAST_DAYS = """
@@ -67,10 +72,7 @@ _LAST_DAYS = """
         coalesce((
             SELECT day FROM usage_daily WHERE series = usage_series.id ORDER BY month DESC, day DESC LIMIT 1
         ), 0),
-        coalesce((
-            SELECT local_day FROM usage_shifted WHERE series = usage_series.id
-            ORDER BY local_month DESC, local_day DESC LIMIT 1
-        ), 0)
+        coalesce((SELECT max(day) FROM usage_shifted WHERE series = usage_series.id), 0)
     )
     FROM json_each(?) JOIN usage_series ON key_id = value
 """
@@ -118,6 +120,9 @@ _MINUTE = 60_000
 KEPT_SERIES = 10_000
 """Maximum number of series whose ids are cached in memory."""
 
+REPLACED_AT_ONCE = 5000
+"""Maximum number of records in which one transaction replaces a name, so that other writers get access in between."""
+
 
 class SQLiteUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in SQLite.
@@ -138,7 +143,8 @@ class SQLiteUsageLog:
             # Necessary, because records that have been purged since would look like new records.
             if _is_known(connection, batch):
                 return
-            new = _append(connection, records)
+            erasures = erasures_of(connection, {record.key_id for record in records})
+            new = _append(connection, without_erased(records, erasures))
             sums = daily_sums(new, zones)
             series = {cell.series: self._series.get(cell.series) or _series(connection, cell) for cell in sums}
             _add(connection, ((series[cell.series], cell, amounts) for cell, amounts in sums.items()))
@@ -213,13 +219,13 @@ class SQLiteUsageLog:
         rows = self._database.rows(_FIND_STORED, (stored_id, stored_id))
         return _record(rows[0]) if rows else None
 
-    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime | date]:
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
         latest = self._database.rows(_LAST_TIMES, (json.dumps(list(key_ids)),))
-        found: dict[str, datetime | date] = {key_id: from_ms(at) for key_id, at in latest if at is not None}
+        found = {key_id: from_ms(at) for key_id, at in latest if at is not None}
         purged = [key_id for key_id in key_ids if key_id not in found]
         if purged:
             days = sorted(self._database.rows(_LAST_DAYS, (json.dumps(purged),)))  # the latest day of a key comes last
-            found |= {key_id: _date(day) for key_id, day in days if day}
+            found |= {key_id: _start(_date(day) + timedelta(days=1)) for key_id, day in days if day}
         return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
@@ -257,6 +263,41 @@ class SQLiteUsageLog:
             if purged:
                 connection.execute("UPDATE usage_purged SET kept_before = max(kept_before, ?)", (_number(first_day),))
         return purged
+
+    def kept_of(self, user: str) -> Kept:
+        names: dict[str, set[str]] = {}
+        for key_id, name in self._database.rows(
+            """SELECT DISTINCT key_id, user FROM usage_series
+            WHERE key_id IN (SELECT key_id FROM usage_series WHERE user = ?)""",
+            (user,),
+        ):
+            names.setdefault(key_id, set()).add(name)
+        ((count,),) = self._database.rows("SELECT count(*) FROM logs WHERE user = ?", (user,))
+        return Kept({key_id: frozenset(found) for key_id, found in names.items()}, count)
+
+    def erase(self, erasure: Erasure) -> None:
+        # First the records: a rebuild makes sums of what it finds in them.
+        for key_id in erasure.key_ids:
+            for name in self._covered("logs", erasure, key_id):
+                while self._replace_some(erasure.pseudonym, key_id, name) == REPLACED_AT_ONCE:
+                    pass
+            for name in self._covered("usage_series", erasure, key_id):
+                with self._database.transaction() as connection:
+                    connection.execute(_RENAME_SERIES, (erasure.pseudonym, key_id, name))
+        self._series.clear()
+
+    def _covered(self, table: str, erasure: Erasure, key_id: str) -> list[str]:
+        """Return the names in *table* that *erasure* replaces."""
+        rows = self._database.rows(f"SELECT DISTINCT user FROM {table} WHERE key_id = ?", (key_id,))  # noqa: S608
+        return [name for (name,) in rows if erasure.covers(key_id, name)]
+
+    def _replace_some(self, pseudonym: str, key_id: str, name: str) -> int:
+        with self._database.transaction() as connection:
+            return connection.execute(
+                """UPDATE logs SET user = ?1, client_address = iif(client_address IS NULL, NULL, ?1)
+                WHERE rowid IN (SELECT rowid FROM logs WHERE key_id = ?2 AND user = ?3 LIMIT ?4)""",
+                (pseudonym, key_id, name, REPLACED_AT_ONCE),
+            ).rowcount
 
     def rebuild(self) -> Iterator[Rebuilding]:
         # Each day is one transaction, and each batch is one, so batches in between are counted as usual.

@@ -172,22 +172,15 @@ class SpentSchema(AnswerSchema):
     cost_usd = ma.fields.Float(metadata={"example": 0.75})
 
 
-class LastUsed(ma.fields.String):
-    """A time, or a day."""
-
-    def _serialize(self, value: Any, *_: Any, **__: Any) -> str | None:
-        return None if value is None else str(value.isoformat())
-
-
 class KeyWithUsageSchema(KeySchema):
     """All fields of a key, and those that ``include`` names."""
 
     spent = ma.fields.Nested(SpentSchema)
     remaining = ma.fields.Nested(AllowancesSchema)
-    last_used = LastUsed(
+    last_used = Moment(
         allow_none=True,
         metadata={
-            "description": "When its latest request arrived; only the day if the record of it is gone; null: never.",
+            "description": "When its latest request arrived; the end of that day if the record is gone; null: never.",
             "example": "2026-10-31T09:12:07.345000+00:00",
         },
     )
