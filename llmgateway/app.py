@@ -8,6 +8,7 @@ import time
 
 from flask import Flask
 
+from .accounts.admins import Admins
 from .accounts.attempts import WrongKeys
 from .accounts.audit import Audit
 from .accounts.bulk import Bulk
@@ -110,7 +111,8 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = services
     wrong_keys = WrongKeys(settings.instance / "wrong-admin-keys", clock=clock)
-    app.extensions[admin.GUARD] = AdminGuard([settings.admin_key], wrong_keys=wrong_keys, clock=clock)
+    guard = AdminGuard([settings.admin_key], admins=services.admins, wrong_keys=wrong_keys, clock=clock)
+    app.extensions[admin.GUARD] = guard
     docs.register(app, (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp))
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
@@ -120,6 +122,8 @@ def create_app(
     def put_into_force(new: Settings) -> None:
         if new.models != services.settings.models:
             services.gateway.offer(new.models)
+        if new.admin_key != services.settings.admin_key:
+            guard.replace_keys([new.admin_key])
         services.settings = new
         services.limiter.shows_shared = new.show_shared == "on"
         upstream.set_timeouts(
@@ -199,7 +203,8 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         wait_until_noticed=stores.wait_until_noticed,
     )
     keys = Keys(stores.keys, policy, clock=clock)
-    groups = Groups(policy, clock=clock)
+    admins = Admins(stores.admins, clock=clock)
+    groups = Groups(policy, clock=clock, on_removed=admins.forget_group)
     metrics = Metrics()
     limiter = Limiter(
         stores.counters,
@@ -301,6 +306,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         doctor=Doctor(upstream, gateway.routing, policy, answered=answered.names, timer=timer),
         upstream=upstream,
         keys=keys,
+        admins=admins,
         bulk=Bulk(
             keys,
             stores.usage_log,
@@ -320,7 +326,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
             settings.instance / "budgets.json",
             clock=clock,
         ),
-        audit=Audit(stores.audit_log, admin_key=settings.admin_key, clock=clock),
+        audit=Audit(stores.audit_log, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,
         stores=health,

@@ -11,10 +11,12 @@ from contextvars import ContextVar
 class CurrentRequest:
     """What is known of a request so far."""
 
-    __slots__ = ("group", "id", "is_recorded", "key_id", "model", "user")
+    __slots__ = ("admin", "group", "id", "is_recorded", "key_id", "model", "user")
 
     def __init__(self, request_id: str) -> None:
         self.id = request_id
+        self.admin: str | None = None
+        """The identifier of the admin who sends it, or ``ADMIN_KEY`` for the first owner."""
         self.key_id: str | None = None
         """The key that was sent, also if it is not valid any more; None if nobody has it."""
         self.user: str | None = None

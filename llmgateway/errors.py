@@ -133,6 +133,38 @@ class Conflict(GatewayError):
     status, type, code = 409, "invalid_request_error", "already_exists"
 
 
+class NameTaken(Conflict):
+    """Another admin has this name."""
+
+    def __init__(self) -> None:
+        super().__init__("There is an admin with this name already. Choose another one.", param="name")
+
+
+class Forbidden(GatewayError):
+    """The admin has not the right for this."""
+
+    status, type, code = 403, "permission_error", "forbidden"
+
+
+class PreconditionFailed(GatewayError):
+    """The object is not as the client knows it: the header ``If-Match`` names another state.
+
+    Args:
+        present: The object as it is now, as JSON; None if there is none.
+    """
+
+    status, type, code = 412, "invalid_request_error", "precondition_failed"
+
+    def __init__(self, message: str, *, present: object = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, headers=headers)
+        self.present = present
+
+    def as_json(self) -> dict[str, object]:
+        """Return OpenAI's error object, with a fifth field ``present``."""
+        error = super().as_json()["error"]
+        return {"error": {**error, "present": self.present}}  # type: ignore[dict-item]
+
+
 class InUse(GatewayError):
     """The object cannot be removed, because another object needs it."""
 

@@ -20,8 +20,10 @@ from .ratelimit.reservations import Commit, CounterRequest, Decision
 from .records import (
     ALL_KEYS,
     ALL_USAGE,
+    AdminRecord,
     Alert,
     AuditEntry,
+    AuditQuery,
     Batch,
     Bound,
     Erasure,
@@ -99,7 +101,12 @@ class KeyStore(Protocol):
         ...
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord | None:
         """Set the named fields of one key and return the changed key; None if there is no such key.
 
@@ -108,17 +115,29 @@ class KeyStore(Protocol):
         Args:
             changes: Names and values of :class:`KeyRecord` fields; never ``id``, ``digest`` or ``retiring_digest``.
             limits: Fields of :class:`Limits` to set; the value ``None`` removes a limit. Other fields do not change.
+            check: Called with the key as it is before, and may be called several times. Nobody changes the key between
+                its last call and this change, which is not made if it raises an error. It must not use a store.
 
         Raises:
             NoSuchGroup: the new group of the key does not exist, or is being removed.
         """
         ...
 
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+    def rotate(
+        self,
+        key_id: str,
+        digest: str,
+        *,
+        retires_at: datetime | None,
+        check: Callable[[KeyRecord], None] | None = None,
+    ) -> KeyRecord | None:
         """Give the key a new *digest* and return the changed key; None if there is no such key. Atomic.
 
         The old digest becomes the ``retiring_digest`` until *retires_at*. If *retires_at* is None, the old digest
         stops working at once. A digest that was retiring before stops working at once in any case.
+
+        Args:
+            check: As for :meth:`update`.
         """
         ...
 
@@ -126,8 +145,12 @@ class KeyStore(Protocol):
         """Deactivate every active key of *group*, and return the changed keys."""
         ...
 
-    def remove(self, key_id: str) -> KeyRecord | None:
-        """Delete a key, and return the deleted key; None if there is no such key. Atomic."""
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord | None:
+        """Delete a key, and return the deleted key; None if there is no such key. Atomic.
+
+        Args:
+            check: As for :meth:`update`.
+        """
         ...
 
     def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
@@ -152,15 +175,54 @@ class KeyStore(Protocol):
         ...
 
 
+class AdminStore(Protocol):
+    """Stores the named admins. There are few of them, so they are listed all at once.
+
+    Every :meth:`find` that starts after a change has returned sees that change, in every process and on every host.
+    """
+
+    def find(self, digest: str) -> AdminRecord | None:
+        """Return the admin with this *digest*, or ``retiring_digest``. The caller checks whether it is still valid."""
+        ...
+
+    def get(self, admin_id: str) -> AdminRecord | None: ...
+
+    def list(self) -> list[AdminRecord]:
+        """Return all admins, oldest first."""
+        ...
+
+    def add(self, record: AdminRecord) -> bool:
+        """Store a new admin. Return False if the identifier, the name or the digest exists already. Atomic."""
+        ...
+
+    def change(
+        self, admin_id: str, change: Callable[[AdminRecord], AdminRecord | None]
+    ) -> tuple[AdminRecord, AdminRecord | None] | None:
+        """Replace an admin, and return it as it was before and as it is after; None if there is no such admin. Atomic.
+
+        Args:
+            change: Returns the admin after the change, or None to delete it. It may be called several times. Nobody
+                changes the admin between its last call and this change, which is not made if it raises an error. It
+                must not use a store.
+
+        Raises:
+            NameTaken: another admin has the new name.
+        """
+        ...
+
+
 class OrganisationStore(Protocol):
     """Stores what admins set for everybody. Every change also changes the version, in the same transaction."""
 
     def load(self) -> Organisation: ...
 
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+    def set_prompt(self, text: str, set_at: datetime, *, check: Callable[[Prompt], None] | None = None) -> Prompt:
         """Make *text* the organisation's prompt from the next request on, under the next version number.
 
         Atomic: if two calls run at the same time, both versions are kept, and the higher one is used.
+
+        Args:
+            check: As for :meth:`set_model`, with the organisation's prompt.
         """
         ...
 
@@ -183,18 +245,29 @@ class OrganisationStore(Protocol):
         """Return every version that was ever set, newest first. *scope* selects one scope (empty: the organisation)."""
         ...
 
-    def set_limits(self, limits: Limits) -> None:
-        """Replace the limits of the organisation."""
+    def set_limits(self, limits: Limits, *, check: Callable[[Limits], None] | None = None) -> None:
+        """Replace the limits of the organisation.
+
+        Args:
+            check: As for :meth:`set_model`, with the organisation's limits.
+        """
         ...
 
-    def update_limits(self, parts: Mapping[str, object]) -> Limits:
-        """Set some limits of the organisation (``None`` removes a limit), and return all of them. Atomic."""
+    def update_limits(self, parts: Mapping[str, object], *, check: Callable[[Limits], None] | None = None) -> Limits:
+        """Set some limits of the organisation (``None`` removes a limit), and return all of them. Atomic.
+
+        Args:
+            check: As for :meth:`set_limits`.
+        """
         ...
 
-    def set_group(self, group: Group) -> Group:
+    def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
         """Create a group, or replace the fields of the group with the same name; return the stored group. Atomic.
 
         An existing group keeps its ``created_at``, its ``prompt`` and its ``raised``. Other groups do not change.
+
+        Args:
+            check: As for :meth:`set_model`, with the group; None if there is no such group.
         """
         ...
 
@@ -205,6 +278,7 @@ class OrganisationStore(Protocol):
         *,
         limits: Mapping[str, object] | None = None,
         member_limits: Mapping[str, object] | None = None,
+        check: Callable[[Group], None] | None = None,
     ) -> Group | None:
         """Set the named fields of one group and return the changed group; None if there is no such group. Atomic.
 
@@ -212,11 +286,15 @@ class OrganisationStore(Protocol):
             changes: Names and values of :class:`Group` fields; never ``name`` or ``created_at``.
             limits: As for :meth:`KeyStore.update`.
             member_limits: The same for the limits of each member.
+            check: As for :meth:`set_model`, with the group.
         """
         ...
 
-    def remove_group(self, name: str) -> Group | None:
+    def remove_group(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group | None:
         """Delete a group without keys, and return the deleted group; None if there is no such group.
+
+        Args:
+            check: As for :meth:`set_model`, with the group.
 
         Raises:
             InUse: the group has keys, or a key is being put into it.
@@ -500,8 +578,8 @@ class AuditLog(Protocol):
 
     def append(self, entry: AuditEntry) -> None: ...
 
-    def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
-        """Newest first, behind identifier *after*; with *target* those that changed it."""
+    def entries(self, query: AuditQuery) -> list[AuditEntry]:
+        """Return a page of entries."""
         ...
 
     def about(self, user: str | None, key_ids: Collection[str]) -> Sequence[AuditEntry]:

@@ -31,19 +31,21 @@ _FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s%(request
 
 
 class RequestFilter(logging.Filter):
-    """Adds the request that the thread answers to each log record: ``request_id``, ``key_id``, and both as text.
+    """Adds the request that the thread answers to each record: ``request_id``, ``key_id``, ``admin``, and a text.
 
-    The text is empty for threads that answer none.
+    The text has all of them. It is empty for threads that answer none.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         current = current_request()
         record.request_id = None if current is None else current.id
         record.key_id = None if current is None else current.key_id
+        record.admin = None if current is None else current.admin
         record.request = ""
         if current is not None:
             key = f" key={current.key_id}" if current.key_id else ""
-            record.request = f" [request={current.id}{key}]"
+            admin = f" admin={current.admin}" if current.admin else ""
+            record.request = f" [request={current.id}{key}{admin}]"
         return True
 
 

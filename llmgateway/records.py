@@ -256,12 +256,51 @@ class Person:
     """Raises these limits, and what :attr:`Group.member_limits` says for this person."""
 
 
+class Role(StrEnum):
+    """What an admin may do. The table of rights in ``web/admin/rights.py`` says it for each endpoint."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    VIEWER = "viewer"
+    GROUP = "group"
+    """Manages the groups of the admin, and sees nothing else."""
+    METRICS = "metrics"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminRecord:
+    """A named admin. The record does not contain the admin's key itself."""
+
+    id: str
+    digest: str = field(repr=False)
+    """SHA-256 of the key, in hex. No API response contains it."""
+    name: str
+    """Unique."""
+    role: Role
+    created_at: datetime
+    groups: tuple[str, ...] = ()
+    """Names of groups; only for :attr:`Role.GROUP`."""
+    note: str | None = None
+    active: bool = True
+    expires_at: datetime | None = None
+    retiring_digest: str | None = field(default=None, repr=False)
+    """Digest of the previous key, which also works until ``retires_at``."""
+    retires_at: datetime | None = None
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests under which this admin is found."""
+        return (self.digest,) if self.retiring_digest is None else (self.digest, self.retiring_digest)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyQuery:
     """Selects the keys that match every given field. They are sorted by identifier, oldest first."""
 
     user: str | None = None
     group: str | None = None
+    groups: tuple[str, ...] | None = None
+    """Only keys of these groups."""
     active: bool | None = None
     after: str = ""
     """Only keys after this identifier, which is the last one of the page before."""
@@ -694,6 +733,35 @@ class AuditEntry:
     """The object before the change, as JSON; ``None`` if it did not exist."""
     after: Mapping[str, Any] | None
     """The object after the change, as JSON; ``None`` if it no longer exists."""
+    admin_id: str | None = None
+    """The named admin who made the change; ``None`` for the first owner, and for entries of older versions."""
+    admin_name: str | None = None
+    """The name at that time; ``None`` as above."""
+    groups: tuple[str, ...] | None = None
+    """The groups that the change is about, before and after it; ``None`` if it is not about groups alone. Older
+    entries do not have it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditQuery:
+    """Selects the entries of the audit log that match every given field, newest first."""
+
+    target: str | None = None
+    admin: str | None = None
+    """Identifier or name of an admin; :data:`FIRST_OWNER` for ``ADMIN_KEY``."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Exclusive."""
+    groups: tuple[str, ...] | None = None
+    """Only entries about these groups, and about no other."""
+    after: str = ""
+    """Only entries after this identifier, which is the last one of the page before."""
+    limit: int
+    """Maximum number of entries."""
+
+
+FIRST_OWNER = "ADMIN_KEY"
+"""The name of the admin who has no record: whoever sends the ``ADMIN_KEY`` of the settings."""
 
 
 class DeliveryState(StrEnum):
@@ -822,6 +890,8 @@ class RefusalQuery:
     """Of any of these keys."""
     user: str | None = None
     group: str | None = None
+    groups: tuple[str, ...] | None = None
+    """Only of these groups."""
     code: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -900,6 +970,8 @@ class RecordQuery:
     user: str | None = None
     group: str | None = None
     error_code: str | None = None
+    groups: tuple[str, ...] | None = None
+    """Only records that were made in these groups. The record of ``after`` has to be one of them, too."""
     since: datetime | None = None
     until: datetime | None = None
     """Exclusive."""
@@ -930,7 +1002,7 @@ missing in sums that an older version has stored."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportQuery:
-    """Selects the usage to add up: whole days, inclusive; of one key, one user or one group if they are given."""
+    """Selects the usage to add up: whole days, inclusive; of one key, one user or some groups if they are given."""
 
     by: Sequence[str] = ()
     """Elements of ``GROUPINGS``."""
@@ -944,6 +1016,8 @@ class ReportQuery:
     group: str | None = None
     among: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By grouping: only these values of it. So one query adds up the usage of a whole page of keys."""
+    groups: tuple[str, ...] | None = None
+    """Only usage in these groups."""
     promptly: bool = False
     """If true, the store gives up after a few seconds, because a request waits for the answer."""
 

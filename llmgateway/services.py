@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .accounts.admins import Admins
 from .accounts.audit import Audit
 from .accounts.bulk import Bulk
 from .accounts.closing import Closings
@@ -38,6 +39,7 @@ class Services:
     doctor: Doctor
     upstream: Upstream
     keys: Keys
+    admins: Admins
     bulk: Bulk
     groups: Groups
     closings: Closings

@@ -121,6 +121,7 @@ class Settings:
         parse=parsers.admin_key,
         secret=True,
         as_it_is=True,
+        reloads=True,
     )
     base_url: str | None = _setting(
         "LLM_BASE_URL",
@@ -498,6 +499,9 @@ class Settings:
     def reloaded(self, new: Settings) -> Settings:
         """Return these settings with those of *new* that can be put into force while the gateway runs."""
         values = {field.name: getattr(new, field.name) for field in settings_fields() if field.metadata["reloads"]}
+        if self.secret_key is None and self.admin_key != new.admin_key:
+            # What was encrypted and signed with the old key stays readable, also for processes that start later.
+            values["secret_key"] = self.admin_key
         return replace(self, unknown=new.unknown, **values)
 
     def differing(self, other: Settings) -> list[str]:

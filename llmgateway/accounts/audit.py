@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import AuditLog
 from ..records import AuditEntry, moment, new_id
+from .admins import Admin
 
 log = logging.getLogger(__name__)
 
-# The salt is fixed, so that entries of all hosts and of all times can be compared.
-_SALT = b"llmgateway admin key"
-
-
-@lru_cache
-def fingerprint(admin_key: str) -> str:
-    """Return 12 hexadecimal digits that show whether two changes were made with the same key. They have no other use.
-
-    A person who reads the audit log can try keys. scrypt allows about 20 tries per second and processor (n=2**14:
-    16 MiB, about 50 ms, once at start; RFC 7914 section 2). Entries of earlier editions have a SHA-256 in its place.
-    """
-    return hashlib.scrypt(admin_key.encode(), salt=_SALT, n=2**14, r=8, p=1, dklen=6).hex()
-
 
 class Audit:
-    """Writes entries to the audit log. Thread-safe.
+    """Writes entries to the audit log. Thread-safe."""
 
-    Args:
-        admin_key: Each entry contains a fingerprint of this key.
-    """
-
-    def __init__(self, entries: AuditLog, *, admin_key: str, clock: Clock) -> None:
+    def __init__(self, entries: AuditLog, *, clock: Clock) -> None:
         self.entries = entries
-        self._admin_key_id = fingerprint(admin_key)
         self._clock = clock
 
     def changed(
@@ -46,6 +27,8 @@ class Audit:
         action: str,
         target: str,
         *,
+        admin: Admin,
+        groups: Iterable[str | None] = (),
         address: str | None,
         before: Mapping[str, Any] | None,
         after: Mapping[str, Any] | None,
@@ -56,20 +39,26 @@ class Audit:
         make the admin believe that the change was not made.
 
         Args:
+            groups: The groups that the change is about; None among them if it is also about something else.
             before: The values before the change, as JSON types, without secrets; None if there were none.
             after: The same after the change.
         """
         now = self._clock()
+        named = {*groups}
         entry = AuditEntry(
             id=new_id("audit", now),
             timestamp=moment(now),
             address=address,
-            admin_key_id=self._admin_key_id,
+            admin_key_id=admin.key_id,
+            admin_id=admin.id,
+            admin_name=None if admin.id is None else admin.name,
+            groups=None if None in named else tuple(sorted(filter(None, named))) or None,
             action=action,
             target=target,
             before=before,
             after=after,
         )
+        log.info("The admin %s has made the change %s, see %s in the audit log.", admin, action, entry.id)
         try:
             self.entries.append(entry)
         except StoreUnavailable:

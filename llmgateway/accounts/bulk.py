@@ -42,6 +42,8 @@ class KeyFilter:
 
     user: str | None = None
     group: str | None = None
+    groups: tuple[str, ...] | None = None
+    """Only keys of these groups."""
     active: bool | None = None
     expired: bool | None = None
     unused_since: datetime | None = None
@@ -132,7 +134,9 @@ class Bulk:
 
     def _select(self, order: Order) -> list[Item]:
         wanted, now = order.filter, moment(self._clock())
-        found = self._keys.list(KeyQuery(user=wanted.user, group=wanted.group, active=wanted.active))
+        found = self._keys.list(
+            KeyQuery(user=wanted.user, group=wanted.group, groups=wanted.groups, active=wanted.active)
+        )
         found = [key for key in found if wanted.selects(key, now=now)]
         if wanted.unused_since is not None:
             self._ship()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..clock import Clock
@@ -12,11 +12,18 @@ from .policy import OrganisationPolicy
 
 
 class Groups:
-    """The groups of the organisation. Thread-safe."""
+    """The groups of the organisation. Thread-safe.
 
-    def __init__(self, policy: OrganisationPolicy, *, clock: Clock) -> None:
+    Args:
+        on_removed: Called with the name of a group that was removed.
+    """
+
+    def __init__(
+        self, policy: OrganisationPolicy, *, clock: Clock, on_removed: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._policy = policy
         self._clock = clock
+        self._on_removed = on_removed
 
     def list(self) -> list[Group]:
         """Return all groups, sorted by name."""
@@ -30,10 +37,15 @@ class Groups:
         """Return a group; raise NotFound if there is no such group."""
         return _found(self.find(name))
 
-    def put(self, name: str, **fields: Any) -> Group:
+    def put(self, name: str, *, check: Callable[[Group | None], None] | None = None, **fields: Any) -> Group:
         """Create the group, or replace all *fields* of an existing one except ``created_at``, ``prompt`` and
-        ``raised``."""
-        return self._policy.set_group(Group(name=name, created_at=moment(self._clock()), **fields))
+        ``raised``.
+
+        Args:
+            check: As for :meth:`~llmgateway.interfaces.OrganisationStore.set_group`.
+        """
+        group = Group(name=name, created_at=moment(self._clock()), **fields)
+        return self._policy.set_group(group, check=check)
 
     def update(
         self,
@@ -42,22 +54,31 @@ class Groups:
         *,
         limits: Mapping[str, Any] | None = None,
         member_limits: Mapping[str, Any] | None = None,
+        check: Callable[[Group], None] | None = None,
     ) -> Group:
         """Change the fields in *changes*, and the limits in *limits* and *member_limits*; all others stay.
+
+        Args:
+            check: As for :meth:`~llmgateway.interfaces.OrganisationStore.update_group`.
 
         Raises:
             NotFound: there is no such group.
         """
-        return _found(self._policy.update_group(name, changes, limits=limits, member_limits=member_limits))
+        return _found(self._policy.update_group(name, changes, limits=limits, member_limits=member_limits, check=check))
 
-    def remove(self, name: str) -> Group:
+    def remove(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group:
         """Delete a group without keys, and return it.
+
+        Args:
+            check: As for :meth:`~llmgateway.interfaces.OrganisationStore.remove_group`.
 
         Raises:
             NotFound: there is no such group.
             GroupInUse: the group has keys. They would lose its limits and dates.
         """
-        return _found(self._policy.remove_group(name))
+        removed = _found(self._policy.remove_group(name, check=check))
+        self._on_removed(name)
+        return removed
 
 
 def _found(group: Group | None) -> Group:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -167,18 +167,21 @@ class Keys:
             raise KeysExist([index for index, (record, _) in enumerate(new) if record.digest in existing])
         return new
 
-    def rotate(self, key_id: str, *, overlap_seconds: int = 0) -> tuple[KeyRecord, str]:
+    def rotate(
+        self, key_id: str, *, overlap_seconds: int = 0, check: Callable[[KeyRecord], None] | None = None
+    ) -> tuple[KeyRecord, str]:
         """Replace a key by a new one, and return its record and the new key.
 
         Args:
             overlap_seconds: How long the old key stays valid.
+            check: As for :meth:`~llmgateway.interfaces.KeyStore.update`.
 
         Raises:
             NotFound: there is no such key.
         """
         key = _generated()
         retires_at = moment(self._clock()) + timedelta(seconds=overlap_seconds) if overlap_seconds else None
-        return _found(self._store.rotate(key_id, digest(key), retires_at=retires_at)), key
+        return _found(self._store.rotate(key_id, digest(key), retires_at=retires_at, check=check)), key
 
     def revoke_group(self, group: str) -> list[str]:
         """Revoke all keys of *group*; return the identifiers of those that were active before."""
@@ -204,15 +207,23 @@ class Keys:
         return self._store.list(query)
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord:
         """Change the fields in *changes* and the limits in *limits*; all others stay.
+
+        Args:
+            check: As for :meth:`~llmgateway.interfaces.KeyStore.update`.
 
         Raises:
             NotFound: there is no such key.
             NoSuchGroup: the new group does not exist.
         """
-        return _found(self._store.update(key_id, changes, limits=limits))
+        return _found(self._store.update(key_id, changes, limits=limits, check=check))
 
     def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
         return self._store.get_all(key_ids)
@@ -225,9 +236,13 @@ class Keys:
         """As :meth:`KeyStore.remove_all`."""
         return self._store.remove_all(key_ids) if key_ids else ()
 
-    def remove(self, key_id: str) -> KeyRecord:
-        """Delete a key, and return its record; raise NotFound if there is no such key."""
-        return _found(self._store.remove(key_id))
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord:
+        """Delete a key, and return its record; raise NotFound if there is no such key.
+
+        Args:
+            check: As for :meth:`~llmgateway.interfaces.KeyStore.update`.
+        """
+        return _found(self._store.remove(key_id, check=check))
 
 
 def digest(key: str) -> str:

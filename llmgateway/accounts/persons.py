@@ -11,6 +11,9 @@ from ..records import Limits, Organisation, Person, Raise
 from .policy import OrganisationPolicy
 
 Change = Callable[[Person], Person]
+Check = Callable[[Person], None]
+"""Called with what was set before a change. Nobody changes it between this and the change, which is not made if this
+raises an error."""
 
 
 class Persons:
@@ -35,29 +38,33 @@ class Persons:
         names = sorted({*users, *(name for name in set_for if name > after)})[:limit]
         return [(set_for.get(name) or Person(user=name), users.get(name, 0)) for name in names]
 
-    def set_limits(self, user: str, limits: Limits) -> tuple[Person, Person]:
+    def set_limits(self, user: str, limits: Limits, *, check: Check | None = None) -> tuple[Person, Person]:
         """Replace the limits of *user*; return what was set before, and what is set now. A raise stays."""
-        return self._change(user, lambda person: replace(person, limits=limits))
+        return self._change(user, lambda person: replace(person, limits=limits), check)
 
-    def update_limits(self, user: str, parts: Mapping[str, Any]) -> tuple[Person, Person]:
+    def update_limits(
+        self, user: str, parts: Mapping[str, Any], *, check: Check | None = None
+    ) -> tuple[Person, Person]:
         """Set some limits of *user* (``None`` removes a limit); otherwise like :meth:`set_limits`."""
-        return self._change(user, lambda person: replace(person, limits=replace(person.limits, **parts)))
+        return self._change(user, lambda person: replace(person, limits=replace(person.limits, **parts)), check)
 
-    def set_raise(self, user: str, raised: Raise | None) -> tuple[Person, Person]:
+    def set_raise(self, user: str, raised: Raise | None, *, check: Check | None = None) -> tuple[Person, Person]:
         """Raise the limits of *user* for a while, or end that; otherwise like :meth:`set_limits`."""
-        return self._change(user, lambda person: replace(person, raised=raised))
+        return self._change(user, lambda person: replace(person, raised=raised), check)
 
-    def remove(self, user: str) -> Person:
+    def remove(self, user: str, *, check: Check | None = None) -> Person:
         """Forget what is set for *user*, and return it. The keys stay."""
-        before, _ = self._change(user, lambda _: Person(user=user))
+        before, _ = self._change(user, lambda _: Person(user=user), check)
         return before
 
-    def _change(self, user: str, change: Change) -> tuple[Person, Person]:
+    def _change(self, user: str, change: Change, check: Check | None) -> tuple[Person, Person]:
         nothing = Person(user=user)
         seen = [nothing]
 
         def changed(before: Person | None) -> Person | None:
             seen.append(before or nothing)
+            if check is not None:
+                check(seen[-1])
             after = change(seen[-1])
             return None if after == nothing else after
 

@@ -136,18 +136,23 @@ class OrganisationPolicy:
             ),
         )
 
-    def set_limits(self, limits: Limits) -> None:
-        self.change(lambda: self._store.set_limits(limits), lambda current, _: replace(current, limits=limits))
-
-    def update_limits(self, parts: Mapping[str, object]) -> Limits:
-        """As :meth:`OrganisationStore.update_limits`."""
-        return self.change(
-            lambda: self._store.update_limits(parts), lambda current, limits: replace(current, limits=limits)
+    def set_limits(self, limits: Limits, *, check: Callable[[Limits], None] | None = None) -> None:
+        """As :meth:`OrganisationStore.set_limits`."""
+        self.change(
+            lambda: self._store.set_limits(limits, check=check), lambda current, _: replace(current, limits=limits)
         )
 
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+    def update_limits(self, parts: Mapping[str, object], *, check: Callable[[Limits], None] | None = None) -> Limits:
+        """As :meth:`OrganisationStore.update_limits`."""
         return self.change(
-            lambda: self._store.set_prompt(text, set_at),
+            lambda: self._store.update_limits(parts, check=check),
+            lambda current, limits: replace(current, limits=limits),
+        )
+
+    def set_prompt(self, text: str, set_at: datetime, *, check: Callable[[Prompt], None] | None = None) -> Prompt:
+        """As :meth:`OrganisationStore.set_prompt`."""
+        return self.change(
+            lambda: self._store.set_prompt(text, set_at, check=check),
             lambda current, prompt: replace(current, prompt=max(current.prompt, prompt, key=lambda one: one.version)),
         )
 
@@ -162,10 +167,11 @@ class OrganisationPolicy:
     def prompt_versions(self, *, scope: str) -> list[Prompt]:
         return self._store.prompt_versions(scope=scope)
 
-    def set_group(self, group: Group) -> Group:
+    def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
         """As :meth:`OrganisationStore.set_group`."""
         return self.change(
-            lambda: self._store.set_group(group), lambda current, group: _with_group(current, group.name, group)
+            lambda: self._store.set_group(group, check=check),
+            lambda current, group: _with_group(current, group.name, group),
         )
 
     def update_group(
@@ -175,16 +181,19 @@ class OrganisationPolicy:
         *,
         limits: Mapping[str, object] | None = None,
         member_limits: Mapping[str, object] | None = None,
+        check: Callable[[Group], None] | None = None,
     ) -> Group | None:
         """As :meth:`OrganisationStore.update_group`."""
         return self.change(
-            lambda: self._store.update_group(name, changes, limits=limits, member_limits=member_limits),
+            lambda: self._store.update_group(name, changes, limits=limits, member_limits=member_limits, check=check),
             lambda current, group: _with_group(current, name, group),
         )
 
-    def remove_group(self, name: str) -> Group | None:
+    def remove_group(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group | None:
         """As :meth:`OrganisationStore.remove_group`."""
-        return self.change(lambda: self._store.remove_group(name), lambda current, _: _with_group(current, name, None))
+        return self.change(
+            lambda: self._store.remove_group(name, check=check), lambda current, _: _with_group(current, name, None)
+        )
 
     def update_document(self, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Mapping[str, Any]:
         """As :meth:`OrganisationStore.update_document`."""
@@ -207,8 +216,13 @@ class OrganisationPolicy:
                 organisation = Organisation()
         return TimeZones.from_document(organisation.documents.get(SETTINGS, {}), default=self._timezone)
 
-    def set_timezone(self, name: str) -> tuple[TimeZones, TimeZones]:
+    def set_timezone(
+        self, name: str, *, check: Callable[[TimeZones], None] | None = None
+    ) -> tuple[TimeZones, TimeZones]:
         """Let days begin in the time zone *name*, from its next midnight on.
+
+        Args:
+            check: As for :meth:`set_limits`, with the time zones before.
 
         Returns:
             The time zones before and after the change.
@@ -217,6 +231,8 @@ class OrganisationPolicy:
 
         def changed(document: Mapping[str, Any]) -> Mapping[str, Any]:
             before.append(TimeZones.from_document(document, default=self._timezone))
+            if check is not None:
+                check(before[-1])
             return {**document, **before[-1].changed(name, moment(self._clock())).as_document()}
 
         after = self.update_document(SETTINGS, changed)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..clock import Clock
-from ..records import KeyRecord, Prompt, moment
+from ..records import Group, KeyRecord, Organisation, Prompt, moment
 from .groups import Groups
 from .keys import Keys
 from .policy import OrganisationPolicy
 from .principal import Principal
+
+Check = Callable[[Prompt, "KeyRecord | Group | None"], None]
+"""Gets the prompt in force, and the key or the group whose prompt is to change; None for the organisation's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,12 @@ class Prompts:
             key = KeyRecord(id="", digest="", user="", name="", group=group, created_at=moment(self._clock()))
         return Principal(key, self._policy.stored())
 
-    def set(self, scope: Scope, text: str) -> Prompt:
+    def set(self, scope: Scope, text: str, *, check: Check | None = None) -> Prompt:
         """Set the prompt of *scope* to *text*, from the next request on. With an empty text there is no prompt.
+
+        Args:
+            check: Called with the prompt in force and the key or group that it is set for, as for
+                :meth:`~llmgateway.interfaces.KeyStore.update`.
 
         Raises:
             NotFound: there is no such group or key. If it is removed during this call, the text stays in the list of
@@ -76,25 +84,56 @@ class Prompts:
         """
         now = moment(self._clock())
         if scope == Scope():
-            return self._policy.set_prompt(text, now)
-        self.own(scope)
+            return self._policy.set_prompt(text, now, check=_of_organisation(check))
+        checked = self._checked(scope, check)
         prompt = self._policy.add_prompt(text, now, scope=str(scope))
-        self._put(scope, prompt)
+        self._put(scope, prompt, checked)
         return prompt
 
-    def clear(self, scope: Scope) -> None:
-        """Remove the prompt of *scope*, so that the next wider one applies; raise NotFound as :meth:`set` does."""
+    def clear(self, scope: Scope, *, check: Check | None = None) -> None:
+        """Remove the prompt of *scope*, so that the next wider one applies; raise NotFound as :meth:`set` does.
+
+        Args:
+            check: As for :meth:`set`.
+        """
         if scope == Scope():
-            self._policy.set_prompt("", moment(self._clock()))
+            self._policy.set_prompt("", moment(self._clock()), check=_of_organisation(check))
         else:
-            self._put(scope, None)
+            self._put(scope, None, self._checked(scope, check))
 
     def versions(self, scope: Scope) -> list[Prompt]:
         """Return all versions that were ever set for *scope*, the newest first."""
         return self._policy.prompt_versions(scope=str(scope))
 
-    def _put(self, scope: Scope, prompt: Prompt | None) -> None:
+    def _checked(self, scope: Scope, check: Check | None) -> Callable[[KeyRecord | Group], None] | None:
+        """Check a key or a group now, and return the same check for the moment of the change.
+
+        The second check takes wider prompts from the first one: only the key or the group is changed.
+        """
+        organisation = self._policy.stored()
+
+        def checked(owner: KeyRecord | Group) -> None:
+            if check is not None:
+                check(_in_force(owner, organisation), owner)
+
         if scope.key_id is not None:
-            self._keys.update(scope.key_id, {"prompt": prompt})
+            checked(self._keys.get(scope.key_id))
         elif scope.group is not None:
-            self._groups.update(scope.group, {"prompt": prompt})
+            checked(self._groups.get(scope.group))
+        return checked
+
+    def _put(self, scope: Scope, prompt: Prompt | None, check: Callable[[KeyRecord | Group], None] | None) -> None:
+        if scope.key_id is not None:
+            self._keys.update(scope.key_id, {"prompt": prompt}, check=check)
+        elif scope.group is not None:
+            self._groups.update(scope.group, {"prompt": prompt}, check=check)
+
+
+def _of_organisation(check: Check | None) -> Callable[[Prompt], None] | None:
+    return None if check is None else lambda prompt: check(prompt, None)
+
+
+def _in_force(owner: KeyRecord | Group, organisation: Organisation) -> Prompt:
+    if isinstance(owner, KeyRecord):
+        return Principal(owner, organisation).prompt
+    return organisation.prompt if owner.prompt is None else owner.prompt

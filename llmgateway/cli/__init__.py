@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from . import bulk, erasure  # noqa: F401 - their commands join keys, groups and users
+from .admins import admins
 from .alerts import alerts
 from .completion import completion
 from .currency import currency
@@ -34,6 +35,7 @@ for _command in (serve, try_, doctor, rebuild_usage, simulator):
     main.add_command(_command)
 for _command in (
     completion,
+    admins,
     keys,
     groups,
     users,

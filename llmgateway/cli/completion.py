@@ -25,6 +25,8 @@ COMPLETED = {
     ("", "key"): "keys",
     ("", "models"): "models",
     ("groups", "name"): "groups",
+    ("admins", "admin"): "admins",
+    ("admins", "groups"): "groups",
     ("models", "name"): "models",
     ("models", "model"): "models",
 }
@@ -62,6 +64,8 @@ def _names(kind: str, ctx: click.Context) -> set[str]:
 def _of(kind: str, client: Client) -> Iterable[Any]:
     if kind == "groups":
         return [group["name"] for group in client.call("GET", "/groups")["items"]]
+    if kind == "admins":
+        return [admin["name"] for admin in client.call("GET", "/admins")["items"]]
     if kind == "models":
         return [model["name"] for model in client.call("GET", "/models")["items"]]
     keys = list(client.pages("/keys", most=_MOST_KEYS))

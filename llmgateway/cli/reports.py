@@ -85,12 +85,21 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
 
 @click.command()
 @click.option("--target", help="Only changes of this: the id of a key, the name of a group or a model.")
+@click.option("--admin", help="Only changes by this admin: the id or the name, or ADMIN_KEY for the first owner.")
+@click.option("--since", help="Only changes from this day or time on.")
+@click.option("--until", help="Only changes up to this day, or before this time.")
 @_MOST
 @listing
-def audit(gateway: Remote, limit: int, target: str | None) -> None:
+def audit(gateway: Remote, limit: int, **query: str | None) -> None:
     """Show who changed what, newest first."""
-    found = [*gateway.client.pages("/audit", query={"target": target}, most=limit)]
-    gateway.show_all(found, "timestamp", "address", "admin_key_id", "action", "target", "before", "after")
+    found = [*gateway.client.pages("/audit", query=query, most=limit)]
+    named = found if gateway.as_json else [{**each, "admin": _name_in(each)} for each in found]
+    gateway.show_all(named, "timestamp", "address", "admin", "action", "target", "before", "after")
+
+
+def _name_in(entry: dict[str, Any]) -> str:
+    # A gateway of an earlier version has one admin.
+    return str((entry.get("admin") or {}).get("name") or entry["admin_key_id"])
 
 
 @click.command()

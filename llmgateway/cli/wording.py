@@ -59,6 +59,12 @@ COMMANDS: Mapping[str, str] = {
     "GET /admin/logs": "logs list",
     "GET /admin/logs/{}": "logs show",
     "GET /admin/audit": "audit",
+    "GET /admin/admins": "admins list",
+    "POST /admin/admins": "admins add",
+    "GET /admin/admins/{}": "admins show",
+    "PATCH /admin/admins/{}": "admins set",
+    "DELETE /admin/admins/{}": "admins remove",
+    "POST /admin/admins/{}/rotate": "admins rotate",
     "GET /admin/status": "status",
 }
 """The command for each endpoint that an error of the gateway may name. ``{}`` is any one part of a path."""

@@ -57,10 +57,19 @@ class CurrentSettings:
         if not self.settings.env_file:
             log.warning("SIGHUP reads nothing again: there is no file of settings (--env-file, %s).", ENV_FILE)
             return
-        changed = ", ".join(self.settings.differing(old)) or "nothing has changed"
+        # SECRET_KEY keeps what it was derived from, see Settings.reloaded(). Nobody has changed it.
+        names = [name for name in self.settings.differing(old) if name != "SECRET_KEY"]
+        changed = ", ".join(names) or "nothing has changed"
         # A warning, because it answers an operator's signal: it has to be seen with every usual level.
         log.warning("The settings were read again from %s: %s.", self.settings.env_file.absolute(), changed)
-        if waiting := new.differing(self.settings):
+        waiting = new.differing(self.settings)
+        if new.secret_key is None and self.settings.secret_key is not None and "SECRET_KEY" in waiting:
+            waiting.remove("SECRET_KEY")
+            log.warning(
+                "ADMIN_KEY was replaced, and SECRET_KEY is not set: what is stored encrypted still needs the former "
+                "ADMIN_KEY. Set SECRET_KEY to it before the next restart, or set Azure's key again after it."
+            )
+        if waiting:
             log.warning("These settings have changed, and need a restart: %s.", ", ".join(waiting))
         for warning in self.settings.warnings():
             if warning not in old.warnings():

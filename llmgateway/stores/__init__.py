@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import (
+    AdminStore,
     AlertStore,
     AuditLog,
     Cooldowns,
@@ -28,6 +29,7 @@ from ..interfaces import (
 from ..local_time import SETTINGS, TimeZones
 from ..ratelimit.memory import MemoryCounters
 from .alerts import FallbackAlerts
+from .cached_admins import CachedAdmins
 from .cached_keys import CachedKeys
 from .circuit import Circuit
 from .cooldowns import MemoryCooldowns
@@ -53,6 +55,7 @@ class Stores:
     """The store for each purpose."""
 
     keys: KeyStore
+    admins: AdminStore
     organisation: OrganisationStore
     persons: PersonStore
     usage_log: UsageLog
@@ -99,13 +102,21 @@ def open_stores(settings: Settings, *, clock: Clock, serves_alone: bool = False)
         stores = _sqlite(settings, clock, counters, owners)
     if cache is not None:
         stores = _with_redis_in_front(stores, cache, clock)
-        return replace(stores, keys=CachedKeys(stores.keys, circuit=None, version=stores.version))
-    circuit = Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock)
-    return replace(stores, keys=CachedKeys(stores.keys, circuit=circuit, version=stores.version))
+        return _with_caches(stores, circuit=None)
+    return _with_caches(stores, circuit=Circuit("the durable store", retry_after=RETRY_SECONDS, clock=clock))
+
+
+def _with_caches(stores: Stores, *, circuit: Circuit | None) -> Stores:
+    return replace(
+        stores,
+        keys=CachedKeys(stores.keys, circuit=circuit, version=stores.version),
+        admins=CachedAdmins(stores.admins, circuit=circuit, version=stores.version),
+    )
 
 
 def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
     from .sqlite import (
+        SQLiteAdmins,
         SQLiteAlerts,
         SQLiteAuditLog,
         SQLiteDatabase,
@@ -123,6 +134,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
     usage_log = SQLiteUsageLog(database, zones=_zones(organisation, settings))
     return Stores(
         keys=keys,
+        admins=SQLiteAdmins(database),
         organisation=organisation,
         persons=SQLitePersons(database),
         usage_log=usage_log,
@@ -141,6 +153,7 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
 
 
 def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, owners: SharedOwners | None) -> Stores:
+    from .mongo.admins import MongoAdmins
     from .mongo.alerts import MongoAlerts
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
@@ -157,6 +170,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     usage_log = MongoUsageLog(database, clock=clock, zones=_zones(organisation, settings))
     return Stores(
         keys=MongoKeys(database, clock=clock),
+        admins=MongoAdmins(database),
         organisation=organisation,
         persons=MongoPersons(database, begin_version=organisation.begin_version),
         usage_log=usage_log,
@@ -205,6 +219,7 @@ def _owners(cache: RedisCache, clock: Clock) -> SharedOwners:
 
 
 def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> Stores:
+    from .redis.admins import RedisAdmins
     from .redis.cooldowns import RedisCooldowns
     from .redis.keys import RedisKeys
     from .redis.organisation import RedisOrganisation
@@ -214,6 +229,7 @@ def _with_redis_in_front(durable: Stores, cache: RedisCache, clock: Clock) -> St
     return replace(
         durable,
         keys=keys,
+        admins=RedisAdmins(cache, durable.admins),
         organisation=RedisOrganisation(cache, durable.organisation),
         persons=RedisPersons(cache, durable.persons),
         cooldowns=RedisCooldowns(cache.connection, clock=clock),

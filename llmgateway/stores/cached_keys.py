@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
@@ -130,17 +130,29 @@ class CachedKeys:
         return self._store.users(after=after, limit=limit)
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord | None:
         with self._noticed():
-            record = self._store.update(key_id, changes, limits=limits)
+            record = self._store.update(key_id, changes, limits=limits, check=check)
             self._changed([record])
         return record
 
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+    def rotate(
+        self,
+        key_id: str,
+        digest: str,
+        *,
+        retires_at: datetime | None,
+        check: Callable[[KeyRecord], None] | None = None,
+    ) -> KeyRecord | None:
         with self._noticed():
             before = self._store.get(key_id)
-            rotated = self._store.rotate(key_id, digest, retires_at=retires_at)
+            rotated = self._store.rotate(key_id, digest, retires_at=retires_at, check=check)
             self._changed([rotated], before=before if rotated else None)
         return rotated
 
@@ -150,9 +162,9 @@ class CachedKeys:
             self._changed(revoked)
         return revoked
 
-    def remove(self, key_id: str) -> KeyRecord | None:
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord | None:
         with self._noticed():
-            removed = self._store.remove(key_id)
+            removed = self._store.remove(key_id, check=check)
             self._changed([], before=removed)
         return removed
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import current_app, request
+from flask import current_app, g, request
 
+from ..accounts.admins import Admin
 from ..clock import Clock
 from ..current import begin_request, current_request
 from ..errors import InvalidKey
@@ -37,6 +38,11 @@ def request_id() -> str:
     """Return the identifier of the current request. Every call in a request returns the same one."""
     current = current_request()
     return (current or begin_request(new_request_id(services().clock()))).id
+
+
+def current_admin() -> Admin:
+    """Return who sends the current request to the admin API, whose key was checked."""
+    return cast(Admin, g.admin)
 
 
 def is_preflight() -> bool:

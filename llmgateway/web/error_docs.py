@@ -13,6 +13,7 @@ from ..errors import (
     Conflict,
     DeploymentsNotListed,
     DoctorBusy,
+    Forbidden,
     GatewayError,
     GroupInUse,
     InvalidAdminKey,
@@ -22,9 +23,11 @@ from ..errors import (
     MetricsIncomplete,
     ModelNotAllowed,
     ModelNotFound,
+    NameTaken,
     NoSuchGroup,
     NotFound,
     Overloaded,
+    PreconditionFailed,
     PriceUnknown,
     RateLimited,
     SelectionChanged,
@@ -116,10 +119,33 @@ REFUSALS = {
         {
             "no key": InvalidAdminKey("The admin API needs the header 'AdminKey'."),
             "wrong key": InvalidAdminKey(
-                "The AdminKey is wrong. It is the ADMIN_KEY that this gateway was started with."
+                "The AdminKey is wrong: it is not known here. Send the ADMIN_KEY of this gateway, or the key that an "
+                "owner gave you."
             ),
         },
     ),
+    "Forbidden": Refusal(
+        403,
+        "Your role has not the right for this.",
+        {"role": Forbidden("Your role is 'viewer'. For this it must be owner or admin: ask an owner of this gateway.")},
+    ),
+    "PreconditionFailed": Refusal(
+        412,
+        "The object is not in the state that `If-Match` names. Nothing was changed; `present` is how it is now.",
+        {
+            "changed": PreconditionFailed(
+                "This was changed by somebody else in the meantime: 'present' is how it is now. Look at it, and send "
+                "your change again with its ETag in If-Match.",
+                present={"note": "Tuesdays, room 101"},
+            )
+        },
+    ),
+    "UnknownAdmin": Refusal(
+        404,
+        "There is no such admin.",
+        {"unknown": NotFound("There is no admin with this id. GET /admin/admins lists those there are.", param="id")},
+    ),
+    "AdminNameTaken": Refusal(409, "Another admin has this name.", {"name": NameTaken()}),
     "AdminThrottled": Refusal(
         429,
         "Ten wrong admin keys came from your address within a minute. A right one is let in all the same, unless it is "

@@ -36,6 +36,9 @@ class ErrorDetailSchema(ma.Schema):
         allow_none=True,
         metadata={"description": "The same for the same kind of error.", "example": "invalid_api_key"},
     )
+    present = ma.fields.Dict(
+        allow_none=True, metadata={"description": "Of 412 only: the object as it is now, or null.", "example": None}
+    )
     errors = ma.fields.Dict(
         metadata={
             "description": "Of 422 only: what is wrong, by field.",

@@ -261,6 +261,20 @@ ME = {
     },
     "usage": {"today": _ALANS, "month": SUMS, "total": SUMS},
 }
+ADMIN: dict[str, Any] = {
+    "id": "admin_019b3f2a6b0077c0c2a9d0b1e5f3",
+    "name": "Grace",
+    "role": "group",
+    "groups": ["ml-2026"],
+    "note": "Teaching assistant",
+    "active": True,
+    "expires_at": "2027-04-01T00:00:00+00:00",
+    "retires_at": None,
+    "created_at": "2026-10-01T08:00:00.000000+00:00",
+}
+ADMIN_KEY = "llmgw-admin-this-is-an-example-and-opens-nothing"
+NEW_ADMIN = ADMIN | {"key": ADMIN_KEY}
+ADMIN_REQUEST = {name: ADMIN[name] for name in ("name", "role", "groups", "note")}
 PERSON: dict[str, Any] = PERSON_SETTINGS | {
     "keys": [KEY],
     "remaining": _NOTHING_LEFT
@@ -291,6 +305,7 @@ AUDIT_ENTRY: dict[str, Any] = {
     "id": "audit_019b3f2a8d1095c1a7f04be2d6",
     "timestamp": "2026-10-31T09:10:00.000000+00:00",
     "address": "192.0.2.17",
+    "admin": {"id": ADMIN["id"], "name": ADMIN["name"]},
     "admin_key_id": "5f2b8c0d9a41",
     "action": "key.update",
     "target": KEY_ID,

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterable
 
+from ..accounts.admins import Admin, Admins, first_owner
 from ..accounts.attempts import ATTEMPTS, WINDOW_SECONDS, WrongKeys, source_of
 from ..clock import Clock
 from ..errors import AdminThrottled, InvalidAdminKey
@@ -23,41 +24,61 @@ class AdminGuard:
     """Checks admin keys, and limits how many wrong ones an address may send. Thread-safe.
 
     Args:
-        keys: All keys that are right.
+        keys: The keys of the first owner, which need no store.
+        admins: The other admins.
         wrong_keys: Counts the others.
     """
 
-    def __init__(self, keys: Iterable[str], *, wrong_keys: WrongKeys, clock: Clock) -> None:
-        self._keys = [(digest, len(key) >= SHORT_ADMIN_KEY) for key in keys for digest in _digests(key)]
+    def __init__(self, keys: Iterable[str], *, admins: Admins, wrong_keys: WrongKeys, clock: Clock) -> None:
+        self.replace_keys(keys)
+        self._admins = admins
         self._wrong_keys = wrong_keys
         self._lines = _LinesPerMinute(clock)
 
-    def check(self, key: str | None, address: str) -> None:
-        """Check the admin key of a request from *address*.
+    def replace_keys(self, keys: Iterable[str]) -> None:
+        """Replace the keys of the first owner."""
+        self._keys = [
+            (digest, len(key) >= SHORT_ADMIN_KEY, owner)
+            for key, owner in ((key, first_owner(key)) for key in keys)
+            for digest in _digests(key)
+        ]
+
+    def check(self, key: str | None, address: str) -> Admin:
+        """Check the admin key of a request from *address*, and return whose it is.
 
         Raises:
             AdminThrottled: too many wrong keys came from this address. A right key is refused, too, if it is so short
                 that it can be guessed: otherwise an attacker could go on at full speed until one is let in.
             InvalidAdminKey: the key is missing or wrong.
+            StoreUnavailable: it may be the key of a named admin, and the store does not answer.
         """
         if key is None:
             # Not counted as an attempt: a client without a key must not lock out an admin with the same address.
             raise InvalidAdminKey("The admin API needs the header 'AdminKey'.")
         sent = hashlib.sha256(_bytes(key)).digest()
         # Digests have the same length, and all are compared. So the time says nothing about the keys.
-        matches = [unguessable for digest, unguessable in self._keys if hmac.compare_digest(digest, sent)]
-        if any(matches):
-            return
+        matches = [
+            (unguessable, owner) for digest, unguessable, owner in self._keys if hmac.compare_digest(digest, sent)
+        ]
+        for unguessable, owner in matches:
+            if unguessable:
+                return owner
+        admin, problem = (None, "") if matches else self._admins.authenticate(key)
+        if admin is not None:
+            return admin
         if matches:
             wait, count = self._wrong_keys.wait(address), 0
         else:
             wait, count = self._wrong_keys.add(address)
         if wait:
             raise AdminThrottled("Too many wrong admin keys came from your address.", retry_after=wait)
-        if matches:
-            return
+        for _, owner in matches:
+            return owner
         self._report(address, count)
-        raise InvalidAdminKey("The AdminKey is wrong. It is the ADMIN_KEY that this gateway was started with.")
+        raise InvalidAdminKey(
+            f"The AdminKey is wrong: it {problem}. Send the ADMIN_KEY of this gateway, or the key that an owner gave "
+            "you."
+        )
 
     def _report(self, address: str, count: int) -> None:
         """Log the first wrong key of an address within a minute, and the last one before it has to wait."""

@@ -17,10 +17,11 @@ blp = Blueprint("metrics", __name__, description="Numbers for Prometheus.", key=
 @blp.operation(
     "Read the numbers",
     "InvalidAdminKey",
+    "Forbidden",
     "AdminThrottled",
     "MetricsIncomplete",
     description=(
-        "Prometheus' text format, of all processes of this host. Needs the admin key, as `AdminKey` or as a "
+        "Prometheus' text format, of all processes of this host. Needs an admin key, as `AdminKey` or as a "
         "Bearer; with `LLMGATEWAY_METRICS=open` none."
     ),
 )

@@ -87,6 +87,38 @@ def test_puts_into_force_what_it_can(gateway, azure):
     assert 1 == gateway.output.count("need a restart")
 
 
+def test_replaces_the_first_owner(gateway):
+    """The new admin key is right in every process from then on, the old one wrong; nothing else is interrupted."""
+    key, new_key = gateway.key(), "another-admin-key-of-this-test"
+    assert 200 == gateway.admin("POST", "/admin/setllmkey", json={"key": "azure-key-of-the-functional-tests"}).status
+    del gateway.environ["ADMIN_KEY"]
+    gateway.write(ADMIN_KEY=ADMIN_KEY)
+    gateway.restart()
+    gateway.write(ADMIN_KEY=new_key)
+
+    reload(gateway, "ADMIN_KEY.\n", "Set SECRET_KEY to it before the next restart")
+
+    def knows(connection):
+        statuses = [
+            gateway.request("GET", "/admin/audit", headers={"AdminKey": sent}, connection=connection).status
+            for sent in (new_key, ADMIN_KEY)
+        ]
+        return statuses == [200, 401] and 200 == gateway.chat(key, connection=connection).status
+
+    everywhere(gateway, knows)
+    if workers := gateway.workers():  # one that starts afterwards can still read Azure's key
+        os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: len({*gateway.workers()} - {*workers}) == 1, what="another worker")
+        everywhere(gateway, knows)
+    assert new_key not in gateway.output
+    gateway.write(ADMIN_KEY=new_key, SECRET_KEY=ADMIN_KEY)
+    before = gateway.output.count("Set SECRET_KEY to it")
+    reload(gateway, "nothing has changed")
+    assert before == gateway.output.count("Set SECRET_KEY to it")
+    gateway.restart()
+    assert 200 == gateway.chat(key).status
+
+
 def test_keeps_its_settings_if_the_new_ones_are_wrong(gateway):
     """One line says why; a file that is missing, too; and the next right one counts."""
     key = gateway.key()

@@ -24,6 +24,7 @@ from llmgateway.records import (
     Alert,
     Attempt,
     AuditEntry,
+    AuditQuery,
     Batch,
     Budget,
     Delivery,
@@ -2228,7 +2229,7 @@ class AuditLogContract:
 
     def test_begins_empty(self, log):
         """Where nothing was changed there is nothing to see."""
-        assert [] == log.entries(limit=10)
+        assert [] == log.entries(AuditQuery(limit=10))
 
     def test_shows_an_entry_as_it_went_in(self, log, elsewhere):
         """Every field comes back, whatever names the changed things have in JSON."""
@@ -2245,7 +2246,7 @@ class AuditLogContract:
         for entry in entries:
             log.append(entry)
 
-        assert entries[::-1] == elsewhere.entries(limit=10)
+        assert entries[::-1] == elsewhere.entries(AuditQuery(limit=10))
 
     def test_shows_entries_page_by_page(self, log):
         """Newest first; pages of any size, each behind the last entry of the one before, make up the whole."""
@@ -2255,13 +2256,13 @@ class AuditLogContract:
 
         for size in (1, 3, 7):
             pages, after = [], ""
-            while page := log.entries(limit=size, after=after):
+            while page := log.entries(AuditQuery(limit=size, after=after)):
                 pages += page
                 assert len(page) <= size
                 assert len(pages) <= len(entries)
                 after = page[-1].id
             assert entries[::-1] == pages
-        assert [] == log.entries(limit=0)
+        assert [] == log.entries(AuditQuery(limit=0))
 
     @pytest.fixture
     def erasures(self) -> Erasures:
@@ -2306,7 +2307,7 @@ class AuditLogContract:
 
         assert [audit(1).id, audit(3).id] == seen
         changed = [audit(number, target="x", after={"user": "y"}) for number in (3, 1)]
-        assert [changed[0], kept, changed[1]] == log.entries(limit=10)
+        assert [changed[0], kept, changed[1]] == log.entries(AuditQuery(limit=10))
 
     def test_an_entry_about_an_erased_key_that_comes_later_names_nobody(self, log, elsewhere, erasures):
         """Whoever appends it knows nothing of the erasure; entries about other keys stay as they are."""
@@ -2319,7 +2320,7 @@ class AuditLogContract:
         elsewhere.append(audit(3, target="key_3", before=fields))
 
         gone = {"user": "erased-1", "name": "erased-1", "email": "erased-1", "note": "", "active": True, "group": "ml"}
-        third, second, first = log.entries(limit=10)
+        third, second, first = log.entries(AuditQuery(limit=10))
         assert (gone, {"email": None, "note": "erased-1"}) == (first.before, first.after)
         assert (fields | {"user": "bob"}, "erased-2") == (second.before, second.after["email"])
         assert fields == third.before
@@ -2330,7 +2331,7 @@ class AuditLogContract:
             log.append(audit(number, target=target))
 
         def numbers(**filters: object) -> list[int]:
-            return [int(entry.id[-6:]) for entry in log.entries(**filters)]
+            return [int(entry.id[-6:]) for entry in log.entries(AuditQuery(**filters))]
 
         assert [4, 3, 0] == numbers(target="key_0001", limit=10)
         assert [4, 3] == numbers(target="key_0001", limit=2)
@@ -2338,13 +2339,54 @@ class AuditLogContract:
         assert [1] == numbers(target="", limit=10)
         assert [] == numbers(target="key_0009", limit=10)
 
+    def test_finds_what_one_admin_did(self, log):
+        """By the id or the name; entries without an admin are the first owner's."""
+        names = [("admin_1", "Grace"), (None, None), ("admin_2", "Alan"), ("admin_1", "Grace Hopper")]
+        for number, (admin_id, name) in enumerate(names):
+            log.append(audit(number, admin_id=admin_id, admin_name=name))
+
+        def numbers(admin: str) -> list[int]:
+            return [int(entry.id[-6:]) for entry in log.entries(AuditQuery(admin=admin, limit=10))]
+
+        assert [3, 0] == numbers("admin_1")
+        assert [0] == numbers("Grace")
+        assert [2] == numbers("Alan")
+        assert [1] == numbers("ADMIN_KEY")
+        assert [] == numbers("grace")
+
+    def test_finds_what_was_changed_in_a_period(self, log):
+        """The end is not included."""
+        for number in range(4):
+            log.append(audit(number, timestamp=NEW_YEAR + timedelta(hours=number)))
+
+        found = log.entries(
+            AuditQuery(since=NEW_YEAR + timedelta(hours=1), until=NEW_YEAR + timedelta(hours=3), limit=10)
+        )
+
+        assert [audit(2).id, audit(1).id] == [entry.id for entry in found]
+
+    def test_finds_what_is_about_some_groups_alone(self, log):
+        """Not what is also about another group, and not what is about none."""
+        about = [("physics",), None, ("chemistry",), ("chemistry", "physics"), ("physics", "maths"), ("maths",)]
+        for number, groups in enumerate(about):
+            log.append(audit(number, groups=groups))
+
+        def numbers(*groups: str) -> list[int]:
+            return [int(entry.id[-6:]) for entry in log.entries(AuditQuery(groups=groups, limit=10))]
+
+        assert [0] == numbers("physics")
+        assert [3, 2, 0] == numbers("physics", "chemistry")
+        assert [] == numbers("art")
+        assert [] == numbers()
+        assert about[::-1] == [entry.groups for entry in log.entries(AuditQuery(limit=10))]
+
     def test_leaves_an_entry_that_is_there(self, log, elsewhere):
         """What was written stays as it is, also when it is written again."""
         log.append(audit(1))
 
         elsewhere.append(audit(1, action="key.remove"))
 
-        assert [audit(1)] == log.entries(limit=10)
+        assert [audit(1)] == log.entries(AuditQuery(limit=10))
 
     def test_loses_nothing_under_threads(self, log, elsewhere):
         """Every change of admins who work at once is written down."""
@@ -2355,7 +2397,7 @@ class AuditLogContract:
             ]
         )
 
-        assert [audit(number) for number in range(59, -1, -1)] == log.entries(limit=100)
+        assert [audit(number) for number in range(59, -1, -1)] == log.entries(AuditQuery(limit=100))
 
 
 def alert(number: int = 1, **fields: object) -> Alert:

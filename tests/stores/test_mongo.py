@@ -21,7 +21,17 @@ from llmgateway.accounts.credential import CredentialCipher
 from llmgateway.accounts.keys import Keys
 from llmgateway.accounts.policy import OrganisationPolicy
 from llmgateway.errors import ConfigurationError, InvalidKey, StoreUnavailable
-from llmgateway.records import UNLIMITED, ModelSettings, Outcome, Prices, Prompt, ReportQuery, UsageRecord, UsageSource
+from llmgateway.records import (
+    UNLIMITED,
+    AuditQuery,
+    ModelSettings,
+    Outcome,
+    Prices,
+    Prompt,
+    ReportQuery,
+    UsageRecord,
+    UsageSource,
+)
 from llmgateway.stores.cached_keys import CachedKeys
 from llmgateway.stores.circuit import Circuit
 from llmgateway.stores.mongo.audit import MongoAuditLog
@@ -397,7 +407,7 @@ class TestAway:
             lambda: organisation.set_group(group()),
             lambda: organisation.remove_group("physics"),
             lambda: audit_log.append(audit()),
-            lambda: audit_log.entries(limit=1),
+            lambda: audit_log.entries(AuditQuery(limit=1)),
             organisation.load,
             lambda: organisation.set_prompt("x", NEW_YEAR),
             organisation.prompt_versions,

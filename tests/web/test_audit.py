@@ -13,8 +13,13 @@ from .conftest import ADMIN_KEY
 AZURE_KEY = "canary-azure-key"
 OWN_KEY = "canary-own-key-of-ada"
 CHANGES_NOTHING = {"POST /admin/prompt/preview", "POST /admin/doctor", "POST /admin/alerts/test"}
-ELSEWHERE = {"POST /admin/models/import"}
-"""In test_import_models.py, which has a resource to import from."""
+ELSEWHERE = {
+    "POST /admin/models/import",
+    "POST /admin/keys/bulk",
+    "POST /admin/groups/<name>/close",
+    "POST /admin/users/<path:user>/erase",
+}
+"""In test_import_models.py, which has a resource to import from, test_bulk.py, test_closing.py and test_erasure.py."""
 RAISE = {"limits": {"parallel_requests": 20}, "until": "2099-01-01"}
 PRICES = {"prompt": 1, "cached": 0.5, "completion": 2}
 
@@ -51,6 +56,10 @@ CALLS = [
     ("DELETE /admin/prompt", OF_THE_GROUP, "prompt.clear", "physics"),
     ("PUT /admin/models/<path:name>", {"json": {"prices": PRICES}}, "prices.set", "physics"),
     ("DELETE /admin/models/<path:name>", {}, "prices.remove", "physics"),
+    ("POST /admin/admins", {"json": {"name": "Grace", "role": "viewer"}}, "admin.create", "ADMIN"),
+    ("PATCH /admin/admins/<admin_id>", {"json": {"role": "admin"}}, "admin.update", "ADMIN"),
+    ("POST /admin/admins/<admin_id>/rotate", {"json": {}}, "admin.rotate", "ADMIN"),
+    ("DELETE /admin/admins/<admin_id>", {}, "admin.remove", "ADMIN"),
     ("POST /admin/removeapikey", {"json": {"key": OWN_KEY}}, "key.remove", "NEW"),
     ("DELETE /admin/keys/<key_id>", {}, "key.remove", "KEY"),
     ("DELETE /admin/groups/<name>", {}, "group.remove", "physics"),
@@ -73,17 +82,18 @@ def entries(client, admin):
 def everything(client, admin, entries, clock):
     """Make every change once; returns what each of them left in the log."""
     left = {}
-    key_id = ""
+    key_id = admin_id = ""
     for name, request, _, _ in CALLS:
         before = len(entries())
         clock.advance(1)
         method, rule = name.split(" ")
-        path = rule.replace("<key_id>", key_id)
+        path = rule.replace("<key_id>", key_id).replace("<admin_id>", admin_id)
         for place in ("<path:name>", "<path:user>", "<name>"):
             path = path.replace(place, "physics")
         answer = client.open(path, method=method, headers=admin, **request)
         assert answer.status_code < 300, (name, answer.text)
         key_id = answer.json["id"] if name == "POST /admin/keys" else key_id
+        admin_id = answer.json["id"] if name == "POST /admin/admins" else admin_id
         left[name] = entries()[: len(entries()) - before]
     return left
 
@@ -107,7 +117,7 @@ def test_every_change_leaves_one_entry(everything):
         assert 1 == len(ids[name]), name
         assert action == ids[name][0][0], name
         if target.isupper():
-            assert ids[name][0][1].startswith("key_"), name
+            assert ids[name][0][1].startswith("admin_" if target == "ADMIN" else "key_"), name
         else:
             assert target == ids[name][0][1], name
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from llmgateway.accounts.admins import PREFIX, Admins
 from llmgateway.accounts.attempts import ATTEMPTS, WINDOW_SECONDS, WrongKeys
-from llmgateway.errors import AdminThrottled, InvalidAdminKey
+from llmgateway.errors import AdminThrottled, InvalidAdminKey, StoreUnavailable
+from llmgateway.records import Role, moment
 from llmgateway.settings import SHORT_ADMIN_KEY
 from llmgateway.web.guard import LINES_PER_MINUTE, AdminGuard
 from tests.stores.contract import at_once
@@ -15,10 +17,48 @@ SHORT_KEY = KEY[:-1]
 OTHERS_KEY = "the-key-of-another-admin"
 
 
+class Store:
+    """Named admins by digest; may be away."""
+
+    def __init__(self):
+        self.records = {}
+        self.asked = []
+        self.is_away = False
+
+    def find(self, digest):
+        self.asked.append(digest)
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return next((record for record in self.records.values() if digest in record.digests), None)
+
+    def list(self):
+        return [*self.records.values()]
+
+    def add(self, record):
+        self.records[record.id] = record
+        return True
+
+    def change(self, admin_id, change):
+        before, after = self.records[admin_id], change(self.records[admin_id])
+        self.records[admin_id] = after
+        return before, after
+
+
 @pytest.fixture
-def make_guard(clock, tmp_path):
+def store():
+    return Store()
+
+
+@pytest.fixture
+def admins(store, clock):
+    return Admins(store, clock=clock)
+
+
+@pytest.fixture
+def make_guard(clock, tmp_path, admins):
     def make(*keys: str) -> AdminGuard:
-        return AdminGuard(keys, wrong_keys=WrongKeys(tmp_path / "wrong-admin-keys", clock=clock), clock=clock)
+        wrong_keys = WrongKeys(tmp_path / "wrong-admin-keys", clock=clock)
+        return AdminGuard(keys, admins=admins, wrong_keys=wrong_keys, clock=clock)
 
     return make
 
@@ -164,3 +204,92 @@ def test_counts_under_threads(guard):
             return False
 
     assert ATTEMPTS == at_once(*[attempt] * (3 * ATTEMPTS)).count(False)
+
+
+def test_says_who_it_is(guard, admins):
+    """The first owner needs no record; a named admin is known by the key."""
+    record, key = admins.create(name="Grace", role=Role.GROUP, groups=("physics",))
+
+    owner, grace = guard.check(KEY, "10.0.0.1"), guard.check(key, "10.0.0.1")
+
+    assert (None, "ADMIN_KEY", Role.OWNER, None) == (owner.id, owner.name, owner.role, owner.reach)
+    assert (record.id, "Grace", Role.GROUP, ("physics",)) == (grace.id, grace.name, grace.role, grace.reach)
+    assert len({owner.key_id, guard.check(OTHERS_KEY, "10.0.0.1").key_id, grace.key_id}) == 3
+    assert grace.key_id not in record.digest
+
+
+def test_a_named_admins_key_never_waits(guard, admins):
+    """However many wrong keys came from the address."""
+    _, key = admins.create(name="Grace", role=Role.VIEWER)
+    guess(guard, ATTEMPTS)
+
+    throttled(guard, key=PREFIX + 43 * "a")
+    assert "Grace" == guard.check(key, "10.0.0.1").name
+
+
+def test_guesses_of_named_keys_count(guard):
+    guess(guard, ATTEMPTS, key=PREFIX + 43 * "a")
+
+    throttled(guard)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"active": False}, "blocked"), ({"expires_at": 1}, "expired")],
+)
+def test_a_named_admin_who_is_not_let_in(guard, admins, clock, changes, says):
+    """The message says why, and not who."""
+    record, key = admins.create(name="Grace", role=Role.VIEWER)
+    if "expires_at" in changes:
+        changes = {"expires_at": moment(clock() + 60)}
+    admins.update(record.id, changes, check=lambda _: None)
+    if "expires_at" in changes:
+        clock.advance(59)
+        guard.check(key, "10.0.0.1")
+        clock.advance(1)
+
+    with pytest.raises(InvalidAdminKey, match=says) as refused:
+        guard.check(key, "10.0.0.1")
+    assert "Grace" not in refused.value.message
+
+
+def test_a_replaced_key_works_until_the_overlap_ends(guard, admins, clock):
+    record, old = admins.create(name="Grace", role=Role.VIEWER)
+    _, _, new = admins.rotate(record.id, overlap_seconds=60, check=lambda _: None)
+    for key in (old, new):
+        assert "Grace" == guard.check(key, "10.0.0.1").name
+    clock.advance(60)
+
+    with pytest.raises(InvalidAdminKey, match="replaced"):
+        guard.check(old, "10.0.0.1")
+    _, _, newest = admins.rotate(record.id, overlap_seconds=0, check=lambda _: None)
+    guess(guard, key=new)
+    guard.check(newest, "10.0.0.1")
+
+
+def test_the_first_owner_gets_in_while_the_store_is_away(guard, store, admins):
+    """Nobody else can be told from a stranger; who guesses the ADMIN_KEY still has to wait."""
+    _, key = admins.create(name="Grace", role=Role.OWNER)
+    store.is_away = True
+
+    assert Role.OWNER == guard.check(KEY, "10.0.0.1").role
+    with pytest.raises(StoreUnavailable):
+        guard.check(key, "10.0.0.1")
+    guess(guard, ATTEMPTS)
+    throttled(guard)
+
+
+@pytest.mark.parametrize("key", ["a-guess", PREFIX, PREFIX + 42 * "a", PREFIX + 44 * "a", PREFIX + 42 * "a" + "\xe4"])
+def test_only_a_key_that_nobody_can_guess_is_looked_up(guard, store, key):
+    """So a flood of guesses does not reach the store."""
+    guess(guard, key=key)
+
+    assert [] == store.asked
+
+
+def test_the_first_owner_can_be_replaced(guard):
+    """From one moment to the next."""
+    guard.replace_keys(["the-new-admin-key-of-all"])
+
+    guard.check("the-new-admin-key-of-all", "10.0.0.1")
+    guess(guard, key=KEY)

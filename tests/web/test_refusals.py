@@ -25,6 +25,7 @@ FROM_AZURE = {example for refusal in REFUSALS.values() for example in refusal.ex
 ELSEWHERE = {
     *("too large", "throttled", "store away", "at capacity", "unreachable", "credentials", "moved", "silence"),
     *("running", "not listed"),  # in test_doctor.py and test_import_models.py
+    *("role", "changed", "name"),  # in test_rights.py, test_etags.py and test_admins.py
 }
 """What does not come of a single request to a gateway that works; the last ones of the first line are in
 tests/functional."""
@@ -108,12 +109,14 @@ ADMIN_MISTAKES = [
     ),
     ("UnknownKeyOrGroupRemoved", "unknown", {"path": "/admin/keys/nobody", "method": "PATCH", "json": {}}),
     ("UnknownGroup", "unknown", {"path": "/admin/groups/nobody's", "method": "GET"}),
+    ("UnknownPerson", "unknown", {"path": "/admin/users/nobody/export", "method": "GET"}),
     ("UnknownUser", "unknown", {"path": "/admin/users/nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "key", {"path": "/admin/prompt?key=nobody", "method": "GET"}),
     ("UnknownKeyOrGroup", "group", {"path": "/admin/prompt?group=nobody's", "method": "GET"}),
     ("NothingToPreview", "key", {"path": PREVIEW, "json": {"key": "nobody", "messages": [{}]}}),
     ("NothingToPreview", "group", {"path": PREVIEW, "json": {"group": "nobody's", "messages": [{}]}}),
     ("NothingToPreview", "model", {"path": PREVIEW, "json": {"model": "gpt-9", "messages": [{}]}}),
+    ("UnknownAdmin", "unknown", {"path": "/admin/admins/nobody", "method": "GET"}),
     ("GroupInUse", "in use", {"path": "/admin/groups/physics", "method": "DELETE"}),
     ("KeyExists", "exists", {"json": {"user": "eve", "key": "ada's-very-own-key-of-old"}}),
     ("ModelWithoutPrices", "none", {"path": "/admin/models/gpt-4o", "method": "DELETE"}),

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from llmgateway.erased import entry_without_erased, is_about
-from llmgateway.records import AuditEntry
+from llmgateway.records import FIRST_OWNER, AuditEntry, AuditQuery
 
 from .database import Document, MongoDatabase
 from .erasures import erasures_of
@@ -41,14 +41,12 @@ class MongoAuditLog:
             for erasure in erasures_of(database, [entry.target]):
                 _set(database, entry, entry_without_erased(entry, [erasure]))
 
-    def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
-        if limit == 0:  # which means "all" to MongoDB
+    def entries(self, query: AuditQuery) -> list[AuditEntry]:
+        if query.limit == 0:  # which means "all" to MongoDB
             return []
-        wanted: Document = {} if target is None else {"target": target}
-        if after:
-            wanted["_id"] = {"$lt": after}
+        wanted = _wanted(query)
         with self._database.collection("audit") as audit:
-            return [_entry(document) for document in audit.find(wanted, sort=[("_id", -1)], limit=limit)]
+            return [_entry(document) for document in audit.find(wanted, sort=[("_id", -1)], limit=query.limit)]
 
     def about(self, user: str | None, key_ids: Collection[str]) -> list[AuditEntry]:
         with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
@@ -58,6 +56,24 @@ class MongoAuditLog:
         with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
             for entry in _about(database, user, key_ids):
                 _set(database, entry, change(entry))
+
+
+def _wanted(query: AuditQuery) -> Document:
+    wanted: Document = {} if query.target is None else {"target": query.target}
+    if query.after:
+        wanted["_id"] = {"$lt": query.after}
+    period = {"$gte": query.since, "$lt": query.until}
+    if given := {bound: time for bound, time in period.items() if time is not None}:
+        wanted["timestamp"] = given
+    if query.admin == FIRST_OWNER:
+        wanted["admin_id"] = None
+    elif query.admin is not None:
+        wanted["$or"] = [{"admin_id": query.admin}, {"admin_name": query.admin}]
+    if query.groups is not None:
+        # The first group exists, and there is none that is not in the list.
+        wanted["groups.0"] = {"$exists": True}
+        wanted["groups"] = {"$not": {"$elemMatch": {"$nin": list(query.groups)}}}
+    return wanted
 
 
 def _set(database: Database[Document], entry: AuditEntry, after: AuditEntry) -> None:
@@ -89,7 +105,10 @@ def _document(entry: AuditEntry) -> Document:
 
 
 def _entry(document: Mapping[str, Any]) -> AuditEntry:
-    values = {name: document[name] for name in _FIELDS}
+    # Entries of older versions of this program lack newer fields, which get their defaults.
+    values = {name: document[name] for name in _FIELDS if name in document}
+    if values.get("groups") is not None:
+        values["groups"] = tuple(values["groups"])
     for name in _AS_JSON:
         if values[name] is not None:
             values[name] = json.loads(values[name])

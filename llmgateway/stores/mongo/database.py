@@ -6,7 +6,7 @@ The other modules of this package describe the collections.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC
 from typing import Any, TypeAlias
@@ -34,7 +34,8 @@ _INDEXES = {
         IndexModel([("group", 1), ("_id", 1)]),
     ],
     "prompts": [IndexModel([("scope", 1), ("_id", 1)])],
-    "audit": [IndexModel([("target", 1), ("_id", 1)])],
+    "admins": [IndexModel("name", unique=True), IndexModel("digests", unique=True)],
+    "audit": [IndexModel([("target", 1), ("_id", 1)]), IndexModel([("admin_id", 1), ("_id", 1)])],
     "alerts": [IndexModel([("due_at", 1), ("_id", 1)]), IndexModel([("at", 1), ("_id", 1)]), IndexModel("user")],
     # With _id, so that records with equal times need not be sorted.
     "logs": [
@@ -63,6 +64,13 @@ _INDEXES = {
     "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
     "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }
+
+
+def of_groups(group: str | None, groups: Sequence[str] | None) -> Document:
+    """Return the condition that a document is of this group, and of one of these groups; None for no condition."""
+    wanted = {"$eq": group, "$in": None if groups is None else list(groups)}
+    conditions = {operator: value for operator, value in wanted.items() if value is not None}
+    return {"group": conditions} if conditions else {}
 
 
 def check_url(url: str) -> None:

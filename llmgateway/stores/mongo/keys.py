@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -24,7 +24,7 @@ from llmgateway.clock import Clock
 from llmgateway.errors import Conflict, NoSuchGroup
 from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Limits, Lookup, Prompt, Raise, User, moment
 
-from .database import Document, MongoDatabase
+from .database import Document, MongoDatabase, of_groups
 from .imports import UNMARKED, import_keys, names_that_exist
 from .organisation import ORGANISATION, MongoOrganisation, limits_fields, prompt_of
 
@@ -105,8 +105,9 @@ class MongoKeys:
         limit = query.limit
         if limit == 0:  # which means "all" to MongoDB
             return []
-        filters = {"user": query.user, "group": query.group, "active": query.active}
-        wanted = {name: value for name, value in filters.items() if value is not None}
+        filters = {"user": query.user, "active": query.active}
+        wanted: Document = {name: value for name, value in filters.items() if value is not None}
+        wanted |= of_groups(query.group, query.groups)
         # All keys of a group take longer than a page, so they get the same timeout as revoking them.
         whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
         with self._database.collection("keys") as keys, whole:
@@ -124,25 +125,35 @@ class MongoKeys:
             return [User(found["_id"], found["keys"]) for found in keys.aggregate(pipeline)]
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord | None:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
-        if not changes and not limits:
-            return self.get(key_id)
         update = {"$set": {name: _stored(value) for name, value in changes.items()} | limits_fields(limits or {})}
         group = changes.get("group")
-        if group is None:
+        if group is None and check is None and update["$set"]:
             return self._update(key_id, {}, update)
-        while (present := self.get(key_id)) is not None:
-            if present.group == group:
-                updated = self._update(key_id, {"group": group}, update)
+        while (document := self._document_of(key_id)) is not None:
+            if_ = _checked(document, check)
+            if not update["$set"]:
+                return _key(document)
+            if group is None or document.get("group") == group:
+                updated = self._update(key_id, if_ or {"group": document.get("group")}, update)
             else:
-                updated = self._join(key_id, str(group), update)
+                updated = self._join(key_id, str(group), update, if_)
             if updated is not None:
                 return updated
-            # Another process has changed the group of the key in between, or has removed the key.
+            # Another process has changed the key in between, or has removed it.
         return None
+
+    def _document_of(self, key_id: str) -> Document | None:
+        with self._database.collection("keys") as keys:
+            return keys.find_one({"_id": key_id} | UNMARKED)
 
     def _update(self, key_id: str, if_: Document, update: Document) -> KeyRecord | None:
         with self._database.collection("keys") as keys:
@@ -150,8 +161,8 @@ class MongoKeys:
                 keys.find_one_and_update({"_id": key_id} | if_ | UNMARKED, update, return_document=ReturnDocument.AFTER)
             )
 
-    def _join(self, key_id: str, group: str, update: Document) -> KeyRecord | None:
-        """Change a key and put it into *group*; None if another process came first."""
+    def _join(self, key_id: str, group: str, update: Document, if_: Document) -> KeyRecord | None:
+        """Change a key that is as *if_* says, and put it into *group*; None if another process came first."""
         mark = {"by": secrets.token_hex(8), "group": group, "since": moment(self._clock())}
         marked, unmark = {"joining.by": mark["by"]}, {"$unset": {"joining": ""}}
         self._update(key_id, {}, {"$set": {"joining": mark}})
@@ -160,10 +171,18 @@ class MongoKeys:
         except NoSuchGroup:
             self._update(key_id, marked, unmark)
             raise
-        return self._update(key_id, marked, update | unmark)
+        return self._update(key_id, marked | if_, update | unmark)
 
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
-        while (before := self.get(key_id)) is not None:
+    def rotate(
+        self,
+        key_id: str,
+        digest: str,
+        *,
+        retires_at: datetime | None,
+        check: Callable[[KeyRecord], None] | None = None,
+    ) -> KeyRecord | None:
+        while (document := self._document_of(key_id)) is not None and (before := _key(document)) is not None:
+            if_ = _checked(document, check)
             if digest == before.digest:
                 raise _taken_already()
             retiring = None if retires_at is None else before.digest
@@ -176,7 +195,7 @@ class MongoKeys:
             with self._database.collection("keys") as keys:
                 try:
                     rotated = keys.find_one_and_update(
-                        {"_id": key_id, "digest": before.digest},
+                        {"_id": key_id, "digest": before.digest} | if_,
                         {"$set": changes},
                         return_document=ReturnDocument.AFTER,
                     )
@@ -195,9 +214,15 @@ class MongoKeys:
             revoked = keys.find({"group": group, "revoked": mine})
             return [record for record in map(_key, revoked) if record is not None]
 
-    def remove(self, key_id: str) -> KeyRecord | None:
-        with self._database.collection("keys") as keys:
-            return _key(keys.find_one_and_delete({"_id": key_id} | UNMARKED))
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord | None:
+        while (document := self._document_of(key_id)) is not None:
+            if_ = _checked(document, check)
+            with self._database.collection("keys") as keys:
+                removed = keys.find_one_and_delete({"_id": key_id} | if_ | UNMARKED)
+            if removed is not None:
+                return _key(removed)
+            # Another process has changed the key in between, or has removed it.
+        return None
 
     def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
         if unknown := changes.keys() - _CHANGEABLE:
@@ -235,6 +260,16 @@ class MongoKeys:
         with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
             keys.delete_many({"_id": {"$in": [record.id for record in removed]}} | UNMARKED)
         return removed
+
+
+def _checked(document: Document, check: Callable[[KeyRecord], None] | None) -> Document:
+    """Check the key in *document*, and return the condition that nobody has changed it since."""
+    record = _key(document)
+    if check is None or record is None:
+        return {}
+    check(record)
+    # In MongoDB a missing field is equal to null.
+    return {name: document.get(name) for name in _FIELDS}
 
 
 def _twice(records: Sequence[KeyRecord]) -> set[str]:

@@ -76,10 +76,14 @@ class MongoOrganisation:
         """Let every process load the organisation again."""
         self._set({})
 
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+    def set_prompt(self, text: str, set_at: datetime, *, check: Callable[[Prompt], None] | None = None) -> Prompt:
+        if check is not None:
+            check(_in_force(self._document()))  # so that a refused prompt is seldom among the versions
         prompt = self._add_prompt(text, set_at, scope="")
         while True:
             present = _in_force(self._document())
+            if check is not None:
+                check(present)
             if present.version > prompt.version:
                 return prompt  # another process was faster, with a higher version
             self._keep(present)
@@ -110,15 +114,28 @@ class MongoOrganisation:
             versions[present.version] = present
         return [versions[version] for version in sorted(versions, reverse=True)]
 
-    def set_limits(self, limits: Limits) -> None:
-        self._set({"limits": asdict(limits)})
+    def set_limits(self, limits: Limits, *, check: Callable[[Limits], None] | None = None) -> None:
+        self._set_limits({"limits": asdict(limits)}, check)
 
-    def update_limits(self, parts: Mapping[str, object]) -> Limits:
-        return Limits.from_json(self._set(limits_fields(parts))["limits"])
+    def update_limits(self, parts: Mapping[str, object], *, check: Callable[[Limits], None] | None = None) -> Limits:
+        return Limits.from_json(self._set_limits(limits_fields(parts), check).get("limits"))
 
-    def set_group(self, group: Group) -> Group:
+    def _set_limits(self, fields: Document, check: Callable[[Limits], None] | None) -> Document:
+        if check is None:
+            return self._set(fields)
+        while True:
+            document = self._document()
+            check(Limits.from_json(document.get("limits")))
+            changed = self._change(fields, if_={"generation": document.get("generation")})
+            if changed is not None:
+                return changed
+            # Another process has changed something in between.
+
+    def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
         def replaced(entry: Document | None) -> Document:
             before = None if entry is None else _group(entry)
+            if check is not None:
+                check(before)
             if before is None:
                 return _group_fields(group)
             return _group_fields(
@@ -134,17 +151,29 @@ class MongoOrganisation:
         *,
         limits: Mapping[str, Any] | None = None,
         member_limits: Mapping[str, Any] | None = None,
+        check: Callable[[Group], None] | None = None,
     ) -> Group | None:
         def changed(entry: Document | None) -> Document | None:
-            return None if entry is None else _group_fields(_group(entry).changed(changes, limits, member_limits))
+            if entry is None:
+                return None
+            group = _group(entry)
+            if check is not None:
+                check(group)
+            return _group_fields(group.changed(changes, limits, member_limits))
 
         entry = self._change_entry("groups", "name", name, changed)
         return None if entry is None else _group(entry)
 
-    def remove_group(self, name: str) -> Group | None:
+    def remove_group(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group | None:
         mark = {"by": secrets.token_hex(8), "since": moment(self._clock())}
+
+        def marked(entry: Document | None) -> Document | None:
+            if entry is not None and check is not None:
+                check(_group(entry))
+            return entry and entry | {"removing": mark}
+
         while True:
-            entry = self._change_entry("groups", "name", name, lambda entry: entry and entry | {"removing": mark})
+            entry = self._change_entry("groups", "name", name, marked)
             if entry is None:
                 return None
             if self._has_keys(name):

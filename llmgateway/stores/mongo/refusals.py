@@ -14,7 +14,7 @@ from pymongo.database import Database
 from llmgateway.erased import refusals_without_erased
 from llmgateway.records import Erasure, Kept, Refusal, RefusalQuery, RefusedAgain
 
-from .database import Document, MongoDatabase
+from .database import Document, MongoDatabase, of_groups
 from .erasures import erasures_of
 
 _BATCH_SECONDS = 10.0  # many at once take longer than a look-up, and nobody waits for them
@@ -50,8 +50,9 @@ class MongoRefusalLog:
     def list(self, query: RefusalQuery) -> list[Refusal]:
         if query.limit == 0:  # which means "all" to MongoDB
             return []
-        equal = {"user": query.user, "group": query.group, "code": query.code}
+        equal = {"user": query.user, "code": query.code}
         wanted: Document = {name: value for name, value in equal.items() if value is not None}
+        wanted |= of_groups(query.group, query.groups)
         if query.key_ids is not None:
             wanted["key_id"] = {"$in": [*query.key_ids]}
         period: Document = {}

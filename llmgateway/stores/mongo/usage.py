@@ -66,7 +66,7 @@ from llmgateway.records import (
 )
 
 from ..sums import SUMS, Cell, Zones, daily_sums
-from .database import Document, MongoDatabase
+from .database import Document, MongoDatabase, of_groups
 from .erasures import erasures_of, erasures_since
 
 log = logging.getLogger(__name__)
@@ -191,15 +191,13 @@ class MongoUsageLog:
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         after = query.after
-        equal = {
-            name: getattr(query, name) for name in ("key_id", "user", "group", "error_code", "outcome", "usage_source")
-        }
-        wanted = _given(equal)
+        equal = {name: getattr(query, name) for name in ("key_id", "user", "error_code", "outcome", "usage_source")}
+        wanted = _given(equal) | of_groups(query.group, query.groups)
         period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
             before = query.before
             if after:
-                last = logs.find_one({"_id": after}, {"timestamp": 1})
+                last = logs.find_one({"_id": after} | of_groups(None, query.groups), {"timestamp": 1})
                 if last is None:
                     return []
                 before = last["timestamp"], after
@@ -248,7 +246,8 @@ class MongoUsageLog:
         return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
-        wanted: Document = _given({"key_id": query.key_id, "user": query.user, "group": query.group})
+        equal = {"key_id": query.key_id, "user": query.user}
+        wanted: Document = _given(equal) | of_groups(query.group, query.groups)
         zones = TimeZones() if query.in_utc else self._zones()
         end = None if query.last_day is None else zones.start(query.last_day + timedelta(days=1))
         start = None if query.first_day is None else zones.start(query.first_day)
@@ -582,8 +581,8 @@ def _document(cell: Cell) -> Document:
 
 def _wanted(query: ReportQuery) -> Document:
     # A document without sums was created for a batch that is not added yet.
-    equal = {"key_id": query.key_id, "user": query.user, "group": query.group}
-    wanted: Document = {"requests": {"$exists": True}} | _given(equal)
+    equal = {"key_id": query.key_id, "user": query.user}
+    wanted: Document = {"requests": {"$exists": True}} | _given(equal) | of_groups(query.group, query.groups)
     if query.among:
         wanted["$and"] = [{_NAMES.get(by, by): {"$in": [*names]}} for by, names in query.among.items()]
     period = _given({"$gte": query.first_day, "$lte": query.last_day})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -77,17 +77,29 @@ class RedisKeys:
         return self._durable.users(after=after, limit=limit)
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord | None:
         with self._wiping(self._durable.get(key_id)) as digests:
-            record = self._durable.update(key_id, changes, limits=limits)
+            record = self._durable.update(key_id, changes, limits=limits, check=check)
             digests.update(_digests(record))  # a rotation may have come between
         return record
 
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+    def rotate(
+        self,
+        key_id: str,
+        digest: str,
+        *,
+        retires_at: datetime | None,
+        check: Callable[[KeyRecord], None] | None = None,
+    ) -> KeyRecord | None:
         with self._wiping(self._durable.get(key_id)) as digests:
             digests.add(digest)
-            record = self._durable.rotate(key_id, digest, retires_at=retires_at)
+            record = self._durable.rotate(key_id, digest, retires_at=retires_at, check=check)
             digests.update(_digests(record))  # another rotation may have come between
         return record
 
@@ -97,9 +109,9 @@ class RedisKeys:
             digests.update(_digests(*revoked))
         return revoked
 
-    def remove(self, key_id: str) -> KeyRecord | None:
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord | None:
         with self._wiping(self._durable.get(key_id)):
-            return self._durable.remove(key_id)
+            return self._durable.remove(key_id, check=check)
 
     def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
         with self._wiping(*self._durable.get_all(key_ids)) as digests:

@@ -48,9 +48,9 @@ class RedisOrganisation:
         self._cache.keep_organisation(organisation)
         return organisation
 
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+    def set_prompt(self, text: str, set_at: datetime, *, check: Callable[[Prompt], None] | None = None) -> Prompt:
         with self._changing():
-            return self._durable.set_prompt(text, set_at)
+            return self._durable.set_prompt(text, set_at, check=check)
 
     def add_prompt(self, text: str, set_at: datetime, *, scope: str) -> Prompt:
         return self._durable.add_prompt(text, set_at, scope=scope)  # not in force yet
@@ -61,17 +61,17 @@ class RedisOrganisation:
     def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
         return self._durable.prompt_versions(scope=scope)
 
-    def set_limits(self, limits: Limits) -> None:
+    def set_limits(self, limits: Limits, *, check: Callable[[Limits], None] | None = None) -> None:
         with self._changing():
-            self._durable.set_limits(limits)
+            self._durable.set_limits(limits, check=check)
 
-    def update_limits(self, parts: Mapping[str, object]) -> Limits:
+    def update_limits(self, parts: Mapping[str, object], *, check: Callable[[Limits], None] | None = None) -> Limits:
         with self._changing():
-            return self._durable.update_limits(parts)
+            return self._durable.update_limits(parts, check=check)
 
-    def set_group(self, group: Group) -> Group:
+    def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
         with self._changing():
-            return self._durable.set_group(group)
+            return self._durable.set_group(group, check=check)
 
     def update_group(
         self,
@@ -80,13 +80,14 @@ class RedisOrganisation:
         *,
         limits: Mapping[str, object] | None = None,
         member_limits: Mapping[str, object] | None = None,
+        check: Callable[[Group], None] | None = None,
     ) -> Group | None:
         with self._changing():
-            return self._durable.update_group(name, changes, limits=limits, member_limits=member_limits)
+            return self._durable.update_group(name, changes, limits=limits, member_limits=member_limits, check=check)
 
-    def remove_group(self, name: str) -> Group | None:
+    def remove_group(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group | None:
         with self._changing():
-            return self._durable.remove_group(name)
+            return self._durable.remove_group(name, check=check)
 
     def set_credential(self, credential: bytes) -> None:
         with self._changing():

@@ -1,5 +1,6 @@
 """The SQLite store: files that all processes of one host share."""
 
+from .admins import SQLiteAdmins
 from .alerts import SQLiteAlerts
 from .audit import SQLiteAuditLog
 from .counters import COUNTERS, SQLiteCounters
@@ -13,6 +14,7 @@ from .usage import SQLiteUsageLog
 
 __all__ = [
     "COUNTERS",
+    "SQLiteAdmins",
     "SQLiteAlerts",
     "SQLiteAuditLog",
     "SQLiteCounters",

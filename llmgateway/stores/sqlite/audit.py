@@ -9,10 +9,10 @@ from dataclasses import fields
 from typing import Any
 
 from llmgateway.erased import entry_without_erased, is_about
-from llmgateway.records import AuditEntry
+from llmgateway.records import FIRST_OWNER, AuditEntry, AuditQuery
 from llmgateway.stores.epoch import from_ms
 
-from .columns import stored
+from .columns import IN_LIST, listed, stored
 from .database import SQLiteDatabase
 from .erasures import erasures_of
 from .rows import places, some_at_once
@@ -24,6 +24,10 @@ _COLUMNS = ", ".join(_FIELDS)
 _APPEND = f"""
     INSERT INTO audit ({_COLUMNS}) VALUES ({", ".join("?" * len(_FIELDS))})
     ON CONFLICT (id) DO NOTHING
+"""  # noqa: S608
+_OF_GROUPS = f"""
+    groups IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM json_each(audit.groups) AS named WHERE named.value NOT {IN_LIST})
 """  # noqa: S608
 
 
@@ -38,14 +42,24 @@ class SQLiteAuditLog:
             entry = entry_without_erased(entry, erasures_of(connection, [entry.target]))
             connection.execute(_APPEND, _row(entry))
 
-    def entries(self, *, target: str | None = None, after: str = "", limit: int) -> list[AuditEntry]:
-        filters = {"target = ?": target, "id < ?": after or None}
+    def entries(self, query: AuditQuery) -> list[AuditEntry]:
+        by_first_owner = query.admin == FIRST_OWNER
+        filters = {
+            "target = ?": query.target,
+            "timestamp >= ?": stored(query.since),
+            "timestamp < ?": stored(query.until),
+            _OF_GROUPS: listed(query.groups),
+            "id < ?": query.after or None,
+            # One parameter for both columns.
+            "? IN (admin_id, admin_name)": None if by_first_owner else query.admin,
+        }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
+        conditions = [*wanted, *(["admin_id IS NULL"] if by_first_owner else [])]
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM audit"  # noqa: S608
-            + (f" WHERE {' AND '.join(wanted)}" if wanted else "")
+            + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
             + " ORDER BY id DESC LIMIT ?",
-            [*wanted.values(), limit],
+            [*wanted.values(), query.limit],
         )
         return [_entry(row) for row in rows]
 
@@ -91,4 +105,6 @@ def _entry(row: Any) -> AuditEntry:
     for name in ("before", "after"):
         if values[name] is not None:
             values[name] = json.loads(values[name])
+    if values["groups"] is not None:
+        values["groups"] = tuple(json.loads(values["groups"]))
     return AuditEntry(**values | {"timestamp": from_ms(values["timestamp"])})

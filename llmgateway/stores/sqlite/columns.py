@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,15 @@ def stored(value: object) -> object:
     if isinstance(value, (tuple, list)):
         return json.dumps(value)
     return value
+
+
+def listed(values: Sequence[str] | None) -> str | None:
+    """Return the parameter for :data:`IN_LIST`; None if there is no condition."""
+    return None if values is None else json.dumps(list(values))
+
+
+IN_LIST = "IN (SELECT value FROM json_each(?))"
+"""The condition that a column has one of some values, as one parameter."""
 
 
 def time_of(column: int | None) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from operator import itemgetter
@@ -13,7 +13,7 @@ from llmgateway.errors import Conflict, NoSuchGroup
 from llmgateway.records import ALL_KEYS, UNLIMITED, KeyQuery, KeyRecord, Lookup, User
 from llmgateway.stores.epoch import from_ms
 
-from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, stored
+from .columns import IN_LIST, limits_of, listed, merged_limits, models_of, prompt_of, raise_of, stored
 from .database import SQLiteDatabase
 from .rows import places, some_at_once
 
@@ -93,7 +93,12 @@ class SQLiteKeys:
         return [*map(_record, sorted(found, key=_id))]
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
-        filters = {'"user" = ?': query.user, '"group" = ?': query.group, "active = ?": query.active}
+        filters = {
+            '"user" = ?': query.user,
+            '"group" = ?': query.group,
+            f'"group" {IN_LIST}': listed(query.groups),
+            "active = ?": query.active,
+        }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM keys WHERE {' AND '.join(['id > ?', *wanted])} ORDER BY id LIMIT ?",  # noqa: S608
@@ -108,16 +113,25 @@ class SQLiteKeys:
         return [User(*row) for row in rows]
 
     def update(
-        self, key_id: str, changes: Mapping[str, object], *, limits: Mapping[str, object] | None = None
+        self,
+        key_id: str,
+        changes: Mapping[str, object],
+        *,
+        limits: Mapping[str, object] | None = None,
+        check: Callable[[KeyRecord], None] | None = None,
     ) -> KeyRecord | None:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
         if not changes and not limits:
-            return self.get(key_id)
+            found = self.get(key_id)
+            if found is not None and check is not None:
+                check(found)
+            return found
         with self._database.transaction() as connection:
             before = connection.execute('SELECT "group", limits FROM keys WHERE id = ?', (key_id,)).fetchone()
             if before is None:
                 return None
+            _check(connection, key_id, check)
             if "group" in changes and changes["group"] != before[0]:
                 _check_group(connection, changes["group"])
             values = {**changes, "limits": merged_limits(before[1], limits)} if limits else changes
@@ -128,8 +142,16 @@ class SQLiteKeys:
             ).fetchone()
         return _record(row)
 
-    def rotate(self, key_id: str, digest: str, *, retires_at: datetime | None) -> KeyRecord | None:
+    def rotate(
+        self,
+        key_id: str,
+        digest: str,
+        *,
+        retires_at: datetime | None,
+        check: Callable[[KeyRecord], None] | None = None,
+    ) -> KeyRecord | None:
         with self._database.transaction() as connection:
+            _check(connection, key_id, check)
             if connection.execute(_DIGEST_TAKEN, (digest, key_id)).fetchone():
                 raise Conflict("This key exists already. Send another one, or none to have one made up.", param="key")
             row = connection.execute(
@@ -145,8 +167,9 @@ class SQLiteKeys:
             ).fetchall()
         return [*map(_record, revoked)]
 
-    def remove(self, key_id: str) -> KeyRecord | None:
+    def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord | None:
         with self._database.transaction() as connection:
+            _check(connection, key_id, check)
             row = connection.execute(_REMOVE, (key_id,)).fetchone()
         return _record(row) if row else None
 
@@ -178,6 +201,11 @@ class SQLiteKeys:
                 ).fetchall()
             ]
         return [*map(_record, sorted(rows, key=_id))]
+
+
+def _check(connection: sqlite3.Connection, key_id: str, check: Callable[[KeyRecord], None] | None) -> None:
+    if check is not None and (row := connection.execute(_GET, (key_id,)).fetchone()) is not None:
+        check(_record(row))
 
 
 def _check_group(connection: sqlite3.Connection, name: object) -> None:

@@ -61,8 +61,11 @@ class SQLiteOrganisation:
             version=version,
         )
 
-    def set_prompt(self, text: str, set_at: datetime) -> Prompt:
+    def set_prompt(self, text: str, set_at: datetime, *, check: Callable[[Prompt], None] | None = None) -> Prompt:
         with self._database.transaction() as connection:
+            if check is not None:
+                row = connection.execute(_LOAD).fetchone()[3:]
+                check(Prompt() if row[0] is None else _prompt(row))
             prompt = _add_prompt(connection, text, set_at, scope="")
             begin_version(connection)
         return prompt
@@ -91,23 +94,27 @@ class SQLiteOrganisation:
         )
         return [_prompt(row) for row in rows]
 
-    def set_limits(self, limits: Limits) -> None:
-        self._write_limits(lambda _: limits)
+    def set_limits(self, limits: Limits, *, check: Callable[[Limits], None] | None = None) -> None:
+        self._write_limits(lambda _: limits, check)
 
-    def update_limits(self, parts: Mapping[str, object]) -> Limits:
-        return self._write_limits(lambda before: merged_limits(before, parts))
+    def update_limits(self, parts: Mapping[str, object], *, check: Callable[[Limits], None] | None = None) -> Limits:
+        return self._write_limits(lambda before: merged_limits(before, parts), check)
 
-    def _write_limits(self, after: Callable[[str | None], Limits]) -> Limits:
+    def _write_limits(self, after: Callable[[str | None], Limits], check: Callable[[Limits], None] | None) -> Limits:
         with self._database.transaction() as connection:
             (before,) = connection.execute("SELECT limits FROM organisation").fetchone()
+            if check is not None:
+                check(limits_of(before))
             limits = after(before)
             connection.execute("UPDATE organisation SET limits = ?", (stored(limits),))
             begin_version(connection)
         return limits
 
-    def set_group(self, group: Group) -> Group:
+    def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
         with self._database.transaction() as connection:
             before = _find_group(connection, group.name)
+            if check is not None:
+                check(before)
             if before is not None:
                 group = replace(group, created_at=before.created_at, prompt=before.prompt, raised=before.raised)
             _write_group(connection, group)
@@ -120,18 +127,23 @@ class SQLiteOrganisation:
         *,
         limits: Mapping[str, Any] | None = None,
         member_limits: Mapping[str, Any] | None = None,
+        check: Callable[[Group], None] | None = None,
     ) -> Group | None:
         with self._database.transaction() as connection:
             group = _find_group(connection, name)
             if group is not None:
+                if check is not None:
+                    check(group)
                 group = group.changed(changes, limits, member_limits)
                 _write_group(connection, group)
         return group
 
-    def remove_group(self, name: str) -> Group | None:
+    def remove_group(self, name: str, *, check: Callable[[Group], None] | None = None) -> Group | None:
         with self._database.transaction() as connection:
             group = _find_group(connection, name)
             if group is not None:
+                if check is not None:
+                    check(group)
                 if connection.execute('SELECT 1 FROM keys WHERE "group" = ? LIMIT 1', (name,)).fetchone():
                     raise GroupInUse
                 connection.execute("DELETE FROM groups WHERE name = ?", (name,))

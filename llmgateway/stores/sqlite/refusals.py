@@ -12,7 +12,7 @@ from llmgateway.erased import refusals_without_erased
 from llmgateway.records import Erasure, Kept, Refusal, RefusalQuery, RefusedAgain
 from llmgateway.stores.epoch import from_ms, to_ms
 
-from .columns import stored, time_of
+from .columns import IN_LIST, listed, stored, time_of
 from .database import SQLiteDatabase
 from .erasures import erasures_of
 from .rows import insert, places
@@ -70,6 +70,7 @@ class SQLiteRefusalLog:
         for condition, value in (
             ("user = ?", query.user),
             ('"group" = ?', query.group),
+            (f'"group" {IN_LIST}', listed(query.groups)),
             ("code = ?", query.code),
             ("timestamp >= ?", stored(query.since)),
             ("timestamp < ?", stored(query.until)),

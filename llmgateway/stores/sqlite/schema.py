@@ -353,4 +353,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX erased_keys_pseudonym ON erased_keys (pseudonym)",
     ),
+    # Named admins. Processes cache them until keys_version changes, like keys.
+    (
+        """CREATE TABLE admins (
+            id TEXT NOT NULL PRIMARY KEY,
+            digest TEXT NOT NULL UNIQUE,
+            name TEXT NOT NULL UNIQUE,
+            role TEXT NOT NULL,
+            created_at INTEGER NOT NULL,
+            groups TEXT NOT NULL,
+            note TEXT,
+            active INTEGER NOT NULL,
+            expires_at INTEGER,
+            retiring_digest TEXT,
+            retires_at INTEGER
+        )""",
+        "CREATE UNIQUE INDEX admins_retiring ON admins (retiring_digest) WHERE retiring_digest IS NOT NULL",
+        """CREATE TRIGGER admins_added AFTER INSERT ON admins BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+        """CREATE TRIGGER admins_changed AFTER UPDATE ON admins BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+        """CREATE TRIGGER admins_removed AFTER DELETE ON admins BEGIN
+            UPDATE organisation SET keys_version = lower(hex(randomblob(16)));
+        END""",
+        # NULL for the first owner, and for older entries, all of which are the first owner's.
+        "ALTER TABLE audit ADD COLUMN admin_id TEXT",
+        "ALTER TABLE audit ADD COLUMN admin_name TEXT",
+        "ALTER TABLE audit ADD COLUMN groups TEXT",
+        "CREATE INDEX audit_admin ON audit (admin_id, id)",
+    ),
 )

@@ -33,6 +33,7 @@ from llmgateway.records import (
 from llmgateway.stores.epoch import from_ms, to_ms
 from llmgateway.stores.sums import SUMS, Cell, Zones, daily_sums
 
+from .columns import IN_LIST, listed
 from .database import SQLiteDatabase
 from .erasures import erasures_of
 from .rows import insert, places, some_at_once
@@ -124,6 +125,9 @@ REPLACED_AT_ONCE = 5000
 """Maximum number of records in which one transaction replaces a name, so that other writers get access in between."""
 
 
+_SERIES_OF_GROUPS = f'series IN (SELECT id FROM usage_series WHERE "group" {IN_LIST})'  # noqa: S608
+
+
 class SQLiteUsageLog:
     """A :class:`~llmgateway.interfaces.UsageLog` in SQLite.
 
@@ -162,6 +166,7 @@ class SQLiteUsageLog:
             "series IN (SELECT id FROM usage_series WHERE key_id = ?)": query.key_id,
             "series IN (SELECT id FROM usage_series WHERE user = ?)": query.user,
             'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
+            _SERIES_OF_GROUPS: listed(query.groups),
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         conditions, values = [*wanted], [*wanted.values()]
@@ -188,10 +193,11 @@ class SQLiteUsageLog:
             "timestamp < ?": None if query.until is None else to_ms(query.until),
             "outcome = ?": query.outcome,
             "usage_source = ?": query.usage_source,
+            f'"group" {IN_LIST}': listed(query.groups),
         }
         if query.after:
-            found = self._database.rows("SELECT timestamp FROM logs WHERE id = ?", (query.after,))
-            if not found:
+            found = self._database.rows('SELECT timestamp, "group" FROM logs WHERE id = ?', (query.after,))
+            if not found or not (query.groups is None or found[0][1] in query.groups):
                 return []
             filters["timestamp <= ?"] = found[0][0]
             filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = query.after
@@ -237,6 +243,7 @@ class SQLiteUsageLog:
             "key_id = ?": query.key_id,
             "user = ?": query.user,
             '"group" = ?': query.group,
+            f'"group" {IN_LIST}': listed(query.groups),
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
         where = " AND ".join(("filter_severities IS NOT NULL", *wanted))

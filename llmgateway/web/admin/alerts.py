@@ -14,6 +14,7 @@ from .. import examples
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.alerts import AlertSettingsSchema, AlertsSchema, AlertTestSchema
+from . import etags
 from .audit_helpers import write_down
 from .blueprint import blp
 
@@ -46,6 +47,7 @@ def set_alerts(sent: dict[str, Any]) -> dict[str, Any]:
 
     def change(before: AlertSettings) -> AlertSettings:
         seen.append(before)
+        etags.check(shown, before)
         return edited(sent, before)
 
     try:
@@ -69,6 +71,7 @@ def test_alerts() -> dict[str, Any]:
 
 
 def _answer(settings: AlertSettings) -> dict[str, Any]:
+    etags.show(shown(settings))
     try:
         recent = services().alerts.store.recent(limit=MOST_SHOWN)
     except StoreUnavailable:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
+from ...records import FIRST_OWNER, AuditEntry, AuditQuery
 from .. import examples
 from ..context import services
 from ..schemas.audit import AuditPageSchema, AuditQuerySchema
+from . import reach
 from .blueprint import blp
 
 
@@ -14,8 +17,8 @@ from .blueprint import blp
 @blp.operation(
     "See who changed what",
     description=(
-        "One entry for every change: when, from which address, with which admin key, and what it was before and "
-        "after. Entries cannot be changed or removed."
+        "One entry for every change: who made it, when, from which address, and what it was before and after. Entries "
+        "cannot be changed or removed. An admin of the role `group` sees the changes of its groups and their keys."
     ),
 )
 @blp.arguments(AuditQuerySchema, location="query")
@@ -25,7 +28,20 @@ from .blueprint import blp
 def list_audit_entries(query: dict[str, Any]) -> dict[str, Any]:
     limit = query["limit"]
     entries = services().audit.entries.entries(
-        target=query.get("target") or None, after=query.get("cursor", ""), limit=limit + 1
+        AuditQuery(
+            target=query.get("target") or None,
+            admin=query.get("admin") or None,
+            since=query.get("since"),
+            until=query.get("until"),
+            groups=reach.reach(),
+            after=query.get("cursor", ""),
+            limit=limit + 1,
+        )
     )
     page = entries[:limit]
-    return {"items": page, "next": page[-1].id if len(entries) > limit else None}
+    return {"items": [_named(entry) for entry in page], "next": page[-1].id if len(entries) > limit else None}
+
+
+def _named(entry: AuditEntry) -> dict[str, Any]:
+    admin = {"id": entry.admin_id, "name": entry.admin_name or FIRST_OWNER}
+    return {field.name: getattr(entry, field.name) for field in fields(entry)} | {"admin": admin}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Response, current_app, request
+from flask import Response, current_app, g, request
 
+from ...accounts.admins import Admin
+from ...current import current_request
 from .. import examples
 from ..blueprint import Blueprint
 from ..context import is_preflight
 from ..guard import AdminGuard
+from .etags import add_tag, prepare
+from .rights import check_right
 
 GUARD = "llmgateway.admin_guard"
 
@@ -16,11 +20,12 @@ blp = Blueprint(
     __name__,
     url_prefix="/admin",
     description=(
-        "Keys, groups, limits, prompts, Azure's key and reports, for those who have the admin key. Changes hold at "
-        "once, and each leaves an entry in `GET /admin/audit`."
+        "Keys, groups, limits, prompts, Azure's key and reports, for those who have an admin key. Changes hold at "
+        "once, and each leaves an entry in `GET /admin/audit`. What an admin may do depends on the role. Answers that "
+        "show one object have an `ETag`; a change with `If-Match` is made only if the object still has this one."
     ),
     key="adminKey",
-    refusals=("InvalidAdminKey", "AdminThrottled", "StoreUnavailable"),
+    refusals=("InvalidAdminKey", "Forbidden", "PreconditionFailed", "AdminThrottled", "StoreUnavailable"),
 )
 
 KEY_ID_IN_PATH = {
@@ -35,16 +40,26 @@ KEY_ID_IN_PATH = {
 def _guard() -> None:
     if not is_preflight():
         check_admin_key(request.headers.get("AdminKey"))
+        prepare()
 
 
 def check_admin_key(key: str | None) -> None:
-    """Check *key* for the address of the current request; see :meth:`AdminGuard.check`."""
+    """Check *key* for the address of the current request, and the right of its admin to make this request.
+
+    Raises:
+        Forbidden: the admin has not the right.
+        GatewayError: see :meth:`AdminGuard.check`.
+    """
     guard: AdminGuard = current_app.extensions[GUARD]
-    guard.check(key, request.remote_addr or "")
+    admin: Admin = guard.check(key, request.remote_addr or "")
+    g.admin = admin
+    if (current := current_request()) is not None:
+        current.admin = str(admin)
+    check_right(admin, request.method, request.url_rule.rule if request.url_rule else "")
 
 
 @blp.after_request
 def _forbid_storing(response: Response) -> Response:
     # The responses contain new keys and names of users.
     response.headers["Cache-Control"] = "no-store"
-    return response
+    return add_tag(response)

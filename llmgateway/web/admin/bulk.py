@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...accounts.bulk import Action, InvalidToken, Item, Order
@@ -12,6 +13,7 @@ from .. import examples
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.bulk import BulkAnswerSchema, BulkSchema
+from . import reach
 from .audit_helpers import NO_SUCH_GROUP, write_down
 from .blueprint import blp
 from .validity import validity_problems
@@ -38,7 +40,7 @@ _answer_schema = BulkAnswerSchema()
 @blp.arguments(BulkSchema, example=examples.BULK_REQUEST)
 @blp.response(200, BulkAnswerSchema, description="The keys, oldest first.", example=examples.BULK_PREVIEW)
 def change_many_keys(sent: dict[str, Any]) -> dict[str, Any]:
-    order: Order = sent["order"]
+    order: Order = replace(sent["order"], filter=replace(sent["order"].filter, groups=reach.reach()))
     _check(order)
     bulk = services().bulk
     if sent["token"] is None:
@@ -59,9 +61,12 @@ def _check(order: Order) -> None:
     """Check what the schema cannot. Raises InvalidFields."""
     problems: dict[str, Any] = {}
     groups = services().policy.stored().groups
-    if order.filter.group is not None and order.filter.group not in groups:
+    to = order.changes.get("group")
+    if "group" in order.changes and to is None:
+        reach.refuse_leaving()
+    if order.filter.group is not None and not (order.filter.group in groups and reach.reaches(order.filter.group)):
         problems["filter.group"] = ["There is no such group. GET /admin/groups lists those there are."]
-    if order.changes.get("group") is not None and order.changes["group"] not in groups:
+    if to is not None and not (to in groups and reach.reaches(to)):
         problems["changes.group"] = [NO_SUCH_GROUP]
     dates = validity_problems(
         order.changes, now=moment(services().clock()), instead="To refuse the keys from now on, block them."
@@ -77,7 +82,9 @@ def _write_down(order: Order, items: Sequence[Item]) -> None:
     shown = {name: value if value is None else str(value) for name, value in order.changes.items()}
     action = {Action.MOVE: "moved", Action.EXTEND: "extended"}.get(order.action, f"{order.action}ed")
     action = {Action.REMOVE: "removed"}.get(order.action, action)
-    write_down("key.bulk", "", after={action: len(changed), **shown, "ids": changed})
+    groups = {item.key.group for item in items if item.happens != "nothing"}
+    groups |= {order.changes["group"]} if "group" in order.changes else set()
+    write_down("key.bulk", "", groups=groups, after={action: len(changed), **shown, "ids": changed})
 
 
 def _answer(items: Sequence[Item], *, token: str | None) -> dict[str, Any]:

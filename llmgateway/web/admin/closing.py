@@ -13,6 +13,7 @@ from ..context import services
 from ..errors import invalid_fields
 from ..schemas.bulk import ClosedSchema, ClosingQuerySchema, ClosingSchema
 from ..tables import csv_table
+from . import reach
 from .audit_helpers import NO_SUCH_GROUP, write_down
 from .blueprint import blp
 
@@ -66,10 +67,11 @@ def close_group(query: dict[str, Any], sent: dict[str, Any], name: str) -> Any:
 def _closing(name: str, fate: str, move_to: str | None) -> Closing:
     """Return what is wanted. Raises NotFound, or InvalidFields."""
     groups = services().groups
+    reach.check_group(name)
     groups.get(name)
     if move_to == name:
         raise invalid_fields({"keys.move_to": ["Must be another group than the one that ends."]})
-    if move_to is not None and groups.find(move_to) is None:
+    if move_to is not None and (groups.find(move_to) is None or not reach.reaches(move_to)):
         raise invalid_fields({"keys.move_to": [NO_SUCH_GROUP]})
     return Closing(group=name, fate=Fate(fate), move_to=move_to)
 
@@ -85,4 +87,10 @@ def _write_down(closing: Closing, members: Sequence[Member]) -> None:
     """Record the end in one entry, without names: these may have to be erased some day."""
     moved = {} if closing.move_to is None else {"move_to": closing.move_to}
     ids = [one.key.id for one in members]
-    write_down("group.close", closing.group, after={"keys": closing.fate, **moved, "count": len(ids), "ids": ids})
+    groups = {closing.group} if closing.move_to is None else {closing.group, closing.move_to}
+    write_down(
+        "group.close",
+        closing.group,
+        groups=groups,
+        after={"keys": closing.fate, **moved, "count": len(ids), "ids": ids},
+    )

@@ -17,6 +17,7 @@ from ..context import services
 from ..errors import invalid_fields
 from ..schemas.keys import SHORTEST_OWN_KEY, NewKeySchema
 from ..tables import has_formula, original
+from . import reach
 from .audit_helpers import NO_SUCH_GROUP
 from .names import name_problems
 from .validity import validity_problems
@@ -165,7 +166,7 @@ class _Reader:
 
     def __init__(self, columns: list[str]) -> None:
         self._columns = columns
-        self._groups = services().policy.stored().groups
+        self._organisation = services().policy.stored()
         self._now = moment(services().clock())
 
     def __call__(self, cells: list[str]) -> dict[str, Any]:
@@ -185,8 +186,14 @@ class _Reader:
         if fields.get("models") == ():
             raise ma.ValidationError({"models": ["Names no model. Leave it empty for every one."]})
         problems: dict[str, Any] = dict(validity_problems(fields, now=self._now, instead="Leave it empty for never."))
-        if fields.get("group") is not None and fields["group"] not in self._groups:
-            problems["group"] = [NO_SUCH_GROUP]
+        try:
+            reach.choose_group(fields)
+        except InvalidFields as error:
+            problems |= dict(error.fields or {})
+        else:
+            problems |= _by_column(reach.group_problems(fields, self._organisation))
+        if fields.get("group") is not None and fields["group"] not in self._organisation.groups:
+            problems.setdefault("group", [NO_SUCH_GROUP])
         problems |= name_problems(fields)
         if has_formula(fields.get("key", "")):
             problems["key"] = [_FORMULA]

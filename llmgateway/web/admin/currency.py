@@ -10,6 +10,7 @@ from .. import examples
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.currency import CurrencyChangesSchema, CurrencyFieldsSchema, CurrencySchema
+from . import etags
 from .audit_helpers import write_down
 from .blueprint import blp
 
@@ -24,7 +25,9 @@ _NONE: dict[str, Any] = {"code": None, "rates": {}}
 @blp.response(200, CurrencySchema, description="In force.", example=examples.CURRENCY)
 def get_currency() -> dict[str, Any]:
     currency = present_currency()
-    return _NONE if currency is None else currency.as_document()
+    shown = _NONE if currency is None else currency.as_document()
+    etags.show(shown)
+    return shown
 
 
 @blp.route("/currency", methods=["PUT"])
@@ -86,9 +89,15 @@ def _changed(change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[s
     def noted(present: Mapping[str, Any]) -> Mapping[str, Any]:
         nonlocal before
         before = present
+        etags.check(_shown, present)
         return change(present)
 
     after = services().policy.update_document(CURRENCY, noted)
     if after != before:
         write_down("currency.set", "", before=before or None, after=after or None)
-    return {**_NONE, **after}
+    etags.show(_shown(after))
+    return _shown(after)
+
+
+def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_NONE, **document}

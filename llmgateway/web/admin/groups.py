@@ -8,6 +8,7 @@ from typing import Any
 
 import marshmallow as ma
 
+from ...errors import Forbidden
 from ...ratelimit.scopes import Scope
 from ...records import Group, moment
 from .. import examples
@@ -22,6 +23,7 @@ from ..schemas.groups import (
     GroupWithAllowancesSchema,
     RevokedSchema,
 )
+from . import etags, reach
 from .allowances import remaining_of
 from .audit_helpers import some_limits, write_down
 from .blueprint import blp
@@ -43,15 +45,19 @@ _schema = GroupSchema()
 @blp.operation("List the groups", description="`GET /admin/keys?group=NAME` lists the keys of a group.")
 @blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP_LEFT], "next": None})
 def list_groups() -> dict[str, Any]:
-    return {"items": _with_remaining(services().groups.list()), "next": None}
+    reached = [group for group in services().groups.list() if reach.reaches(group.name)]
+    return {"items": _with_remaining(reached), "next": None}
 
 
 @blp.route("/groups/<name>", methods=["GET"], parameters=[NAME_IN_PATH])
 @blp.operation("Look a group up", "UnknownGroup", description="With what is used and left of its limits.")
 @blp.response(200, GroupWithAllowancesSchema, description="The group.", example=examples.GROUP_LEFT)
 def get_group(name: str) -> dict[str, Any]:
-    (group,) = _with_remaining([services().groups.get(name)])
-    return group
+    reach.check_group(name)
+    group = services().groups.get(name)
+    etags.show(shown_group(group))
+    (shown,) = _with_remaining([group])
+    return shown
 
 
 @blp.route("/groups/<name>", methods=["PUT"], parameters=[NAME_IN_PATH])
@@ -73,8 +79,9 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
         _refuse_bad_name(name)
     check_names(fields, before=before)
     check_validity(fields, before=before, instead=_TO_END_NOW)
-    after = groups.put(name, **fields)
-    write_down("group.set", name, before=_shown(before), after=_shown(after))
+    after = groups.put(name, check=check_group, **fields)
+    write_down("group.set", name, groups=(name,), before=shown_group(before), after=shown_group(after))
+    etags.show(shown_group(after))
     return after
 
 
@@ -94,13 +101,18 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
 @blp.arguments(GroupChangesSchema, example={})
 @blp.response(200, GroupSchema, description="The group as it is now.", example=examples.GROUP)
 def update_group(changes: dict[str, Any], name: str) -> Group:
+    reach.check_group(name)
+    if reach.reach() is not None and changes.keys() - {"note"}:
+        raise Forbidden("You may change the note of your group, and nothing else of it: ask an owner or an admin.")
     groups = services().groups
     before = groups.get(name)
+    check_group(before)
     check_names(changes, before=before)
     check_validity(changes, before=before, instead=_TO_END_NOW)
     limits, member_limits = some_limits(changes), some_limits(changes, "member_limits")
-    after = groups.update(name, changes, limits=limits, member_limits=member_limits)
-    write_down("group.set", name, before=_shown(before), after=_shown(after))
+    after = groups.update(name, changes, limits=limits, member_limits=member_limits, check=check_group)
+    write_down("group.set", name, groups=(name,), before=shown_group(before), after=shown_group(after))
+    etags.show(shown_group(after))
     return after
 
 
@@ -113,7 +125,8 @@ def update_group(changes: dict[str, Any], name: str) -> Group:
 )
 @blp.response(204, description="The group was removed.")
 def delete_group(name: str) -> None:
-    write_down("group.remove", name, before=_shown(services().groups.remove(name)))
+    removed = services().groups.remove(name, check=check_group)
+    write_down("group.remove", name, groups=(name,), before=shown_group(removed))
 
 
 @blp.route("/groups/<name>/revoke", methods=["POST"], parameters=[NAME_IN_PATH])
@@ -124,10 +137,11 @@ def delete_group(name: str) -> None:
 )
 @blp.response(200, RevokedSchema, description="All keys of the group are revoked.", example={"revoked": 28})
 def revoke_group(name: str) -> dict[str, int]:
+    reach.check_group(name)
     services().groups.get(name)
     revoked = services().keys.revoke_group(name)
     told = {"revoked": len(revoked)}
-    write_down("group.revoke", name, after={**told, "ids": revoked})
+    write_down("group.revoke", name, groups=(name,), after={**told, "ids": revoked})
     return told
 
 
@@ -148,6 +162,11 @@ def _refuse_bad_name(name: str) -> None:
         raise invalid_fields({"name": ["Must not begin or end with a space."]})
 
 
-def _shown(group: Group | None) -> dict[str, Any] | None:
+def check_group(before: Group | None) -> None:
+    """Check that the group to change is as the client knows it."""
+    etags.check(shown_group, before)
+
+
+def shown_group(group: Group | None) -> dict[str, Any] | None:
     shown: dict[str, Any] | None = None if group is None else _schema.dump(group)
     return shown

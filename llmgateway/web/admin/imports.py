@@ -68,7 +68,8 @@ def import_keys() -> Response:
     except KeysExist as error:
         taken = {"key": ["This key is handed out already, or stands in the file twice."]}
         raise bad_lines({lines[place].number: taken for place in error.places}) from error
-    write_down("key.import", "", after={"keys": len(made), "ids": [record.id for record, _ in made]})
+    groups = {record.group for record, _ in made}
+    write_down("key.import", "", groups=groups, after={"keys": len(made), "ids": [record.id for record, _ in made]})
     rows = [_row(record, key) for record, key in made]
     return csv_table(rows, ("id", *COLUMNS), name="keys.csv", verbatim=("id", "key"), status=201)
 

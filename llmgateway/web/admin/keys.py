@@ -21,13 +21,22 @@ from ..schemas.keys import (
     RotationSchema,
 )
 from ..schemas.usage import names_of
+from . import etags, reach
 from .allowances import with_usage
-from .audit_helpers import SHOWN_ONCE, TO_END_NOW, hand_out, refuse_unknown_group, some_limits, take_back, write_down
+from .audit_helpers import (
+    SHOWN_ONCE,
+    TO_END_NOW,
+    check_key,
+    hand_out,
+    refuse_unknown_group,
+    shown_key,
+    some_limits,
+    take_back,
+    write_down,
+)
 from .blueprint import KEY_ID_IN_PATH, blp
 from .names import check_names
 from .validity import check_validity
-
-_schema = KeySchema()
 
 
 @blp.route("/keys", methods=["GET"])
@@ -42,7 +51,9 @@ _schema = KeySchema()
 @blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY_LEFT], "next": None})
 def list_keys(query: dict[str, Any]) -> dict[str, Any]:
     limit, include = query.pop("limit"), names_of(query.pop("include"))
-    records = services().keys.list(KeyQuery(after=query.pop("cursor", ""), limit=limit + 1, **query))
+    reach.check_filter(query.get("group"))
+    wanted = KeyQuery(after=query.pop("cursor", ""), limit=limit + 1, groups=reach.reach(), **query)
+    records = services().keys.list(wanted)
     more = len(records) > limit
     page = records[:limit]
     return {"items": with_usage(page, include), "next": page[-1].id if more else None}
@@ -72,7 +83,9 @@ def create_key(new: dict[str, Any]) -> dict[str, Any]:
 @blp.arguments(IncludeSchema, location="query")
 @blp.response(200, KeyWithUsageSchema, description="The key, without the key itself.", example=examples.KEY_LEFT)
 def get_key(query: dict[str, str], key_id: str) -> dict[str, Any]:
-    (key,) = with_usage([services().keys.get(key_id)], names_of(query["include"]))
+    record = reach.key(key_id)
+    etags.show(shown_key(record))
+    (key,) = with_usage([record], names_of(query["include"]))
     return key
 
 
@@ -95,17 +108,28 @@ def get_key(query: dict[str, str], key_id: str) -> dict[str, Any]:
 @blp.response(200, KeySchema, description="The key as it is now.", example=examples.BLOCKED_KEY)
 def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
     keys = services().keys
-    before = keys.get(key_id)
+    before = reach.key(key_id)
+    check_key(before)
     if not changes:
+        etags.show(shown_key(before))
         return before
     check_names(changes, before=before)
     check_validity(changes, before=before, instead=TO_END_NOW)
-    if changes.get("group") != before.group:
-        refuse_unknown_group(changes)
+    organisation = services().policy.stored()
     names = tuple(changes)
     limits = some_limits(changes)
-    after = keys.update(key_id, changes, limits=limits)
-    write_down("key.update", key_id, before=_fields(before, names), after=_fields(after, names))
+
+    def check(present: KeyRecord) -> None:
+        check_key(present)
+        reach.check_changes(changes, limits, present, organisation)
+
+    check(before)
+    if changes.get("group") != before.group:
+        refuse_unknown_group(changes, organisation)
+    after = keys.update(key_id, changes, limits=limits, check=check)
+    groups = (before.group, after.group)
+    write_down("key.update", key_id, groups=groups, before=_fields(before, names), after=_fields(after, names))
+    etags.show(shown_key(after))
     return after
 
 
@@ -123,10 +147,13 @@ def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
 @blp.response(200, KeyWithSecretSchema, description=SHOWN_ONCE, example=examples.ROTATED_KEY)
 def rotate_key(rotation: dict[str, int], key_id: str) -> dict[str, Any]:
     keys = services().keys
-    before = keys.get(key_id)
-    record, key = keys.rotate(key_id, overlap_seconds=rotation["overlap_seconds"])
+    before = reach.key(key_id)
+    record, key = keys.rotate(key_id, overlap_seconds=rotation["overlap_seconds"], check=check_key)
     dates = ("retires_at",)
-    write_down("key.rotate", key_id, before=_fields(before, dates), after=_fields(record, dates))
+    write_down(
+        "key.rotate", key_id, groups=(record.group,), before=_fields(before, dates), after=_fields(record, dates)
+    )
+    etags.show(shown_key(record))
     return asdict(record) | {"key": key}
 
 
@@ -142,5 +169,5 @@ def delete_key(key_id: str) -> None:
 
 
 def _fields(record: KeyRecord, names: tuple[str, ...]) -> dict[str, Any]:
-    shown = _schema.dump(record)
+    shown = shown_key(record)
     return {name: shown[name] for name in names}

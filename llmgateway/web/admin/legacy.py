@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...accounts.prompts import Scope
-from ...records import KeyRecord, Prompt
+from ...errors import NotFound
+from ...records import KeyQuery, KeyRecord, Prompt
 from .. import examples
 from ..context import request_id, services
 from ..schemas.keys import (
@@ -18,6 +19,7 @@ from ..schemas.keys import (
     RemoveKeySchema,
 )
 from ..schemas.organisation import NewPromptSchema, PromptSchema
+from . import reach
 from .audit_helpers import SHOWN_ONCE, hand_out, put_in_force, take_back, write_down
 from .blueprint import blp
 
@@ -108,7 +110,7 @@ def set_prompt(new: dict[str, str]) -> Prompt:
     example={"id": examples.KEY_ID, "removed": True},
 )
 def remove_api_key(which: dict[str, str]) -> dict[str, Any]:
-    key_id = which["id"] if "id" in which else services().keys.find(which["key"]).id
+    key_id = which["id"] if "id" in which else _id_of(which["key"])
     take_back(key_id)
     return {"id": key_id, "removed": True}
 
@@ -117,4 +119,11 @@ def remove_api_key(which: dict[str, str]) -> dict[str, Any]:
 @blp.operation("List every key", description="The keys themselves are not stored, so they are not listed.")
 @blp.response(200, KeySchema(many=True), description="Oldest first.", example=[examples.KEY])
 def list_api_keys() -> list[KeyRecord]:
-    return services().keys.list()
+    return services().keys.list(KeyQuery(groups=reach.reach()))
+
+
+def _id_of(key: str) -> str:
+    record = services().keys.find(key)
+    if not reach.reaches(record.group):
+        raise NotFound("There is no such key. GET /admin/keys lists those there are.", param="key")
+    return record.id

@@ -9,6 +9,7 @@ from ...records import Limits
 from .. import examples
 from ..context import services
 from ..schemas.limits import LimitsInForceSchema, LimitsWithAllowancesSchema, OrganisationLimitsSchema
+from . import etags
 from .allowances import remaining_of
 from .audit_helpers import write_down
 from .blueprint import blp
@@ -29,8 +30,10 @@ _schema = LimitsInForceSchema()
 )
 def get_limits() -> dict[str, Any]:
     organisation = services().policy.stored()
+    limits = _schema.dump(organisation.limits)
+    etags.show(limits)
     (remaining,) = remaining_of([Scope.of_organisation(organisation)])
-    return {**_schema.dump(organisation.limits), "remaining": remaining}
+    return {**limits, "remaining": remaining}
 
 
 @blp.route("/limits", methods=["PUT"])
@@ -47,8 +50,9 @@ def get_limits() -> dict[str, Any]:
 def set_limits(parts: dict[str, Any]) -> Limits:
     policy, limits = services().policy, Limits(**parts)
     before = policy.stored().limits
-    policy.set_limits(limits)
+    policy.set_limits(limits, check=_check)
     write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(limits))
+    etags.show(_schema.dump(limits))
     return limits
 
 
@@ -67,6 +71,12 @@ def set_limits(parts: dict[str, Any]) -> Limits:
 def update_limits(parts: dict[str, Any]) -> Limits:
     policy = services().policy
     before = policy.stored().limits
-    after = policy.update_limits(parts)
+    after = policy.update_limits(parts, check=_check)
     write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(after))
+    etags.show(_schema.dump(after))
     return after
+
+
+def _check(before: Limits) -> None:
+    """Check that the limits to change are as the client knows them."""
+    etags.check(_schema.dump, before)

@@ -25,6 +25,7 @@ from ..schemas.logs import (
     cursor_of,
     place_of,
 )
+from . import reach
 from .blueprint import blp
 from .what_to_do import about_record, about_refusal
 
@@ -67,6 +68,7 @@ def _answer(description: str, schema: dict[str, Any], shown: dict[str, Any]) -> 
 @blp.arguments(LogQuerySchema, location="query")
 def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
     limit, kind = query["limit"], query["kind"]
+    reach.check_filter(query.get("group"))
     items: list[UsageRecord | Refusal] = []
     if query.get("id"):
         items += _found(query)
@@ -86,6 +88,7 @@ def _records(query: dict[str, Any]) -> list[UsageRecord]:
             key_id=query.get("key"),
             user=query.get("user"),
             group=query.get("group"),
+            groups=reach.reach(),
             error_code=query.get("code"),
             since=query.get("since"),
             until=query.get("until"),
@@ -108,6 +111,7 @@ def _refusals(query: dict[str, Any]) -> list[Refusal]:
             key_ids=None if query.get("key") is None else (query["key"],),
             user=query.get("user"),
             group=query.get("group"),
+            groups=reach.reach(),
             code=query.get("code"),
             since=query.get("since"),
             until=query.get("until"),
@@ -127,6 +131,8 @@ def _found(query: dict[str, Any]) -> list[UsageRecord | Refusal]:
 
 
 def _matches(item: UsageRecord | Refusal, query: dict[str, Any]) -> bool:
+    if not reach.reaches(item.group):
+        return False
     names = {"key": "key_id", "user": "user", "group": "group", "outcome": "outcome", "usage_source": "usage_source"}
     names["code"] = "error_code" if isinstance(item, UsageRecord) else "code"
     if any(query.get(name) is not None and query[name] != getattr(item, field) for name, field in names.items()):
@@ -174,10 +180,10 @@ def get_request(request_id: str) -> dict[str, Any]:
     refusal = services().refusals.find_waiting(wanted)  # first, because it is found while the stores are away, too
     if refusal is None:
         record, state = _record(wanted)
-        if record is not None:
+        if record is not None and reach.reaches(record.group):
             return _dumped(FoundRecordSchema(), {**asdict(record), "state": state, "what_to_do": about_record(record)})
         refusal = services().refusals.find(wanted)
-    if refusal is None:
+    if refusal is None or not reach.reaches(refusal.group):
         raise NotFound(UNKNOWN_REQUEST, param="request_id")
     found = _asked_for(refusal, wanted)
     return _dumped(FoundRefusalSchema(), {**asdict(found), "first_id": refusal.id, "what_to_do": about_refusal(found)})

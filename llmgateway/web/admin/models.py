@@ -14,6 +14,7 @@ from .. import examples
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.organisation import ModelSettingsListSchema, ModelSettingsSchema, NamedModelSettingsSchema
+from . import etags
 from .audit_helpers import write_down
 from .blueprint import blp
 from .names import check_name
@@ -44,7 +45,9 @@ def list_model_settings() -> dict[str, Any]:
 )
 @blp.response(200, NamedModelSettingsSchema, description="What was set.", example=examples.MODEL_SETTINGS)
 def get_model_settings(name: str) -> dict[str, Any]:
-    return _named(name, _settings_of(name))
+    shown = _named(name, _settings_of(name))
+    etags.show(shown)
+    return shown
 
 
 @blp.route("/models/<path:name>", methods=["PUT"], parameters=[_MODEL_IN_PATH])
@@ -70,10 +73,18 @@ def set_model_settings(parts: dict[str, Any], name: str) -> dict[str, Any]:
         parts["endpoints"] = tuple(parts["endpoints"])
     if parts.get("aliases") is not None:
         parts["aliases"] = tuple(parts["aliases"])
-    after = policy.set_model(name, parts, check=lambda models: _check_names(name, parts, models))
+
+    def check(models: Mapping[str, ModelSettings]) -> None:
+        _check_tag(name, models)
+        _check_names(name, parts, models)
+
+    after = policy.set_model(name, parts, check=check)
     action = "prices.set" if "prices" in parts else "model.set"
     write_down(action, name, before=_shown(before) or None, after=_shown(after) or None)
-    return _named(name, after)
+    shown = _named(name, after)
+    if after.as_json():
+        etags.show(shown)
+    return shown
 
 
 @blp.route("/models/<path:name>", methods=["DELETE"], parameters=[_MODEL_IN_PATH])
@@ -85,7 +96,7 @@ def set_model_settings(parts: dict[str, Any], name: str) -> dict[str, Any]:
 @blp.response(204, description="It costs its list price from now on.")
 def delete_model_settings(name: str) -> None:
     before = _settings_of(name)
-    services().policy.set_model(name, None)
+    services().policy.set_model(name, None, check=lambda models: _check_tag(name, models))
     write_down("model.remove" if before.prices is None else "prices.remove", name, before=_shown(before))
 
 
@@ -159,6 +170,12 @@ def _check_names(name: str, parts: Mapping[str, Any], models: Mapping[str, Model
         if name.lower() in aliases:
             message = f"This name is an alias of {aliases[name.lower()]!r}: remove it there first."
             raise invalid_fields({"name": [message]})
+
+
+def _check_tag(name: str, models: Mapping[str, ModelSettings]) -> None:
+    """Check that the settings to change are as the client knows them."""
+    before = models.get(name)
+    etags.check(lambda found: None if found is None else _named(name, found), before)
 
 
 def _settings_of(name: str) -> ModelSettings:

@@ -9,6 +9,7 @@ from ...records import Group, KeyQuery, KeyRecord
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.names import problem_of_name, problem_of_user
+from . import reach
 from .validity import Problems
 
 
@@ -34,7 +35,7 @@ def name_problems(sent: Mapping[str, Any], *, before: KeyRecord | Group | None =
         if name is not None and name != getattr(before, field, None) and (problem := check(name)):
             problems[field] = [problem]
     # Somebody with such a name may get a second key.
-    if "user" in problems and services().keys.list(KeyQuery(user=sent["user"], limit=1)):
+    if "user" in problems and services().keys.list(KeyQuery(user=sent["user"], groups=reach.reach(), limit=1)):
         del problems["user"]
     kept = getattr(before, "models", None) or ()
     new = [name for name in sent.get("models") or () if name not in kept]

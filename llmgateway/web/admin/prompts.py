@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from ...accounts.prompts import Scope
+from ...errors import Forbidden
 from ...records import Prompt
 from .. import examples
 from ..context import services
@@ -20,7 +21,8 @@ from ..schemas.organisation import (
     WhosePromptSchema,
     WhosePromptToDeleteSchema,
 )
-from .audit_helpers import put_in_force, shown_prompt, target_of, write_down
+from . import etags, reach
+from .audit_helpers import PromptOwner, put_in_force, shown_prompt, target_of, visible_prompt, write_down
 from .blueprint import blp
 
 _WHOSE = "Of the group or the key that is named; of the organisation if none is."
@@ -35,8 +37,8 @@ _WHOSE = "Of the group or the key that is named; of the organisation if none is.
 )
 @blp.arguments(WhosePromptSchema, location="query")
 @blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
-def get_prompt(whose: dict[str, str]) -> Prompt:
-    return services().prompts.in_force(_scope(whose))
+def get_prompt(whose: dict[str, str]) -> dict[str, Any]:
+    return _answer(services().prompts.in_force(_scope(whose)))
 
 
 @blp.route("/prompt", methods=["PUT"])
@@ -48,8 +50,8 @@ def get_prompt(whose: dict[str, str]) -> Prompt:
 @blp.arguments(WhosePromptSchema, location="query")
 @blp.arguments(NewPromptSchema, template=examples.PROMPT_REQUEST)
 @blp.response(200, PromptSchema, description="The prompt in force.", example=examples.PROMPT)
-def replace_prompt(whose: dict[str, str], new: dict[str, str]) -> Prompt:
-    return put_in_force(_scope(whose), new["prompt"])
+def replace_prompt(whose: dict[str, str], new: dict[str, str]) -> dict[str, Any]:
+    return _answer(put_in_force(_scope(whose), new["prompt"]))
 
 
 @blp.route("/prompt", methods=["DELETE"])
@@ -60,12 +62,12 @@ def replace_prompt(whose: dict[str, str], new: dict[str, str]) -> Prompt:
 )
 @blp.arguments(WhosePromptToDeleteSchema, location="query")
 @blp.response(200, PromptSchema, description="The prompt in force now.", example=examples.PROMPT)
-def delete_prompt(whose: dict[str, str]) -> Prompt:
-    prompts, scope = services().prompts, _scope(whose)
+def delete_prompt(whose: dict[str, str]) -> dict[str, Any]:
+    prompts, scope, owner = services().prompts, _scope(whose), PromptOwner()
     before = prompts.own(scope)
-    prompts.clear(scope)
-    write_down("prompt.clear", target_of(scope), before=shown_prompt(before))
-    return prompts.in_force(scope)
+    prompts.clear(scope, check=owner.check)
+    write_down("prompt.clear", target_of(scope), groups=(owner.group,), before=shown_prompt(before))
+    return _answer(prompts.in_force(scope))
 
 
 @blp.route("/prompt/versions", methods=["GET"])
@@ -104,11 +106,22 @@ def list_prompt_versions(whose: dict[str, str]) -> dict[str, Any]:
 @blp.response(200, PreviewSchema, description="The body for Azure.", example=examples.PREVIEW)
 def preview_prompt(request: dict[str, Any]) -> dict[str, Any]:
     principal = services().prompts.principal(_scope(request))
+    if reach.reach() is not None and not principal.prompt.scope:
+        raise Forbidden("The organisation's prompt is in force here, which only its owners and admins may see.")
     conversation = {name: request[name] for name in ("model", "messages") if name in request}
     body = services().gateway.preview(principal, orjson.dumps(conversation))
     return {"version": principal.prompt.version, "scope": principal.prompt.scope, "sent": json.loads(body)}
 
 
 def _scope(whose: dict[str, str]) -> Scope:
+    """Return the scope that a request names. Raises NotFound or Forbidden if this admin may not read and set it."""
     # Forms also send fields that were left empty.
-    return Scope(group=whose.get("group") or None, key_id=whose.get("key") or None)
+    scope = Scope(group=whose.get("group") or None, key_id=whose.get("key") or None)
+    reach.check_scope(scope)
+    return scope
+
+
+def _answer(prompt: Prompt) -> dict[str, Any]:
+    shown = visible_prompt(prompt)
+    etags.show(shown)
+    return {**shown, "text": shown["prompt"], "set_at": prompt.set_at}

@@ -24,10 +24,11 @@ from ..schemas.groups import GroupSchema
 from ..schemas.keys import KeySchema
 from ..schemas.persons import PersonSettingsSchema
 from ..schemas.raises import NewRaiseSchema, RaiseSchema
-from .audit_helpers import write_down
+from . import etags, reach
+from .audit_helpers import check_key, shown_key, write_down
 from .blueprint import KEY_ID_IN_PATH, blp
-from .groups import NAME_IN_PATH
-from .users import USER_IN_PATH, check_user
+from .groups import NAME_IN_PATH, check_group, shown_group
+from .users import USER_IN_PATH, check_person, check_user, shown_person
 
 _BACK = (
     "The limits that are named are raised until then, and the others stay; afterwards all are as before, without a "
@@ -42,10 +43,17 @@ _schema = RaiseSchema()
 @blp.response(200, KeySchema, description="The key as it is now.", example=examples.RAISED_KEY)
 def raise_key(new: dict[str, Any], key_id: str) -> KeyRecord:
     keys = services().keys
-    before = keys.get(key_id)
+    before = reach.key(key_id)
     raised = _checked(new, [before.limits], whose="the key")
-    after = keys.update(key_id, {"raised": raised})
-    _write_down("key.raise", key_id, before.raised, raised)
+    organisation = services().policy.stored()
+
+    def check(present: KeyRecord) -> None:
+        check_key(present)
+        reach.check_raise(raised.limits, present, organisation)
+
+    after = keys.update(key_id, {"raised": raised}, check=check)
+    _write_down("key.raise", key_id, before.raised, raised, group=after.group)
+    etags.show(shown_key(after))
     return after
 
 
@@ -53,9 +61,9 @@ def raise_key(new: dict[str, Any], key_id: str) -> KeyRecord:
 @blp.operation("End the raise of a key", "UnknownKey", description="Before its time. Its limits are as they were.")
 @blp.response(204, description="Nothing is raised.")
 def end_raise_of_key(key_id: str) -> None:
-    before = services().keys.get(key_id)
-    services().keys.update(key_id, {"raised": None})
-    _write_down("key.raise", key_id, before.raised, None)
+    before = reach.key(key_id)
+    after = services().keys.update(key_id, {"raised": None}, check=check_key)
+    _write_down("key.raise", key_id, before.raised, None, group=after.group)
 
 
 @blp.route("/groups/<name>/raise", methods=["POST"], parameters=[NAME_IN_PATH])
@@ -70,8 +78,9 @@ def raise_group(new: dict[str, Any], name: str) -> Group:
     groups = services().groups
     before = groups.get(name)
     raised = _checked(new, [before.limits], whose="the group")
-    after = groups.update(name, {"raised": raised})
-    _write_down("group.raise", name, before.raised, raised)
+    after = groups.update(name, {"raised": raised}, check=check_group)
+    _write_down("group.raise", name, before.raised, raised, group=name)
+    etags.show(shown_group(after))
     return after
 
 
@@ -80,8 +89,8 @@ def raise_group(new: dict[str, Any], name: str) -> Group:
 @blp.response(204, description="Nothing is raised.")
 def end_raise_of_group(name: str) -> None:
     before = services().groups.get(name)
-    services().groups.update(name, {"raised": None})
-    _write_down("group.raise", name, before.raised, None)
+    services().groups.update(name, {"raised": None}, check=check_group)
+    _write_down("group.raise", name, before.raised, None, group=name)
 
 
 @blp.route("/users/<path:user>/raise", methods=["POST"], parameters=[USER_IN_PATH])
@@ -98,8 +107,9 @@ def raise_user(new: dict[str, Any], user: str) -> Person:
     check_user(user)
     own = services().persons.get(user).limits
     raised = _checked(new, [own, *_limits_of_groups(user)], whose="the person")
-    before, after = services().persons.set_raise(user, raised)
+    before, after = services().persons.set_raise(user, raised, check=check_person)
     _write_down("user.raise", user, before.raised, raised)
+    etags.show(shown_person(after))
     return after
 
 
@@ -107,7 +117,7 @@ def raise_user(new: dict[str, Any], user: str) -> Person:
 @blp.operation("End the raise of a person", description="Before its time. The person's limits are as they were.")
 @blp.response(204, description="Nothing is raised.")
 def end_raise_of_user(user: str) -> None:
-    before, _ = services().persons.set_raise(user, None)
+    before, _ = services().persons.set_raise(user, None, check=check_person)
     _write_down("user.raise", user, before.raised, None)
 
 
@@ -160,9 +170,11 @@ def _problem(value: int | Budget, present: Sequence[int | Budget | None], whose:
     return f"Must be more than the present limit, which is {first}."
 
 
-def _write_down(action: str, target: str, before: Raise | None, after: Raise | None) -> None:
+def _write_down(
+    action: str, target: str, before: Raise | None, after: Raise | None, *, group: str | None = None
+) -> None:
     if before != after:
-        write_down(action, target, before=_shown(before), after=_shown(after))
+        write_down(action, target, groups=(group,), before=_shown(before), after=_shown(after))
 
 
 def _shown(raised: Raise | None) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from ..schemas.usage import (
     names_of,
 )
 from ..tables import csv_table
+from . import reach
 from .blueprint import blp
 from .currency import present_currency
 
@@ -50,7 +51,11 @@ _CONVERTED = ("currency", "cost", "months_without_rate")
 def report_usage(query: dict[str, Any]) -> Response:
     by, currency = names_of(query.get("by", "")), _currency(query.get("currency"))
     wanted = ReportQuery(
-        by=by, first_day=query.get("start"), last_day=query.get("end"), in_utc=query.get("tz") == "utc"
+        by=by,
+        first_day=query.get("start"),
+        last_day=query.get("end"),
+        in_utc=query.get("tz") == "utc",
+        groups=reach.reach(),
     )
     found, total = report(
         services().usage_log.report, wanted, groups=services().policy.stored().groups, currency=currency
@@ -77,7 +82,8 @@ def report_filters(query: dict[str, Any]) -> dict[str, Any]:
         first_day=query.get("start"),
         last_day=query.get("end"),
         key_id=query.get("key"),
-        group=query.get("group"),
+        group=reach.check_filter(query.get("group")),
+        groups=reach.reach(),
         in_utc=query.get("tz") == "utc",
     )
     counts = [*services().usage_log.filter_counts(wanted)]

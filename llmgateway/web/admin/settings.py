@@ -9,6 +9,7 @@ from ...records import moment
 from .. import examples
 from ..context import services
 from ..schemas.settings import SettingsInForceSchema, SettingsSchema
+from . import etags
 from .audit_helpers import write_down
 from .blueprint import blp
 
@@ -18,7 +19,9 @@ from .blueprint import blp
 @blp.response(200, SettingsInForceSchema, description="In force.", example=examples.SETTINGS)
 def get_settings() -> dict[str, Any]:
     policy = services().policy
-    return _shown(policy.time_zones(policy.stored()))
+    shown = _shown(policy.time_zones(policy.stored()))
+    etags.show(shown)
+    return shown
 
 
 @blp.route("/settings", methods=["PUT"])
@@ -32,8 +35,10 @@ def get_settings() -> dict[str, Any]:
 @blp.arguments(SettingsSchema, template=examples.SETTINGS_REQUEST)
 @blp.response(200, SettingsInForceSchema, description="In force, and pending.", example=examples.PENDING_SETTINGS)
 def set_settings(fields: dict[str, str]) -> dict[str, Any]:
-    before, after = (_shown(zones) for zones in services().policy.set_timezone(fields["timezone"]))
+    changed = services().policy.set_timezone(fields["timezone"], check=lambda before: etags.check(_shown, before))
+    before, after = map(_shown, changed)
     write_down("settings.set", "", before=before, after=after)
+    etags.show(after)
     return after
 
 

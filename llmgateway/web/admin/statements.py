@@ -26,6 +26,7 @@ from ..schemas.statements import (
     StatementSchema,
 )
 from ..tables import csv_table
+from . import reach
 from .blueprint import blp
 from .currency import present_currency
 
@@ -104,6 +105,7 @@ def get_statement(query: dict[str, Any], month: str) -> Any:
 @blp.response(200, GroupStatementSchema, description="The statement.", example=examples.GROUP_STATEMENT)
 @_other_formats
 def get_group_statement(query: dict[str, Any], name: str) -> Any:
+    reach.check_group(name)
     month, zones = query["month"], time_zones()
     found = _statement(month)
     group = found.groups.get(name)

@@ -20,6 +20,7 @@ from ..schemas.persons import (
     PersonSchema,
     PersonSettingsSchema,
 )
+from . import etags
 from .allowances import remaining_of
 from .audit_helpers import some_limits, write_down
 from .blueprint import blp
@@ -56,6 +57,7 @@ def get_user(user: str) -> dict[str, Any]:
     person = services().persons.get(user)
     keys = services().keys.list(KeyQuery(user=user))
     usage = _usage_so_far(user)
+    etags.show(shown_person(person))
     if not keys and person == Person(user=user) and not usage["total"].requests:
         raise NotFound("There is nobody with this name. GET /admin/users lists who there is.", param="user")
     now, groups = moment(services().clock()), services().policy.stored().groups
@@ -92,7 +94,7 @@ def get_user(user: str) -> dict[str, Any]:
 @blp.response(200, PersonSettingsSchema, description="In force.", example=examples.PERSON_SETTINGS)
 def put_user(sent: dict[str, Any], user: str) -> Person:
     check_user(user)
-    return _written("user.set", *services().persons.set_limits(user, sent["limits"]))
+    return _written("user.set", *services().persons.set_limits(user, sent["limits"], check=check_person))
 
 
 @blp.route("/users/<path:user>", methods=["PATCH"], parameters=[USER_IN_PATH])
@@ -111,8 +113,13 @@ def update_user(sent: dict[str, Any], user: str) -> Person:
     check_user(user)
     parts = some_limits(sent)
     if "limits" in sent:
-        return _written("user.set", *persons.set_limits(user, sent["limits"]))
-    return _written("user.set", *persons.update_limits(user, parts)) if parts else persons.get(user)
+        return _written("user.set", *persons.set_limits(user, sent["limits"], check=check_person))
+    if parts:
+        return _written("user.set", *persons.update_limits(user, parts, check=check_person))
+    person = persons.get(user)
+    check_person(person)
+    etags.show(shown_person(person))
+    return person
 
 
 @blp.route("/users/<path:user>", methods=["DELETE"], parameters=[USER_IN_PATH])
@@ -123,9 +130,9 @@ def update_user(sent: dict[str, Any], user: str) -> Person:
 )
 @blp.response(204, description="No limits are set for the person.")
 def delete_user(user: str) -> None:
-    before = services().persons.remove(user)
+    before = services().persons.remove(user, check=check_person)
     if before != Person(user=user):
-        write_down("user.remove", user, before=_schema.dump(before))
+        write_down("user.remove", user, before=shown_person(before))
     elif not is_known(user):
         raise NotFound("There is nobody with this name. GET /admin/users lists who there is.", param="user")
 
@@ -140,6 +147,16 @@ def check_user(user: str) -> None:
         raise invalid_fields({"user": [problem]})
 
 
+def check_person(before: Person) -> None:
+    """Check that what is set for the person is as the client knows it."""
+    etags.check(shown_person, before)
+
+
+def shown_person(person: Person) -> dict[str, Any]:
+    shown: dict[str, Any] = _schema.dump(person)
+    return shown
+
+
 def is_known(user: str) -> bool:
     """Whether *user* has a key, or limits."""
     has_key = bool(services().keys.list(KeyQuery(user=user, limit=1)))
@@ -148,7 +165,8 @@ def is_known(user: str) -> bool:
 
 def _written(action: str, before: Person, after: Person) -> Person:
     if before != after:
-        write_down(action, after.user, before=_schema.dump(before), after=_schema.dump(after))
+        write_down(action, after.user, before=shown_person(before), after=shown_person(after))
+    etags.show(shown_person(after))
     return after
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshmallow as ma
 from marshmallow import validate
 
+from ...records import FIRST_OWNER
 from .. import examples
 from .fields import AnswerSchema, Moment
 
@@ -15,6 +16,25 @@ class AuditQuerySchema(ma.Schema):
             "description": "Only changes of this: a key's id, or the name of a group or a model.",
             "choices": {"everything": "", "one key": examples.KEY_ID, "one group": examples.GROUP["name"]},
         }
+    )
+    admin = ma.fields.String(
+        metadata={
+            "description": "Only changes by this admin: the id or the name, or `ADMIN_KEY` for the first owner.",
+            "choices": {"everybody": "", "one admin": examples.ADMIN["name"], "the first owner": FIRST_OWNER},
+        }
+    )
+    since = Moment(
+        metadata={
+            "description": "Only changes from here on.",
+            "choices": {"from the beginning": "", "a day": "2026-10-31", "a moment": "2026-10-31T08:00:00+02:00"},
+        }
+    )
+    until = Moment(
+        is_end=True,
+        metadata={
+            "description": "Only changes before this.",
+            "choices": {"until now": "", "a day": "2026-10-31", "a moment": "2026-10-31T18:00:00+01:00"},
+        },
     )
     limit = ma.fields.Integer(
         load_default=100,
@@ -29,6 +49,18 @@ class AuditQuerySchema(ma.Schema):
     )
 
 
+class AuditedAdminSchema(AnswerSchema):
+    id = ma.fields.String(
+        allow_none=True, metadata={"description": "null for the first owner.", "example": examples.ADMIN["id"]}
+    )
+    name = ma.fields.String(
+        metadata={
+            "description": "The name at that time; `ADMIN_KEY` for the first owner.",
+            "example": examples.ADMIN["name"],
+        }
+    )
+
+
 class AuditEntrySchema(AnswerSchema):
     """One change that an admin made. It contains no keys, and not Azure's key."""
 
@@ -36,6 +68,9 @@ class AuditEntrySchema(AnswerSchema):
     timestamp = Moment(metadata={"example": examples.AUDIT_ENTRY["timestamp"]})
     address = ma.fields.String(
         allow_none=True, metadata={"description": "Where the request came from.", "example": "192.0.2.17"}
+    )
+    admin = ma.fields.Nested(
+        AuditedAdminSchema, metadata={"description": "Who made the change.", "example": examples.AUDIT_ENTRY["admin"]}
     )
     admin_key_id = ma.fields.String(
         metadata={"description": "The same for the same admin key; opens nothing.", "example": "5f2b8c0d9a41"}

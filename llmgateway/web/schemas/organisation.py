@@ -70,7 +70,14 @@ class PromptSchema(AnswerSchema):
             "example": "",
         }
     )
-    prompt = ma.fields.String(attribute="text", metadata={"example": examples.PROMPT["prompt"]})
+    prompt = ma.fields.String(
+        attribute="text",
+        allow_none=True,
+        metadata={
+            "description": "null if it is the organisation's and your role is `group`, which may not read that.",
+            "example": examples.PROMPT["prompt"],
+        },
+    )
     set_at = Moment(allow_none=True, metadata={"example": examples.PROMPT["set_at"]})
 
 
