@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .allowances import with_columns
+from .dates import in_time
 from .ending import confirm
 from .options import field_options, limit_options, member_limit_options, sent, yes_option
 from .raises import raise_options, raised
@@ -52,7 +53,7 @@ def set_(gateway: Remote, name: str, **options: Any) -> None:
     """
     from .client import CallFailed
 
-    body = sent(options)
+    body = in_time(gateway, sent(options))
     try:
         group = gateway.call("PATCH", _path(name), body=body)
     except CallFailed as error:
