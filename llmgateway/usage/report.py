@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from ..records import GROUPINGS, Group, ReportQuery, UsageRow
@@ -14,6 +15,7 @@ REPORT_GROUPINGS = (*GROUPINGS, COST_CENTRE)
 """Possible groupings of a report. A cost centre is that which the group has now."""
 
 SUMS = tuple(field.name for field in fields(UsageRow) if field.name != "by")
+_sums_of = attrgetter(*SUMS)
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class ReportRow:
 
         The row has the field ``currency``, too, because rows are also lines of a CSV file.
         """
-        shown = {**self.usage.by, **{name: getattr(self.usage, name) for name in SUMS}}
+        shown: dict[str, Any] = {**self.usage.by, **dict(zip(SUMS, _sums_of(self.usage), strict=True))}
         if currency is not None:
             shown["currency"] = currency.code
             shown["cost"] = None if self.months_without_rate else round(self.cost, 9)
@@ -56,7 +58,7 @@ def report(
     """
     by = query.by
     needed = [name for name in by if name != COST_CENTRE]
-    for name, is_needed in (("group", COST_CENTRE in by), ("month", currency is not None)):
+    for name, is_needed in (("group", COST_CENTRE in by), ("month", currency is not None and "day" not in by)):
         if is_needed and name not in needed:
             needed.append(name)
     rows = [_priced(row, currency) for row in read(replace(query, by=needed))]
@@ -71,14 +73,14 @@ def report(
 def _priced(row: UsageRow, currency: Currency | None) -> ReportRow:
     if currency is None or not row.cost_usd:
         return ReportRow(row)
-    month = row.by["month"] or ""
+    month = (row.by.get("month") or row.by["day"] or "")[:7]
     rate = currency.rate(month)
     if rate is None:
         return ReportRow(row, months_without_rate=frozenset([month]))
     return ReportRow(row, cost=row.cost_usd * float(rate))
 
 
-def _by(rows: Iterable[ReportRow], by: Sequence[str]) -> list[ReportRow]:
+def _by(rows: Sequence[ReportRow], by: Sequence[str]) -> list[ReportRow]:
     """Add up *rows* that have the same values of the groupings *by*."""
     together: dict[tuple[str | None, ...], list[ReportRow]] = {}
     for row in rows:
@@ -89,12 +91,9 @@ def _by(rows: Iterable[ReportRow], by: Sequence[str]) -> list[ReportRow]:
     return [_added(together[values], by=dict(zip(by, values, strict=True))) for values in order]
 
 
-def _added(rows: Iterable[ReportRow], by: dict[str, str | None]) -> ReportRow:
-    sums: dict[str, Any] = dict.fromkeys(SUMS, 0)
-    cost, missing = 0.0, set[str]()
-    for row in rows:
-        for name in SUMS:
-            sums[name] += getattr(row.usage, name)
-        cost += row.cost
-        missing |= row.months_without_rate
-    return ReportRow(UsageRow(by=by, **sums | {"cost_usd": float(sums["cost_usd"])}), cost, frozenset(missing))
+def _added(rows: Sequence[ReportRow], by: dict[str, str | None]) -> ReportRow:
+    columns = zip(*(_sums_of(row.usage) for row in rows), strict=True) if rows else [()] * len(SUMS)
+    sums: dict[str, Any] = dict(zip(SUMS, map(sum, columns), strict=True))
+    sums["cost_usd"] = float(sums["cost_usd"])
+    missing = frozenset[str]().union(*(row.months_without_rate for row in rows))
+    return ReportRow(UsageRow(by=by, **sums), sum(row.cost for row in rows), missing)

@@ -1453,6 +1453,16 @@ class UsageLogContract:
         assert used | {"key_1": NEW_YEAR + timedelta(days=4)} == elsewhere.last_used(asked)
         assert {} == elsewhere.last_used([])
 
+    def test_knows_when_a_key_was_last_used_in_another_time_zone(self, zoned):
+        """Also if its last requests are on another day there than in UTC, and their records are gone."""
+        log = zoned(BERLIN)
+        at = [NEW_YEAR + timedelta(hours=hour) for hour in (12, 23, 36, 47)]
+        append(log, [usage(n, timestamp=each, key_id=f"key_{n}") for n, each in enumerate(at)])
+        log.purge(date(2026, 2, 1), limit=100)
+
+        ends = [NEW_YEAR + timedelta(days=days) for days in (1, 1, 2, 2)]
+        assert {f"key_{n}": end for n, end in enumerate(ends)} == log.last_used([f"key_{n}" for n in range(5)])
+
     def test_counts_what_content_filters_found(self, log, elsewhere):
         """Records with the same findings are one count; those without any are none; days and keys can be chosen."""
         low, high = ("violence:low",), ("hate:high", "violence:low")

@@ -85,6 +85,16 @@ def test_each_month_has_its_rate():
     assert (3.25,) == tuple(row["cost"] for row in shown(log, (), EURO)[0])
 
 
+def test_days_have_the_rate_of_their_month():
+    """The log is not asked for months, too: a day tells."""
+    log = Log(({"day": "2026-09-30"}, 4.0), ({"day": "2026-10-01"}, 4.0), ({"day": "2026-11-01"}, 4.0))
+    rows, total = shown(log, ("day",), EURO)
+
+    assert ("day",) == tuple(log.asked[0].by)
+    assert [2.0, 1.0, None] == [row["cost"] for row in rows]
+    assert ["2026-11"] == total["months_without_rate"]
+
+
 def test_a_month_without_a_rate_is_named_where_it_is_missing():
     """In its rows and in the total, and not in others."""
     log = Log(

@@ -68,8 +68,11 @@ _FIND_STORED = f"""
 _RENAME_SERIES = "UPDATE usage_series SET user = ? WHERE key_id = ? AND user = ?"
 _LAST_RECORDS = "SELECT key_id, max(timestamp) FROM logs WHERE key_id IN ({}) GROUP BY key_id"
 _LAST_DAYS = """
-    SELECT key_id, max(day) FROM usage_daily JOIN usage_series ON usage_series.id = series
-    WHERE series IN (SELECT id FROM usage_series WHERE key_id IN ({})) GROUP BY key_id
+    WITH wanted AS (SELECT id, key_id FROM usage_series WHERE key_id IN ({}))
+    SELECT key_id, max(day) FROM (
+        SELECT key_id, day FROM wanted JOIN usage_daily ON series = id
+        UNION ALL SELECT key_id, day FROM wanted JOIN usage_shifted ON series = id
+    ) GROUP BY key_id
 """
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
