@@ -29,7 +29,9 @@ from .records import (
     Erasure,
     FilterCount,
     Group,
+    Imported,
     Kept,
+    KeyChange,
     KeyQuery,
     KeyRecord,
     Limits,
@@ -86,6 +88,27 @@ class KeyStore(Protocol):
         Raises:
             NoSuchGroup: the group of one of the keys does not exist, or is being removed. Nothing was stored.
         """
+        ...
+
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        """Store all of these new keys and make all of these changes, or none.
+
+        A key that no longer exists is not changed.
+
+        Args:
+            records: New keys, no two of which share a digest.
+            changes: Of keys that exist. They never change the group.
+            alone: Whether nothing is stored if a user of *records* has a key in the same group already. Of two calls
+                at the same time the second one finds the keys of the first.
+
+        Raises:
+            NoSuchGroup: as :meth:`add_all`.
+            StoreUnavailable: also if another import has not ended in time.
+        """
+        ...
+
+    def of_users(self, users: Collection[str]) -> list[KeyRecord]:
+        """Return all keys of these users, whose names are compared exactly."""
         ...
 
     def get(self, key_id: str) -> KeyRecord | None: ...

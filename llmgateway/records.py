@@ -9,7 +9,7 @@ import hashlib
 import os
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -294,6 +294,28 @@ class KeyQuery:
 
 
 ALL_KEYS = KeyQuery()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """What is to change of a key; the other fields stay."""
+
+    before: KeyRecord
+    """The key as it was when the change was decided on."""
+    fields: Mapping[str, object]
+    limits: Mapping[str, object]
+    """Fields of :class:`Limits`."""
+
+
+class Imported(NamedTuple):
+    """What came of an import of keys. Nothing was stored if there is anything in the first two."""
+
+    taken: Set[str] = frozenset()
+    """Digests of the new keys that exist already."""
+    present: Set[tuple[str, str | None]] = frozenset()
+    """Users and groups of the new keys that have a key already."""
+    changed: Sequence[KeyRecord] = ()
+    """The keys that were changed, as they are now."""
 
 
 class User(NamedTuple):

@@ -27,7 +27,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys rotate": ["llmgateway keys rotate ada --overlap 86400 > key.txt"],
     "keys block": ["llmgateway keys block ada", "llmgateway keys block ada --all"],
     "keys unblock": ["llmgateway keys unblock ada"],
-    "keys import": ["llmgateway keys import students.csv --output keys.csv"],
+    "keys import": [
+        "llmgateway keys import students.csv --group ml-2026 --dry-run",
+        "llmgateway keys import students.csv --group ml-2026 --output keys.csv",
+        "llmgateway keys import liste.xlsx --map user=Benutzer --existing skip --output keys.csv",
+    ],
     "keys bulk": [
         "llmgateway keys bulk block --group physics --dry-run",
         "llmgateway keys bulk move --group physics --to chemistry",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .dates import in_time
 from .ending import confirm
 from .options import field_options, limit_options, member_limit_options, sent, yes_option
 from .raises import raise_options, raised
@@ -50,7 +51,7 @@ def set_(gateway: Remote, name: str, **options: Any) -> None:
     """
     from .client import CallFailed
 
-    body = sent(options)
+    body = in_time(gateway, sent(options))
     try:
         group = gateway.call("PATCH", _path(name), body=body)
     except CallFailed as error:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(\.\d+)?\+00:00")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?([+-]\d\d:\d\d)")
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget")
 _NOTHING = "-"
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
@@ -70,7 +70,12 @@ def cell(value: Any) -> str:
         return _limits(value) if value.keys() == set(_LIMITS) else _pairs(value)
     if isinstance(value, list):
         return ", ".join(map(cell, value))
-    return plain(_TIME.sub(r"\1 \2 UTC", str(value)))
+    return plain(_TIME.sub(_time, str(value)))
+
+
+def _time(found: re.Match[str]) -> str:
+    day, time, offset = found.groups()
+    return f"{day} {time} {'UTC' if offset == '+00:00' else offset}"
 
 
 def _short(text: str) -> str:

@@ -115,6 +115,53 @@ NEW_KEYS_CSV = f"""\
 "tokens_per_minute","parallel_requests","budget_amount","budget_unit","budget_period","key"
 "{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
+NO_NEW_KEYS_CSV = "".join(NEW_KEYS_CSV.splitlines(keepends=True)[:1])
+
+IMPORT_PLAN: dict[str, Any] = {
+    "dry_run": True,
+    "file": {
+        "format": "csv",
+        "encoding": "cp1252",
+        "separator": ";",
+        "sheet": None,
+        "decimal": ",",
+        "dates": None,
+        "export": "moodle",
+        "columns": {"user": ["Vorname", "Nachname"], "email": ["E-Mail-Adresse"]},
+        "ignored": ["Rollen"],
+        "left_out": [],
+        "notes": [],
+    },
+    "counts": {"create": 1, "skip": 1, "update": 0, "refuse": 0},
+    "lines": [
+        {
+            "line": 2,
+            "action": "create",
+            "user": "Ada Lovelace",
+            "group": "ml-2026",
+            "id": None,
+            "key": None,
+            "changes": [],
+            "reason": None,
+            "problems": {},
+        },
+        {
+            "line": 3,
+            "action": "skip",
+            "user": "Alan Turing",
+            "group": "ml-2026",
+            "id": KEY_ID,
+            "key": None,
+            "changes": [],
+            "reason": "Has a key already.",
+            "problems": {},
+        },
+    ],
+}
+IMPORT_ANSWER: dict[str, Any] = IMPORT_PLAN | {
+    "dry_run": False,
+    "lines": [IMPORT_PLAN["lines"][0] | {"id": KEY_ID, "key": SECRET_KEY}, IMPORT_PLAN["lines"][1]],
+}
 
 BULK_REQUEST: dict[str, Any] = {"filter": {"group": NO_GROUP}, "action": "block", "dry_run": True}
 BULK_PREVIEW: dict[str, Any] = {

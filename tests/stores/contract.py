@@ -31,7 +31,9 @@ from llmgateway.records import (
     DeliveryState,
     Erasure,
     Group,
+    Imported,
     Kept,
+    KeyChange,
     KeyQuery,
     KeyRecord,
     Limits,
@@ -703,6 +705,81 @@ class KeyStoreContract:
                 assert why <= {*shared}
                 assert len(there & {record.id for record in records}) == (0 if why else 8)
             assert 1 == refused.count(set())
+
+    def test_imports_new_keys_and_changes_in_one_step(self, keys, elsewhere):
+        """New keys are there and changes are made, everywhere; fields and limits that are not named stay."""
+        keys.add(key(1, user="ada", email="old@example.org", limits=LIMITS))
+        before = elsewhere.find(key(1).digest).record
+        changes = [
+            KeyChange(before=before, fields={"email": "new@example.org"}, limits={"parallel_requests": 7}),
+            KeyChange(before=key(99), fields={"email": "nobody@example.org"}, limits={}),
+        ]
+
+        new = [key(2, group="physics"), key(3, user="bob")]
+        imported = keys.import_all(new, changes, alone=True)
+
+        after = replace(before, email="new@example.org", limits=replace(LIMITS, parallel_requests=7))
+        assert Imported(changed=[after]) == imported._replace(changed=[*imported.changed])
+        assert after == elsewhere.find(key(1).digest).record == keys.find(key(1).digest).record
+        assert [after, *new] == elsewhere.list()
+        assert Imported() == keys.import_all([], [], alone=True)._replace(changed=())
+
+    def test_imports_nobody_who_is_there(self, keys, elsewhere):
+        """The same user in the same group: nothing is stored, and nothing is changed. Elsewhere is somebody else."""
+        keys.add_all([key(1, user="ada", group="physics"), key(2, user="bob")])
+        before = keys.list()
+        change = KeyChange(before=before[1], fields={"name": "changed"}, limits={})
+        new = [key(3, user="ada", group="physics"), key(4, user="bob"), key(5, user="ada"), key(6, user="Ada")]
+
+        imported = keys.import_all(new, [change], alone=True)
+
+        assert (set(), {("ada", "physics"), ("bob", None)}) == (imported.taken, imported.present)
+        assert before == elsewhere.list()
+        assert keys.import_all(new[2:], [], alone=True).present == set()
+        assert keys.import_all(new[:2], [], alone=False).present == set()
+        assert 6 == len(elsewhere.list())
+
+    def test_imports_nothing_if_a_digest_or_a_group_is_in_the_way(self, keys, elsewhere):
+        """Neither new keys nor changes."""
+        keys.add(key(1, user="ada"))
+        change = KeyChange(before=key(1, user="ada"), fields={"name": "changed"}, limits={})
+
+        new = key(2, user="bob")
+        taken = keys.import_all([new, key(3, user="eve", digest=key(1).digest)], [change], alone=True).taken
+        with pytest.raises(NoSuchGroup):
+            keys.import_all([new, key(3, group="nobody's")], [change], alone=True)
+
+        assert {key(1).digest} == taken
+        assert [key(1, user="ada")] == elsewhere.list()
+        assert Imported() == keys.import_all([new], [change], alone=True)._replace(changed=())
+
+    def test_of_the_same_list_twice_at_once_one_is_imported(self, keys, elsewhere):
+        """Whoever comes second finds the keys of the first, so nobody gets two."""
+        for attempt in range(4):
+            people = [f"user-{attempt}-{number}" for number in range(12)]
+            lists = [
+                [key(attempt * 1000 + copy * 100 + place, user=user) for place, user in enumerate(people)]
+                for copy in range(4)
+            ]
+
+            imported = at_once(
+                *[
+                    lambda store=store, records=records: store.import_all(records, [], alone=True)
+                    for store, records in zip([keys, elsewhere] * 2, lists, strict=True)
+                ]
+            )
+
+            assert [0, 12, 12, 12] == sorted(len(each.present) for each in imported)
+            assert sorted(people) == sorted(record.user for record in elsewhere.of_users(people))
+
+    def test_finds_the_keys_of_users(self, keys):
+        """All of them, also blocked ones; names are compared exactly."""
+        keys.add_all([key(1, user="ada"), key(2, user="ada", active=False), key(3, user="Ada"), key(4, user="émile")])
+
+        assert [key(1, user="ada"), key(2, user="ada", active=False), key(4, user="émile")] == keys.of_users(
+            {"ada", "émile", "nobody", "a' OR 1"}
+        )
+        assert [] == keys.of_users([])
 
     def test_revokes_a_group(self, keys, elsewhere):
         """Every active key of the group is inactive for the next request everywhere, and no other is."""

@@ -366,7 +366,7 @@ def answers(
     yield call("get /admin/prompt/versions", "/admin/prompt/versions?group=ml")
     yield call("post /admin/prompt/preview", json=examples.PREVIEW_REQUEST | {"group": "ml"})
     yield call("delete /admin/prompt", "/admin/prompt?group=ml")
-    yield call("post /admin/keys/import", data="user,group\nada,ml\n", content_type="text/csv")
+    yield call("post /admin/keys/import", data="user,group\ngrace,ml\n", content_type="text/csv")
     yield call("post /admin/keys/{key_id}/rotate", f"{one}/rotate", json={"overlap_seconds": 60})
     name, made = call("post /admin/admins", json={"name": "Grace", "role": "group", "groups": ["ml"]})
     yield name, made
