@@ -505,8 +505,11 @@ class StoredResponses(Protocol):
         """Note that what *record* names belongs to its user. Raises nothing: the journal has the record, too."""
         ...
 
-    def find(self, stored_id: str) -> Owned | None:
+    def find(self, stored_id: str, *, anew: bool = False) -> Owned | None:
         """Return whose *stored_id* is; None if no user of this gateway has made it.
+
+        Args:
+            anew: Ask the stores also if this process remembers it.
 
         Raises:
             StoreUnavailable: it was not found, and one of the stores that may have it did not answer.
@@ -514,7 +517,7 @@ class StoredResponses(Protocol):
         ...
 
     def of(self, user: str) -> Mapping[str, Owned]:
-        """Return what belongs to *user*, by identifier, as far as it is noted beside the usage log."""
+        """Return what belongs to *user*, by identifier, as far as all processes share it beside the usage log."""
         ...
 
     def forget(self, owns: Callable[[Owned], bool]) -> None:
