@@ -428,6 +428,14 @@ class Settings:
         parse=_one_of("admin", "open", "off"),
         reloads=True,
     )
+    show_shared: str = _setting(
+        "LLMGATEWAY_SHOW_SHARED",
+        "Whether users see how large the budgets of their group and of the organisation are, and "
+        "[what is left of them](admin.md#what-is-used-and-left): `on` or `off`.",
+        "off",
+        parse=_one_of("on", "off"),
+        reloads=True,
+    )
     log_level: str = _setting(
         "LLMGATEWAY_LOG_LEVEL",
         "`DEBUG`, `INFO`, `WARNING` or `ERROR`.",

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .allowances import INCLUDE, with_columns
 from .class_lists import import_
 from .dates import in_time
 from .ending import confirm
@@ -29,10 +30,15 @@ def keys() -> None:
 @click.option("--active/--blocked", default=None, help="Only active keys, or only blocked ones.")
 @listing
 def list_(gateway: Remote, user: str | None, group: str | None, active: bool | None) -> None:
-    """List keys, oldest first."""
-    query = {"user": user, "group": group, "active": None if active is None else str(active).lower()}
+    """List keys, oldest first, with what is spent and left of their budgets and when they were used last.
+
+    Of a key without a budget, 'spent' is what it has cost this month.
+    """
+    query = {"user": user, "group": group, "active": None if active is None else str(active).lower(), **INCLUDE}
     found = [*gateway.client.pages("/keys", query=query)]
-    gateway.show_all(found, "id", "user", "name", "group", "active", "expires_at", "limits")
+    rows = found if gateway.shows_fields else with_columns(found)
+    columns = ("id", "user", "name", "group", "active", "expires_at", "spent", "left", "last_used", "limits")
+    gateway.show_all(rows, *columns)
 
 
 @keys.command()
@@ -52,8 +58,8 @@ def add(gateway: Remote, user: str, own_key: bool, **options: Any) -> None:
 @a_key
 @remote
 def show(gateway: Remote, key_id: str) -> None:
-    """Show all fields of a key."""
-    gateway.show(gateway.call("GET", _path(key_of(gateway, key_id))))
+    """Show all fields of a key, what is used and left of its limits, and when it was used last."""
+    gateway.show(gateway.call("GET", _path(key_of(gateway, key_id)), query=INCLUDE))
 
 
 @keys.command("set")
