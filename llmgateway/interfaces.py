@@ -29,7 +29,9 @@ from .records import (
     Erasure,
     FilterCount,
     Group,
+    Imported,
     Kept,
+    KeyChange,
     KeyQuery,
     KeyRecord,
     Limits,
@@ -86,6 +88,27 @@ class KeyStore(Protocol):
         Raises:
             NoSuchGroup: the group of one of the keys does not exist, or is being removed. Nothing was stored.
         """
+        ...
+
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        """Store all of these new keys and make all of these changes, or none.
+
+        A key that no longer exists is not changed.
+
+        Args:
+            records: New keys, no two of which share a digest.
+            changes: Of keys that exist. They never change the group.
+            alone: Whether nothing is stored if a user of *records* has a key in the same group already. Of two calls
+                at the same time the second one finds the keys of the first.
+
+        Raises:
+            NoSuchGroup: as :meth:`add_all`.
+            StoreUnavailable: also if another import has not ended in time.
+        """
+        ...
+
+    def of_users(self, users: Collection[str]) -> list[KeyRecord]:
+        """Return all keys of these users, whose names are compared exactly."""
         ...
 
     def get(self, key_id: str) -> KeyRecord | None: ...
@@ -471,6 +494,15 @@ class Spending(Protocol):
         """
         ...
 
+    def by_name(
+        self, groupings: Sequence[str], names: Sequence[tuple[str, ...]], *, first_day: date | None
+    ) -> Mapping[tuple[str, ...], UsageRow]:
+        """Add up the usage from *first_day* on of each of *names*, which are values of *groupings*.
+
+        One query for all of them. Those without usage are missing.
+        """
+        ...
+
 
 class StoredResponses(Protocol):
     """Knows whose the responses are that Azure stores, with their items and containers. All processes share it.
@@ -482,8 +514,11 @@ class StoredResponses(Protocol):
         """Note that what *record* names belongs to its user. Raises nothing: the journal has the record, too."""
         ...
 
-    def find(self, stored_id: str) -> Owned | None:
+    def find(self, stored_id: str, *, anew: bool = False) -> Owned | None:
         """Return whose *stored_id* is; None if no user of this gateway has made it.
+
+        Args:
+            anew: Ask the stores also if this process remembers it.
 
         Raises:
             StoreUnavailable: it was not found, and one of the stores that may have it did not answer.
@@ -491,7 +526,7 @@ class StoredResponses(Protocol):
         ...
 
     def of(self, user: str) -> Mapping[str, Owned]:
-        """Return what belongs to *user*, by identifier, as far as it is noted beside the usage log."""
+        """Return what belongs to *user*, by identifier, as far as all processes share it beside the usage log."""
         ...
 
     def forget(self, owns: Callable[[Owned], bool]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -144,6 +144,21 @@ def is_higher(value: int | Budget | None, *, than: int | Budget | None) -> bool:
 def in_force(limits: Limits, raised: Raise | None, now: datetime) -> Limits:
     """Return *limits* as they are at *now*, while they may be *raised*."""
     return limits if raised is None or raised.until <= now else raised.raises(limits)
+
+
+class BudgetState(NamedTuple):
+    """What is spent and left of one budget, in its own unit."""
+
+    scope: str
+    """``group`` or ``organisation``."""
+    name: str
+    """Empty for the organisation."""
+    unit: str
+    period: str
+    limit: float
+    spent: float | None
+    """``None``: not known, because the usage log is unavailable."""
+    left: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +309,28 @@ class KeyQuery:
 
 
 ALL_KEYS = KeyQuery()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """What is to change of a key; the other fields stay."""
+
+    before: KeyRecord
+    """The key as it was when the change was decided on."""
+    fields: Mapping[str, object]
+    limits: Mapping[str, object]
+    """Fields of :class:`Limits`."""
+
+
+class Imported(NamedTuple):
+    """What came of an import of keys. Nothing was stored if there is anything in the first two."""
+
+    taken: Set[str] = frozenset()
+    """Digests of the new keys that exist already."""
+    present: Set[tuple[str, str | None]] = frozenset()
+    """Users and groups of the new keys that have a key already."""
+    changed: Sequence[KeyRecord] = ()
+    """The keys that were changed, as they are now."""
 
 
 class User(NamedTuple):
@@ -999,6 +1036,8 @@ class ReportQuery:
     key_id: str | None = None
     user: str | None = None
     group: str | None = None
+    among: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By grouping: only these values of it. So one query adds up the usage of a whole page of keys."""
     groups: tuple[str, ...] | None = None
     """Only usage in these groups."""
     promptly: bool = False

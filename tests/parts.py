@@ -80,7 +80,7 @@ class Owners:
             if stored_id:
                 self.owned[stored_id] = Owned.of(record)
 
-    def find(self, stored_id: str) -> Owned | None:
+    def find(self, stored_id: str, *, anew: bool = False) -> Owned | None:
         return self.owned.get(stored_id)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..clock import Clock
 from ..current import current_request
 from ..errors import Conflict, InvalidKey, NotFound, StoreUnavailable
 from ..interfaces import KeyStore
-from ..records import ALL_KEYS, Group, KeyQuery, KeyRecord, Lookup, moment, new_id
+from ..records import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, moment, new_id
 from .policy import OrganisationPolicy
 from .principal import Principal, PrincipalCache
 
@@ -49,15 +48,6 @@ _FLAWS = (
     (re.compile(r".*\s", re.DOTALL), "it has a blank within it. Copy it again"),
 )
 """What people do to keys, the most telling first. Each pattern is for the beginning of the key."""
-
-
-class KeysExist(Conflict):
-    """Some of the keys that should be created together already exist."""
-
-    def __init__(self, places: Sequence[int]) -> None:
-        super().__init__("Some of these keys exist already. Send others, or none to have them made up.", param="key")
-        self.places = places
-        """The indexes of the rows with these keys, from 0."""
 
 
 class Keys:
@@ -145,27 +135,22 @@ class Keys:
             Conflict: the key already exists.
             NoSuchGroup: its group does not exist.
         """
-        record, key = self._new_record(key, **fields)
+        record, key = self.new_record(key, **fields)
         if not self._store.add(record):
             raise Conflict("This key exists already. Send another one, or none to have one made up.", param="key")
         return record, key
 
-    def create_all(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[KeyRecord, str]]:
-        """Create a key for each of *rows*, or none if one of them cannot be created.
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        """As :meth:`~llmgateway.interfaces.KeyStore.import_all`."""
+        return self._store.import_all(records, changes, alone=alone)
 
-        Args:
-            rows: For each key, the keyword arguments of :meth:`create`.
+    def of_users(self, users: Collection[str]) -> list[KeyRecord]:
+        """As :meth:`~llmgateway.interfaces.KeyStore.of_users`."""
+        return self._store.of_users(users)
 
-        Raises:
-            KeysExist: some keys already exist, or are in several rows.
-            NoSuchGroup: the group of one of them does not exist.
-        """
-        new = [self._new_record(**{"key": None, **row}) for row in rows]
-        repeated = {value for value, times in Counter(record.digest for record, _ in new).items() if times > 1}
-        existing = repeated or self._store.add_all([record for record, _ in new])
-        if existing:
-            raise KeysExist([index for index, (record, _) in enumerate(new) if record.digest in existing])
-        return new
+    def exists(self, key: str) -> bool:
+        """Return whether *key* was handed out, valid or not."""
+        return self._store.find(digest(key)).record is not None
 
     def rotate(
         self, key_id: str, *, overlap_seconds: int = 0, check: Callable[[KeyRecord], None] | None = None
@@ -187,7 +172,8 @@ class Keys:
         """Revoke all keys of *group*; return the identifiers of those that were active before."""
         return [record.id for record in self._store.revoke_group(group)]
 
-    def _new_record(self, key: str | None, **fields: Any) -> tuple[KeyRecord, str]:
+    def new_record(self, key: str | None, **fields: Any) -> tuple[KeyRecord, str]:
+        """Make a key up, unless it is given, and return its record and the key itself. Nothing is stored."""
         key = key or _generated()
         now = self._clock()
         return KeyRecord(id=new_id("key", now), digest=digest(key), created_at=moment(now), **fields), key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -103,9 +104,12 @@ class Client:
         except requests.RequestException as error:
             raise CallFailed(f"The answer of {self.url} broke off. Call again.") from error
 
-    def upload(self, path: str, table: IO[bytes]) -> bytes:
-        """Send a CSV file, and return the CSV file of the answer."""
-        return self.table("POST", path, data=table, headers={"Content-Type": "text/csv"})
+    def upload(
+        self, path: str, table: IO[bytes], *, query: Mapping[str, Any] | None = None
+    ) -> tuple[bytes, Mapping[str, Any]]:
+        """Send a table, and return the answer's bytes and what its header says was done."""
+        answer = self._send("POST", path, params=dict(query or {}), data=table, headers={"Content-Type": "text/csv"})
+        return answer.content, json.loads(answer.headers.get("X-LLMGateway-Import", "{}"))
 
     def pages(self, path: str, *, query: Mapping[str, Any] | None = None, most: int | None = None) -> Iterator[Any]:
         """Yield the items of all pages of a list, *most* of them if it is given."""

@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "rebuild-usage": ["llmgateway rebuild-usage"],
     "keys list": [
         "llmgateway keys list --group physics --columns user,expires_at,limits --sort user",
+        "llmgateway keys list --group physics --columns user,spent,left,last_used --sort left",
         "llmgateway keys list --json | jq -r '.[] | select(.active | not) | .user'",
     ],
     "keys add": [
@@ -27,7 +28,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys rotate": ["llmgateway keys rotate ada --overlap 86400 > key.txt"],
     "keys block": ["llmgateway keys block ada", "llmgateway keys block ada --all"],
     "keys unblock": ["llmgateway keys unblock ada"],
-    "keys import": ["llmgateway keys import students.csv --output keys.csv"],
+    "keys import": [
+        "llmgateway keys import students.csv --group ml-2026 --dry-run",
+        "llmgateway keys import students.csv --group ml-2026 --output keys.csv",
+        "llmgateway keys import liste.xlsx --map user=Benutzer --existing skip --output keys.csv",
+    ],
     "keys bulk": [
         "llmgateway keys bulk block --group physics --dry-run",
         "llmgateway keys bulk move --group physics --to chemistry",
@@ -36,7 +41,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys prune": ["llmgateway keys prune --unused 180d --dry-run"],
     "users export": ["llmgateway users export ada -o ada.json"],
     "users erase": ["llmgateway users erase ada --dry-run", "llmgateway users erase ada"],
-    "groups list": ["llmgateway groups list", "llmgateway groups list --sort -expires_at"],
+    "groups list": ["llmgateway groups list", "llmgateway groups list --columns name,spent,left --sort -spent"],
     "groups show": ["llmgateway groups show physics"],
     "groups set": [
         "llmgateway groups set physics --budget 200usd/month --expires-at 2027-03-31",

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .allowances import with_columns
+from .dates import in_time
 from .ending import confirm
 from .options import field_options, limit_options, member_limit_options, sent, yes_option
 from .raises import raise_options, raised
@@ -23,17 +25,18 @@ def groups() -> None:
 @groups.command("list")
 @listing
 def list_(gateway: Remote) -> None:
-    """List the groups, by name."""
+    """List the groups, by name, with what is spent and left of their budgets."""
     found = gateway.call("GET", "/groups")["items"]
-    columns = ("cost_centre", "starts_at", "expires_at", "models", "limits", "member_limits", "note")
-    gateway.show_all(found, "name", *columns)
+    rows = found if gateway.shows_fields else with_columns(found)
+    columns = ("cost_centre", "starts_at", "expires_at", "spent", "left", "models", "limits", "member_limits", "note")
+    gateway.show_all(rows, "name", *columns)
 
 
 @groups.command()
 @click.argument("name")
 @remote
 def show(gateway: Remote, name: str) -> None:
-    """Show everything that is set for a group."""
+    """Show everything that is set for a group, and what is used and left of its limits."""
     gateway.show(gateway.call("GET", _path(name)))
 
 
@@ -50,7 +53,7 @@ def set_(gateway: Remote, name: str, **options: Any) -> None:
     """
     from .client import CallFailed
 
-    body = sent(options)
+    body = in_time(gateway, sent(options))
     try:
         group = gateway.call("PATCH", _path(name), body=body)
     except CallFailed as error:

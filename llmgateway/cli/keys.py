@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
+from .allowances import INCLUDE, with_columns
+from .class_lists import import_
 from .csv_output import csv_options, is_csv, print_csv
-from .ending import Exit, confirm, fail
+from .dates import in_time
+from .ending import confirm
 from .options import field_options, limit_options, sent, yes_option
 from .people import a_key, every_key, key_of, keys_of
 from .raises import raise_options, raised
-from .remote import Remote, flat, listing, remote, secret_from_terminal
+from .remote import Remote, listing, remote, secret_from_terminal
 from .tables import plain
-from .wording import for_terminal
 
 _FIELDS = ("name", "group", "email", "note", "starts_at", "expires_at")
 
@@ -42,13 +36,19 @@ def keys() -> None:
 def list_(
     gateway: Remote, user: str | None, group: str | None, active: bool | None, as_csv: bool, reader: str | None
 ) -> None:
-    """List keys, oldest first."""
+    """List keys, oldest first, with what is spent and left of their budgets and when they were used last.
+
+    Of a key without a budget, 'spent' is what it has cost this month.
+    """
     query = {"user": user, "group": group, "active": None if active is None else str(active).lower()}
     if is_csv(as_csv=as_csv, reader=reader):
         print_csv(gateway, "/keys", query, reader=reader, most=_EVERY_KEY)
         return
+    query |= INCLUDE
     found = [*gateway.client.pages("/keys", query=query)]
-    gateway.show_all(found, "id", "user", "name", "group", "active", "expires_at", "limits")
+    rows = found if gateway.shows_fields else with_columns(found)
+    columns = ("id", "user", "name", "group", "active", "expires_at", "spent", "left", "last_used", "limits")
+    gateway.show_all(rows, *columns)
 
 
 @keys.command()
@@ -60,7 +60,7 @@ def list_(
 def add(gateway: Remote, user: str, own_key: bool, **options: Any) -> None:
     """Create a key for USER. Only the key goes to standard output; it is shown this once."""
     own = {"key": secret_from_terminal("The new key")} if own_key else {}
-    made = gateway.call("POST", "/keys", body={"user": user, **sent(options), **own})
+    made = gateway.call("POST", "/keys", body={"user": user, **in_time(gateway, sent(options)), **own})
     gateway.secret(f"Created {made['id']} for {user}. Give them the key: it is shown only this once.", made)
 
 
@@ -68,8 +68,8 @@ def add(gateway: Remote, user: str, own_key: bool, **options: Any) -> None:
 @a_key
 @remote
 def show(gateway: Remote, key_id: str) -> None:
-    """Show all fields of a key."""
-    gateway.show(gateway.call("GET", _path(key_of(gateway, key_id))))
+    """Show all fields of a key, what is used and left of its limits, and when it was used last."""
+    gateway.show(gateway.call("GET", _path(key_of(gateway, key_id)), query=INCLUDE))
 
 
 @keys.command("set")
@@ -79,7 +79,7 @@ def show(gateway: Remote, key_id: str) -> None:
 @remote
 def set_(gateway: Remote, key_id: str, **options: Any) -> None:
     """Change the given fields and leave the others. An empty value clears a field, 'none' removes a limit."""
-    gateway.show(gateway.call("PATCH", _path(key_of(gateway, key_id)), body=sent(options)))
+    gateway.show(gateway.call("PATCH", _path(key_of(gateway, key_id)), body=in_time(gateway, sent(options))))
 
 
 @keys.command("raise")
@@ -140,72 +140,7 @@ def unblock(gateway: Remote, key_id: str, every: bool) -> None:
         gateway.done(plain(f"{each} of {key['user']} is active."), key)
 
 
-@keys.command("import")
-@click.argument("file", type=click.File("rb"))
-@click.option("--output", type=click.Path(path_type=Path), help="New file for the keys. [standard output]")
-@remote
-def import_(gateway: Remote, file: IO[bytes], output: Path | None) -> None:
-    """Create a key for every line of a CSV FILE ('-' for standard input). If any line is wrong, create none.
-
-    The first line names the columns: 'user', and any other field of a key. The result is CSV with the new keys,
-    which are shown only this once.
-    """
-    from .client import CallFailed
-
-    content = file.read()
-    with _new_file(output) as new:
-        try:
-            with click.progressbar(length=len(content), label="Sending the file", file=sys.stderr) as bar:
-                made = gateway.client.upload("/keys/import", _Watched(content, bar.update))
-        except CallFailed as error:
-            for problem in _by_line(file.name, error.errors):
-                click.echo(problem, err=True)
-            fail([for_terminal(str(error))], status=Exit.of(error.status, error.code))
-        new.write(made)
-    count = sum(1 for _ in csv.reader(io.StringIO(made.decode()))) - 1
-    place = f"They are in {output}" if output else "They are above"
-    click.echo(f"Created {count} keys. {place}, and shown nowhere else: give each user their own.", err=True)
-
-
-class _Watched(io.BytesIO):
-    """A file in memory that reports how many of its bytes were read."""
-
-    def __init__(self, content: bytes, update: Callable[[int], None]) -> None:
-        super().__init__(content)
-        self._update = update
-
-    def read(self, size: int | None = -1) -> bytes:
-        piece = super().read(size)
-        self._update(len(piece))
-        return piece
-
-
-@contextmanager
-def _new_file(path: Path | None) -> Iterator[IO[bytes]]:
-    """Open a file that appears only when it is complete. That it can be written is checked first."""
-    if path is None:
-        yield sys.stdout.buffer
-        return
-    if path.exists():
-        where = path.absolute()
-        fail([f"{where} exists already, perhaps with keys in it that are shown nowhere else. Name another file."])
-    try:
-        # Readable by nobody else.
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        fail([f"{path.absolute()} cannot be written: {error.strerror}."])
-    try:
-        with open(descriptor, "wb") as new:
-            yield new
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _by_line(name: str, errors: dict[str, Any]) -> list[str]:
-    """Format each problem as FILE:LINE: PROBLEM, as compilers do, so that editors find the line."""
-    places = ((where.removeprefix("line ").replace(".", ": ", 1), problem) for where, problem in flat(errors))
-    return [plain(f"{name}:{place}: {problem}") for place, problem in places]
+keys.add_command(import_)
 
 
 def _path(key_id: str) -> str:

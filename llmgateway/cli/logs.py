@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .csv_output import csv_options, is_csv, print_csv
+from .dates import AGO, in_time
 from .remote import Remote, listing, remote
 
 _RECORD = ("timestamp", "user", "model", "outcome", "status", "error_code", "total_tokens", "cost_usd", "id")
@@ -36,8 +37,8 @@ def logs() -> None:
 @click.option("--code", help="Only requests with this error code: insufficient_quota, content_filter, …")
 @click.option("--outcome", help="Only requests that ended like this: ok, upstream_error, client_closed, …")
 @click.option("--usage-source", help="Only requests counted like this: upstream, estimated, bound, none.")
-@click.option("--since", help="Only requests from this time on.")
-@click.option("--until", help="Only requests before this time.")
+@click.option("--since", help=f"Only requests from this day or time on. {AGO}")
+@click.option("--until", help=f"Only requests until the end of this day, or before this time. {AGO}")
 @click.option("--refusals", "kind", flag_value="refusal", help="List what the gateway refused, not what Azure got.")
 @click.option("--everything", "kind", flag_value="all", help="List both.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
@@ -53,7 +54,7 @@ def list_(
     **query: str | None,
 ) -> None:
     """List the requests that were sent to Azure, or with --refusals those that were refused; newest first."""
-    asked = {"id": request_id, "kind": kind, **query}
+    asked = {"id": request_id, "kind": kind, **in_time(gateway, query, ago=True)}
     if is_csv(as_csv=as_csv, reader=reader):
         print_csv(gateway, "/logs", asked, reader=reader, most=limit)
         return

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from .dates import AHEAD
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 NONE = "none"
@@ -47,8 +49,8 @@ _FIELDS = {
     "email": "E-mail address of the user.",
     "note": "A note that only admins see.",
     "cost_centre": "Where accounting books its cost.",
-    "starts_at": "Refuse requests before this: 2026-10-01, or a time with its zone.",
-    "expires_at": "Refuse requests from this day or time on.",
+    "starts_at": f"Refuse requests before this day or time: 2026-10-01. {AHEAD}",
+    "expires_at": f"Refuse requests from the end of this day on, or from this time on. {AHEAD}",
 }
 
 

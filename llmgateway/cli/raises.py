@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
+from .dates import in_time
 from .ending import fail
 from .options import NONE, Command, limit_options, sent
 from .remote import Remote
-
-_SPANS = {"h": "hours", "d": "days", "w": "weeks"}
-_DAYS = {"today": 0, "tomorrow": 1}
 
 
 def raise_options(command: Command) -> Command:
@@ -47,20 +42,6 @@ def raised(gateway: Remote, path: str, whose: str, options: dict[str, Any]) -> N
         fail(["Name the limits to raise and their end, like --requests-per-minute 120 --until tomorrow."])
     if None in limits.values():
         fail([f"{NONE!r} is no limit that ends by itself. Name a higher one."])
-    body = {"limits": limits, "until": end_of(gateway, until)}
+    body = in_time(gateway, {"limits": limits, "until": until})
     answer: Mapping[str, Any] = gateway.call("POST", f"{path}/raise", body=body)
     gateway.done(f"Raised {whose} until {answer['raise']['until']}.", answer)
-
-
-def end_of(gateway: Remote, text: str, *, now: datetime | None = None) -> str:
-    """Return what the gateway is sent for ``--until``. It reads dates and times itself."""
-    now = now or datetime.now(UTC)
-    span = re.fullmatch(r"(\d{1,4}) ?([hdw])", text.strip(), re.ASCII)
-    if span is not None:
-        return (now + timedelta(**{_SPANS[span[2]]: int(span[1])})).isoformat(timespec="milliseconds")
-    days = _DAYS.get(text.strip().lower())
-    if days is None:
-        return text.strip()
-    # The organisation's day, which may be another one than here.
-    zone = ZoneInfo(gateway.call("GET", "/settings")["timezone"])
-    return (now.astimezone(zone).date() + timedelta(days=days)).isoformat()

@@ -11,13 +11,27 @@ from typing import Any
 import click
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(\.\d+)?\+00:00")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?([+-]\d\d:\d\d)")
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget")
 _NOTHING = "-"
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _BARS = "▁▂▃▄▅▆▇█"
 _LONGEST = 80
 """Characters of a cell in a table; ``--json`` shows all of it."""
+
+
+class Amount(float):
+    """A number with a unit: sorted as a number, and shown with both."""
+
+    unit: str
+
+    def __new__(cls, number: float, unit: str) -> Amount:
+        made = super().__new__(cls, number)
+        made.unit = unit
+        return made
+
+    def __str__(self) -> str:
+        return f"{cell(float(self))} {self.unit}"
 
 
 def plain(text: str) -> str:
@@ -64,13 +78,20 @@ def cell(value: Any) -> str:
         return _NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Amount):
+        return str(value)
     if isinstance(value, float):
         return f"{value:.6f}".rstrip("0").rstrip(".")
     if isinstance(value, Mapping):
         return _limits(value) if value.keys() == set(_LIMITS) else _pairs(value)
     if isinstance(value, list):
         return ", ".join(map(cell, value))
-    return plain(_TIME.sub(r"\1 \2 UTC", str(value)))
+    return plain(_TIME.sub(_time, str(value)))
+
+
+def _time(found: re.Match[str]) -> str:
+    day, time, offset = found.groups()
+    return f"{day} {time} {'UTC' if offset == '+00:00' else offset}"
 
 
 def _short(text: str) -> str:
@@ -85,11 +106,26 @@ def _pairs(value: Mapping[str, Any]) -> str:
 
 def _limits(limits: Mapping[str, Any]) -> str:
     words = (" requests/min", " tokens/min", " at once")
+    if any(isinstance(part, Mapping) and "left" in part for part in limits.values()):
+        named = zip(_LIMITS, (*words, ""), strict=True)
+        return "\n".join(_allowance(limits[name], word) for name, word in named if limits[name] is not None)
     parts = [f"{limits[name]}{word}" for name, word in zip(_LIMITS, words, strict=False) if limits[name] is not None]
     budget = limits["budget"]
     if budget is not None:
         parts.append(cell(budget))
     return ", ".join(parts) or _NOTHING
+
+
+def _allowance(allowance: Mapping[str, Any], word: str) -> str:
+    """Return what is used and left of one limit, as a line."""
+    limit, used, left, renews_at = (allowance[name] for name in ("limit", "used", "left", "renews_at"))
+    of = f"{cell(limit)}{word or ' {unit}/{period}'.format(**allowance)}"
+    line = f"{_known(used)} of {of} used, {_known(left)} left"
+    return line if renews_at is None else f"{line}, renews {cell(renews_at)}"
+
+
+def _known(number: float | None) -> str:
+    return "?" if number is None else cell(number)
 
 
 def _width(text: str) -> int:

@@ -72,10 +72,12 @@ COMMANDS: Mapping[str, str] = {
 _ENDPOINT = re.compile(r"`?(GET|POST|PUT|PATCH|DELETE) (/admin(?:/[\w{}-]+)*)(\?[\w=&]+)?`?")
 _ALREADY = re.compile(r"(, or|\(or) '?llmgateway [a-z -]+'?\)?")
 _FIELD = re.compile(r"(requests_per_minute|tokens_per_minute|parallel_requests|expires_at|starts_at)\b")
+_PARAMETER = re.compile(r"\b(?:(map|existing|dates|decimal|sheet|group)=|(ignore_other_columns)=true)")
 
 
 def for_terminal(message: str) -> str:
     """Return *message* with the names that somebody in front of a terminal uses."""
+    message = _PARAMETER.sub(_parameter, message)
     if not _ENDPOINT.search(message):
         return _FIELD.sub(_option, message)
     # The gateway names some commands itself, after the endpoint.
@@ -102,3 +104,7 @@ def _command(found: re.Match[str]) -> str:
 
 def _option(found: re.Match[str]) -> str:
     return f"--{found[1].replace('_', '-')}"
+
+
+def _parameter(found: re.Match[str]) -> str:
+    return "--ignore-other-columns" if found[2] else f"--{found[1]} "

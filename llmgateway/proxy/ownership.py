@@ -48,6 +48,9 @@ def owned_by(principal: Principal, reference: Reference, stored: StoredResponses
         StoreUnavailable: whether it does is not known.
     """
     owned = stored.find(reference.id)
+    if owned is not None and owned.at < principal.key.created_at.timestamp():
+        # Perhaps its user was erased, and this is a namesake with a new key. A process may not know that yet.
+        owned = stored.find(reference.id, anew=True)
     if owned is None or owned.user != principal.key.user:
         raise StoredNotFound(reference.id, kind=reference.kind, param=param)
     return owned

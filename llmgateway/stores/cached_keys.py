@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
-from ..records import ALL_KEYS, KeyQuery, KeyRecord, Lookup, User
+from ..records import ALL_KEYS, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
 from .circuit import Circuit
 from .recent_version import RecentVersion
 
@@ -116,6 +116,15 @@ class CachedKeys:
             taken = self._store.add_all(records)
             self._changed([] if taken else records)
         return taken
+
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        with self._noticed():
+            imported = self._store.import_all(records, changes, alone=alone)
+            self._changed([] if imported.taken or imported.present else [*records, *imported.changed])
+        return imported
+
+    def of_users(self, users: Collection[str]) -> list[KeyRecord]:
+        return self._store.of_users(users)
 
     def get(self, key_id: str) -> KeyRecord | None:
         return self._store.get(key_id)

@@ -73,10 +73,10 @@ class FoundStored:
             except StoreUnavailable:
                 return  # the journal has it, and soon the usage log
 
-    def find(self, stored_id: str) -> Owned | None:
+    def find(self, stored_id: str, *, anew: bool = False) -> Owned | None:
         if not _ID.match(stored_id):
             return None  # Azure makes no such identifiers
-        known = self._known.get(stored_id)
+        known = None if anew else self._known.get(stored_id)
         if known is not None:
             return known
         try:
@@ -93,9 +93,7 @@ class FoundStored:
         return found
 
     def of(self, user: str) -> dict[str, Owned]:
-        """Return what *user* has stored, by identifier, as far as it is known beside the usage log."""
-        found = {stored_id: owned for stored_id, owned in [*self._known.items()] if owned.user == user}
-        return found if self._shared is None else found | self._shared.of(lambda owned: owned.user == user)
+        return {} if self._shared is None else self._shared.of(lambda owned: owned.user == user)
 
     def forget(self, owns: Callable[[Owned], bool]) -> None:
         for stored_id, owned in [*self._known.items()]:

@@ -26,6 +26,22 @@ PIECE = 1024 * 1024
 FORM_BYTES_IN_MEMORY = 512 * 1024
 """A larger form goes into a temporary file."""
 
+_TABLES = frozenset(
+    {
+        "",
+        "text/csv",
+        "application/csv",
+        "text/plain",
+        "text/tab-separated-values",
+        "application/octet-stream",
+        "application/vnd.ms-excel",  # what browsers on Windows say of a CSV file
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "application/vnd.oasis.opendocument.spreadsheet",  # refused with what to do
+        "application/pdf",
+    }
+)
+"""What programs say that a class list is. What it is is found out from its bytes."""
+
 TOO_LARGE = "The body is larger than this gateway takes."
 _TOO_SLOW = "The body arrived too slowly. Send a smaller one, or use a faster connection."
 _CUT_SHORT = "The body ended before its end."
@@ -58,10 +74,12 @@ def check_media_type_of_form(kind: str | None, encoding: str | None) -> None:
 
 
 def check_media_type_of_table() -> None:
-    """Check that the body of the current request is uncompressed CSV, like :func:`check_media_type` for JSON."""
+    """Check that the body of the current request is an uncompressed file, which may be a table."""
     _check_encoding(request.headers.get("Content-Encoding"))
-    if request.mimetype not in ("", "text/csv", "application/csv"):
-        raise UnsupportedMediaType("Send the file as CSV, with the header 'Content-Type: text/csv'.")
+    if request.mimetype not in _TABLES:
+        raise UnsupportedMediaType(
+            "Send the file itself as the body, with the header 'Content-Type: text/csv', also if it is a workbook."
+        )
 
 
 def _check_encoding(encoding: str | None) -> None:

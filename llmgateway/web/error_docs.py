@@ -49,8 +49,8 @@ _LIMIT_HEADERS: dict[str, Any] = {
         "example": 4200,
     },
     "x-llmgateway-limit": {
-        "description": "The limit that was reached: `key.`, `group.` or `organisation.` and its name. Not sent if "
-        "Azure refused the request.",
+        "description": "The limit that was reached: `key.`, `person.`, `member.`, `group.` or `organisation.` and its "
+        "name. Not sent if Azure refused the request.",
         "schema": {"type": "string"},
         "example": "key.requests_per_minute",
     },
@@ -189,16 +189,22 @@ REFUSALS = {
                     "line 4": {"user": ["Missing data for required field."]},
                 },
             ),
-            "encoding": invalid_fields(
-                {"file": ["Must be UTF-8. In Excel, save it as 'CSV UTF-8 (comma delimited)'."]}
+            "file": invalid_fields(
+                {
+                    "file": [
+                        "Is a PDF, which has no cells. Ask for the list as an Excel workbook or as CSV.",
+                    ]
+                }
             ),
         },
     ),
     "NotCSV": Refusal(
         415,
-        "The file is compressed, or its `Content-Type` is not CSV.",
+        "The file is compressed, or its `Content-Type` is not that of a file.",
         {
-            "not CSV": UnsupportedMediaType("Send the file as CSV, with the header 'Content-Type: text/csv'."),
+            "not CSV": UnsupportedMediaType(
+                "Send the file itself as the body, with the header 'Content-Type: text/csv', also if it is a workbook."
+            ),
             "compressed": UnsupportedMediaType("Send the body uncompressed, without 'Content-Encoding'."),
         },
     ),

@@ -73,6 +73,51 @@ KEY: dict[str, Any] = {
     "retires_at": None,
     "created_at": "2026-10-01T08:15:30.250000+00:00",
 }
+_RENEWS_AT = "2026-10-31T09:13:08.000000+00:00"
+_MONTH_ENDS_AT = "2026-11-01T00:00:00+00:00"
+_NOTHING_LEFT: dict[str, Any] = dict.fromkeys(LIMITS)
+ORGANISATION_REMAINING: dict[str, Any] = _NOTHING_LEFT | {
+    "tokens_per_minute": {"limit": 900_000, "used": 52_000, "left": 848_000, "renews_at": _RENEWS_AT},
+    "budget": {
+        "limit": 2000,
+        "used": 812.5,
+        "left": 1187.5,
+        "renews_at": _MONTH_ENDS_AT,
+        "unit": "usd",
+        "period": "month",
+    },
+}
+GROUP_LEFT: dict[str, Any] = GROUP | {
+    "remaining": _NOTHING_LEFT
+    | {
+        "tokens_per_minute": {"limit": 200_000, "used": 13_000, "left": 187_000, "renews_at": _RENEWS_AT},
+        "budget": {
+            "limit": 150,
+            "used": 37.5,
+            "left": 112.5,
+            "renews_at": None,
+            "unit": "usd",
+            "period": "total",
+        },
+    }
+}
+KEY_LEFT: dict[str, Any] = KEY | {
+    "spent": {"requests": 12, "total_tokens": 4600, "cost_usd": 0.75},
+    "remaining": {
+        "requests_per_minute": {"limit": 30, "used": 1, "left": 29, "renews_at": _RENEWS_AT},
+        "tokens_per_minute": {"limit": 40_000, "used": 1800, "left": 38_200, "renews_at": _RENEWS_AT},
+        "parallel_requests": {"limit": 4, "used": 0, "left": 4, "renews_at": None},
+        "budget": {
+            "limit": 5,
+            "used": 0.75,
+            "left": 4.25,
+            "renews_at": _MONTH_ENDS_AT,
+            "unit": "usd",
+            "period": "month",
+        },
+    },
+    "last_used": "2026-10-31T09:12:07.345000+00:00",
+}
 NEW_KEY = {"key": SECRET_KEY, **KEY}
 ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models")) | {"limits": NO_LIMITS}
 BLOCKED_KEY = KEY | {"active": False, "note": "lost her laptop"}
@@ -115,6 +160,53 @@ NEW_KEYS_CSV = f"""\
 "tokens_per_minute","parallel_requests","budget_amount","budget_unit","budget_period","key"
 "{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
+NO_NEW_KEYS_CSV = "".join(NEW_KEYS_CSV.splitlines(keepends=True)[:1])
+
+IMPORT_PLAN: dict[str, Any] = {
+    "dry_run": True,
+    "file": {
+        "format": "csv",
+        "encoding": "cp1252",
+        "separator": ";",
+        "sheet": None,
+        "decimal": ",",
+        "dates": None,
+        "export": "moodle",
+        "columns": {"user": ["Vorname", "Nachname"], "email": ["E-Mail-Adresse"]},
+        "ignored": ["Rollen"],
+        "left_out": [],
+        "notes": [],
+    },
+    "counts": {"create": 1, "skip": 1, "update": 0, "refuse": 0},
+    "lines": [
+        {
+            "line": 2,
+            "action": "create",
+            "user": "Ada Lovelace",
+            "group": "ml-2026",
+            "id": None,
+            "key": None,
+            "changes": [],
+            "reason": None,
+            "problems": {},
+        },
+        {
+            "line": 3,
+            "action": "skip",
+            "user": "Alan Turing",
+            "group": "ml-2026",
+            "id": KEY_ID,
+            "key": None,
+            "changes": [],
+            "reason": "Has a key already.",
+            "problems": {},
+        },
+    ],
+}
+IMPORT_ANSWER: dict[str, Any] = IMPORT_PLAN | {
+    "dry_run": False,
+    "lines": [IMPORT_PLAN["lines"][0] | {"id": KEY_ID, "key": SECRET_KEY}, IMPORT_PLAN["lines"][1]],
+}
 
 KEY_LIST_CSV = f"""\
 "id","user","name","group","active","expires_at","models","requests_per_minute"
@@ -210,15 +302,12 @@ REPORT = {
 ME = {
     **{name: KEY[name] for name in ("id", "user", "name", "group", "expires_at", "models", "limits")},
     "remaining": {"requests_per_minute": 29, "tokens_per_minute": 38_200, "parallel_requests": 4, "budget": 4.25},
+    "person": None,
+    "member": None,
     "shared": {
         "group": {
-            "limits": GROUP["limits"],
-            "remaining": {
-                "requests_per_minute": None,
-                "tokens_per_minute": 187_000,
-                "parallel_requests": None,
-                "budget": 112.5,
-            },
+            "limits": GROUP["limits"] | {"budget": GROUP["limits"]["budget"] | {"amount": None}},
+            "remaining": _NOTHING_LEFT | {"tokens_per_minute": 187_000},
         },
         "organisation": None,
     },
@@ -240,9 +329,27 @@ NEW_ADMIN = ADMIN | {"key": ADMIN_KEY}
 ADMIN_REQUEST = {name: ADMIN[name] for name in ("name", "role", "groups", "note")}
 PERSON: dict[str, Any] = PERSON_SETTINGS | {
     "keys": [KEY],
-    "remaining": NO_LIMITS | {"requests_per_minute": 58, "budget": 6.5},
+    "remaining": _NOTHING_LEFT
+    | {
+        "requests_per_minute": {"limit": 60, "used": 2, "left": 58, "renews_at": _RENEWS_AT},
+        "budget": {"limit": 8, "used": 1.5, "left": 6.5, "renews_at": _MONTH_ENDS_AT, "unit": "usd", "period": "month"},
+    },
     "member_of": [
-        {"group": GROUP["name"], "limits": GROUP["member_limits"], "remaining": NO_LIMITS | {"budget": 1.25}},
+        {
+            "group": GROUP["name"],
+            "limits": GROUP["member_limits"],
+            "remaining": _NOTHING_LEFT
+            | {
+                "budget": {
+                    "limit": 2,
+                    "used": 0.75,
+                    "left": 1.25,
+                    "renews_at": "2026-11-02T00:00:00+00:00",
+                    "unit": "usd",
+                    "period": "week",
+                }
+            },
+        },
     ],
     "usage": ME["usage"],
 }

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from llmgateway.accounts.credential import CredentialCipher
-from llmgateway.accounts.keys import PREFIX, Keys, KeysExist, digest, is_usable_key
+from llmgateway.accounts.keys import PREFIX, Keys, digest, is_usable_key
 from llmgateway.accounts.policy import OrganisationPolicy
 from llmgateway.errors import Conflict, GatewayError, InvalidKey, NotFound
 from llmgateway.records import Group, KeyQuery, moment
@@ -301,26 +301,3 @@ def test_a_whole_group_is_revoked(keys, organisation):
     assert "revoked" in refusal(keys, first)
     assert "revoked" in refusal(keys, second)
     assert keys.authenticate(other)
-
-
-def test_creates_many_at_once(keys):
-    """Each row gets a key, its own or a generated one."""
-    made = keys.create_all([{"user": "ada", "name": "x"}, {"user": "bob", "name": "x", "key": "bobs-own-key"}])
-
-    assert ["ada", "bob"] == [keys.authenticate(key).key.user for _, key in made]
-    assert "bobs-own-key" == made[1][1]
-
-
-@pytest.mark.parametrize("before", [[], ["mine"]])
-def test_creates_all_or_none(keys, before):
-    """If one of the keys exists or is repeated, none is created, and the error has the rows."""
-    for key in before:
-        keys.create(user="eve", name="x", key=key)
-    rows = [{"user": "ada", "name": "x"}] + [{"user": "bob", "name": "x", "key": "mine"}] * (2 - len(before))
-
-    with pytest.raises(KeysExist) as refused:
-        keys.create_all(rows)
-
-    assert [*range(1, len(rows))] == refused.value.places
-    assert "mine" not in refused.value.message
-    assert len(before) == len(keys.list())

@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import stat
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -226,12 +230,12 @@ class TestImport:
     def test_hands_out_a_class(self, gateway, run, tmp_path):
         """A line for each with the key in it, in a file that nobody else reads, which is never overwritten."""
         roster, new = tmp_path / "class.csv", tmp_path / "keys.csv"
-        roster.write_text("user;email\nada;ada@example.org\nalan;alan@example.org\n")
+        roster.write_text("user;email\nclass-1;ada@example.org\nclass-2;alan@example.org\n")
 
         run("keys", "import", str(roster), "--output", str(new))
 
         rows = list(csv.DictReader(io.StringIO(new.read_text())))
-        assert ["ada", "alan"] == [row["user"] for row in rows]
+        assert ["class-1", "class-2"] == [row["user"] for row in rows]
         assert [200, 200] == [gateway.chat(row["key"]).status for row in rows]
         assert 0o600 == stat.S_IMODE(new.stat().st_mode)
         assert "Sending the file" in run.result.stderr
@@ -241,9 +245,9 @@ class TestImport:
 
     def test_from_a_pipe_to_a_pipe(self, run):
         """What is printed is the table and nothing else."""
-        rows = list(csv.DictReader(io.StringIO(run("keys", "import", "-", stdin="user\nada\n"))))
+        rows = list(csv.DictReader(io.StringIO(run("keys", "import", "-", stdin="user\npiped\n"))))
 
-        assert [("ada", True)] == [(row["user"], row["key"].startswith("llmgw-")) for row in rows]
+        assert [("piped", True)] == [(row["user"], row["key"].startswith("llmgw-")) for row in rows]
 
     def test_names_every_bad_line(self, run, tmp_path):
         """By file and line on standard error; nothing is stored, and no file is left."""
@@ -257,6 +261,79 @@ class TestImport:
         assert [line for line in problems if line.startswith(f"{roster}:3: requests_per_minute: Must be from 1")]
         assert [roster] == list(tmp_path.iterdir())
         assert [] == told(run, "keys", "list", "--user", "zuse")
+
+    def test_shows_the_plan_and_stores_nothing(self, run, tmp_path):
+        """Line by line, with what was recognised and what was ignored; --json has all of it."""
+        run("groups", "set", "planned")
+        roster = tmp_path / "class.csv"
+        roster.write_bytes("Vorname;Nachname;E-Mail;Fach\nÄnne;Groß;a@x.example;Physik\n".encode("cp1252"))
+        import_ = ("keys", "import", str(roster), "--group", "planned")
+
+        header, line = run(*import_, "--dry-run").splitlines()
+
+        assert ["LINE", "ACTION", "USER", "GROUP", "WHY"] == header.split()
+        assert ["2", "create", "Änne", "Groß", "planned", "-"] == line.split()
+        for word in ("user from Vorname + Nachname", "Ignored: Fach.", "Windows-1252", "Nothing was stored."):
+            assert word in run.result.stderr
+        assert [] == told(run, "keys", "list", "--group", "planned")
+        assert {"create": 1, "skip": 0, "update": 0, "refuse": 0} == told(run, *import_, "--dry-run")["counts"]
+
+        run(*import_)
+        run(*import_, status=1)
+        assert f"{roster}:2: user: Has a key in the group 'planned' already" in run.result.stderr
+        assert "--existing skip" in run.result.stderr
+        assert "refuse" in run(*import_, "--dry-run", status=1)
+        run(*import_, "--existing", "skip")
+        assert "Created 0 keys, skipped 1." in run.result.stderr
+        run(*import_, "--existing", "update", "--map", "note=Fach")
+        assert "Created 0 keys, updated 1." in run.result.stderr
+        [key] = told(run, "keys", "list", "--group", "planned")
+        assert ("Änne Groß", "a@x.example", "Physik") == (key["user"], key["email"], key["note"])
+
+    def test_says_which_option_is_wrong(self, run):
+        """By its name on the command line."""
+        run("keys", "import", "-", "--map", "user=Benutzer", stdin="user;Fach\nx;y\n", status=1)
+        assert "--map: There is no column 'Benutzer' in the file" in run.result.stderr
+
+        run("keys", "import", "-", stdin="user;Fach\nx;y\n", status=1)
+        assert "--ignore-other-columns" in run.result.stderr
+
+    def test_json_has_what_was_done(self, run):
+        """With the new keys."""
+        [line] = told(run, "keys", "import", "-", stdin="user\njson-1\n")["lines"]
+
+        assert ("create", "json-1", True) == (line["action"], line["user"], line["key"].startswith("llmgw-"))
+
+    @pytest.mark.parametrize(("answer", "status", "count"), [("y", 0, 1), ("n", 1, 0)])
+    def test_asks_on_a_terminal(self, gateway, run, tmp_path, answer, status, count):
+        """With the plan; nothing is stored before the answer."""
+        roster = tmp_path / "class.csv"
+        roster.write_text(f"user\nasked-{answer}\n")
+        ours, theirs = os.openpty()
+        environ = os.environ | {"ADMIN_KEY": gateway.admin_key, "LLMGATEWAY_URL": gateway.url}
+        command = [sys.executable, "-m", "llmgateway", "keys", "import", str(roster)]
+        with open(ours, "wb", buffering=0) as keyboard:
+            keyboard.write(f"{answer}\n".encode())
+            done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, env=environ, timeout=60)
+            os.close(theirs)
+
+        assert status == done.returncode, done.stderr
+        assert "Create 1. Do it?" in done.stderr
+        assert count == len(told(run, "keys", "list", "--user", f"asked-{answer}"))
+
+
+def test_days_as_people_say_them(run):
+    """Tomorrow is a whole day; hours are counted from now."""
+    now = datetime.now(UTC)
+    key = told(run, "keys", "add", "dated", "--starts-at", "today", "--expires-at", "tomorrow")
+    later = told(run, "keys", "set", key["id"], "--expires-at", "3d")
+
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert [midnight, midnight + timedelta(days=2)] == [
+        datetime.fromisoformat(key[name]) for name in ("starts_at", "expires_at")
+    ]
+    assert timedelta(days=3) <= datetime.fromisoformat(later["expires_at"]) - now.replace(microsecond=0)
+    run("logs", "--since", "2h", "--until", "today")
 
 
 class TestTroubles:
@@ -296,7 +373,7 @@ class TestTroubles:
 
     def test_fields_that_are_wrong(self, run):
         """By name, with the reason."""
-        run("keys", "add", "ada", "--email", "nobody", "--expires-at", "tomorrow", status=1)
+        run("keys", "add", "ada", "--email", "nobody", "--expires-at", "soon", status=1)
 
         assert "email: Not a valid email address." in run.result.stderr
         assert "expires_at: Must be a time like" in run.result.stderr

@@ -33,6 +33,16 @@ def revoke_group(gateway, _):
     return gateway.admin("POST", "/admin/groups/course/revoke")
 
 
+def close_group(gateway, _):
+    return gateway.admin("POST", "/admin/groups/course/close", json={"keys": "remove"})
+
+
+def block_by_filter(gateway, _):
+    body = {"filter": {"group": "course"}, "action": "block"}
+    token = gateway.admin("POST", "/admin/keys/bulk", json=body).json()["token"]
+    return gateway.admin("POST", "/admin/keys/bulk", json=body | {"token": token})
+
+
 def add_key(gateway):
     told = gateway.new_key(user="ada", group="course")
     return told["id"], told["key"]
@@ -60,7 +70,7 @@ def assert_ends(response, began, seconds):
 def test_revoking_ends_running_streams(start_gateway, azure, processes):
     """However a key is revoked: the stream ends with an error event, and its record has the outcome ``revoked``."""
     gateway = start_gateway(LLMGATEWAY_PROCESSES=processes)
-    for revoke in (remove, block, replace, revoke_group):
+    for revoke in (remove, block, replace, revoke_group, block_by_filter, close_group):
         azure.script(Script(stall_after_events=4))
         key_id, key = add_key(gateway)
         connection, response = stream(gateway, key)
@@ -71,7 +81,7 @@ def test_revoking_ends_running_streams(start_gateway, azure, processes):
             assert_ends(response, began, ON_THE_HOST)
     wait_until(
         lambda: (
-            ["revoked"] * 4 == [one["outcome"] for one in gateway.admin("GET", "/admin/logs?user=ada").json()["items"]]
+            ["revoked"] * 6 == [one["outcome"] for one in gateway.admin("GET", "/admin/logs?user=ada").json()["items"]]
         ),
         what="the records",
     )

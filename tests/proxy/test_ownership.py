@@ -87,7 +87,7 @@ def test_if_the_owner_is_not_known_the_request_is_neither_served_nor_refused_for
     """The client tries again later."""
 
     class Away(Owners):
-        def find(self, stored_id: str) -> None:
+        def find(self, stored_id: str, *, anew: bool = False) -> None:
             raise StoreUnavailable("away")
 
     with pytest.raises(StoreUnavailable):

@@ -31,7 +31,9 @@ from llmgateway.records import (
     DeliveryState,
     Erasure,
     Group,
+    Imported,
     Kept,
+    KeyChange,
     KeyQuery,
     KeyRecord,
     Limits,
@@ -703,6 +705,81 @@ class KeyStoreContract:
                 assert why <= {*shared}
                 assert len(there & {record.id for record in records}) == (0 if why else 8)
             assert 1 == refused.count(set())
+
+    def test_imports_new_keys_and_changes_in_one_step(self, keys, elsewhere):
+        """New keys are there and changes are made, everywhere; fields and limits that are not named stay."""
+        keys.add(key(1, user="ada", email="old@example.org", limits=LIMITS))
+        before = elsewhere.find(key(1).digest).record
+        changes = [
+            KeyChange(before=before, fields={"email": "new@example.org"}, limits={"parallel_requests": 7}),
+            KeyChange(before=key(99), fields={"email": "nobody@example.org"}, limits={}),
+        ]
+
+        new = [key(2, group="physics"), key(3, user="bob")]
+        imported = keys.import_all(new, changes, alone=True)
+
+        after = replace(before, email="new@example.org", limits=replace(LIMITS, parallel_requests=7))
+        assert Imported(changed=[after]) == imported._replace(changed=[*imported.changed])
+        assert after == elsewhere.find(key(1).digest).record == keys.find(key(1).digest).record
+        assert [after, *new] == elsewhere.list()
+        assert Imported() == keys.import_all([], [], alone=True)._replace(changed=())
+
+    def test_imports_nobody_who_is_there(self, keys, elsewhere):
+        """The same user in the same group: nothing is stored, and nothing is changed. Elsewhere is somebody else."""
+        keys.add_all([key(1, user="ada", group="physics"), key(2, user="bob")])
+        before = keys.list()
+        change = KeyChange(before=before[1], fields={"name": "changed"}, limits={})
+        new = [key(3, user="ada", group="physics"), key(4, user="bob"), key(5, user="ada"), key(6, user="Ada")]
+
+        imported = keys.import_all(new, [change], alone=True)
+
+        assert (set(), {("ada", "physics"), ("bob", None)}) == (imported.taken, imported.present)
+        assert before == elsewhere.list()
+        assert keys.import_all(new[2:], [], alone=True).present == set()
+        assert keys.import_all(new[:2], [], alone=False).present == set()
+        assert 6 == len(elsewhere.list())
+
+    def test_imports_nothing_if_a_digest_or_a_group_is_in_the_way(self, keys, elsewhere):
+        """Neither new keys nor changes."""
+        keys.add(key(1, user="ada"))
+        change = KeyChange(before=key(1, user="ada"), fields={"name": "changed"}, limits={})
+
+        new = key(2, user="bob")
+        taken = keys.import_all([new, key(3, user="eve", digest=key(1).digest)], [change], alone=True).taken
+        with pytest.raises(NoSuchGroup):
+            keys.import_all([new, key(3, group="nobody's")], [change], alone=True)
+
+        assert {key(1).digest} == taken
+        assert [key(1, user="ada")] == elsewhere.list()
+        assert Imported() == keys.import_all([new], [change], alone=True)._replace(changed=())
+
+    def test_of_the_same_list_twice_at_once_one_is_imported(self, keys, elsewhere):
+        """Whoever comes second finds the keys of the first, so nobody gets two."""
+        for attempt in range(4):
+            people = [f"user-{attempt}-{number}" for number in range(12)]
+            lists = [
+                [key(attempt * 1000 + copy * 100 + place, user=user) for place, user in enumerate(people)]
+                for copy in range(4)
+            ]
+
+            imported = at_once(
+                *[
+                    lambda store=store, records=records: store.import_all(records, [], alone=True)
+                    for store, records in zip([keys, elsewhere] * 2, lists, strict=True)
+                ]
+            )
+
+            assert [0, 12, 12, 12] == sorted(len(each.present) for each in imported)
+            assert sorted(people) == sorted(record.user for record in elsewhere.of_users(people))
+
+    def test_finds_the_keys_of_users(self, keys):
+        """All of them, also blocked ones; names are compared exactly."""
+        keys.add_all([key(1, user="ada"), key(2, user="ada", active=False), key(3, user="Ada"), key(4, user="émile")])
+
+        assert [key(1, user="ada"), key(2, user="ada", active=False), key(4, user="émile")] == keys.of_users(
+            {"ada", "émile", "nobody", "a' OR 1"}
+        )
+        assert [] == keys.of_users([])
 
     def test_revokes_a_group(self, keys, elsewhere):
         """Every active key of the group is inactive for the next request everywhere, and no other is."""
@@ -1747,6 +1824,33 @@ class UsageLogContract:
         assert [("key_0001", 10001), ("key_0002", 1000)] == by_key
         assert [UsageRow(by={})] == list(log.report(ReportQuery(group="nobody's")))
 
+    def test_counts_several_names_in_one_report(self, log, elsewhere):
+        """A page of keys needs one report, and so do several groups; names are compared exactly."""
+        append(
+            log,
+            [
+                usage(1, key_id="key_0001", total_tokens=1, group="ml"),
+                usage(2, key_id="key_0002", total_tokens=10, group="ML"),
+                usage(3, key_id="key_0003", total_tokens=100, group="ml", user="alan"),
+                usage(4, key_id="key_0001", total_tokens=1000, timestamp=datetime(2026, 2, 1, tzinfo=UTC)),
+            ],
+        )
+
+        def tokens(*by: str, **query: object) -> dict[tuple[str | None, ...], int]:
+            rows = elsewhere.report(ReportQuery(by=by, **query))
+            return {tuple(row.by.values()): row.total_tokens for row in rows}
+
+        two = {"key": ["key_0001", "key_0002", "key_0009"]}
+        assert {("key_0001",): 1001, ("key_0002",): 10} == tokens("key", among=two)
+        assert {("key_0001",): 1, ("key_0002",): 10} == tokens("key", among=two, last_day=date(2026, 1, 31))
+        assert {("ml",): 101} == tokens("group", among={"group": ["ml", "Ml"]})
+        both = {"group": ["ml", "ML"], "user": ["ada"]}
+        assert {("ML", "ada"): 10, ("ml", "ada"): 1} == tokens("group", "user", among=both)
+        assert {("key_0002",): 10} == tokens("key", among=two, group="ML")
+        assert {} == tokens("key", among={"key": []})
+        many = [f"key_{number:04}" for number in range(1500)]
+        assert {("key_0001",): 1001, ("key_0002",): 10, ("key_0003",): 100} == tokens("key", among={"key": many})
+
     def test_counts_one_person_alone(self, log):
         """By the exact name, also within one group, one key and a period."""
         append(
@@ -1959,6 +2063,29 @@ class UsageLogContract:
 
         assert [8, 7, 6] == [int(record.id[-6:]) for record in elsewhere.records(RecordQuery(limit=10))]
         assert before == list(log.report(ReportQuery(by=["day"])))
+
+    def test_says_when_a_key_was_used_last(self, log, elsewhere):
+        """By its latest record, whenever that came, of many keys at once; if it was purged, by the day in the sums."""
+        hours = {("key_0001", 0): 1, ("key_0001", 1): 30, ("key_0001", 2): 29, ("key_0002", 3): 5, ("key_0003", 4): 23}
+        append(
+            log,
+            [
+                usage(number, key_id=key_id, timestamp=NEW_YEAR + timedelta(hours=hour))
+                for (key_id, number), hour in hours.items()
+            ],
+        )
+        keys = [f"key_{number:04}" for number in range(1500)]
+
+        times = {"key_0001": 30, "key_0002": 5, "key_0003": 23}
+        expected = {key_id: NEW_YEAR + timedelta(hours=hour) for key_id, hour in times.items()}
+        assert expected == elsewhere.last_used(keys)
+        assert {"key_0002": expected["key_0002"]} == elsewhere.last_used(["key_0002", "key_9999"])
+        assert {} == elsewhere.last_used([])
+
+        assert 3 == log.purge(date(2026, 1, 2), limit=100)
+        midnight = NEW_YEAR + timedelta(days=1)
+        purged = {"key_0001": expected["key_0001"], "key_0002": midnight, "key_0003": midnight}
+        assert purged == elsewhere.last_used(keys)
 
     def test_knows_a_batch_whose_records_were_purged(self, log):
         """Shipped again, by a host that was away for long, it is neither counted nor stored again."""

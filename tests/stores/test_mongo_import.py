@@ -12,7 +12,7 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from llmgateway.errors import StoreUnavailable
-from llmgateway.records import KeyQuery
+from llmgateway.records import Imported, KeyChange, KeyQuery
 from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.mongo.keys import MongoKeys
 from llmgateway.stores.mongo.organisation import MongoOrganisation
@@ -57,7 +57,7 @@ class DyingCollection:
             if self.life.steps < 0:
                 raise AutoReconnect("dead")
             if self.life.half and self.life.steps == 0:
-                if name == "insert_many":
+                if name in ("insert_many", "bulk_write"):
                     subject = subject[: len(subject) // 2]
                 elif name in ("update_many", "delete_many"):
                     found = [document["_id"] for document in self.collection.find(subject)]
@@ -135,6 +135,59 @@ def test_an_import_that_dies_anywhere_is_whole_in_the_end(keys, dying, clock, co
     assert ends == ({0} if conflict else {0, 6})
     assert 0 == collections["imports"].count_documents({})
     assert 0 == collections["keys"].count_documents({"importing": {"$exists": True}})
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_class_list_that_dies_anywhere_is_whole_in_the_end(keys, dying, clock, collections, half):
+    """New keys and changes of others. The next list, two minutes later, finds all of this one there, or none."""
+    ends = set()
+    steps = 0
+    while True:
+        steps += 1
+        there = [key(steps * 100 + number, user=f"there-{steps}-{number}") for number in range(4)]
+        keys.add_all(there)
+        new = [key(steps * 100 + 50 + number, user=f"new-{steps}-{number}") for number in range(4)]
+        changes = [
+            KeyChange(before=each, fields={"note": "changed"}, limits={"parallel_requests": 5}) for each in there
+        ]
+        dying.steps, dying.half = steps, half
+        try:
+            MongoKeys(dying, clock=clock).import_all(new, changes, alone=True)
+            died = False
+        except StoreUnavailable:
+            died = True
+        clock.advance(121)
+        following = [key(9000 + steps, user=f"next-{steps}")]
+        assert Imported() == keys.import_all(following, [], alone=True)._replace(changed=())
+
+        after = [keys.get(record.id) for record in there]
+        ends.add((count(keys, new), sum(each.note == "changed" for each in after)))
+        assert [each.limits.parallel_requests == 5 for each in after] == [each.note == "changed" for each in after]
+        if not died:
+            break
+
+    assert steps > 8
+    assert {(0, 0), (4, 4)} == ends
+    clock.advance(HOUR)  # for those that died before it was their turn
+    keys.add_all([key(8999)])
+    assert 0 == collections["imports"].count_documents({})
+    assert 0 == collections["keys"].count_documents({"importing": {"$exists": True}})
+    assert 0 == collections["keys"].count_documents({"pending": {"$exists": True}})
+
+
+def test_a_class_list_that_lives_is_waited_for(keys, dying, clock):
+    """Another one is refused if it does not end in time, and stores nothing."""
+    dying.steps = 5
+    with pytest.raises(StoreUnavailable):
+        MongoKeys(dying, clock=clock).import_all([key(1, user="new")], [], alone=True)
+    keys._database.report_timeout = 1.0  # how long it waits
+
+    with pytest.raises(StoreUnavailable, match="Another class list"):
+        keys.import_all([key(2, user="new")], [], alone=True)
+
+    assert [] == keys.list()
+    clock.advance(121)
+    assert set() == keys.import_all([key(2, user="new")], [], alone=True).present
 
 
 def test_of_an_import_that_died_nothing_is_in_force(keys, dying, clock, collections, database):

@@ -229,6 +229,22 @@ def test_a_cancelled_request_leaves_no_record(make, log, folder):
     assert [] == list(folder.iterdir())
 
 
+def test_a_cancelled_request_is_gone_with_the_next_shipment(make, log, folder):
+    """It names a person who may have been erased, and nobody would ship its segment otherwise."""
+    journal = make()
+    journal.begin(begun(1), BOUND)
+    journal.begin(begun(2), BOUND)
+    journal.cancel("req-00001")
+    assert journal.mentions(["req-00001"])
+
+    assert journal.flush()
+
+    assert not journal.mentions(["req-00001"])
+    assert journal.mentions(["req-00001", "req-00002"])  # it still runs
+    assert not journal.mentions([])
+    assert [] == log.ids()
+
+
 def stored_by(number: int) -> UsageRecord:
     return replace(begun(number), response_id=f"resp_{number}", stored_ids=(f"msg_{number}",))
 

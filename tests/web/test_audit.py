@@ -32,7 +32,7 @@ CALLS = [
     ("PATCH /admin/groups/<name>", {"json": {"limits": {"parallel_requests": 9}}}, "group.set", "physics"),
     ("POST /admin/addapikey", {"json": {"user": "ada", "key": OWN_KEY}}, "key.create", "NEW"),
     ("POST /admin/keys", {"json": {"user": "ada", "group": "physics"}}, "key.create", "NEW"),
-    ("POST /admin/keys/import", {"data": "user\nada\nalan\n", "content_type": "text/csv"}, "key.import", ""),
+    ("POST /admin/keys/import", {"data": "user\ngrace\nalan\n", "content_type": "text/csv"}, "key.import", ""),
     ("PATCH /admin/keys/<key_id>", {"json": {"limits": {"parallel_requests": 2}}}, "key.update", "KEY"),
     ("POST /admin/keys/<key_id>/rotate", {"json": {"overlap_seconds": 60}}, "key.rotate", "KEY"),
     ("POST /admin/keys/<key_id>/raise", {"json": RAISE}, "key.raise", "KEY"),

@@ -245,6 +245,25 @@ def test_a_record_in_the_journal_loses_the_name_when_it_is_shipped(client, call,
     assert set() == found_in(services.settings.instance, CANARIES)
 
 
+def test_a_reader_of_the_file_is_waited_for_later(call, services, clock, zoe):
+    """Another program reads an old snapshot: the answer says so, and the rest is done when it has gone."""
+    folder = services.settings.instance
+    with closing(sqlite3.connect(folder / "gateway.sqlite", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM keys").fetchall()
+        told = erase(call)
+        assert ("write-ahead log" in told["pending"][0], False) == (True, told["complete"])
+        clock.advance(61)
+        services.personal_data.look_after()
+        assert 0 == state(services)[0][2]
+        reader.execute("ROLLBACK")
+
+    services.personal_data.look_after()
+
+    assert [(told["erased_as"], None, 1)] == state(services)
+    assert set() == found_in(folder, CANARIES)
+
+
 def test_another_process_finishes_what_one_has_begun(client, call, services, clock, zoe, monkeypatch):
     """Where the first one stopped half-way, and without the name; a young erasure is left to the one that does it."""
     assert 200 == ask(client, zoe["now"]).status_code

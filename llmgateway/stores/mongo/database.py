@@ -30,6 +30,7 @@ _INDEXES = {
         IndexModel("digests", unique=True, sparse=True),
         IndexModel("importing", sparse=True),
         IndexModel("joining.group", sparse=True),
+        IndexModel("pending.by", sparse=True),
         IndexModel([("user", 1), ("_id", 1)]),
         IndexModel([("group", 1), ("_id", 1)]),
     ],

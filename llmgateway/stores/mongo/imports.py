@@ -5,6 +5,11 @@ Each key is first stored with the mark ``importing``. All other operations ignor
 what happens to the marked keys: from then on, any process may remove the marks, or delete the keys. So an import is
 either complete or has no effect, wherever it stops. The next import cleans up the imports of dead processes.
 
+An import of a class list also changes keys that exist. What is to be set is first stored in each of them as
+``pending``, which nobody else looks at, and set when the outcome says so. Such an import takes its turn: there is one
+at a time, so that two of the same list do not both find that nobody is there. The collection ``turns`` says whose turn
+it is.
+
 A single key that is added to a group is imported, too: it is stored with the mark, its group is checked, and then the
 mark is removed (see ``organisation.py``).
 """
@@ -12,15 +17,17 @@ mark is removed (see ``organisation.py``).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import pymongo
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from llmgateway.errors import NoSuchGroup, StoreUnavailable
 
@@ -31,8 +38,21 @@ UNMARKED: Document = {"importing": None}
 
 _KEPT, _DROPPED = "kept", "dropped"
 _ABANDONED_AFTER = timedelta(hours=1)
+_TURN_ABANDONED_AFTER = timedelta(minutes=2)
+"""More than an import may take with its cleaning up. One that is still alive then notices, and stores nothing."""
+_ASK_AGAIN_SECONDS = 0.05
 _DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-codes/
 _NAMES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What an import does that no other one may do at the same time."""
+
+    is_free: Callable[[], bool]
+    """Returns whether the new keys may be stored."""
+    changes: Mapping[str, Document]
+    """The fields to set of keys that exist, by identifier."""
 
 
 def import_keys(
@@ -42,8 +62,9 @@ def import_keys(
     check_groups: Callable[[], None],
     now: datetime,
     timeout: float,
+    turn: Turn | None = None,
 ) -> bool:
-    """Insert all of *documents*, or none; False if one of them exists.
+    """Insert all of *documents*, or none; False if one of them exists, or *turn* says that they may not be stored.
 
     Args:
         check_groups: As :meth:`MongoOrganisation.check_groups`, for the groups of *documents*.
@@ -51,25 +72,30 @@ def import_keys(
 
     Raises:
         NoSuchGroup: raised by *check_groups*.
-        StoreUnavailable: the import took so long that another process has cancelled it.
+        StoreUnavailable: the import took so long that another process has cancelled it, or it was not its *turn* in
+            time.
     """
     mine = secrets.token_hex(8)
     with pymongo.timeout(timeout):
         end_abandoned_imports(database, now)
-        database["imports"].insert_one({"_id": mine, "begun_at": now, "outcome": None})
+        database["imports"].insert_one({"_id": mine, "begun_at": now, "outcome": None, "changes": turn is not None})
     outcome = None
     try:
         with pymongo.timeout(timeout):
-            inserted = _insert(database["keys"], documents, mine)
+            if turn is not None:
+                _take_turn(database, mine, now, timeout=timeout / 2)
+            inserted = (turn is None or turn.is_free()) and _insert(database["keys"], documents, mine)
             if inserted:
+                if turn is not None:
+                    _announce(database["keys"], turn.changes, mine)
                 check_groups()
             outcome = _decide(database, mine, _KEPT if inserted else _DROPPED)
-            _carry_out(database, mine, outcome)
+            _carry_out(database, mine, outcome, changes=turn is not None)
     except (PyMongoError, StoreUnavailable, NoSuchGroup):
         with pymongo.timeout(timeout):
             # If only an answer was lost, the outcome may be set already.
             outcome = outcome or _decide(database, mine, _DROPPED)
-            _carry_out(database, mine, outcome)
+            _carry_out(database, mine, outcome, changes=turn is not None)
         if outcome == _DROPPED:
             raise
         inserted = True
@@ -90,9 +116,52 @@ def names_that_exist(keys: Collection[Document], names: Sequence[str]) -> set[st
     return there & {*names}
 
 
+def _take_turn(database: Database[Document], mine: str, now: datetime, *, timeout: float) -> None:
+    """Wait until no other import has its turn.
+
+    A turn ends with its import. So nothing has to be given back: if the document of the import is gone, the turn is
+    free. An import that has stopped is ended first, whatever it has done.
+    """
+    turns, imports = database["turns"], database["imports"]
+    deadline = time.monotonic() + timeout
+    while True:
+        found = turns.find_one({"_id": "import"})
+        if found is None:
+            try:
+                turns.insert_one({"_id": "import", "by": mine, "since": now})
+            except DuplicateKeyError:
+                continue
+            return
+        if imports.find_one({"_id": found["by"]}) is None:
+            took = turns.update_one(
+                {"_id": "import", "by": found["by"]}, {"$set": {"by": mine, "since": now}}
+            ).modified_count
+            if took:
+                return
+            continue
+        if found["since"] < now - _TURN_ABANDONED_AFTER:
+            _carry_out(database, found["by"], _decide(database, found["by"], _DROPPED), changes=True)
+            continue
+        if time.monotonic() > deadline:
+            raise StoreUnavailable("Another class list is being imported at the moment. Nothing was stored: try again.")
+        time.sleep(_ASK_AGAIN_SECONDS)
+
+
+def _announce(keys: Collection[Document], changes: Mapping[str, Document], mine: str) -> None:
+    """Store in each key what will be set. As a list, because names of nested fields have a dot."""
+    announced = [
+        UpdateOne({"_id": key_id, **UNMARKED}, {"$set": {"pending": {"by": mine, "set": [*map(list, fields.items())]}}})
+        for key_id, fields in changes.items()
+    ]
+    if announced:
+        keys.bulk_write(announced, ordered=False)
+
+
 def _insert(keys: Collection[Document], documents: Sequence[Document], mine: str) -> bool:
     # Sorted by digest: if two imports share several keys, the one that stores the first of these stores all of them.
     # In different orders, each import could stop at a key that the other one has stored.
+    if not documents:
+        return True
     marked = sorted((document | {"importing": mine} for document in documents), key=_digest)
     try:
         keys.insert_many(marked, ordered=True)
@@ -120,12 +189,34 @@ def _decide(database: Database[Document], name: str, outcome: str) -> str:
     return str(decided["outcome"])
 
 
-def _carry_out(database: Database[Document], name: str, outcome: str) -> None:
+def _carry_out(database: Database[Document], name: str, outcome: str, *, changes: bool) -> None:
+    """Do what the *outcome* of an import says. May be done several times, and by several processes.
+
+    Args:
+        changes: Whether the import may have announced changes of keys that exist.
+    """
+    keys = database["keys"]
     if outcome == _KEPT:
-        database["keys"].update_many({"importing": name}, {"$unset": {"importing": ""}})
+        if changes:
+            _set_pending(keys, name)
+        keys.update_many({"importing": name}, {"$unset": {"importing": ""}})
     else:
-        database["keys"].delete_many({"importing": name})
+        if changes:
+            keys.update_many({"pending.by": name}, {"$unset": {"pending": ""}})
+        keys.delete_many({"importing": name})
     database["imports"].delete_one({"_id": name})
+
+
+def _set_pending(keys: Collection[Document], name: str) -> None:
+    announced = [
+        UpdateOne(
+            {"_id": document["_id"], "pending.by": name},
+            {"$set": dict(document["pending"]["set"]), "$unset": {"pending": ""}},
+        )
+        for document in keys.find({"pending.by": name}, {"pending": 1})
+    ]
+    if announced:
+        keys.bulk_write(announced, ordered=False)
 
 
 def end_abandoned_imports(database: Database[Document], now: datetime) -> None:
@@ -135,4 +226,5 @@ def end_abandoned_imports(database: Database[Document], now: datetime) -> None:
         if outcome is None and document["begun_at"] < now - _ABANDONED_AFTER:
             outcome = _decide(database, document["_id"], _DROPPED)
         if outcome is not None:
-            _carry_out(database, document["_id"], outcome)
+            # Imports of earlier versions of this program change no keys.
+            _carry_out(database, document["_id"], outcome, changes=document.get("changes", False))

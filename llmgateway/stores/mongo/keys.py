@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection as Several
 from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -22,10 +23,22 @@ from pymongo.errors import DuplicateKeyError
 
 from llmgateway.clock import Clock
 from llmgateway.errors import Conflict, NoSuchGroup
-from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Limits, Lookup, Prompt, Raise, User, moment
+from llmgateway.records import (
+    ALL_KEYS,
+    Imported,
+    KeyChange,
+    KeyQuery,
+    KeyRecord,
+    Limits,
+    Lookup,
+    Prompt,
+    Raise,
+    User,
+    moment,
+)
 
 from .database import Document, MongoDatabase, of_groups
-from .imports import UNMARKED, import_keys, names_that_exist
+from .imports import UNMARKED, Turn, import_keys, names_that_exist
 from .organisation import ORGANISATION, MongoOrganisation, limits_fields, prompt_of
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord) if field.name != "id")
@@ -73,7 +86,31 @@ class MongoKeys:
             return set()
         return self._import(records, timeout=self._database.report_timeout)
 
-    def _import(self, records: Sequence[KeyRecord], *, timeout: float) -> set[str]:
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        new = {(record.user, record.group) for record in records}
+        present: set[tuple[str, str | None]] = set()
+
+        def is_free() -> bool:
+            there = self.of_users({user for user, _ in new}) if alone else []
+            present.update({(record.user, record.group) for record in there} & new)
+            return not present
+
+        changes_by_id = {each.before.id: _assignments(each.fields, each.limits) for each in changes}
+        taken = self._import(
+            records, timeout=self._database.report_timeout, turn=Turn(is_free=is_free, changes=changes_by_id)
+        )
+        if taken or present:
+            return Imported(taken, present)
+        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+            found = [*map(_key, keys.find({"_id": {"$in": [*changes_by_id]}}))]
+        return Imported(changed=[record for record in found if record is not None])
+
+    def of_users(self, users: Several[str]) -> list[KeyRecord]:
+        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+            found = keys.find({"user": {"$in": [*users]}, **UNMARKED}, sort=[("_id", 1)])
+            return [record for record in map(_key, found) if record is not None]
+
+    def _import(self, records: Sequence[KeyRecord], *, timeout: float, turn: Turn | None = None) -> set[str]:
         documents = [_document(record) for record in records]
         groups = sorted({record.group for record in records if record.group is not None})
         while True:
@@ -84,7 +121,10 @@ class MongoKeys:
                     check_groups=lambda: self._organisation.check_groups(groups),
                     now=moment(self._clock()),
                     timeout=timeout,
+                    turn=turn,
                 ):
+                    return set()
+                if turn is not None and not turn.is_free():
                     return set()
                 with pymongo.timeout(timeout):
                     taken = _taken(database["keys"], records)
@@ -134,7 +174,7 @@ class MongoKeys:
     ) -> KeyRecord | None:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
-        update = {"$set": {name: _stored(value) for name, value in changes.items()} | limits_fields(limits or {})}
+        update = {"$set": _assignments(changes, limits or {})}
         group = changes.get("group")
         if group is None and check is None and update["$set"]:
             return self._update(key_id, {}, update)
@@ -293,6 +333,10 @@ def _taken(keys: Collection[Document], records: Sequence[KeyRecord]) -> set[str]
 def _document(record: KeyRecord) -> Document:
     values = {name: _stored(getattr(record, name)) for name in _FIELDS}
     return {"_id": record.id, "digests": record.digests} | values
+
+
+def _assignments(changes: Mapping[str, object], limits: Mapping[str, object]) -> Document:
+    return {name: _stored(value) for name, value in changes.items()} | limits_fields(limits)
 
 
 def _stored(value: object) -> object:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore
-from llmgateway.records import ALL_KEYS, KeyQuery, KeyRecord, Lookup, User
+from llmgateway.records import ALL_KEYS, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
 
 from .cache import RedisCache
 from .organisation import durable_generation
@@ -63,6 +63,15 @@ class RedisKeys:
     def add_all(self, records: Sequence[KeyRecord]) -> set[str]:
         with self._wiping(*records):
             return self._durable.add_all(records)
+
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        with self._wiping(*records, *(change.before for change in changes)) as digests:
+            imported = self._durable.import_all(records, changes, alone=alone)
+            digests.update(_digests(*imported.changed))  # a rotation may have come between
+        return imported
+
+    def of_users(self, users: Collection[str]) -> list[KeyRecord]:
+        return self._durable.of_users(users)
 
     def get(self, key_id: str) -> KeyRecord | None:
         return self._durable.get(key_id)

@@ -65,6 +65,7 @@ class SQLiteDatabase:
         # FULL syncs the WAL at every commit, NORMAL at every checkpoint
         # (https://www.sqlite.org/pragma.html#pragma_synchronous).
         self._synchronous = "FULL" if durable else "NORMAL"
+        self._is_durable = durable
         self._connections = [_Connection(self._connect) for _ in range(CONNECTIONS)]
         self._next = itertools.count()
         # Writing has a connection of its own, so that "PRAGMA data_version" of the others notices its commits. A lock
@@ -218,8 +219,10 @@ class SQLiteDatabase:
         # Pages are read from the page cache of the operating system, which all threads and processes share. With
         # 200,000 keys a look-up takes half the time, and connections need no large cache.
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-        # Deleted rows are overwritten: they may contain names (https://www.sqlite.org/pragma.html#pragma_secure_delete).
-        connection.execute("PRAGMA secure_delete = ON")
+        if self._is_durable:
+            # Deleted rows are overwritten: they may contain names. Those of counters do not, and are written for every
+            # request (https://www.sqlite.org/pragma.html#pragma_secure_delete).
+            connection.execute("PRAGMA secure_delete = ON")
         return connection
 
     def _create(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
 from llmgateway.errors import Conflict, NoSuchGroup
-from llmgateway.records import ALL_KEYS, UNLIMITED, KeyQuery, KeyRecord, Lookup, User
+from llmgateway.records import ALL_KEYS, UNLIMITED, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
 from llmgateway.stores.epoch import from_ms
 
 from .columns import IN_LIST, limits_of, listed, merged_limits, models_of, prompt_of, raise_of, stored
@@ -32,6 +33,9 @@ _FIND = f"""
         (SELECT rowid FROM keys WHERE digest = ?1), (SELECT rowid FROM keys WHERE retiring_digest = ?1)
     )
 """  # noqa: S608
+# One parameter for any number of users.
+_OF_USERS = f'SELECT {_COLUMNS} FROM keys WHERE "user" IN (SELECT value FROM json_each(?)) ORDER BY id'  # noqa: S608
+_USERS_AND_GROUPS = 'SELECT DISTINCT "user", "group" FROM keys WHERE "user" IN (SELECT value FROM json_each(?))'
 _GET = f"SELECT {_COLUMNS} FROM keys WHERE id = ?"  # noqa: S608
 _ADD = f"""
     INSERT INTO keys ({", ".join(f'"{name}"' for name in _FIELDS)}) VALUES ({", ".join("?" * len(_FIELDS))})
@@ -76,6 +80,22 @@ class SQLiteKeys:
                     _check_group(connection, group)
                 connection.executemany(_ADD, rows)
         return taken
+
+    def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
+        rows = [[stored(getattr(record, name)) for name in _FIELDS] for record in records]
+        with self._database.transaction() as connection:
+            taken = _taken(connection, records)
+            present = _present(connection, records) if alone else set()
+            if taken or present:
+                return Imported(taken, present)
+            for group in {record.group for record in records}:
+                _check_group(connection, group)
+            connection.executemany(_ADD, rows)
+            changed = [_changed(connection, each.before.id, each.fields, each.limits) for each in changes]
+        return Imported(changed=[_record(row) for row in changed if row is not None])
+
+    def of_users(self, users: Collection[str]) -> list[KeyRecord]:
+        return [*map(_record, self._database.rows(_OF_USERS, (json.dumps([*users]),)))]
 
     def get(self, key_id: str) -> KeyRecord | None:
         rows = self._database.rows(_GET, (key_id,))
@@ -134,12 +154,7 @@ class SQLiteKeys:
             _check(connection, key_id, check)
             if "group" in changes and changes["group"] != before[0]:
                 _check_group(connection, changes["group"])
-            values = {**changes, "limits": merged_limits(before[1], limits)} if limits else changes
-            assignments = ", ".join(f'"{name}" = ?' for name in values)
-            row = connection.execute(
-                f"UPDATE keys SET {assignments} WHERE id = ? RETURNING {_COLUMNS}",  # noqa: S608
-                [*map(stored, values.values()), key_id],
-            ).fetchone()
+            row = _changed(connection, key_id, changes, limits)
         return _record(row)
 
     def rotate(
@@ -201,6 +216,28 @@ class SQLiteKeys:
                 ).fetchall()
             ]
         return [*map(_record, sorted(rows, key=_id))]
+
+
+def _changed(
+    connection: sqlite3.Connection, key_id: str, changes: Mapping[str, object], limits: Mapping[str, object] | None
+) -> Any:
+    """Change a key, and return its row; None if there is no such key."""
+    before = connection.execute("SELECT limits FROM keys WHERE id = ?", (key_id,)).fetchone()
+    if before is None:
+        return None
+    values = {**changes, "limits": merged_limits(before[0], limits)} if limits else changes
+    assignments = ", ".join(f'"{name}" = ?' for name in values)
+    return connection.execute(
+        f"UPDATE keys SET {assignments} WHERE id = ? RETURNING {_COLUMNS}",  # noqa: S608
+        [*map(stored, values.values()), key_id],
+    ).fetchone()
+
+
+def _present(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[tuple[str, str | None]]:
+    """Return the users and groups of *records* that have a key already."""
+    users = json.dumps(sorted({record.user for record in records}))
+    there = connection.execute(_USERS_AND_GROUPS, (users,)).fetchall()
+    return {(user, group) for user, group in there} & {(record.user, record.group) for record in records}
 
 
 def _check(connection: sqlite3.Connection, key_id: str, check: Callable[[KeyRecord], None] | None) -> None:

@@ -1,83 +1,76 @@
-"""Reads and checks the CSV file of a class, which a spreadsheet has written."""
+"""Checks the lines of a class list, as ``POST /admin/keys`` checks its body."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import marshmallow as ma
 
+from ...class_lists.columns import BUDGET, COLUMNS, PLAIN, RATES
+from ...class_lists.reading import ClassList, Line, Options, read_class_list
+from ...class_lists.table import Unreadable
 from ...errors import InvalidFields
 from ...records import moment
 from ..context import services
 from ..errors import invalid_fields
-from ..schemas.keys import SHORTEST_OWN_KEY, NewKeySchema
+from ..schemas.keys import NewKeySchema
 from ..tables import has_formula, original
 from . import reach
 from .audit_helpers import NO_SUCH_GROUP
 from .names import name_problems
 from .validity import validity_problems
 
-MOST_LINES = 10_000
-"""Maximum number of lines with keys. They are stored in one step, which must not block other requests for long."""
-
 MOST_PROBLEMS = 100
 """Maximum number of wrong lines that are reported."""
-
-_PLAIN = ("user", "name", "group", "email", "note", "active", "starts_at", "expires_at")
-_RATES = ("requests_per_minute", "tokens_per_minute", "parallel_requests")
-_BUDGET = ("budget_amount", "budget_unit", "budget_period")
-COLUMNS = (*_PLAIN, "models", *_RATES, *_BUDGET, "key")
-
-_IGNORED = ("id",)
-"""Further columns of the file that an import answers with, which may be imported into another gateway."""
 
 _FORMULA = "Must not begin with one of = + - @, nor have one after a comma or a semicolon, like a formula."
 
 _schema = NewKeySchema()
 
+__all__ = ["COLUMNS", "CheckedLine", "bad_lines", "check_lines", "models_cell", "read"]
+
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CheckedLine:
     """A line of the file, which describes one key."""
 
     number: int
     """Number of its first line in the file, from 1."""
-    fields: dict[str, Any]
-    """The arguments of :meth:`~llmgateway.accounts.keys.Keys.create`."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """The fields of the key that the line names; empty if there are problems."""
+    problems: dict[str, Any] = field(default_factory=dict)
+    """By column."""
+    user: str | None = None
+    """As the file has it."""
 
 
-def read_lines(body: bytes) -> list[Line]:
-    """Read and check the whole file.
+def read(body: bytes, options: Options) -> ClassList:
+    """Read the whole file.
 
     Raises:
-        InvalidFields: has the problems of all lines.
+        InvalidFields: the file, its first line or one of *options* cannot be used.
     """
-    problems: dict[int, Any] = {}
-    records = _records(_text(body), problems)
-    number, names = next(records, (1, []))
-    if problems:
-        raise bad_lines(problems)
-    columns = [name.strip().lower() for name in names]
-    _check_header(number, columns)
-    lines: list[Line] = []
-    read = _Reader(columns)
-    for number, cells in records:
-        if len(lines) + len(problems) == MOST_LINES:
-            raise _bad_file(f"Must have at most {MOST_LINES:,} lines. Split it.")
+    try:
+        return read_class_list(body, options, original=original)
+    except Unreadable as error:
+        if error.line is not None:
+            raise bad_lines({error.line: {"line": [str(error)]}}) from error
+        raise invalid_fields({error.param: [str(error)]}) from error
+
+
+def check_lines(lines: Iterable[Line]) -> list[CheckedLine]:
+    check = _Check()
+    checked = []
+    for line in lines:
+        user = line.cells.get("user")
         try:
-            lines.append(Line(number, read(cells)))
+            checked.append(CheckedLine(line.number, check(line), {}, user))
         except ma.ValidationError as error:
-            problems[number] = error.messages
-    if problems:
-        raise bad_lines(problems)
-    if not lines:
-        raise _bad_file("Has no line below the one that names the columns: there is nobody to hand a key to.")
-    return lines
+            checked.append(CheckedLine(line.number, {}, dict(error.messages_dict), user))
+    return checked
 
 
 def bad_lines(problems: Mapping[int, Any]) -> InvalidFields:
@@ -94,98 +87,29 @@ def bad_lines(problems: Mapping[int, Any]) -> InvalidFields:
     )
 
 
-def _bad_file(problem: str) -> InvalidFields:
-    return invalid_fields({"file": [problem]})
-
-
-def _text(body: bytes) -> str:
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise _bad_file("Must be UTF-8. In Excel, save it as 'CSV UTF-8 (comma delimited)'.") from None
-    if "\0" in text:
-        raise _bad_file("Must be a text file in UTF-8. In Excel, save it as 'CSV UTF-8 (comma delimited)'.")
-    if not text.strip():
-        raise _bad_file("Is empty. Send a file whose first line names the columns, one of which is 'user'.")
-    return text
-
-
-def _records(text: str, problems: dict[int, Any]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of every line that is not empty, with the number of its first line.
-
-    A quoted cell may contain line breaks. Reading stops at a line that cannot be parsed, because the start of the next
-    line is then unknown. The line is added to *problems*.
-    """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            problems[number] = {"line": [f"Cannot be read as CSV: {error}. Is a quote not closed?"]}
-            return
-        if any(cell.strip() for cell in cells):
-            yield number, cells
-
-
-def _separator(text: str) -> str:
-    """Return the separator. Excel writes semicolons in countries with a decimal comma, and tabs to the clipboard."""
-    header = text.lstrip().partition("\n")[0]
-    return max(",;\t", key=header.count)
-
-
-def _check_header(number: int, columns: list[str]) -> None:
-    problems = []
-    while columns and not columns[-1]:
-        columns.pop()  # spreadsheets write empty columns at the end
-    unknown = [column for column in columns if column not in (*COLUMNS, *_IGNORED)]
-    if not set(columns) & set(COLUMNS):
-        problems.append(f"Must name the columns. There are: {', '.join(COLUMNS)}.")
-    elif unknown:
-        names = ", ".join(_named(column, columns) for column in unknown[:10])
-        problems.append(f"There is no column {names}. There are: {', '.join(COLUMNS)}.")
-    if len(set(columns)) != len(columns):
-        twice = dict.fromkeys(_named(column, columns) for column in columns if columns.count(column) > 1)
-        problems.append(f"Names a column twice: {', '.join(list(twice)[:10])}.")
-    if "user" not in columns and not problems:
-        problems.append("Must have the column 'user'.")
-    if problems:
-        raise bad_lines({number: {"line": problems}})
-
-
-def _named(column: str, columns: list[str]) -> str:
-    # Do not quote text that does not look like a name: in a file without a header it may be a cell with a key.
-    is_name = re.fullmatch(r"[a-z_ -]+", column) and len(column) < SHORTEST_OWN_KEY
-    return repr(column) if is_name else f"number {columns.index(column) + 1}"
-
-
-class _Reader:
+class _Check:
     """Converts the cells of a line to the fields of a key, with the checks of ``POST /admin/keys``."""
 
-    def __init__(self, columns: list[str]) -> None:
-        self._columns = columns
+    def __init__(self) -> None:
         self._organisation = services().policy.stored()
         self._now = moment(services().clock())
 
-    def __call__(self, cells: list[str]) -> dict[str, Any]:
+    def __call__(self, line: Line) -> dict[str, Any]:
         """Return the fields of a key. Raises ValidationError with problems by column."""
-        if any(cell.strip() for cell in cells[len(self._columns) :]):
-            problem = f"Has more than {len(self._columns)} cells. Is one with a separator in it not quoted?"
-            raise ma.ValidationError({"line": [problem]})
-        filled = {
-            name: original(cell.strip())
-            for name, cell in zip(self._columns, cells, strict=False)
-            if cell.strip() and name not in _IGNORED
-        }
+        if "line" in line.problems:
+            raise ma.ValidationError(dict(line.problems))
+        cells = line.cells
         try:
-            fields: dict[str, Any] = _schema.load(_document(filled))
+            # A cell that could not be understood is missing here, so that it is named once.
+            fields: dict[str, Any] = _schema.load(_document(cells), partial=tuple(line.problems))
         except ma.ValidationError as error:
-            raise ma.ValidationError(_by_column(error.messages_dict)) from None
+            raise ma.ValidationError(_by_column(error.messages_dict) | line.problems) from None
+        if "name" not in cells:
+            del fields["name"]  # a line that names none changes none
         if fields.get("models") == ():
             raise ma.ValidationError({"models": ["Names no model. Leave it empty for every one."]})
-        problems: dict[str, Any] = dict(validity_problems(fields, now=self._now, instead="Leave it empty for never."))
+        problems: dict[str, Any] = dict(line.problems)
+        problems |= validity_problems(fields, now=self._now, instead="Leave it empty for never.")
         try:
             reach.choose_group(fields)
         except InvalidFields as error:
@@ -193,7 +117,7 @@ class _Reader:
         else:
             problems |= _by_column(reach.group_problems(fields, self._organisation))
         if fields.get("group") is not None and fields["group"] not in self._organisation.groups:
-            problems.setdefault("group", [NO_SUCH_GROUP])
+            problems.setdefault("group", [f"{NO_SUCH_GROUP} Or name the one that all of them join: group=NAME."])
         problems |= name_problems(fields)
         if has_formula(fields.get("key", "")):
             problems["key"] = [_FORMULA]
@@ -202,13 +126,13 @@ class _Reader:
         return fields
 
 
-def _document(cells: dict[str, str]) -> dict[str, Any]:
+def _document(cells: Mapping[str, str]) -> dict[str, Any]:
     """Return the equivalent body of ``POST /admin/keys``."""
-    document: dict[str, Any] = {name: cells[name] for name in (*_PLAIN, "key") if name in cells}
+    document: dict[str, Any] = {name: cells[name] for name in (*PLAIN, "key") if name in cells}
     if "models" in cells:
         document["models"] = _models_in(cells["models"])
-    limits: dict[str, Any] = {name: _whole(cells[name]) for name in _RATES if name in cells}
-    budget = {name.removeprefix("budget_"): cells[name] for name in _BUDGET if name in cells}
+    limits: dict[str, Any] = {name: _whole(cells[name]) for name in RATES if name in cells}
+    budget = {name.removeprefix("budget_"): cells[name] for name in BUDGET if name in cells}
     if budget:
         limits["budget"] = budget
     if limits:
@@ -229,8 +153,9 @@ def _models_in(cell: str) -> list[str]:
 
 
 def _whole(cell: str) -> int | str:
-    # The schema reports cells that are not numbers.
-    return int(cell) if re.fullmatch(r"-?\d{1,18}", cell, re.ASCII) else cell
+    # The schema reports cells that are not numbers. A spreadsheet may write 30,0.
+    match = re.fullmatch(r"(-?\d{1,18})(?:\.0+)?", cell, re.ASCII)
+    return int(match[1]) if match else cell
 
 
 def _by_column(messages: Mapping[str, Any]) -> dict[str, Any]:

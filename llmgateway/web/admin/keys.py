@@ -12,16 +12,20 @@ from .. import examples
 from ..context import services
 from ..schemas.keys import (
     LONGEST_OVERLAP,
+    IncludeSchema,
     KeyChangesSchema,
     KeyPageSchema,
     KeyQuerySchema,
     KeySchema,
     KeyWithSecretSchema,
+    KeyWithUsageSchema,
     NewKeySchema,
     RotationSchema,
 )
+from ..schemas.usage import names_of
 from ..tables import csv_table
 from . import etags, reach
+from .allowances import with_usage
 from .audit_helpers import (
     SHOWN_ONCE,
     TO_END_NOW,
@@ -42,10 +46,13 @@ from .validity import check_validity
 @blp.route("/keys", methods=["GET"])
 @blp.operation(
     "List keys page by page",
-    description="The keys themselves are not stored, so they are not listed.",
+    description=(
+        "The keys themselves are not stored, so they are not listed. `include` adds what each has spent this month, "
+        "what is used and left of its limits, and when it was used last."
+    ),
 )
 @blp.arguments(KeyQuerySchema, location="query")
-@blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY], "next": None})
+@blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY_LEFT], "next": None})
 @blp.alt_response(
     200,
     schema={"type": "string"},
@@ -55,7 +62,8 @@ from .validity import check_validity
     success=True,
 )
 def list_keys(query: dict[str, Any]) -> dict[str, Any] | Response:
-    limit, form, reader = query.pop("limit"), query.pop("format"), query.pop("reader", None)
+    limit, include = query.pop("limit"), names_of(query.pop("include"))
+    form, reader = query.pop("format"), query.pop("reader", None)
     reach.check_filter(query.get("group"))
     wanted = KeyQuery(after=query.pop("cursor", ""), limit=limit + 1, groups=reach.reach(), **query)
     records = services().keys.list(wanted)
@@ -65,7 +73,7 @@ def list_keys(query: dict[str, Any]) -> dict[str, Any] | Response:
     if form == "csv":
         rows = map(key_row, page)
         return csv_table(rows, KEY_COLUMNS, name="keys.csv", verbatim=("id",), reader=reader, next_cursor=following)
-    return {"items": page, "next": following}
+    return {"items": with_usage(page, include), "next": following}
 
 
 @blp.route("/keys", methods=["POST"])
@@ -89,11 +97,13 @@ def create_key(new: dict[str, Any]) -> dict[str, Any]:
 
 @blp.route("/keys/<key_id>", methods=["GET"], parameters=[KEY_ID_IN_PATH])
 @blp.operation("Look a key up", "UnknownKey", description="By its `id`, as `GET /admin/keys` lists it.")
-@blp.response(200, KeySchema, description="The key, without the key itself.", example=examples.KEY)
-def get_key(key_id: str) -> KeyRecord:
+@blp.arguments(IncludeSchema, location="query")
+@blp.response(200, KeyWithUsageSchema, description="The key, without the key itself.", example=examples.KEY_LEFT)
+def get_key(query: dict[str, str], key_id: str) -> dict[str, Any]:
     record = reach.key(key_id)
     etags.show(shown_key(record))
-    return record
+    (key,) = with_usage([record], names_of(query["include"]))
+    return key
 
 
 @blp.route("/keys/<key_id>", methods=["PATCH"], parameters=[KEY_ID_IN_PATH])
