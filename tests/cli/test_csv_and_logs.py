@@ -72,10 +72,11 @@ def test_refusals_are_listed_with_their_code(run, refused):
 
 
 def test_both_kinds_are_listed_together(run, refused):
-    wait_until(lambda: "record" in run("logs", "list", "--everything"), what="the record")
+    kinds = lambda: {each["kind"] for each in json.loads(run("logs", "list", "--everything", "--json"))}  # noqa: E731
+    wait_until(lambda: {"record", "refusal"} == kinds(), what="both")
 
-    kinds = [line.split()[3] for line in run("logs", "--everything", "--user", "ada").splitlines()[1:]]
-    assert ["refusal", "record"] == kinds
+    listed = [line.split()[3] for line in run("logs", "--everything", "--user", "ada").splitlines()[1:]]
+    assert ["refusal", "record"] == listed
     assert "ERROR_CODE" in run("logs").splitlines()[0]
 
 
