@@ -46,6 +46,7 @@ from .proxy.preparing import PreparationLimit
 from .proxy.read_on import ReadOn
 from .proxy.revocations import RevocationWatcher
 from .proxy.routing import Routing
+from .ratelimit.budget_watch import BudgetWatch, read_budgets
 from .ratelimit.limiter import Limiter
 from .ratelimit.running import RunningReservations
 from .records import Organisation, moment
@@ -124,6 +125,7 @@ def create_app(
         if new.admin_key != services.settings.admin_key:
             guard.replace_keys([new.admin_key])
         services.settings = new
+        services.limiter.shows_shared = new.show_shared == "on"
         upstream.set_timeouts(
             connect=new.connect_timeout,
             first_byte=new.first_byte_timeout,
@@ -210,6 +212,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         running=RunningReservations(stores.counters),
         ship=lambda: journal.flush_soon(),
         clock=clock,
+        shows_shared=settings.show_shared == "on",
         zones=policy.time_zones,
     )
     refusals = Refusals(
@@ -318,6 +321,11 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
+        budgets=BudgetWatch(
+            lambda: read_budgets(policy.stored(), limiter.allowances, moment(clock())),
+            settings.instance / "budgets.json",
+            clock=clock,
+        ),
         audit=Audit(stores.audit_log, clock=clock),
         usage_log=stores.usage_log,
         journal=journal,

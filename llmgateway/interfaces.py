@@ -494,6 +494,15 @@ class Spending(Protocol):
         """
         ...
 
+    def by_name(
+        self, groupings: Sequence[str], names: Sequence[tuple[str, ...]], *, first_day: date | None
+    ) -> Mapping[tuple[str, ...], UsageRow]:
+        """Add up the usage from *first_day* on of each of *names*, which are values of *groupings*.
+
+        One query for all of them. Those without usage are missing.
+        """
+        ...
+
 
 class StoredResponses(Protocol):
     """Knows whose the responses are that Azure stores, with their items and containers. All processes share it.

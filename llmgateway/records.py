@@ -146,6 +146,21 @@ def in_force(limits: Limits, raised: Raise | None, now: datetime) -> Limits:
     return limits if raised is None or raised.until <= now else raised.raises(limits)
 
 
+class BudgetState(NamedTuple):
+    """What is spent and left of one budget, in its own unit."""
+
+    scope: str
+    """``group`` or ``organisation``."""
+    name: str
+    """Empty for the organisation."""
+    unit: str
+    period: str
+    limit: float
+    spent: float | None
+    """``None``: not known, because the usage log is unavailable."""
+    left: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """One version of a system prompt. Version 0 means that no prompt was ever set.
@@ -1021,6 +1036,8 @@ class ReportQuery:
     key_id: str | None = None
     user: str | None = None
     group: str | None = None
+    among: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By grouping: only these values of it. So one query adds up the usage of a whole page of keys."""
     groups: tuple[str, ...] | None = None
     """Only usage in these groups."""
     promptly: bool = False

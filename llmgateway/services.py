@@ -19,6 +19,7 @@ from .clock import Clock
 from .interfaces import Upstream, UsageLog
 from .proxy.doctor import Doctor
 from .proxy.pipeline import Gateway
+from .ratelimit.budget_watch import BudgetWatch
 from .ratelimit.limiter import Limiter
 from .settings import Settings
 from .stores.health import StoreHealth
@@ -47,6 +48,7 @@ class Services:
     prompts: Prompts
     policy: OrganisationPolicy
     limiter: Limiter
+    budgets: BudgetWatch
     audit: Audit
     usage_log: UsageLog
     journal: Journal

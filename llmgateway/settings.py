@@ -277,8 +277,8 @@ class Settings:
     )
     unknown_price: str = _setting(
         "LLMGATEWAY_UNKNOWN_PRICE",
-        "Whether somebody whose key, group or organisation has a budget in dollars may use a model without a known "
-        "price: `allow` or `refuse`.",
+        "Whether somebody whose key, person, group or organisation has a budget in dollars may use a model without a "
+        "known price: `allow` or `refuse`.",
         "allow",
         parse=_one_of("allow", "refuse"),
     )
@@ -426,6 +426,14 @@ class Settings:
         "Who may read `/metrics`: `admin` (with the admin key), `open` (anybody who reaches the port), `off` (nobody).",
         "admin",
         parse=_one_of("admin", "open", "off"),
+        reloads=True,
+    )
+    show_shared: str = _setting(
+        "LLMGATEWAY_SHOW_SHARED",
+        "Whether users see how large the budgets of their group and of the organisation are, and "
+        "[what is left of them](admin.md#what-is-used-and-left): `on` or `off`.",
+        "off",
+        parse=_one_of("on", "off"),
         reloads=True,
     )
     log_level: str = _setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..records import Group, KeyRecord, Organisation, Person, Prompt
+from ..records import Budget, Group, KeyRecord, Organisation, Person, Prompt
 
 KEPT_PRINCIPALS = 10_000
 """The most principals in memory. They take about 40 MB, with everything computed from them, if each has a dozen
@@ -28,6 +28,16 @@ class Principal:
     def person(self) -> Person | None:
         """What is set for the user of the key; None if nothing is."""
         return self.organisation.persons.get(self.key.user)
+
+    @cached_property
+    def budgets(self) -> tuple[Budget, ...]:
+        """All budgets that apply. A raise changes the amount of one, never its unit or its period."""
+        limits = [self.key.limits, self.organisation.limits]
+        if self.group is not None:
+            limits += [self.group.limits, self.group.member_limits]
+        if self.person is not None:
+            limits.append(self.person.limits)
+        return tuple(each.budget for each in limits if each.budget is not None)
 
     @cached_property
     def prompt(self) -> Prompt:

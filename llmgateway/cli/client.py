@@ -14,6 +14,9 @@ import requests
 TIMEOUT_SECONDS = 60.0
 """The longest call, an import of 10,000 keys, takes less."""
 
+PAGE = 1000
+"""The most items of one call of a list."""
+
 
 class CallFailed(Exception):
     """The gateway could not be reached, or refused the call; the text says what to do.
@@ -112,11 +115,28 @@ class Client:
         """Yield the items of all pages of a list, *most* of them if it is given."""
         cursor, left = None, most
         while left is None or left > 0:
-            limit = 1000 if left is None else min(left, 1000)
+            limit = PAGE if left is None else min(left, PAGE)
             page = self.call("GET", path, query={**(query or {}), "limit": limit, "cursor": cursor})
             yield from page["items"]
             cursor, left = page["next"], None if left is None else left - len(page["items"])
             if cursor is None:
+                return
+
+    def csv_pages(self, path: str, *, query: Mapping[str, Any], most: int | None = None) -> Iterator[bytes]:
+        """Yield the CSV file of each page of a list, or the only one of a report.
+
+        Args:
+            most: The most lines; None for all, also of reports, which have no pages.
+        """
+        cursor, left = None, most
+        while True:
+            limits = {} if left is None else {"limit": min(left, PAGE), "cursor": cursor}
+            answer = self._send("GET", path, params={**query, **limits})
+            yield answer.content
+            cursor = answer.headers.get("x-next-cursor")
+            if left is not None:
+                left -= PAGE
+            if cursor is None or left is None or left <= 0:
                 return
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:

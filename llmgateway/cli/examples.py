@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "rebuild-usage": ["llmgateway rebuild-usage"],
     "keys list": [
         "llmgateway keys list --group physics --columns user,expires_at,limits --sort user",
+        "llmgateway keys list --group physics --columns user,spent,left,last_used --sort left",
         "llmgateway keys list --json | jq -r '.[] | select(.active | not) | .user'",
     ],
     "keys add": [
@@ -40,7 +41,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys prune": ["llmgateway keys prune --unused 180d --dry-run"],
     "users export": ["llmgateway users export ada -o ada.json"],
     "users erase": ["llmgateway users erase ada --dry-run", "llmgateway users erase ada"],
-    "groups list": ["llmgateway groups list", "llmgateway groups list --sort -expires_at"],
+    "groups list": ["llmgateway groups list", "llmgateway groups list --columns name,spent,left --sort -spent"],
     "groups show": ["llmgateway groups show physics"],
     "groups set": [
         "llmgateway groups set physics --budget 200usd/month --expires-at 2027-03-31",
@@ -91,7 +92,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "llmgateway usage",
         "llmgateway usage --by group --start 2026-10-01 --end 2026-10-31 --sort -cost_usd",
         "llmgateway usage --by week,cost_centre --currency EUR",
-        "llmgateway usage --by user --csv > usage.csv",
+        "llmgateway usage --user ada --this-month",
+        "llmgateway usage --by user --for excel-de > usage.csv",
     ],
     "statement": [
         "llmgateway statement --month 2026-10",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .allowances import with_columns
 from .dates import in_time
 from .ending import confirm
 from .options import field_options, limit_options, member_limit_options, sent, yes_option
@@ -24,17 +25,18 @@ def groups() -> None:
 @groups.command("list")
 @listing
 def list_(gateway: Remote) -> None:
-    """List the groups, by name."""
+    """List the groups, by name, with what is spent and left of their budgets."""
     found = gateway.call("GET", "/groups")["items"]
-    columns = ("cost_centre", "starts_at", "expires_at", "models", "limits", "member_limits", "note")
-    gateway.show_all(found, "name", *columns)
+    rows = found if gateway.shows_fields else with_columns(found)
+    columns = ("cost_centre", "starts_at", "expires_at", "spent", "left", "models", "limits", "member_limits", "note")
+    gateway.show_all(rows, "name", *columns)
 
 
 @groups.command()
 @click.argument("name")
 @remote
 def show(gateway: Remote, name: str) -> None:
-    """Show everything that is set for a group."""
+    """Show everything that is set for a group, and what is used and left of its limits."""
     gateway.show(gateway.call("GET", _path(name)))
 
 
@@ -95,10 +97,12 @@ def revoke(gateway: Remote, name: str, yes: bool) -> None:
 @month_option
 @format_options
 @listing
-def statement_(gateway: Remote, name: str, month: str, as_: str, output: Path | None) -> None:
+def statement_(gateway: Remote, name: str, month: str, as_: str, reader: str | None, output: Path | None) -> None:
     """Show what the persons of a group have used in a month, for accounting."""
     path = f"{_path(name)}/statement"
-    print_statement(gateway, path, {"month": month}, as_=as_, output=output, table="persons", name="user")
+    print_statement(
+        gateway, path, {"month": month}, as_=as_, reader=reader, output=output, table="persons", name="user"
+    )
 
 
 def _path(name: str) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from .allowances import INCLUDE, with_columns
 from .class_lists import import_
+from .csv_output import csv_options, is_csv, print_csv
 from .dates import in_time
 from .ending import confirm
 from .options import field_options, limit_options, sent, yes_option
@@ -16,6 +18,8 @@ from .remote import Remote, listing, remote, secret_from_terminal
 from .tables import plain
 
 _FIELDS = ("name", "group", "email", "note", "starts_at", "expires_at")
+
+_EVERY_KEY = 10_000_000
 
 
 @click.group()
@@ -27,12 +31,24 @@ def keys() -> None:
 @click.option("--user", help="Only keys of this user.")
 @click.option("--group", help="Only keys of this group.")
 @click.option("--active/--blocked", default=None, help="Only active keys, or only blocked ones.")
+@csv_options
 @listing
-def list_(gateway: Remote, user: str | None, group: str | None, active: bool | None) -> None:
-    """List keys, oldest first."""
+def list_(
+    gateway: Remote, user: str | None, group: str | None, active: bool | None, as_csv: bool, reader: str | None
+) -> None:
+    """List keys, oldest first, with what is spent and left of their budgets and when they were used last.
+
+    Of a key without a budget, 'spent' is what it has cost this month.
+    """
     query = {"user": user, "group": group, "active": None if active is None else str(active).lower()}
+    if is_csv(as_csv=as_csv, reader=reader):
+        print_csv(gateway, "/keys", query, reader=reader, most=_EVERY_KEY)
+        return
+    query |= INCLUDE
     found = [*gateway.client.pages("/keys", query=query)]
-    gateway.show_all(found, "id", "user", "name", "group", "active", "expires_at", "limits")
+    rows = found if gateway.shows_fields else with_columns(found)
+    columns = ("id", "user", "name", "group", "active", "expires_at", "spent", "left", "last_used", "limits")
+    gateway.show_all(rows, *columns)
 
 
 @keys.command()
@@ -52,8 +68,8 @@ def add(gateway: Remote, user: str, own_key: bool, **options: Any) -> None:
 @a_key
 @remote
 def show(gateway: Remote, key_id: str) -> None:
-    """Show all fields of a key."""
-    gateway.show(gateway.call("GET", _path(key_of(gateway, key_id))))
+    """Show all fields of a key, what is used and left of its limits, and when it was used last."""
+    gateway.show(gateway.call("GET", _path(key_of(gateway, key_id)), query=INCLUDE))
 
 
 @keys.command("set")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .csv_output import csv_options, is_csv, print_csv
 from .dates import AGO, in_time
 from .remote import Remote, listing, remote
 
@@ -41,10 +42,22 @@ def logs() -> None:
 @click.option("--refusals", "kind", flag_value="refusal", help="List what the gateway refused, not what Azure got.")
 @click.option("--everything", "kind", flag_value="all", help="List both.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
+@csv_options
 @listing
-def list_(gateway: Remote, limit: int, request_id: str | None, kind: str | None, **query: str | None) -> None:
+def list_(
+    gateway: Remote,
+    limit: int,
+    request_id: str | None,
+    kind: str | None,
+    as_csv: bool,
+    reader: str | None,
+    **query: str | None,
+) -> None:
     """List the requests that were sent to Azure, or with --refusals those that were refused; newest first."""
     asked = {"id": request_id, "kind": kind, **in_time(gateway, query, ago=True)}
+    if is_csv(as_csv=as_csv, reader=reader):
+        print_csv(gateway, "/logs", asked, reader=reader, most=limit)
+        return
     found = [*gateway.client.pages("/logs", query=asked, most=limit)]
     if kind == "all":
         found = [_with_code(each) for each in found]

@@ -18,7 +18,7 @@ def limits() -> None:
 @limits.command("show")
 @remote
 def show_limits(gateway: Remote) -> None:
-    """Show the organisation's limits."""
+    """Show the organisation's limits, and what is used and left of them."""
     gateway.show(gateway.call("GET", "/limits"))
 
 

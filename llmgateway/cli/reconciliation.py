@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +12,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from .csv_output import csv_options, is_csv
 from .ending import fail
 from .reconciliation_text import text_of
 from .remote import Remote, problems_of, remote
@@ -51,7 +50,7 @@ def _percent(value: str) -> float:
     metavar="METER=MODEL:KIND",
     help="What a meter counts, by name or id; repeatable.",
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a line for each day.")
+@csv_options
 @remote
 def reconcile(
     gateway: Remote,
@@ -60,6 +59,7 @@ def reconcile(
     models: tuple[str, ...],
     meters: tuple[str, ...],
     as_csv: bool,
+    reader: str | None,
 ) -> None:
     """Compare Azure's bill, or its token metrics, with the gateway's usage.
 
@@ -92,8 +92,8 @@ def reconcile(
     if gateway.as_json:
         document = result.as_json() | {"threshold": threshold, "beyond": [each.as_json() for each in beyond]}
         gateway.show(document)
-    elif as_csv:
-        click.echo(_csv(result.as_json()), nl=False)
+    elif is_csv(as_csv=as_csv, reader=reader):
+        click.echo(_csv(result.as_json(), reader), nl=False)
     else:
         click.echo(text_of(result, threshold=threshold, encoding=sys.stdout.encoding))
     sys.exit(1 if beyond else 0)
@@ -128,21 +128,19 @@ def _own_model(text: str) -> tuple[str, str]:
     return name.strip(), model.strip()
 
 
-def _csv(document: Mapping[str, Any]) -> str:
-    from ..web.tables import no_formula
+def _csv(document: Mapping[str, Any], reader: str | None) -> str:
+    from ..web.tables import csv_text
 
-    table = io.StringIO()
-    writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in document["days"]:
-        writer.writerow({name: no_formula(row[name]) for name in _COLUMNS})
-    for meter in document["not_compared"]:
-        row = {
+    not_compared = [
+        {
             "source": meter["source"],
             "by": "meter",
             "name": meter["meter"],
             "kind": f"not compared ({meter['unit']})",
+            "azure": meter["quantity"],
+            "currency": meter["currency"],
+            "where": meter["why"],
         }
-        row |= {"azure": meter["quantity"], "currency": meter["currency"], "where": meter["why"]}
-        writer.writerow({name: no_formula(row.get(name)) for name in _COLUMNS})
-    return table.getvalue()
+        for meter in document["not_compared"]
+    ]
+    return csv_text([*document["days"], *not_compared], _COLUMNS, reader=reader)

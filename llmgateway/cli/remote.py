@@ -42,6 +42,11 @@ class Remote:
         self._columns = columns
         self._sort = sort
 
+    @property
+    def shows_fields(self) -> bool:
+        """Whether lists are printed as the API has answered them: as JSON, and with all fields."""
+        return self.as_json and not self._columns
+
     def show(self, document: Mapping[str, Any]) -> None:
         """Print one object, a line for each field."""
         self._print(document, lambda: record(document))

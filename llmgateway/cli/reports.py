@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
+from .csv_output import csv_options, is_csv, print_csv
+from .ending import fail
 from .remote import Remote, listing, remote
 from .trends import MOST_ROWS, with_trends
 
@@ -24,16 +28,33 @@ _MOST = click.option(
 )
 @click.option("--start", help="The first day, like 2026-10-01, in the organisation's time zone.")
 @click.option("--end", help="The last day; it is included.")
+@click.option("--this-month", "month", flag_value=0, type=int, help="From the first day of this month on.")
+@click.option("--last-month", "month", flag_value=1, type=int, help="The whole month before this one.")
+@click.option("--user", help="Only what this user has used, with all keys.")
+@click.option("--group", help="Only what this group has used.")
+@click.option("--key", metavar="ID", help="Only what the key with this id has used.")
 @click.option("--tz", type=click.Choice(["utc"]), help="Count by days of UTC, as on Azure's bill.")
 @click.option("--currency", metavar="CODE", help="Show costs in the second currency, too, like EUR.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
+@csv_options
 @click.option("--trend/--no-trend", default=None, help="Show the tokens of each day as a row of bars. [on a terminal]")
 @listing
-def usage(gateway: Remote, by: str, as_csv: bool, trend: bool | None, **query: str | None) -> None:
+def usage(
+    gateway: Remote,
+    by: str,
+    month: int | None,
+    as_csv: bool,
+    reader: str | None,
+    trend: bool | None,
+    **query: str | None,
+) -> None:
     """Report who used what."""
     query["by"] = by
-    if as_csv:
-        click.echo(gateway.client.table("GET", "/usage", params={**query, "format": "csv"}), nl=False)
+    if month is not None:
+        if query["start"] or query["end"]:
+            fail(["Give --start and --end, or a month."])
+        query["start"], query["end"] = _month(gateway, month)
+    if is_csv(as_csv=as_csv, reader=reader):
+        print_csv(gateway, "/usage", query, reader=reader)
         return
     report = gateway.call("GET", "/usage", query=query)
     if gateway.as_json:
@@ -51,6 +72,21 @@ def usage(gateway: Remote, by: str, as_csv: bool, trend: bool | None, **query: s
     seldom = ("months_without_rate", "unpriced_requests", "estimated_tokens", "bound_tokens")
     rare = [name for name in seldom if total.get(name)]
     gateway.show_all(rows, *names, *columns, *rare, total=_without_unknown_cost(total))
+
+
+def _month(gateway: Remote, before: int, *, now: datetime | None = None) -> tuple[str, str]:
+    """Return the first and the last day of a month of the organisation's calendar.
+
+    Args:
+        before: How many months before the present one.
+    """
+    # The organisation's day, which may be another one than here.
+    zone = ZoneInfo(gateway.call("GET", "/settings")["timezone"])
+    first = (now or datetime.now(UTC)).astimezone(zone).date().replace(day=1)
+    for _ in range(before):
+        first = (first - timedelta(days=1)).replace(day=1)
+    after = (first + timedelta(days=31)).replace(day=1)
+    return first.isoformat(), (after - timedelta(days=1)).isoformat()
 
 
 def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..usage.currency import DOLLAR, decimal_places
+from .csv_output import reader_option
 from .ending import fail
 from .remote import Remote, listing
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = Callable[..., None]
 
 _FORMATS = ("table", "csv", "html")
 
@@ -25,6 +26,7 @@ def format_options(command: Command) -> Command:
     command = click.option(
         "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it to this file."
     )(command)
+    command = reader_option(command)
     return click.option(
         "--format",
         "as_",
@@ -39,7 +41,7 @@ def format_options(command: Command) -> Command:
 @month_option
 @format_options
 @listing
-def statement(gateway: Remote, month: str, as_: str, output: Path | None) -> None:
+def statement(gateway: Remote, month: str, as_: str, reader: str | None, output: Path | None) -> None:
     """Show what all groups have used in a month, for accounting.
 
     The amounts are rounded, and add up to the cent. `llmgateway groups statement` has those of one group's persons.
@@ -47,11 +49,19 @@ def statement(gateway: Remote, month: str, as_: str, output: Path | None) -> Non
     from .client import part
 
     path = f"/statements/{part(month)}"
-    print_statement(gateway, path, {}, as_=as_, output=output, table="groups", name="group")
+    print_statement(gateway, path, {}, as_=as_, reader=reader, output=output, table="groups", name="group")
 
 
 def print_statement(
-    gateway: Remote, path: str, query: Mapping[str, str], *, as_: str, output: Path | None, table: str, name: str
+    gateway: Remote,
+    path: str,
+    query: Mapping[str, str],
+    *,
+    as_: str,
+    reader: str | None,
+    output: Path | None,
+    table: str,
+    name: str,
 ) -> None:
     """Print the statement at *path*, or write it to *output*.
 
@@ -59,8 +69,9 @@ def print_statement(
         table: The field of the answer that has the lines.
         name: The field that names each line.
     """
+    as_ = "csv" if reader and as_ == "table" else as_
     if as_ != "table":
-        _write(gateway.client.table("GET", path, params={**query, "format": as_}), output)
+        _write(gateway.client.table("GET", path, params={**query, "format": as_, "for": reader}), output)
         return
     if output is not None:
         fail(["A file needs --format csv or --format html: a table is for the terminal."])

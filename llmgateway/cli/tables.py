@@ -20,6 +20,20 @@ _LONGEST = 80
 """Characters of a cell in a table; ``--json`` shows all of it."""
 
 
+class Amount(float):
+    """A number with a unit: sorted as a number, and shown with both."""
+
+    unit: str
+
+    def __new__(cls, number: float, unit: str) -> Amount:
+        made = super().__new__(cls, number)
+        made.unit = unit
+        return made
+
+    def __str__(self) -> str:
+        return f"{cell(float(self))} {self.unit}"
+
+
 def plain(text: str) -> str:
     """Return *text* without control characters, which a terminal obeys: anybody may have chosen a name or a note."""
     return _CONTROL.sub("?", text)
@@ -64,6 +78,8 @@ def cell(value: Any) -> str:
         return _NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Amount):
+        return str(value)
     if isinstance(value, float):
         return f"{value:.6f}".rstrip("0").rstrip(".")
     if isinstance(value, Mapping):
@@ -90,11 +106,26 @@ def _pairs(value: Mapping[str, Any]) -> str:
 
 def _limits(limits: Mapping[str, Any]) -> str:
     words = (" requests/min", " tokens/min", " at once")
+    if any(isinstance(part, Mapping) and "left" in part for part in limits.values()):
+        named = zip(_LIMITS, (*words, ""), strict=True)
+        return "\n".join(_allowance(limits[name], word) for name, word in named if limits[name] is not None)
     parts = [f"{limits[name]}{word}" for name, word in zip(_LIMITS, words, strict=False) if limits[name] is not None]
     budget = limits["budget"]
     if budget is not None:
         parts.append(cell(budget))
     return ", ".join(parts) or _NOTHING
+
+
+def _allowance(allowance: Mapping[str, Any], word: str) -> str:
+    """Return what is used and left of one limit, as a line."""
+    limit, used, left, renews_at = (allowance[name] for name in ("limit", "used", "left", "renews_at"))
+    of = f"{cell(limit)}{word or ' {unit}/{period}'.format(**allowance)}"
+    line = f"{_known(used)} of {of} used, {_known(left)} left"
+    return line if renews_at is None else f"{line}, renews {cell(renews_at)}"
+
+
+def _known(number: float | None) -> str:
+    return "?" if number is None else cell(number)
 
 
 def _width(text: str) -> int:

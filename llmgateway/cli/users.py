@@ -9,7 +9,7 @@ import click
 from .options import limit_options, sent
 from .raises import raise_options, raised
 from .remote import Remote, listing, remote
-from .tables import plain
+from .tables import cell, plain
 
 
 @click.group()
@@ -66,7 +66,10 @@ def _short(person: dict[str, Any]) -> dict[str, Any]:
         period: f"{sums['requests']} requests, {sums['total_tokens']} tokens, {sums['cost_usd']:.4f} USD"
         for period, sums in person["usage"].items()
     }
-    return person | {"keys": keys, "usage": usage}
+    member_of = [
+        f"{each['group']}: {line}" for each in person["member_of"] for line in cell(each["remaining"]).splitlines()
+    ]
+    return person | {"keys": keys, "usage": usage, "member_of": "\n".join(member_of)}
 
 
 def _path(user: str) -> str:

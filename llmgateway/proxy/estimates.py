@@ -102,7 +102,7 @@ def estimate_use(
 
 
 def require_price(principal: Principal, upstream: UpstreamRequest) -> None:
-    """Check that the price of the request is known if its key, group or organisation has a budget in dollars.
+    """Check that the price of the request is known if one of its scopes has a budget in dollars.
 
     The names that the client and Azure use for the deployment decide, not the name of the model in earlier answers:
     each process has seen other answers, and the same request must not be refused by some of them only.

@@ -149,7 +149,7 @@ class Gateway:
         call = self._new_call(request.id)
         try:
             principal = self.keys.authenticate(request.key)
-            call.assign(principal.key.id)
+            self._assign(call, principal)
             call.begin_unrecorded(
                 self._limiter.admit_free(request.id, principal),
                 client_gone=request.client_gone,
@@ -200,7 +200,7 @@ class Gateway:
         """Authenticate and check *request*, reserve what it may use, and return what to send to which deployments."""
         now = self._clock()
         principal = self.keys.authenticate(request.key)
-        call.assign(principal.key.id)
+        self._assign(call, principal)
         self._limiter.look_again(principal)
         try:
             with self._preparing.hold(principal.key.id, request.body_bytes):
@@ -237,6 +237,13 @@ class Gateway:
             running_key=self._running_key(principal, request.key),
         )
         return upstream, targets
+
+    def _assign(self, call: UpstreamCall, principal: Principal) -> None:
+        try:
+            call.assign(principal.key.id)
+        except GatewayError as error:
+            error.headers.update(self._limiter.headers(principal))
+            raise
 
     def _running_key(self, principal: Principal, key: str | None) -> RunningKey | None:
         return RunningKey(digest(key or ""), principal.key.id) if self._revocations else None

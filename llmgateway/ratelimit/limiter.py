@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..accounts.principal import Principal
@@ -17,7 +17,8 @@ from ..clock import Clock
 from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from ..interfaces import CounterStore, Spending
 from ..local_time import TimeZones
-from ..records import Budget, Limits, Organisation, Outcome, Period, Unit, UsageRecord, UsageSource, moment
+from ..records import Budget, Organisation, Outcome, Period, Unit, UsageRecord, UsageSource, moment
+from .allowances import AllowanceReader, used_of
 from .answer_lengths import AnswerLengths
 from .periods import LocalDay, shown
 from .refused import RecentlyRefused
@@ -28,13 +29,10 @@ from .rules import (
     Estimate,
     Limit,
     limits_of,
-    limits_of_scope,
-    nanodollars,
     totals_of,
     used_by,
 )
 from .running import LEASE_SECONDS, RunningReservations
-from .scopes import Scope, scopes_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +71,7 @@ class Admission:
         self._readings = readings
         self._choices = choices  # as in Estimate
         self.headers = headers
-        """``x-ratelimit-*`` of the key."""
+        """``x-ratelimit-*``; see :func:`_headers`."""
 
     @property
     def has_counter_requests(self) -> bool:
@@ -115,15 +113,6 @@ class Admission:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """The limits of one scope, and what remains of them now."""
-
-    limits: Limits
-    remaining: Mapping[str, float]
-    """By field of :class:`~llmgateway.records.Limits` that is set. A budget is in its own unit."""
-
-
 class Limiter:
     """Admits requests. Thread-safe.
 
@@ -132,6 +121,7 @@ class Limiter:
         running: The reservations in *counters* of the requests of this process.
         zones: Returns the time zones of an organisation; for None, those of the present one.
         ship: Ships the records of ended requests of this process to the usage log, if that is possible at once.
+        shows_shared: As :attr:`shows_shared`.
     """
 
     def __init__(
@@ -142,6 +132,7 @@ class Limiter:
         running: RunningReservations,
         ship: Callable[[], object],
         clock: Clock,
+        shows_shared: bool = True,
         zones: Callable[[Organisation | None], TimeZones] = lambda _: TimeZones(),
     ) -> None:
         self._counters = counters
@@ -152,6 +143,9 @@ class Limiter:
         self._zones = zones
         self.answers = AnswerLengths()
         """How long the answers of each key are, for :attr:`Estimate.per_minute`."""
+        self.allowances = AllowanceReader(counters, spending, settle=running.flush, ship=ship, clock=clock, zones=zones)
+        self.shows_shared = shows_shared
+        """Whether messages say how large the budgets are that several people share, and what is left of them."""
         self._refused = RecentlyRefused(clock)
 
     def admit(self, reservation: str, principal: Principal, estimate: Estimate) -> Admission:
@@ -263,36 +257,15 @@ class Limiter:
         )
         self.count_anew(replace(nothing, group=group) for group in {None, *groups})
 
-    def allowances(self, principal: Principal) -> dict[str, Allowance]:
-        """Return what *principal* may still use, by kind of scope, for the scopes that have limits."""
-        scopes = [*scopes_of(principal, moment(self._clock()))]
-        return {
-            scope.kind: allowance
-            for scope, allowance in zip(scopes, self.left_of(scopes, principal.organisation), strict=True)
-        }
-
-    def left_of(self, scopes: Sequence[Scope], organisation: Organisation | None = None) -> list[Allowance]:
-        """Return what is left of the limits of each of *scopes*, without a request."""
-        day = LocalDay.at(moment(self._clock()), self._zones(organisation))
-        self._running.flush()
-        nothing = (limit.for_estimate(NOTHING, 0) for scope in scopes for limit in limits_of_scope(scope, day))
-        limits, decision = self._ask([*nothing], self._counters.look)
-        left: dict[str, dict[str, float]] = {}
-        for limit, reading in zip(limits, decision.readings, strict=True):
-            # What running requests hold of a budget is mostly given back: it is not spent yet.
-            used = reading.used - reading.held if limit.counter_request.kind is Kind.TOTAL else reading.used
-            amount = max(0, (limit.counter_request.limit or 0) - used)
-            in_dollars = limit.part == "budget" and limit.unit is Unit.USD
-            left.setdefault(limit.scope.counters, {})[limit.part] = amount / NANODOLLARS if in_dollars else amount
-        return [Allowance(scope.limits, left.get(scope.counters, {})) for scope in scopes]
-
     def headers(self, principal: Principal) -> dict[str, str]:
-        """Return the headers ``x-ratelimit-*`` for a request that reserves nothing."""
-        windows = self._windows_of_key(principal, requests=0)
+        """Return the headers ``x-ratelimit-*`` for a request that reserves nothing; see :func:`_headers`."""
+        windows = self._windows(principal, requests=0)
         return _headers(windows, self._counters.look([limit.counter_request for limit in windows])) if windows else {}
 
     def count_refused(self, request: str, principal: Principal) -> dict[str, str]:
-        """Count a request that is refused before it is admitted as one of its key's requests per minute.
+        """Count a request that is refused before it is admitted as one of the requests per minute of its sender.
+
+        Limits that several people share do not count it, so that nobody can use them up with bad requests.
 
         Args:
             request: The identifier of the request.
@@ -300,18 +273,21 @@ class Limiter:
         Returns:
             What :meth:`headers` returns.
         """
-        windows = self._windows_of_key(principal, requests=1)
-        if not any(limit.unit is Unit.REQUESTS for limit in windows):
+        windows = [
+            limit if _counts_refused(limit) else limit.for_estimate(NOTHING, 0)
+            for limit in self._windows(principal, requests=1)
+        ]
+        if not any(map(_counts_refused, windows)):
             return self.headers(principal)
-        # An amount stays in its window although nothing is committed. Tokens are only read: they refuse nothing here.
-        decision = self._counters.reserve(request, [_only_requests(limit) for limit in windows], lease=0.0)
+        # An amount stays in its window although nothing is committed.
+        decision = self._counters.reserve(request, [*map(_refused_request, windows)], lease=0.0)
         if not decision.admitted:
             self._refused.add(principal.key.id)  # so that its next body is not parsed
         return _headers(windows, decision)
 
-    def _windows_of_key(self, principal: Principal, *, requests: int) -> list[Limit]:
+    def _windows(self, principal: Principal, *, requests: int) -> list[Limit]:
         limits = self._limits_of(principal, NOTHING, requests=requests)
-        return [limit for limit in limits if limit.scope.kind == "key" and limit.counter_request.kind is Kind.WINDOW]
+        return [limit for limit in limits if _is_limited_window(limit)]
 
     def _limits_of(self, principal: Principal, estimate: Estimate, *, requests: int = 1) -> list[Limit]:
         return limits_of(principal, estimate, moment(self._clock()), self._zones, requests=requests)
@@ -362,27 +338,36 @@ class Limiter:
         day = LocalDay.at(moment(self._clock()), self._zones(None))
         usage = {"key_id" if by == "key" else by: name for by, name in limit.scope.usage.items()}
         row = self._spending.so_far(first_day=day.first_day(budget.period), **usage)
-        used = {Unit.USD: nanodollars(row.cost_usd), Unit.TOKENS: row.total_tokens, Unit.REQUESTS: row.requests}
-        return used[budget.unit]
+        return used_of(row, budget.unit)
 
     def _refusal(self, limits: Sequence[Limit], readings: Sequence[Reading], headers: dict[str, str]) -> GatewayError:
         """Return the error for the limit that was reached; of several limits, the one with the longest wait."""
         refused = [(limit, reading) for limit, reading in zip(limits, readings, strict=True) if not reading.fits]
         spent = [(limit, reading) for limit, reading in refused if _is_spent(limit, reading)]
         if spent:
-            return _budget_spent(
-                *max(spent, key=lambda pair: pair[0].counter_request.until or math.inf),
-                headers,
-                now=self._clock(),
-                zones=self._zones(None),
-            )
-        return _rate_limited(*max(refused, key=lambda pair: pair[1].wait), headers)
+            limit, reading = max(spent, key=lambda pair: pair[0].counter_request.until or math.inf)
+            hides, zones = self._hides(limit), self._zones(None)
+            return _budget_spent(limit, reading, headers, hides=hides, now=self._clock(), zones=zones)
+        limit, reading = max(refused, key=lambda pair: pair[1].wait)
+        return _rate_limited(limit, reading, headers, hides=self._hides(limit))
+
+    def _hides(self, limit: Limit) -> bool:
+        return limit.scope.is_shared and not self.shows_shared
 
 
-def _only_requests(limit: Limit) -> CounterRequest:
-    """Return the counter request of *limit*, without a limit if it is not one of requests."""
-    counter_request = limit.counter_request
-    return counter_request if limit.unit is Unit.REQUESTS else counter_request._replace(limit=None)
+def _is_limited_window(limit: Limit) -> bool:
+    # The window that measures a key's share of the organisation's tokens has no limit.
+    return limit.counter_request.kind is Kind.WINDOW and limit.counter_request.limit is not None
+
+
+def _counts_refused(limit: Limit) -> bool:
+    """Whether a request that is refused before it is admitted counts for *limit*."""
+    return limit.unit is Unit.REQUESTS and not limit.scope.is_shared
+
+
+def _refused_request(limit: Limit) -> CounterRequest:
+    """Return the counter request of *limit*, without a limit if it only reads: then it refuses nothing."""
+    return limit.counter_request if _counts_refused(limit) else limit.counter_request._replace(limit=None)
 
 
 def _is_awaited(limit: Limit, reading: Reading, used: int) -> bool:
@@ -408,15 +393,21 @@ def _needed(counter_request: CounterRequest) -> int:
 
 
 def _budget_spent(
-    limit: Limit, reading: Reading, headers: dict[str, str], *, now: float, zones: TimeZones
+    limit: Limit, reading: Reading, headers: dict[str, str], *, hides: bool, now: float, zones: TimeZones
 ) -> BudgetSpent:
     counter_request, budget = limit.counter_request, limit.scope.limits.budget
     left = (counter_request.limit or 0) - (reading.used - reading.held)
-    message = f"{limit.scope} has used its budget of {_budget(budget)}."
-    if left > 0:
+    if left <= 0:
+        message = f"{limit.scope} has used its budget{_of_amount(budget, hides)}."
+    elif hides:
+        # Without what the request may need: several requests would tell what is left.
         message = (
-            f"{limit.scope} has {_amount(left, limit.unit)} left of its budget of {_budget(budget)}, and this request "
-            f"may need {_amount(_needed(counter_request), limit.unit)}. Ask for fewer tokens (max_tokens)."
+            f"{limit.scope} has too little left of its budget for this request. Ask for fewer tokens (max_tokens)."
+        )
+    else:
+        message = (
+            f"{limit.scope} has {_amount(left, limit.unit)} left of its budget{_of_amount(budget, hides)}, and this "
+            f"request may need {_amount(_needed(counter_request), limit.unit)}. Ask for fewer tokens (max_tokens)."
         )
     if counter_request.until is None:
         message += " It does not renew: ask the admin of this gateway."
@@ -430,7 +421,7 @@ def _budget_spent(
     )
 
 
-def _rate_limited(limit: Limit, reading: Reading, headers: dict[str, str]) -> RateLimited:
+def _rate_limited(limit: Limit, reading: Reading, headers: dict[str, str], *, hides: bool) -> RateLimited:
     counter_request = limit.counter_request
     seconds = min(max(reading.wait, 0.001), LONGEST_WAIT) if counter_request.kind is Kind.WINDOW else BUSY_SECONDS
     later = f"Try again in {math.ceil(seconds)} s."
@@ -440,8 +431,8 @@ def _rate_limited(limit: Limit, reading: Reading, headers: dict[str, str]) -> Ra
         f"used, and this request may need {counter_request.amount}. {later}",
         "parallel_requests": f"{limit.scope} may have {counter_request.limit} requests running at once. "
         "Wait for one to end.",
-        "budget": f"{limit.scope} has a budget of {_budget(limit.scope.limits.budget)}. It is not used up, but running "
-        f"requests hold what is left of it until they end.{_advice(limit)} {later}",
+        "budget": f"{limit.scope} has a budget{_of_amount(limit.scope.limits.budget, hides)}. It is not used up, but "
+        f"running requests hold what is left of it until they end.{_advice(limit)} {later}",
     }
     return RateLimited(
         messages[limit.part],
@@ -457,25 +448,35 @@ def _advice(limit: Limit) -> str:
 
 
 def _headers(limits: Sequence[Limit], decision: Decision) -> dict[str, str]:
-    """Return the headers ``x-ratelimit-*`` for the limits of the key, as OpenAI defines them."""
-    headers: dict[str, str] = {}
+    """Return the headers ``x-ratelimit-*``, as OpenAI defines them, for the tightest of the limits per minute.
+
+    That is the limit of which least is left, whosever it is: the client can use no more than that. If the same is left
+    of several, it is the one that takes longest until all of it is free again.
+    """
+    tightest: dict[Unit | None, tuple[int, int, int]] = {}  # what is left, minus the seconds, the limit
     for limit, reading in zip(limits, decision.readings, strict=True):
         counter_request = limit.counter_request
-        if limit.scope.kind == "key" and counter_request.kind is Kind.WINDOW and counter_request.limit is not None:
+        if counter_request.kind is Kind.WINDOW and counter_request.limit is not None:
             reserved = counter_request.amount if decision.admitted else 0
-            used = reading.used + reserved
+            left = max(0, counter_request.limit - reading.used - reserved)
             full_in = WINDOW_SECONDS + 1 if reserved else math.ceil(reading.empties_in)
-            headers[f"x-ratelimit-limit-{limit.unit}"] = str(counter_request.limit)
-            headers[f"x-ratelimit-remaining-{limit.unit}"] = str(max(0, counter_request.limit - used))
-            headers[f"x-ratelimit-reset-{limit.unit}"] = f"{full_in}s"
+            found = (left, -full_in, counter_request.limit)
+            if limit.unit not in tightest or found < tightest[limit.unit]:
+                tightest[limit.unit] = found
+    headers: dict[str, str] = {}
+    for unit, (left, full_in, most) in tightest.items():
+        headers[f"x-ratelimit-limit-{unit}"] = str(most)
+        headers[f"x-ratelimit-remaining-{unit}"] = str(left)
+        headers[f"x-ratelimit-reset-{unit}"] = f"{-full_in}s"
     return headers
 
 
-def _budget(budget: Budget | None) -> str:
-    if budget is None:
+def _of_amount(budget: Budget | None, hides: bool) -> str:
+    """Return how large *budget* is, as the end of a clause; nothing if that is hidden."""
+    if budget is None or hides:
         return ""
     period = "in total" if budget.period is Period.TOTAL else f"per {budget.period}"
-    return f"{budget.amount:,.15g} {_UNITS[budget.unit]} {period}"
+    return f" of {budget.amount:,.15g} {_UNITS[budget.unit]} {period}"
 
 
 def _amount(amount: int, unit: Unit | None) -> str:

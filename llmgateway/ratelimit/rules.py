@@ -106,12 +106,7 @@ def limits_of(
 
 def has_budget_in_dollars(principal: Principal) -> bool:
     """Whether the price of a request matters to one of its limits."""
-    budgets = [principal.key.limits.budget, principal.organisation.limits.budget]
-    if principal.group is not None:
-        budgets += [principal.group.limits.budget, principal.group.member_limits.budget]
-    if principal.person is not None:
-        budgets.append(principal.person.limits.budget)
-    return any(budget is not None and budget.unit is Unit.USD for budget in budgets)
+    return any(budget.unit is Unit.USD for budget in principal.budgets)
 
 
 def totals_of(record: UsageRecord, zones: TimeZones) -> tuple[CounterRequest, ...]:

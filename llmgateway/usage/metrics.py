@@ -9,7 +9,7 @@ server the operator must set it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ..interfaces import UsageRecorder
-from ..records import Bound, Outcome, Quota, UsageRecord, UsageSource
+from ..records import Bound, BudgetState, Outcome, Quota, UsageRecord, UsageSource
 from ..stores.health import DegradationLevel, StoreHealth
 from .journal import Backlog
 from .shared_memory import FOLDER
@@ -35,6 +35,7 @@ _FIRST_TEXTS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
 _DEPLOYMENT_LABELS = ("deployment", "resource")
 _QUOTA_LABELS = (*_DEPLOYMENT_LABELS, "unit")
+_BUDGET_LABELS = ("scope", "name", "unit", "period")
 
 MOST_DEPLOYMENTS = 200
 """The most deployments that have numbers of their own. More of them have none."""
@@ -254,10 +255,11 @@ class Metrics:
             self._known_deployments.add(labels)
         return labels
 
-    def exposition(self, stores: StoreHealth, *, azure_key_ok: bool) -> bytes:
-        """Return all metrics in Prometheus' text format, with the present state of the stores."""
+    def exposition(self, stores: StoreHealth, *, azure_key_ok: bool, budgets: Sequence[BudgetState] = ()) -> bytes:
+        """Return all metrics in Prometheus' text format, with the present state of the stores and of *budgets*."""
         state = CollectorRegistry()
         state.register(_State(stores, azure_key_ok))
+        state.register(_Budgets(budgets))
         return self._numbers() + generate_latest(state)
 
     def _numbers(self) -> bytes:
@@ -340,3 +342,22 @@ class _State(Collector):
         yield GaugeMetricFamily(
             "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure accepts it.", value=self._azure_key_ok
         )
+
+
+class _Budgets(Collector):
+    """Not gauges of the processes: all processes of a host know the same numbers, and a removed group has none."""
+
+    def __init__(self, budgets: Sequence[BudgetState]) -> None:
+        self._budgets = budgets
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, meaning in (
+            ("limit", "The budget of a group or of the organisation, in its unit."),
+            ("spent", "What is spent of it in the present period."),
+            ("left", "What is left of it in the present period."),
+        ):
+            gauge = GaugeMetricFamily(f"llmgateway_budget_{name}", meaning, labels=_BUDGET_LABELS)
+            for state in self._budgets:
+                if (number := getattr(state, name)) is not None:
+                    gauge.add_metric([state.scope, state.name, state.unit, state.period], number)
+            yield gauge

@@ -12,7 +12,7 @@ from typing import Any
 from ..proxy.dialect import Dialect
 from . import examples, stored
 from .blueprint import Blueprint
-from .openai import MODEL_IN_PATH, keep_private, model_list, model_of_key
+from .openai import MODEL_IN_PATH, complete_headers, model_list, model_of_key
 from .relay import register
 from .schemas.users import DeploymentListSchema, ModelListSchema, ModelSchema
 
@@ -27,7 +27,7 @@ blp = Blueprint(
     key="userKey",
     refusals=("InvalidKey", "StoreUnavailable"),
 )
-blp.after_request(keep_private)
+blp.after_request(complete_headers)
 
 _DEPLOYMENT_IN_PATH = {
     "in": "path",

@@ -49,8 +49,8 @@ _LIMIT_HEADERS: dict[str, Any] = {
         "example": 4200,
     },
     "x-llmgateway-limit": {
-        "description": "The limit that was reached: `key.`, `group.` or `organisation.` and its name. Not sent if "
-        "Azure refused the request.",
+        "description": "The limit that was reached: `key.`, `person.`, `member.`, `group.` or `organisation.` and its "
+        "name. Not sent if Azure refused the request.",
         "schema": {"type": "string"},
         "example": "key.requests_per_minute",
     },

@@ -73,6 +73,51 @@ KEY: dict[str, Any] = {
     "retires_at": None,
     "created_at": "2026-10-01T08:15:30.250000+00:00",
 }
+_RENEWS_AT = "2026-10-31T09:13:08.000000+00:00"
+_MONTH_ENDS_AT = "2026-11-01T00:00:00+00:00"
+_NOTHING_LEFT: dict[str, Any] = dict.fromkeys(LIMITS)
+ORGANISATION_REMAINING: dict[str, Any] = _NOTHING_LEFT | {
+    "tokens_per_minute": {"limit": 900_000, "used": 52_000, "left": 848_000, "renews_at": _RENEWS_AT},
+    "budget": {
+        "limit": 2000,
+        "used": 812.5,
+        "left": 1187.5,
+        "renews_at": _MONTH_ENDS_AT,
+        "unit": "usd",
+        "period": "month",
+    },
+}
+GROUP_LEFT: dict[str, Any] = GROUP | {
+    "remaining": _NOTHING_LEFT
+    | {
+        "tokens_per_minute": {"limit": 200_000, "used": 13_000, "left": 187_000, "renews_at": _RENEWS_AT},
+        "budget": {
+            "limit": 150,
+            "used": 37.5,
+            "left": 112.5,
+            "renews_at": None,
+            "unit": "usd",
+            "period": "total",
+        },
+    }
+}
+KEY_LEFT: dict[str, Any] = KEY | {
+    "spent": {"requests": 12, "total_tokens": 4600, "cost_usd": 0.75},
+    "remaining": {
+        "requests_per_minute": {"limit": 30, "used": 1, "left": 29, "renews_at": _RENEWS_AT},
+        "tokens_per_minute": {"limit": 40_000, "used": 1800, "left": 38_200, "renews_at": _RENEWS_AT},
+        "parallel_requests": {"limit": 4, "used": 0, "left": 4, "renews_at": None},
+        "budget": {
+            "limit": 5,
+            "used": 0.75,
+            "left": 4.25,
+            "renews_at": _MONTH_ENDS_AT,
+            "unit": "usd",
+            "period": "month",
+        },
+    },
+    "last_used": "2026-10-31T09:12:07.345000+00:00",
+}
 NEW_KEY = {"key": SECRET_KEY, **KEY}
 ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models")) | {"limits": NO_LIMITS}
 BLOCKED_KEY = KEY | {"active": False, "note": "lost her laptop"}
@@ -163,6 +208,11 @@ IMPORT_ANSWER: dict[str, Any] = IMPORT_PLAN | {
     "lines": [IMPORT_PLAN["lines"][0] | {"id": KEY_ID, "key": SECRET_KEY}, IMPORT_PLAN["lines"][1]],
 }
 
+KEY_LIST_CSV = f"""\
+"id","user","name","group","active","expires_at","models","requests_per_minute"
+"{KEY_ID}","ada","thesis","ml-2026","true","2027-03-31T22:00:00+00:00","{MODEL}","30"
+"""
+
 BULK_REQUEST: dict[str, Any] = {"filter": {"group": NO_GROUP}, "action": "block", "dry_run": True}
 BULK_PREVIEW: dict[str, Any] = {
     "count": 1,
@@ -252,15 +302,12 @@ REPORT = {
 ME = {
     **{name: KEY[name] for name in ("id", "user", "name", "group", "expires_at", "models", "limits")},
     "remaining": {"requests_per_minute": 29, "tokens_per_minute": 38_200, "parallel_requests": 4, "budget": 4.25},
+    "person": None,
+    "member": None,
     "shared": {
         "group": {
-            "limits": GROUP["limits"],
-            "remaining": {
-                "requests_per_minute": None,
-                "tokens_per_minute": 187_000,
-                "parallel_requests": None,
-                "budget": 112.5,
-            },
+            "limits": GROUP["limits"] | {"budget": GROUP["limits"]["budget"] | {"amount": None}},
+            "remaining": _NOTHING_LEFT | {"tokens_per_minute": 187_000},
         },
         "organisation": None,
     },
@@ -282,9 +329,27 @@ NEW_ADMIN = ADMIN | {"key": ADMIN_KEY}
 ADMIN_REQUEST = {name: ADMIN[name] for name in ("name", "role", "groups", "note")}
 PERSON: dict[str, Any] = PERSON_SETTINGS | {
     "keys": [KEY],
-    "remaining": NO_LIMITS | {"requests_per_minute": 58, "budget": 6.5},
+    "remaining": _NOTHING_LEFT
+    | {
+        "requests_per_minute": {"limit": 60, "used": 2, "left": 58, "renews_at": _RENEWS_AT},
+        "budget": {"limit": 8, "used": 1.5, "left": 6.5, "renews_at": _MONTH_ENDS_AT, "unit": "usd", "period": "month"},
+    },
     "member_of": [
-        {"group": GROUP["name"], "limits": GROUP["member_limits"], "remaining": NO_LIMITS | {"budget": 1.25}},
+        {
+            "group": GROUP["name"],
+            "limits": GROUP["member_limits"],
+            "remaining": _NOTHING_LEFT
+            | {
+                "budget": {
+                    "limit": 2,
+                    "used": 0.75,
+                    "left": 1.25,
+                    "renews_at": "2026-11-02T00:00:00+00:00",
+                    "unit": "usd",
+                    "period": "week",
+                }
+            },
+        },
     ],
     "usage": ME["usage"],
 }
@@ -345,6 +410,10 @@ FILTER_REPORT = {
     "total": {"requests": 5, "fired": 1},
 }
 LOG_CURSOR = f"1793437927345.{REQUEST_ID}"
+LOG_CSV = """\
+"kind","timestamp","id","user","status","code","count"
+"refusal","2026-10-31T09:14:00.100000+00:00","019b3f2a-9d02-7c11-a3f4-5e6f70819233","ada","429","insufficient_quota","3"
+"""
 LOG_PAGE = {"items": [{"kind": "record", **LOG_RECORD}], "next": LOG_CURSOR}
 FOUND_RECORD = {"kind": "record", **LOG_RECORD, "state": "stored", "what_to_do": None}
 REFUSAL: dict[str, Any] = {

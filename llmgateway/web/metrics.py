@@ -52,6 +52,8 @@ def get_metrics() -> Response:
             "folder before the server starts, or use llmgateway serve."
         )
     text = services().metrics.exposition(
-        services().stores, azure_key_ok=services().gateway.credentials.problem() is None
+        services().stores,
+        azure_key_ok=services().gateway.credentials.problem() is None,
+        budgets=services().budgets.latest(),
     )
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")

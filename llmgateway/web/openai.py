@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
-from flask import Response
+from flask import Response, g
 
+from ..accounts.principal import Principal
 from ..errors import ModelNotFound
-from ..ratelimit.limiter import Allowance
-from ..records import UNLIMITED, KeyRecord, Limits, ReportQuery, UsageRow, moment
+from ..ratelimit.allowances import Allowances
+from ..ratelimit.periods import LocalDay
+from ..ratelimit.scopes import Scope, scopes_of
+from ..records import LIMIT_PARTS, UNLIMITED, KeyRecord, Period, ReportQuery, UsageRow, moment
 from . import examples, stored
 from .blueprint import Blueprint
 from .context import bearer_key, services
@@ -26,18 +29,18 @@ blp = Blueprint(
     key="userKey",
     refusals=("InvalidKey", "StoreUnavailable"),
 )
-_NO_LIMITS = Allowance(UNLIMITED, {})
-
 _NO_STORE = ("Cache-Control", "no-store")
 MODEL_IN_PATH = {"in": "path", "name": "model", "description": "Its id in the list.", "example": examples.MODEL}
 
 
 @blp.after_request
-def keep_private(response: Response) -> Response:
-    """Keep answers out of caches."""
+def complete_headers(response: Response) -> Response:
+    """Keep answers out of caches, and add the headers ``x-ratelimit-*`` that :func:`present_principal` has read."""
     # Caches treat only requests with Authorization as private (RFC 9111 section 3.5), not those with 'api-key'.
     if "Cache-Control" not in response.headers:
         response.headers.add(*_NO_STORE)
+    for name, value in g.get("rate_limits", {}).items():
+        response.headers.setdefault(name, value)
     return response
 
 
@@ -45,9 +48,16 @@ register(blp)
 stored.register(blp)
 
 
+def present_principal() -> Principal:
+    """Return the principal of the current request's key, and let the response say what is left of its limits."""
+    principal = services().keys.authenticate(bearer_key())
+    g.rate_limits = services().limiter.headers(principal)
+    return principal
+
+
 def model_list() -> dict[str, Any]:
     """Return the models that the key of the current request may use."""
-    models = services().gateway.routing.models(services().keys.authenticate(bearer_key()))
+    models = services().gateway.routing.models(present_principal())
     return {"object": "list", "data": [_model(name) for name in models]}
 
 
@@ -57,8 +67,7 @@ def model_of_key(model: str) -> dict[str, Any]:
     Raises:
         ModelNotFound: it may not, or there is none.
     """
-    key = bearer_key()
-    principal = services().keys.authenticate(key)
+    key, principal = bearer_key(), present_principal()
     # A key in the place of a model is a mistake, and must not be in the answer.
     if model == key or not services().gateway.routing.may_use(principal, model):
         raise ModelNotFound("Your key has no such model. GET /v1/models lists those it has.", param="model")
@@ -87,15 +96,19 @@ def get_model(model: str) -> dict[str, Any]:
     "Say whose key this is, and what is left of it",
     description=(
         "`remaining` is what is left of the limits now. Of a budget it is what is not spent: running requests may hold "
-        "a part of it until they end. `usage` counts requests a second or two after their end. The key itself is not "
-        "in the answer."
+        "a part of it until they end. How large the budgets in `shared` are, and what is left of them, is null unless "
+        "the admin shows it. `usage` counts requests a second or two after their end. The key itself is not in the "
+        "answer."
     ),
 )
 @blp.response(200, MeSchema, description="Your key.", example=examples.ME)
 def get_me() -> dict[str, Any]:
-    principal = services().keys.authenticate(bearer_key())
-    key = principal.key
-    left = services().limiter.allowances(principal)
+    principal = present_principal()
+    key, scopes = principal.key, [*scopes_of(principal, moment(services().clock()))]
+    left = {
+        scope.kind: _allowance(scope, allowances)
+        for scope, allowances in zip(scopes, services().limiter.allowances.of(scopes), strict=True)
+    }
     return {
         "id": key.id,
         "user": key.user,
@@ -103,15 +116,23 @@ def get_me() -> dict[str, Any]:
         "group": key.group,
         "expires_at": key.expires_at,
         "models": principal.models,
-        **_allowance(left.get("key", _NO_LIMITS)),
-        "shared": {scope: _allowance(left[scope]) if scope in left else None for scope in ("group", "organisation")},
+        **left.get("key", {"limits": UNLIMITED, "remaining": _remaining({})}),
+        "person": left.get("person"),
+        "member": left.get("member"),
+        "shared": {kind: left.get(kind) for kind in ("group", "organisation")},
         "usage": _usage_so_far(key),
     }
 
 
-def _allowance(allowance: Allowance) -> dict[str, Any]:
-    remaining = {field.name: allowance.remaining.get(field.name) for field in fields(Limits)}
-    return {"limits": allowance.limits, "remaining": remaining}
+def _allowance(scope: Scope, allowances: Allowances) -> dict[str, Any]:
+    limits, remaining = asdict(scope.limits), _remaining(allowances)
+    if scope.is_shared and limits["budget"] and not services().limiter.shows_shared:
+        limits["budget"]["amount"] = remaining["budget"] = None
+    return {"limits": limits, "remaining": remaining}
+
+
+def _remaining(allowances: Allowances) -> dict[str, float | None]:
+    return {part: allowances[part].left if part in allowances else None for part in LIMIT_PARTS}
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -119,8 +140,8 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _usage_so_far(key: KeyRecord) -> dict[str, UsageRow]:
-    today = time_zones().day(moment(services().clock()))
-    first_days = {"today": today, "month": today.replace(day=1), "total": None}
+    today = LocalDay.at(moment(services().clock()), time_zones())
+    first_days = {"today": today.day, "month": today.first_day(Period.MONTH), "total": None}
     return {name: _sum(key, first_day) for name, first_day in first_days.items()}
 
 

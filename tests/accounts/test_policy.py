@@ -284,3 +284,25 @@ def test_the_cost_of_a_request_that_died_without_other_deployments(policy, versi
     policy.at(version())
 
     assert 2.0 == policy.priced(usage(prompt_tokens=1_000_000, completion_tokens=500_000)).cost_usd
+
+
+def test_days_begin_in_the_time_zone_that_was_set(store, clock, version):
+    """Of the organisation that is asked for, or else the present one; an admin's replaces that of the environment."""
+    policy = OrganisationPolicy(store, CIPHER, fallback=None, clock=clock, timezone="Asia/Tokyo")
+    assert ("Asia/Tokyo",) == policy.time_zones().names
+    before = policy.at(version())
+
+    assert [("Asia/Tokyo",), ("Asia/Tokyo", "Europe/Berlin")] == [
+        zones.names for zones in policy.set_timezone("Europe/Berlin")
+    ]
+
+    assert ("Asia/Tokyo", "Europe/Berlin") == policy.time_zones().names == policy.time_zones(store.load()).names
+    assert ("Asia/Tokyo",) == policy.time_zones(before).names
+
+
+def test_days_are_those_of_a_new_store_while_it_is_away(store, clock):
+    """Nothing fails because the time zone cannot be read."""
+    policy = OrganisationPolicy(store, CIPHER, fallback=None, clock=clock, timezone="Asia/Tokyo")
+    store.away = True
+
+    assert ("Asia/Tokyo",) == policy.time_zones().names

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from llmgateway.cli import main
 from llmgateway.cli.client import Client
-from llmgateway.cli.tables import sorted_by, sparkline
+from llmgateway.cli.tables import cell, sorted_by, sparkline
 from llmgateway.simulator import Simulator
 from tests import ROOT
 from tests.gateway_process import GatewayProcess
@@ -113,6 +113,46 @@ class TestTables:
 
         assert [9, 10, "ada", "Zoe", None] == [item["n"] for item in sorted_by(items, "n", descending=False)]
         assert ["Zoe", "ada", 10, 9, None] == [item["n"] for item in sorted_by(items, "n", descending=True)]
+
+    def test_what_is_spent_and_left_is_shown_with_its_unit_and_sorted_as_a_number(self, run, people):
+        for name, budget in (("thesis", "100usd/month"), ("notebook", "20usd/month"), ("course", "5000tokens/day")):
+            run("keys", "set", people[name], "--budget", budget)
+
+        table = run("keys", "list", "--columns", "left,name,spent", "--sort", "left").splitlines()
+
+        assert ["LEFT", "NAME", "SPENT"] == table[0].split()
+        rows = [line.split("  ") for line in table[1:]]
+        assert [
+            ["20 usd", "notebook", "0 usd"],
+            ["100 usd", "thesis", "0 usd"],
+            ["5000 tokens", "course", "0 tokens"],
+        ] == [[cell.strip() for cell in row if cell] for row in rows]
+        chosen = json.loads(run("keys", "list", "--columns", "name,left", "--sort", "left", "--json"))
+        assert [20.0, 100.0, 5000.0] == [key["left"] for key in chosen]
+        whole = json.loads(run("keys", "list", "--json"))
+        assert {"limit": 100, "used": 0, "left": 100, "unit": "usd", "period": "month"}.items() <= (
+            whole[0]["remaining"]["budget"].items()
+        )
+        assert ("left" in whole[0], whole[0]["last_used"]) == (False, None)
+
+    def test_what_is_left_of_limits_is_a_line_for_each(self):
+        renews = {"renews_at": "2026-11-01T00:00:00+00:00"}
+        remaining = {
+            "requests_per_minute": {"limit": 30, "used": 1, "left": 29, **renews},
+            "tokens_per_minute": None,
+            "parallel_requests": {"limit": 4, "used": 0, "left": 4, "renews_at": None},
+            "budget": {"limit": 5, "used": 0.75, "left": 4.25, "unit": "usd", "period": "month", **renews},
+        }
+        nothing = dict.fromkeys(remaining)
+
+        assert [
+            "1 of 30 requests/min used, 29 left, renews 2026-11-01 00:00 UTC",
+            "0 of 4 at once used, 4 left",
+            "0.75 of 5 usd/month used, 4.25 left, renews 2026-11-01 00:00 UTC",
+        ] == cell(remaining).splitlines()
+        assert "-" == cell(nothing)
+        unknown = {"limit": 5, "used": None, "left": None, "unit": "usd", "period": "total", "renews_at": None}
+        assert "? of 5 usd/total used, ? left" == cell(nothing | {"budget": unknown})
 
     def test_colours_are_for_terminals_that_want_them(self, run, people):
         assert "\x1b[" in run("keys", "list", color=True)

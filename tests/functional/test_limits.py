@@ -114,6 +114,27 @@ def test_a_group_has_its_limits_together(pair):
     assert group in third.error["message"]
 
 
+def test_limits_of_a_person_change_with_the_next_request(pair):
+    """Set, raised, lowered again and lifted: every process goes by it at once."""
+    user = f"Grace {secrets.token_hex(4)}"
+    keys = [pair.key(user=user) for _ in range(2)]
+    path = f"/admin/users/{quote(user)}"
+
+    def statuses() -> list[int]:
+        return [pair.chat(key).status for key in keys * 2]
+
+    assert [200] * 4 == statuses()
+    assert 200 == pair.admin("PUT", path, json={"limits": {"requests_per_minute": 1}}).status
+    assert [200, 429, 429, 429] == statuses()
+    raised = {"limits": {"requests_per_minute": 3}, "until": "2099-01-01"}
+    assert 200 == pair.admin("POST", f"{path}/raise", json=raised).status
+    assert [200, 200, 429, 429] == statuses()
+    assert 204 == pair.admin("DELETE", f"{path}/raise").status
+    assert [429] * 4 == statuses()
+    assert 204 == pair.admin("DELETE", path).status
+    assert [200] * 4 == statuses()
+
+
 def test_the_organisation_has_limits(gateway):
     """Everybody together, whoever it is."""
     gateway.admin("PUT", "/admin/limits", json={"budget": {"amount": 0.0000001, "unit": "usd", "period": "total"}})

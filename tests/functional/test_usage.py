@@ -221,7 +221,7 @@ def test_tells_users_what_they_used(gateway, key, azure):
 
     usage = answer.json()["usage"]
     whose = {"id", "user", "name", "group", "expires_at", "models"}
-    assert whose | {"limits", "remaining", "shared", "usage"} == answer.json().keys()
+    assert whose | {"limits", "remaining", "person", "member", "shared", "usage"} == answer.json().keys()
     assert summed(azure.served) == counts(usage["total"])
     assert usage["total"] == usage["month"] == usage["today"]
     assert key.encode() not in answer.body

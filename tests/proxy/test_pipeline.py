@@ -52,6 +52,7 @@ from llmgateway.proxy.usage_options import FORGET_SECONDS
 from llmgateway.ratelimit.limiter import Limiter
 from llmgateway.ratelimit.memory import MemoryCounters
 from llmgateway.ratelimit.running import RunningReservations
+from llmgateway.ratelimit.scopes import Scope
 from llmgateway.records import Budget, Group, Limits, Outcome, Period, Prices, Unit, UsageSource, moment
 from llmgateway.simulator import Raw, Script, Simulator
 from llmgateway.stores.circuit import Circuit
@@ -112,6 +113,12 @@ class House:
         self.answered = AnsweredModels(lambda _: [], clock=clock)
         self._upstreams: list[AzureClient] = []
         self.key_id, self.key = self._hand_out()
+
+    def left(self) -> dict[str, float | None]:
+        """What is left of the limits of the key."""
+        key = self.keys.authenticate(self.key).key
+        (allowances,) = self.limiter.allowances.of([Scope.of_key(key, moment(self.clock()))])
+        return {part: allowance.left for part, allowance in allowances.items()}
 
     def _hand_out(self) -> tuple[str, str]:
         self.organisation.set_group(Group(name="physics", created_at=moment(self.clock())))
@@ -416,8 +423,7 @@ def test_the_reported_usage_replaces_the_estimate(house, azure, stream):
     read(reply)
 
     (served,) = azure.served
-    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
-    assert {"tokens_per_minute": 1000 - served.usage.total_tokens} == allowance.remaining
+    assert {"tokens_per_minute": 1000 - served.usage.total_tokens} == house.left()
 
 
 def test_a_request_without_a_limit_is_reserved_by_the_answers_before(house, azure):
@@ -468,7 +474,6 @@ def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, 
     """Azure's answer names the model of a deployment; the next estimate uses its price."""
     house.policy.set_model("gpt-4o-mini-2024-07-18", {"prices": Prices(prompt=0, cached=0, completion=10_000)})
     house.keys.update(house.key_id, {"limits": Limits(budget=Budget(amount=1, unit=Unit.USD, period=Period.DAY))})
-    principal = house.keys.authenticate(house.key)
     gateway = house.gateway()
     reserved = []
     admit = house.limiter.admit
@@ -485,7 +490,7 @@ def test_money_is_reserved_at_the_price_of_the_model_behind_a_deployment(house, 
     assert json.loads(reply.body)["model"].startswith("gpt-4o-mini-")
     assert reserved[0] < 0.01
     assert 0.1 == pytest.approx(reserved[1])
-    assert house.limiter.allowances(principal)["key"].remaining["budget"] < 1
+    assert house.left()["budget"] < 1
 
 
 def test_definitions_of_tools_are_a_part_of_the_prompt(house):
@@ -506,8 +511,7 @@ def test_an_error_after_admission_has_the_headers_too(house):
         house.gateway(url="http://127.0.0.1:9").complete(house.request())
 
     assert "4" == refused.value.headers["x-ratelimit-remaining-requests"]
-    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
-    assert {"requests_per_minute": 5} == allowance.remaining
+    assert {"requests_per_minute": 5} == house.left()
 
 
 @pytest.mark.parametrize("change", [{"body": b"{"}, {"model": "o3"}])
@@ -587,8 +591,7 @@ def test_refused_requests_count_as_requests_but_not_in_budgets(house, azure, sta
     with pytest.raises(RateLimited):
         gateway.complete(replace(house.request(name="req-9"), body=unread))
 
-    (allowance,) = house.limiter.allowances(house.keys.authenticate(house.key)).values()
-    assert {"requests_per_minute": 0, "tokens_per_minute": 1000, "budget": 100} == allowance.remaining
+    assert {"requests_per_minute": 0, "tokens_per_minute": 1000, "budget": 100} == house.left()
     assert [] == azure.served
 
 
@@ -630,16 +633,18 @@ def test_a_large_body_waits_for_none_and_is_not_read_if_there_are_too_many(house
 
 
 def test_a_key_that_holds_its_share_is_refused_before_its_body_is_read(house):
-    """The slot that was taken before authentication is given back."""
+    """The slot that was taken before authentication is given back. Nothing is counted, and the headers are there."""
+    house.keys.update(house.key_id, {"limits": Limits(requests_per_minute=5)})
     house.concurrency = ConcurrencyLimit(4, key_share=0.75)
     for _ in range(3):
         house.concurrency.take()
         house.concurrency.assign(house.key_id)
 
-    with pytest.raises(Overloaded, match="your key holds 3 of 4 places"):
+    with pytest.raises(Overloaded, match="your key holds 3 of 4 places") as refused:
         house.gateway().complete(replace(house.request(), body=unread))
 
     assert 3 == house.concurrency.taken
+    assert "5" == refused.value.headers["x-ratelimit-remaining-requests"]
 
 
 @pytest.mark.parametrize(

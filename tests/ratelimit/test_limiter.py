@@ -15,6 +15,7 @@ from llmgateway.ratelimit.limiter import Limiter
 from llmgateway.ratelimit.memory import MemoryCounters
 from llmgateway.ratelimit.rules import Estimate, Use, limits_of
 from llmgateway.ratelimit.running import LEASE_SECONDS, RunningReservations
+from llmgateway.ratelimit.scopes import scopes_of
 from llmgateway.records import (
     UNLIMITED,
     Batch,
@@ -31,6 +32,8 @@ from llmgateway.records import (
     UsageSource,
     moment,
 )
+from llmgateway.stores.circuit import Circuit
+from llmgateway.stores.spending import LoggedSpending
 from llmgateway.stores.sqlite import COUNTERS, SQLiteCounters, SQLiteDatabase, SQLiteUsageLog
 from tests.parts import NEW_YEAR, draft
 
@@ -78,6 +81,21 @@ class Desk:
             raise StoreUnavailable("away")
         (row,) = self.log.report(ReportQuery(**filters))
         return row
+
+    def by_name(self, groupings, names, *, first_day):
+        if self.log_is_away:
+            raise StoreUnavailable("away")
+        return LoggedSpending(self.log, circuit=Circuit("the log", retry_after=1, clock=self.clock)).by_name(
+            groupings, names, first_day=first_day
+        )
+
+    def left(self, who: Principal) -> dict[str, dict[str, float | None]]:
+        """What is left of each limit, by scope."""
+        scopes = [*scopes_of(who, moment(self.clock()))]
+        return {
+            scope.kind: {part: allowance.left for part, allowance in allowances.items()}
+            for scope, allowances in zip(scopes, self.limiter.allowances.of(scopes), strict=True)
+        }
 
     def commit(self, commits) -> None:
         self.counters.commit(commits)
@@ -151,7 +169,7 @@ def test_what_costs_nothing_needs_no_budget(desk):
     desk.limiter.close()
     with pytest.raises(RateLimited, match="3 requests per minute"):
         desk.limiter.admit_free("free-4", spent)
-    assert 10 == desk.limiter.allowances(spent)["key"].remaining["budget"] + 1  # the one record
+    assert 10 == desk.left(spent)["key"]["budget"] + 1  # the one record
     desk.clock.advance(61)
     desk.limiter.admit_free("free-5", spent).leave()
 
@@ -381,7 +399,7 @@ def test_requests_that_may_use_more_than_is_left_run_one_at_a_time(desk):
     desk.admit(who, UNBOUNDED).commit(draft(total_tokens=20_000))
 
     assert "insufficient_quota" == desk.refusal(who, UNBOUNDED).code
-    assert {"budget": 0} == desk.limiter.allowances(who)["key"].remaining
+    assert {"budget": 0} == desk.left(who)["key"]
 
 
 def test_requests_run_side_by_side_while_there_is_enough_for_all(desk):
@@ -473,7 +491,7 @@ def test_a_budget_that_is_lowered_while_requests_run_holds_at_once(desk):
         one.commit(draft(total_tokens=3000))
 
     assert "insufficient_quota" == desk.refusal(principal(budget(6000, Unit.TOKENS)), HUNDRED).code
-    assert {"budget": 19_000} == desk.limiter.allowances(principal(budget(25_000, Unit.TOKENS)))["key"].remaining
+    assert {"budget": 19_000} == desk.left(principal(budget(25_000, Unit.TOKENS)))["key"]
 
 
 def test_a_refund_gives_back_what_was_left(desk):
@@ -493,7 +511,7 @@ def test_a_lease_that_ran_out_lets_one_more_in(desk, clock):
 
     late.commit(draft(total_tokens=2500))
 
-    assert {"budget": 500} == desk.limiter.allowances(who)["key"].remaining
+    assert {"budget": 500} == desk.left(who)["key"]
 
 
 @pytest.mark.parametrize(
@@ -546,10 +564,8 @@ def test_a_budget_begins_with_what_the_usage_log_says(desk, unit, amount, left):
     desk.record(tokens=250, cost_usd=0.25, timestamp=moment(desk.clock()) - timedelta(seconds=1))  # last year
 
     for who in (principal(budget(amount, unit)), principal(UNLIMITED, budget(amount, unit))):
-        (allowance,) = desk.limiter.allowances(who).values()
-        assert {"budget": left} == allowance.remaining
-    everybody = desk.limiter.allowances(principal(UNLIMITED, UNLIMITED, budget(amount, unit)))["organisation"]
-    assert {"budget": 0} == everybody.remaining
+        assert [{"budget": left}] == [*desk.left(who).values()]
+    assert {"organisation": {"budget": 0}} == desk.left(principal(UNLIMITED, UNLIMITED, budget(amount, unit)))
 
 
 def test_budgets_survive_the_loss_of_their_counters(desk):
@@ -562,7 +578,7 @@ def test_budgets_survive_the_loss_of_their_counters(desk):
     desk.admit(who)  # 150 are known, and 100 may be needed
     desk.refusal(who)
     running.commit(desk.record(tokens=40))
-    assert {"budget": 110} == desk.limiter.allowances(who)["key"].remaining
+    assert {"budget": 110} == desk.left(who)["key"]
 
 
 def test_while_the_usage_log_is_away_nobody_is_refused_for_a_budget_whose_count_is_unknown(desk):
@@ -595,12 +611,12 @@ def test_what_a_dead_process_held_is_booked_with_its_record(desk, clock):
     desk.admit(who)
     desk.limiter.book(desk.record(id="req-1", tokens=20))
 
-    assert {"budget": 130, "parallel_requests": 1} == desk.limiter.allowances(who)["key"].remaining
+    assert {"budget": 130, "parallel_requests": 1} == desk.left(who)["key"]
 
     desk.admit(who)
     clock.advance(LEASE_SECONDS)
     desk.limiter.book(desk.record(id="req-3", tokens=20))
-    assert {"budget": 110, "parallel_requests": 1} == desk.limiter.allowances(who)["key"].remaining
+    assert {"budget": 110, "parallel_requests": 1} == desk.left(who)["key"]
 
 
 @pytest.mark.parametrize("scope", ["key", "group", "organisation"])
@@ -610,22 +626,24 @@ def test_what_a_dead_process_had_not_committed_is_counted_anew(desk, scope):
     who = principal(*limits.values())
     desk.admit(who).refund()
     record = desk.record(tokens=20, key_id=who.key.id, group=who.key.group)
-    assert {"budget": 150} == desk.limiter.allowances(who)[scope].remaining
+    assert {"budget": 150} == desk.left(who)[scope]
 
     desk.limiter.count_anew([record])
 
-    assert {"budget": 130} == desk.limiter.allowances(who)[scope].remaining
+    assert {"budget": 130} == desk.left(who)[scope]
 
 
-def test_the_keys_own_windows_are_in_the_headers(desk):
-    """The headers are OpenAI's, and show only the limits of the key, not of the group or the organisation."""
+def test_the_tightest_windows_are_in_the_headers(desk):
+    """The headers are OpenAI's. For requests and tokens each, they show the limit of which least is left."""
     limits = Limits(requests_per_minute=10, tokens_per_minute=1000)
 
-    headers = desk.admit(principal(limits, replace(limits, requests_per_minute=5), limits)).headers
+    headers = desk.admit(
+        principal(limits, replace(limits, requests_per_minute=5), replace(limits, tokens_per_minute=2000))
+    ).headers
 
     assert {
-        "x-ratelimit-limit-requests": "10",
-        "x-ratelimit-remaining-requests": "9",
+        "x-ratelimit-limit-requests": "5",
+        "x-ratelimit-remaining-requests": "4",
         "x-ratelimit-reset-requests": "61s",
         "x-ratelimit-limit-tokens": "1000",
         "x-ratelimit-remaining-tokens": "900",
@@ -645,9 +663,112 @@ def test_a_refusal_has_the_headers_too(desk, clock):
     assert "51s" == headers["x-ratelimit-reset-requests"]
 
 
-def test_a_key_without_limits_has_no_headers(desk):
-    """The headers do not show the organisation's limit, although the key's tokens are counted for its share."""
-    assert {} == desk.admit(principal(UNLIMITED, UNLIMITED, Limits(tokens_per_minute=1000))).headers
+def test_a_limit_that_others_have_nearly_used_is_tighter(desk):
+    """Not the smallest limit counts, but what is left. Keys without limits see the organisation's, too."""
+    everybody = Limits(requests_per_minute=10)
+    for _ in range(7):
+        desk.admit(principal(UNLIMITED, UNLIMITED, everybody, name="key_2"))
+
+    headers = desk.admit(principal(Limits(requests_per_minute=5), UNLIMITED, everybody)).headers
+    assert ("10", "2") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"])
+    headers = desk.limiter.headers(principal(UNLIMITED, UNLIMITED, everybody))
+    assert ("10", "2") == (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"])
+
+
+def test_of_limits_with_equal_rests_the_longest_wait_is_shown(desk, clock):
+    """The client is refused until both have room again."""
+    everybody = Limits(requests_per_minute=2)
+    desk.admit(principal(UNLIMITED, UNLIMITED, everybody, name="key_2"))
+    clock.advance(30)
+    desk.admit(principal(UNLIMITED, UNLIMITED, everybody, name="key_2"))
+    clock.advance(10)
+
+    headers = desk.refusal(principal(Limits(requests_per_minute=2), UNLIMITED, everybody)).headers
+    assert ("2", "0", "51s") == tuple(
+        headers[f"x-ratelimit-{what}-requests"] for what in ("limit", "remaining", "reset")
+    )
+
+
+def test_without_limits_per_minute_there_are_no_headers(desk):
+    """A budget and parallel requests are no limits per minute."""
+    limits = Limits(parallel_requests=1, budget=budget(5).budget)
+
+    assert {} == desk.admit(principal(limits, UNLIMITED, limits)).headers
+    assert {} == desk.limiter.headers(principal(limits)) == desk.limiter.count_refused("req", principal(limits))
+
+
+def test_bad_requests_count_for_their_sender_only(desk):
+    """They are requests of the key. Those of the group and of the organisation stay for the others."""
+    who = principal(*[Limits(requests_per_minute=3)] * 3)
+
+    for number in range(5):
+        headers = desk.limiter.count_refused(f"bad-{number}", who)
+
+    assert "0" == headers["x-ratelimit-remaining-requests"]
+    assert [0, 3, 3] == [left["requests_per_minute"] for left in desk.left(who).values()]
+
+
+def test_bad_requests_of_a_key_without_limits_are_told_what_the_others_left(desk):
+    """Nothing is counted, and the headers are those of the group."""
+    who = principal(UNLIMITED, Limits(requests_per_minute=3, tokens_per_minute=50))
+
+    headers = [desk.limiter.count_refused(f"bad-{number}", who) for number in range(2)]
+
+    assert headers[0] == headers[1] == desk.limiter.headers(who)
+    assert ("3", "50") == tuple(headers[0][f"x-ratelimit-remaining-{unit}"] for unit in ("requests", "tokens"))
+
+
+@pytest.mark.parametrize(
+    ("whose", "limits", "tokens", "says"),
+    [
+        ("organisation", budget(1000, Unit.TOKENS), 1000, "The organisation has used its budget. It renews at "),
+        ("group", budget(12.34), 12.5, "Your group 'ml' has used its budget. It renews at "),
+        (
+            "organisation",
+            budget(1000, Unit.TOKENS, Period.TOTAL),
+            850,
+            "The organisation has too little left of its budget for this request. Ask for fewer tokens (max_tokens).",
+        ),
+        ("group", budget(1000, Unit.TOKENS), 850, "Your group 'ml' has too little left of its budget for this"),
+    ],
+)
+def test_a_shared_budget_is_not_told_unless_the_admin_shows_it(desk, whose, limits, tokens, says):
+    """The message names whose budget it is and when it renews: not its amount, nor what is left or needed."""
+    who = principal(group=limits) if whose == "group" else principal(everybody=limits)
+    in_dollars = limits.budget.unit is Unit.USD
+    desk.record(cost_usd=tokens) if in_dollars else desk.record(tokens=tokens)
+    shown = desk.refusal(who, UNBOUNDED).message
+
+    desk.limiter.shows_shared = False
+    hidden = desk.refusal(who, UNBOUNDED)
+
+    assert hidden.message.startswith(says)
+    numbers = hidden.message.partition("It renews at")[0]
+    assert not any(letter.isdigit() for letter in numbers)
+    assert any(letter.isdigit() for letter in shown.partition("It renews at")[0])
+    assert f"{whose}.budget" == hidden.headers["x-llmgateway-limit"]
+
+
+def test_a_shared_budget_that_is_held_is_not_told_either(desk):
+    """Running requests hold what is left: how much that is cannot be read from the message."""
+    who = principal(UNLIMITED, budget(150, Unit.TOKENS))
+    desk.limiter.shows_shared = False
+    desk.admit(who)
+
+    message = desk.refusal(who).message
+
+    assert message.startswith("Your group 'ml' has a budget. It is not used up, but running requests hold")
+    assert "150" not in message
+
+
+def test_ones_own_budget_is_always_told(desk):
+    """Nobody else can be read from it."""
+    desk.limiter.shows_shared = False
+    desk.record(tokens=900)
+
+    assert "has 100 tokens left of its budget of 1,000 tokens per month" in (
+        desk.refusal(principal(budget(1000, Unit.TOKENS)), UNBOUNDED).message
+    )
 
 
 def test_allowances_take_nothing(desk):
@@ -655,15 +776,13 @@ def test_allowances_take_nothing(desk):
     limits = Limits(requests_per_minute=2, tokens_per_minute=150, parallel_requests=1, budget=budget(5).budget)
     who = principal(limits, Limits(requests_per_minute=7))
     for _ in range(3):
-        found = desk.limiter.allowances(who)
+        found = desk.left(who)
 
-    assert {"key": limits, "group": Limits(requests_per_minute=7)} == {name: had.limits for name, had in found.items()}
-    assert {"requests_per_minute": 2, "tokens_per_minute": 150, "parallel_requests": 1, "budget": 5.0} == found[
-        "key"
-    ].remaining
+    assert {"requests_per_minute": 7} == found["group"]
+    assert {"requests_per_minute": 2, "tokens_per_minute": 150, "parallel_requests": 1, "budget": 5.0} == found["key"]
     desk.admit(who)
     assert {"requests_per_minute": 1, "tokens_per_minute": 50, "parallel_requests": 0, "budget": 5.0} == (
-        desk.limiter.allowances(who)["key"].remaining
+        desk.left(who)["key"]
     )
 
 

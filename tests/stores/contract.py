@@ -1824,6 +1824,33 @@ class UsageLogContract:
         assert [("key_0001", 10001), ("key_0002", 1000)] == by_key
         assert [UsageRow(by={})] == list(log.report(ReportQuery(group="nobody's")))
 
+    def test_counts_several_names_in_one_report(self, log, elsewhere):
+        """A page of keys needs one report, and so do several groups; names are compared exactly."""
+        append(
+            log,
+            [
+                usage(1, key_id="key_0001", total_tokens=1, group="ml"),
+                usage(2, key_id="key_0002", total_tokens=10, group="ML"),
+                usage(3, key_id="key_0003", total_tokens=100, group="ml", user="alan"),
+                usage(4, key_id="key_0001", total_tokens=1000, timestamp=datetime(2026, 2, 1, tzinfo=UTC)),
+            ],
+        )
+
+        def tokens(*by: str, **query: object) -> dict[tuple[str | None, ...], int]:
+            rows = elsewhere.report(ReportQuery(by=by, **query))
+            return {tuple(row.by.values()): row.total_tokens for row in rows}
+
+        two = {"key": ["key_0001", "key_0002", "key_0009"]}
+        assert {("key_0001",): 1001, ("key_0002",): 10} == tokens("key", among=two)
+        assert {("key_0001",): 1, ("key_0002",): 10} == tokens("key", among=two, last_day=date(2026, 1, 31))
+        assert {("ml",): 101} == tokens("group", among={"group": ["ml", "Ml"]})
+        both = {"group": ["ml", "ML"], "user": ["ada"]}
+        assert {("ML", "ada"): 10, ("ml", "ada"): 1} == tokens("group", "user", among=both)
+        assert {("key_0002",): 10} == tokens("key", among=two, group="ML")
+        assert {} == tokens("key", among={"key": []})
+        many = [f"key_{number:04}" for number in range(1500)]
+        assert {("key_0001",): 1001, ("key_0002",): 10, ("key_0003",): 100} == tokens("key", among={"key": many})
+
     def test_counts_one_person_alone(self, log):
         """By the exact name, also within one group, one key and a period."""
         append(
@@ -2036,6 +2063,29 @@ class UsageLogContract:
 
         assert [8, 7, 6] == [int(record.id[-6:]) for record in elsewhere.records(RecordQuery(limit=10))]
         assert before == list(log.report(ReportQuery(by=["day"])))
+
+    def test_says_when_a_key_was_used_last(self, log, elsewhere):
+        """By its latest record, whenever that came, of many keys at once; if it was purged, by the day in the sums."""
+        hours = {("key_0001", 0): 1, ("key_0001", 1): 30, ("key_0001", 2): 29, ("key_0002", 3): 5, ("key_0003", 4): 23}
+        append(
+            log,
+            [
+                usage(number, key_id=key_id, timestamp=NEW_YEAR + timedelta(hours=hour))
+                for (key_id, number), hour in hours.items()
+            ],
+        )
+        keys = [f"key_{number:04}" for number in range(1500)]
+
+        times = {"key_0001": 30, "key_0002": 5, "key_0003": 23}
+        expected = {key_id: NEW_YEAR + timedelta(hours=hour) for key_id, hour in times.items()}
+        assert expected == elsewhere.last_used(keys)
+        assert {"key_0002": expected["key_0002"]} == elsewhere.last_used(["key_0002", "key_9999"])
+        assert {} == elsewhere.last_used([])
+
+        assert 3 == log.purge(date(2026, 1, 2), limit=100)
+        midnight = NEW_YEAR + timedelta(days=1)
+        purged = {"key_0001": expected["key_0001"], "key_0002": midnight, "key_0003": midnight}
+        assert purged == elsewhere.last_used(keys)
 
     def test_knows_a_batch_whose_records_were_purged(self, log):
         """Shipped again, by a host that was away for long, it is neither counted nor stored again."""

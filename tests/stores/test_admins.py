@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from llmgateway.errors import NameTaken, StoreUnavailable
-from llmgateway.records import AdminRecord, Role
+from llmgateway.records import FIRST_OWNER, AdminRecord, AuditQuery, Role
 from llmgateway.stores.cached_admins import CachedAdmins
+from llmgateway.stores.mongo.audit import MongoAuditLog
+from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.recent_version import RecentVersion
+from llmgateway.stores.sqlite import SQLiteAdmins, SQLiteAuditLog, SQLiteDatabase
+from llmgateway.stores.sqlite.schema import MIGRATIONS
 from tests.stores.backends import COMBINATIONS, backends
 from tests.stores.contract import LATER, NEW_YEAR, at_once
 
@@ -187,3 +192,36 @@ def test_a_change_by_hand_is_noticed(tmp_path, request):
     RecentVersion(lambda: None).wait_until_noticed()
 
     assert not admins.find(admin(1).digest).active
+
+
+def test_entries_of_an_older_program_are_the_first_owners(tmp_path):
+    """SQLite: the file of a program without named admins is converted."""
+    place = next(index for index, step in enumerate(MIGRATIONS) if "CREATE TABLE admins" in step[0])
+    path = tmp_path / "gateway.sqlite"
+    SQLiteDatabase(path, migrations=MIGRATIONS[:place]).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO audit (id, timestamp, admin_key_id, action, target) VALUES (?, 0, 'a1', 'key.create', '')",
+            ["audit_1"],
+        )
+    connection.close()
+
+    with closing(SQLiteDatabase(path)) as database:
+        log = SQLiteAuditLog(database)
+        (entry,) = log.entries(AuditQuery(admin=FIRST_OWNER, limit=10))
+        assert (None, None, None) == (entry.admin_id, entry.admin_name, entry.groups)
+        assert [] == log.entries(AuditQuery(groups=("physics",), limit=10))
+        assert [] == SQLiteAdmins(database).list()
+
+
+def test_documents_of_an_older_program_are_the_first_owners(mongo_server, database_name):
+    """MongoDB: they lack the newer fields."""
+    with closing(MongoDatabase(mongo_server.url, database=database_name)) as database:
+        document = {"_id": "audit_1", "timestamp": NEW_YEAR, "address": None, "admin_key_id": "a1", "target": ""}
+        with database.collection("audit") as collection:
+            collection.insert_one(document | {"action": "key.create", "before": None, "after": None})
+
+        log = MongoAuditLog(database)
+        (entry,) = log.entries(AuditQuery(admin=FIRST_OWNER, limit=10))
+        assert (None, None, None) == (entry.admin_id, entry.admin_name, entry.groups)
+        assert [] == log.entries(AuditQuery(groups=("physics",), limit=10))

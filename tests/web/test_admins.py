@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import pytest
 
 from llmgateway.accounts.keys import digest
+from llmgateway.logs import RedactingFormatter, RequestFilter
 from llmgateway.web.error_docs import REFUSALS
 
 
@@ -177,3 +179,30 @@ def test_the_audit_names_who_made_a_change(call, client, grace, new_key, clock):
     assert {"admin.create", "group.set"} == {*found(until="2026-01-01T00:01:00Z")}
     assert 3 == len(found(since="2026-01-01T00:01:00Z"))
     assert found(since="2026-01-01", until="2026-01-01") == found()
+
+
+def test_lines_of_the_log_name_the_admin_by_the_id(call, client, grace, caplog):
+    """As they name a user's key."""
+    header = {"AdminKey": grace["key"]}
+    lines = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(RedactingFormatter([]).format(record))
+
+    handler = Lines()
+    handler.addFilter(RequestFilter())
+    logger = logging.getLogger("llmgateway.accounts.audit")
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO, logger=logger.name):
+            client.post("/admin/keys", json={"user": "ada"}, headers=header)
+            call("PATCH", f"/admins/{grace['id']}", json={"note": "x"})
+    finally:
+        logger.removeHandler(handler)
+
+    hers, owners = lines
+    assert f" admin={grace['id']}]" in hers
+    assert " admin=ADMIN_KEY]" in owners
+    assert "Grace" not in hers + owners
+    assert grace["key"] not in hers + owners

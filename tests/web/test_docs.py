@@ -22,6 +22,7 @@ from llmgateway.usage.report import REPORT_GROUPINGS
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 from llmgateway.web.docs import API
+from llmgateway.web.schemas.keys import INCLUDABLE
 from tests.resources import listing_resource
 
 from .conftest import ADMIN_KEY, AZURE_KEY
@@ -216,8 +217,8 @@ def test_answers_are_shown_whole(document):
 
 
 def test_every_field_of_an_answer_is_promised(document):
-    """Generated clients need not ask whether one is there; but for a report's groupings and its second currency, which
-    are asked for, and for settings of models, which somebody has set or not."""
+    """Generated clients need not ask whether one is there; but for what is asked for, as a report's groupings and its
+    second currency, and for settings of models, which somebody has set or not."""
     for name, holder in media(document):
         if re.search(r" 20\d application/json$", name):
             for component, schema in schemas_in(document, holder["schema"]):
@@ -228,6 +229,7 @@ def test_every_field_of_an_answer_is_promised(document):
                     "UsageRow": (*REPORT_GROUPINGS, *CONVERTED),
                     "Converted": CONVERTED,
                     "FilterRow": FILTER_GROUPINGS,
+                    "KeyWithUsage": INCLUDABLE,
                 }
                 assert optional == set(asked_for.get(component, ())), (name, component)
 

@@ -11,7 +11,7 @@ from llmgateway import errors
 from llmgateway.cli import main
 from llmgateway.records import Outcome
 from llmgateway.usage.error_codes import REMEDIES
-from llmgateway.web.admin.what_to_do import AT_AZURE, OUTCOMES, REFUSED, about_record, about_refusal
+from llmgateway.web.admin.what_to_do import _SCOPES, AT_AZURE, OUTCOMES, REFUSED, about_record, about_refusal
 from llmgateway.web.errors import _CODES
 from tests.stores.contract import usage
 from tests.stores.refusal_contract import refusal
@@ -21,7 +21,7 @@ CLASSES = [
     for each in vars(errors).values()
     if isinstance(each, type) and issubclass(each, errors.GatewayError) and each is not errors.GatewayError
 ]
-TEXTS = [*REFUSED.values(), *AT_AZURE.values(), *filter(None, OUTCOMES.values())]
+TEXTS = [*_SCOPES.values(), *REFUSED.values(), *AT_AZURE.values(), *filter(None, OUTCOMES.values())]
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
@@ -48,7 +48,7 @@ def test_every_outcome_and_every_429_of_azure_has_its_advice():
 @pytest.mark.parametrize("text", TEXTS)
 def test_commands_in_it_exist(text):
     """Whoever copies a command from it does not find that there is none."""
-    for words in re.findall(r"llmgateway ((?:[a-z-]+ ?)+)", text):
+    for words in re.findall(r"llmgateway ((?:[a-z][a-z-]* ?)+)", text):
         command: click.Command = main
         for word in words.split():
             if isinstance(command, click.Group):
@@ -63,8 +63,8 @@ def test_commands_in_it_exist(text):
         ("key.requests_per_minute", "within a minute"),
         ("group.tokens_per_minute", "llmgateway groups set physics --tokens-per-minute N"),
         ("organisation.parallel_requests", "llmgateway limits set --parallel-requests N"),
-        ("person.budget", "ada"),
-        ("member.budget", "physics"),
+        ("person.budget", "llmgateway users limits ada --budget AMOUNTusd/month"),
+        ("member.tokens_per_minute", "llmgateway groups set physics --member-tokens-per-minute N"),
         ("other.thing", "other.thing"),
     ],
 )
@@ -77,6 +77,14 @@ def test_a_key_of_nobody_is_another_matter_than_one_that_is_blocked():
 
     assert "llmgateway keys unblock key_0001" in about_refusal(blocked)
     assert "keys add" in about_refusal(refusal(status=401, code="invalid_api_key", limit=None, key_id=None))
+
+
+def test_a_name_is_no_command_of_the_shell():
+    """A client chooses the model's name, and an admin pastes what stands here."""
+    advice = about_refusal(refusal(status=404, code="model_not_found", limit=None, model="x; rm -rf ~"))
+
+    assert "llmgateway models set 'x; rm -rf ~'" in advice
+    assert "users limits 'Ada Lovelace' --budget" in about_refusal(refusal(limit="person.budget", user="Ada Lovelace"))
 
 
 def test_names_with_braces_stay_as_they_are():

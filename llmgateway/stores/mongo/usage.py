@@ -93,6 +93,7 @@ _GROUPINGS: dict[str, object] = {
     # Sums of older versions have no deployment.
     "deployment": {"$ifNull": ["$deployment", None]},
 }
+_NAMES = {"key": "key_id"}  # of the fields of groupings, if they have other names
 _SUMMED: dict[str, object] = {name: {"$sum": f"${name}"} for name in SUMS}
 _COUNTED: dict[str, object] = {
     **_SUMMED,
@@ -209,16 +210,6 @@ class MongoUsageLog:
             found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
 
-    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
-        wanted: Document = {"$match": {"key_id": {"$in": [*key_ids]}}}
-        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
-            days = database["usage_daily"].aggregate(
-                [{"$match": wanted["$match"] | {"requests": {"$gt": 0}}}, _latest("day")], allowDiskUse=True
-            )
-            found = {one["_id"]: _midnight(date.fromisoformat(one["last"]) + timedelta(days=1)) for one in days}
-            records = database["logs"].aggregate([wanted, _latest("timestamp")], allowDiskUse=True)
-            return found | {one["_id"]: one["last"] for one in records}
-
     def find(self, request_id: str) -> UsageRecord | None:
         with self._database.collections() as database:
             logs = database["logs"]
@@ -234,6 +225,25 @@ class MongoUsageLog:
             # Without sorting: the server might choose the index for the order, and read all records.
             document = logs.find_one({"response_id": stored_id}) or logs.find_one({"stored_ids": stored_id})
         return None if document is None else _record(document)
+
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
+        # In this order, and with $first, the server reads one entry of the index for each key (DISTINCT_SCAN):
+        # https://www.mongodb.com/docs/manual/reference/operator/aggregation/group/
+        latest: list[Document] = [
+            {"$match": {"key_id": {"$in": [*key_ids]}}},
+            {"$sort": {"key_id": -1, "timestamp": -1, "_id": -1}},
+            {"$group": {"_id": "$key_id", "at": {"$first": "$timestamp"}}},
+        ]
+        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+            found = {each["_id"]: each["at"] for each in database["logs"].aggregate(latest)}
+            purged = [key_id for key_id in key_ids if key_id not in found]
+            if purged:
+                counted = {"key_id": {"$in": purged}, "requests": {"$exists": True}}
+                days = {"_id": "$key_id", "day": {"$max": "$day"}}
+                last = database["usage_daily"].aggregate([{"$match": counted}, {"$group": days}])
+                next_day = timedelta(days=1)
+                found |= {each["_id"]: _midnight(date.fromisoformat(each["day"]) + next_day) for each in last}
+        return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
         equal = {"key_id": query.key_id, "user": query.user}
@@ -573,6 +583,8 @@ def _wanted(query: ReportQuery) -> Document:
     # A document without sums was created for a batch that is not added yet.
     equal = {"key_id": query.key_id, "user": query.user}
     wanted: Document = {"requests": {"$exists": True}} | _given(equal) | of_groups(query.group, query.groups)
+    if query.among:
+        wanted["$and"] = [{_NAMES.get(by, by): {"$in": [*names]}} for by, names in query.among.items()]
     period = _given({"$gte": query.first_day, "$lte": query.last_day})
     if not period:
         return wanted
@@ -585,10 +597,6 @@ def _wanted(query: ReportQuery) -> Document:
         "day": {bound: day.isoformat() for bound, day in around.items()},
         "$or": [{"local_day": None, "day": within}, {"local_day": within}],
     }
-
-
-def _latest(field: str) -> Document:
-    return {"$group": {"_id": "$key_id", "last": {"$max": f"${field}"}}}
 
 
 def _given(values: Document) -> Document:

@@ -66,13 +66,16 @@ _FIND_STORED = f"""
     ) LIMIT 1
 """  # noqa: S608
 _RENAME_SERIES = "UPDATE usage_series SET user = ? WHERE key_id = ? AND user = ?"
-_LAST_RECORDS = "SELECT key_id, max(timestamp) FROM logs WHERE key_id IN ({}) GROUP BY key_id"
+# One search in an index for each key, and not for each of its records.
+_LAST_TIMES = "SELECT value, (SELECT max(timestamp) FROM logs WHERE key_id = value) FROM json_each(?)"
 _LAST_DAYS = """
-    WITH wanted AS (SELECT id, key_id FROM usage_series WHERE key_id IN ({}))
-    SELECT key_id, max(day) FROM (
-        SELECT key_id, day FROM wanted JOIN usage_daily ON series = id
-        UNION ALL SELECT key_id, day FROM wanted JOIN usage_shifted ON series = id
-    ) GROUP BY key_id
+    SELECT value, max(
+        coalesce((
+            SELECT day FROM usage_daily WHERE series = usage_series.id ORDER BY month DESC, day DESC LIMIT 1
+        ), 0),
+        coalesce((SELECT max(day) FROM usage_shifted WHERE series = usage_series.id), 0)
+    )
+    FROM json_each(?) JOIN usage_series ON key_id = value
 """
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
 _FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
@@ -100,6 +103,7 @@ _FAILED_OVER = """attempts IS NOT NULL AND EXISTS (
     SELECT 1 FROM json_each(attempts) WHERE json_extract(value, '$.azure_deployment') <> deployment
 )"""
 _OF_SERIES = {"user": "user", "key": "key_id", "group": '"group"', "model": "model", "deployment": "deployment"}
+_AMONG = "series IN (SELECT id FROM usage_series WHERE {} IN (SELECT value FROM json_each(?)))"
 # Whole days since 1 March of the year 0, and from that the number of the week, which begins on Monday. With months that
 # begin in March, the leap day is the last one (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 _YEAR, _MONTH = "(by_day / 10000 - (by_day / 100 % 100 < 3))", "((by_day / 100 % 100 + 9) % 12)"
@@ -165,8 +169,12 @@ class SQLiteUsageLog:
             _SERIES_OF_GROUPS: listed(query.groups),
         }
         wanted = {condition: value for condition, value in filters.items() if value is not None}
-        statement = _report(by, list(wanted), in_utc=query.in_utc)
-        rows = self._database.rows(statement, [*wanted.values()] * len(_TABLES))
+        conditions, values = [*wanted], [*wanted.values()]
+        for grouping, names in query.among.items():
+            # As JSON, because the number of parameters of a statement has a limit.
+            conditions.append(_AMONG.format(_OF_SERIES[grouping]))
+            values.append(json.dumps(list(names)))
+        rows = self._database.rows(_report(by, conditions, in_utc=query.in_utc), values * len(_TABLES))
         return [
             UsageRow(
                 by={name: _named(name, value) for name, value in zip(by, row[: len(by)], strict=True)},
@@ -209,15 +217,6 @@ class SQLiteUsageLog:
         )
         return [_record(row) for row in rows]
 
-    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
-        found: dict[str, datetime] = {}
-        for ids in some_at_once([*key_ids]):
-            rows = self._database.rows(_LAST_DAYS.format(places(ids)), ids)
-            found |= {key_id: _start(_date(day) + timedelta(days=1)) for key_id, day in rows}
-            rows = self._database.rows(_LAST_RECORDS.format(places(ids)), ids)
-            found |= {key_id: from_ms(timestamp) for key_id, timestamp in rows}
-        return found
-
     def find(self, request_id: str) -> UsageRecord | None:
         rows = self._database.rows(_FIND, (request_id,))
         return _record(rows[0]) if rows else None
@@ -225,6 +224,15 @@ class SQLiteUsageLog:
     def find_stored(self, stored_id: str) -> UsageRecord | None:
         rows = self._database.rows(_FIND_STORED, (stored_id, stored_id))
         return _record(rows[0]) if rows else None
+
+    def last_used(self, key_ids: Sequence[str]) -> dict[str, datetime]:
+        latest = self._database.rows(_LAST_TIMES, (json.dumps(list(key_ids)),))
+        found = {key_id: from_ms(at) for key_id, at in latest if at is not None}
+        purged = [key_id for key_id in key_ids if key_id not in found]
+        if purged:
+            days = sorted(self._database.rows(_LAST_DAYS, (json.dumps(purged),)))  # the latest day of a key comes last
+            found |= {key_id: _start(_date(day) + timedelta(days=1)) for key_id, day in days if day}
+        return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
         zones = TimeZones() if query.in_utc else self._zones()

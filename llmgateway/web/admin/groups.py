@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import marshmallow as ma
 
 from ...errors import Forbidden
-from ...records import Group
+from ...ratelimit.scopes import Scope
+from ...records import Group, moment
 from .. import examples
 from ..context import services
 from ..errors import invalid_fields
 from ..schemas.fields import single_line
-from ..schemas.groups import GroupChangesSchema, GroupFieldsSchema, GroupListSchema, GroupSchema, RevokedSchema
+from ..schemas.groups import (
+    GroupChangesSchema,
+    GroupFieldsSchema,
+    GroupListSchema,
+    GroupSchema,
+    GroupWithAllowancesSchema,
+    RevokedSchema,
+)
 from . import etags, reach
+from .allowances import remaining_of
 from .audit_helpers import some_limits, write_down
 from .blueprint import blp
 from .names import check_name, check_names
@@ -32,19 +43,21 @@ _schema = GroupSchema()
 
 @blp.route("/groups", methods=["GET"])
 @blp.operation("List the groups", description="`GET /admin/keys?group=NAME` lists the keys of a group.")
-@blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP], "next": None})
+@blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP_LEFT], "next": None})
 def list_groups() -> dict[str, Any]:
-    return {"items": [group for group in services().groups.list() if reach.reaches(group.name)], "next": None}
+    reached = [group for group in services().groups.list() if reach.reaches(group.name)]
+    return {"items": _with_remaining(reached), "next": None}
 
 
 @blp.route("/groups/<name>", methods=["GET"], parameters=[NAME_IN_PATH])
-@blp.operation("Look a group up", "UnknownGroup", description="By its name.")
-@blp.response(200, GroupSchema, description="The group.", example=examples.GROUP)
-def get_group(name: str) -> Group:
+@blp.operation("Look a group up", "UnknownGroup", description="With what is used and left of its limits.")
+@blp.response(200, GroupWithAllowancesSchema, description="The group.", example=examples.GROUP_LEFT)
+def get_group(name: str) -> dict[str, Any]:
     reach.check_group(name)
     group = services().groups.get(name)
     etags.show(shown_group(group))
-    return group
+    (shown,) = _with_remaining([group])
+    return shown
 
 
 @blp.route("/groups/<name>", methods=["PUT"], parameters=[NAME_IN_PATH])
@@ -130,6 +143,12 @@ def revoke_group(name: str) -> dict[str, int]:
     told = {"revoked": len(revoked)}
     write_down("group.revoke", name, groups=(name,), after={**told, "ids": revoked})
     return told
+
+
+def _with_remaining(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    now = moment(services().clock())
+    remaining = remaining_of([Scope.of_group(group, now) for group in groups])
+    return [asdict(group) | {"remaining": left} for group, left in zip(groups, remaining, strict=True)]
 
 
 def _refuse_bad_name(name: str) -> None:

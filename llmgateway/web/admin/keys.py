@@ -5,20 +5,27 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from flask import Response
+
 from ...records import KeyQuery, KeyRecord
 from .. import examples
 from ..context import services
 from ..schemas.keys import (
     LONGEST_OVERLAP,
+    IncludeSchema,
     KeyChangesSchema,
     KeyPageSchema,
     KeyQuerySchema,
     KeySchema,
     KeyWithSecretSchema,
+    KeyWithUsageSchema,
     NewKeySchema,
     RotationSchema,
 )
+from ..schemas.usage import names_of
+from ..tables import csv_table
 from . import etags, reach
+from .allowances import with_usage
 from .audit_helpers import (
     SHOWN_ONCE,
     TO_END_NOW,
@@ -31,6 +38,7 @@ from .audit_helpers import (
     write_down,
 )
 from .blueprint import KEY_ID_IN_PATH, blp
+from .key_table import KEY_COLUMNS, key_row
 from .names import check_names
 from .validity import check_validity
 
@@ -38,18 +46,34 @@ from .validity import check_validity
 @blp.route("/keys", methods=["GET"])
 @blp.operation(
     "List keys page by page",
-    description="The keys themselves are not stored, so they are not listed.",
+    description=(
+        "The keys themselves are not stored, so they are not listed. `include` adds what each has spent this month, "
+        "what is used and left of its limits, and when it was used last."
+    ),
 )
 @blp.arguments(KeyQuerySchema, location="query")
-@blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY], "next": None})
-def list_keys(query: dict[str, Any]) -> dict[str, Any]:
-    limit = query.pop("limit")
+@blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY_LEFT], "next": None})
+@blp.alt_response(
+    200,
+    schema={"type": "string"},
+    content_type="text/csv",
+    description="Oldest first.",
+    example=examples.KEY_LIST_CSV,
+    success=True,
+)
+def list_keys(query: dict[str, Any]) -> dict[str, Any] | Response:
+    limit, include = query.pop("limit"), names_of(query.pop("include"))
+    form, reader = query.pop("format"), query.pop("reader", None)
     reach.check_filter(query.get("group"))
     wanted = KeyQuery(after=query.pop("cursor", ""), limit=limit + 1, groups=reach.reach(), **query)
     records = services().keys.list(wanted)
     more = len(records) > limit
     page = records[:limit]
-    return {"items": page, "next": page[-1].id if more else None}
+    following = page[-1].id if more else None
+    if form == "csv":
+        rows = map(key_row, page)
+        return csv_table(rows, KEY_COLUMNS, name="keys.csv", verbatim=("id",), reader=reader, next_cursor=following)
+    return {"items": with_usage(page, include), "next": following}
 
 
 @blp.route("/keys", methods=["POST"])
@@ -73,11 +97,13 @@ def create_key(new: dict[str, Any]) -> dict[str, Any]:
 
 @blp.route("/keys/<key_id>", methods=["GET"], parameters=[KEY_ID_IN_PATH])
 @blp.operation("Look a key up", "UnknownKey", description="By its `id`, as `GET /admin/keys` lists it.")
-@blp.response(200, KeySchema, description="The key, without the key itself.", example=examples.KEY)
-def get_key(key_id: str) -> KeyRecord:
+@blp.arguments(IncludeSchema, location="query")
+@blp.response(200, KeyWithUsageSchema, description="The key, without the key itself.", example=examples.KEY_LEFT)
+def get_key(query: dict[str, str], key_id: str) -> dict[str, Any]:
     record = reach.key(key_id)
     etags.show(shown_key(record))
-    return record
+    (key,) = with_usage([record], names_of(query["include"]))
+    return key
 
 
 @blp.route("/keys/<key_id>", methods=["PATCH"], parameters=[KEY_ID_IN_PATH])

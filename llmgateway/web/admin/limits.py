@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...ratelimit.scopes import Scope
 from ...records import Limits
 from .. import examples
 from ..context import services
-from ..schemas.limits import LimitsInForceSchema, LimitsSchema
+from ..schemas.limits import LimitsInForceSchema, LimitsWithAllowancesSchema, OrganisationLimitsSchema
 from . import etags
+from .allowances import remaining_of
 from .audit_helpers import write_down
 from .blueprint import blp
 
@@ -18,13 +20,20 @@ _schema = LimitsInForceSchema()
 @blp.route("/limits", methods=["GET"])
 @blp.operation(
     "Read the organisation's limits",
-    description="They apply to all keys together.",
+    description="They apply to all keys together. `remaining` is what is used and left of each, and when it renews.",
 )
-@blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
-def get_limits() -> Limits:
-    limits = services().policy.stored().limits
-    etags.show(_schema.dump(limits))
-    return limits
+@blp.response(
+    200,
+    LimitsWithAllowancesSchema,
+    description="In force.",
+    example={**examples.ORGANISATION_LIMITS, "remaining": examples.ORGANISATION_REMAINING},
+)
+def get_limits() -> dict[str, Any]:
+    organisation = services().policy.stored()
+    limits = _schema.dump(organisation.limits)
+    etags.show(limits)
+    (remaining,) = remaining_of([Scope.of_organisation(organisation)])
+    return {**limits, "remaining": remaining}
 
 
 @blp.route("/limits", methods=["PUT"])
@@ -36,7 +45,7 @@ def get_limits() -> Limits:
         "example is refused until you have put your own values in: Azure's quota, for example, and a budget."
     ),
 )
-@blp.arguments(LimitsSchema, template=examples.LIMITS_REQUEST)
+@blp.arguments(OrganisationLimitsSchema, template=examples.LIMITS_REQUEST)
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def set_limits(parts: dict[str, Any]) -> Limits:
     policy, limits = services().policy, Limits(**parts)
@@ -57,7 +66,7 @@ def set_limits(parts: dict[str, Any]) -> Limits:
         '* `{"parallel_requests": null}` lifts one limit\n'
     ),
 )
-@blp.arguments(LimitsSchema, example={})
+@blp.arguments(OrganisationLimitsSchema, example={})
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def update_limits(parts: dict[str, Any]) -> Limits:
     policy = services().policy

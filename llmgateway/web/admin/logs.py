@@ -6,6 +6,8 @@ import re
 from dataclasses import asdict, replace
 from typing import Any
 
+from flask import Response
+
 from ...errors import NotFound
 from ...records import Outcome, RecordQuery, Refusal, RefusalQuery, UsageRecord, UsageSource
 from ...usage.segments import Line
@@ -25,6 +27,7 @@ from ..schemas.logs import (
     cursor_of,
     place_of,
 )
+from ..tables import csv_table
 from . import reach
 from .blueprint import blp
 from .what_to_do import about_record, about_refusal
@@ -32,6 +35,15 @@ from .what_to_do import about_record, about_refusal
 _ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _ATTEMPT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d{1,3}")
 """What Azure is told as ``x-ms-client-request-id`` of a further attempt."""
+
+_OF_RECORDS = tuple(LogRecordSchema().fields)
+_OF_REFUSALS = tuple(LogRefusalSchema().fields)
+_COLUMNS = {
+    RECORD: _OF_RECORDS,
+    REFUSAL: _OF_REFUSALS,
+    ALL: (*_OF_REFUSALS, *(name for name in _OF_RECORDS if name not in _OF_REFUSALS)),
+}
+"""Of CSV, by kind."""
 
 _STATES = {"begin": "running", "end": "waiting"}
 
@@ -65,8 +77,16 @@ def _answer(description: str, schema: dict[str, Any], shown: dict[str, Any]) -> 
     ),
     responses=_answer("Newest first.", _PAGE, {"records": examples.LOG_PAGE, "refusals": examples.REFUSAL_PAGE}),
 )
+@blp.alt_response(
+    200,
+    schema={"type": "string"},
+    content_type="text/csv",
+    description="Newest first.",
+    example=examples.LOG_CSV,
+    success=True,
+)
 @blp.arguments(LogQuerySchema, location="query")
-def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
+def list_usage_records(query: dict[str, Any]) -> dict[str, Any] | Response:
     limit, kind = query["limit"], query["kind"]
     reach.check_filter(query.get("group"))
     items: list[UsageRecord | Refusal] = []
@@ -77,7 +97,17 @@ def list_usage_records(query: dict[str, Any]) -> dict[str, Any]:
         items += _refusals(query) if kind in (REFUSAL, ALL) else ()
     items.sort(key=lambda item: (item.timestamp, item.id), reverse=True)
     page, more = items[:limit], len(items) > limit
-    return {"items": [*map(_shown, page)], "next": cursor_of(page[-1].timestamp, page[-1].id) if more else None}
+    shown = [*map(_shown, page)]
+    following = cursor_of(page[-1].timestamp, page[-1].id) if more else None
+    if query["format"] == "csv":
+        return csv_table(
+            shown,
+            _COLUMNS[kind],
+            name=f"{kind}.csv",
+            reader=query.get("reader"),
+            next_cursor=following,
+        )
+    return {"items": shown, "next": following}
 
 
 def _records(query: dict[str, Any]) -> list[UsageRecord]:

@@ -8,7 +8,7 @@ import orjson
 from flask import Response
 
 from ...records import ReportQuery
-from ...usage.currency import Currency
+from ...usage.currency import DOLLAR, Currency, decimal_places
 from ...usage.filter_report import filter_rows
 from ...usage.report import SUMS, report
 from .. import examples
@@ -50,11 +50,15 @@ _CONVERTED = ("currency", "cost", "months_without_rate")
 )
 def report_usage(query: dict[str, Any]) -> Response:
     by, currency = names_of(query.get("by", "")), _currency(query.get("currency"))
+    reach.check_filter(query.get("group"))
     wanted = ReportQuery(
         by=by,
         first_day=query.get("start"),
         last_day=query.get("end"),
         in_utc=query.get("tz") == "utc",
+        user=query.get("user"),
+        group=query.get("group"),
+        key_id=query.get("key"),
         groups=reach.reach(),
     )
     found, total = report(
@@ -63,7 +67,13 @@ def report_usage(query: dict[str, Any]) -> Response:
     rows = [row.as_json(currency) for row in found]
     if query["format"] == "csv":
         columns = (*by, *SUMS, *(() if currency is None else _CONVERTED))
-        return csv_table(map(_for_spreadsheet, rows), columns, name="usage.csv")
+        return csv_table(
+            map(_for_spreadsheet, rows),
+            columns,
+            name="usage.csv",
+            money={"cost_usd": decimal_places(DOLLAR), **({} if currency is None else {"cost": currency.places})},
+            reader=query.get("reader"),
+        )
     # Without a schema, which would take most of the time for many rows, and would not change them.
     answer = {"rows": rows if by else [], "total": total.as_json(currency)}
     return Response(orjson.dumps(answer), mimetype="application/json")

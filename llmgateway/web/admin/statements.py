@@ -83,7 +83,12 @@ def get_statement(query: dict[str, Any], month: str) -> Any:
     ]
     if query["format"] == "csv":
         rows = ({"month": month, **row} for row in _rows(groups, found))
-        return csv_table(rows, ("month", "group", "cost_centre", *_COLUMNS), name=f"statement-{month}.csv")
+        return csv_table(
+            rows,
+            ("month", "group", "cost_centre", *_COLUMNS),
+            name=f"statement-{month}.csv",
+            reader=query.get("reader"),
+        )
     if query["format"] == "html":
         return _page(
             "statement.html",
@@ -118,7 +123,9 @@ def get_group_statement(query: dict[str, Any], name: str) -> Any:
     persons = [{"user": line.name, **_line(line)} for line in group.persons]
     if query["format"] == "csv":
         rows = ({"month": month, **named, **row} for row in _rows(persons, found))
-        return csv_table(rows, ("month", *named, "user", *_COLUMNS), name=f"statement-{month}.csv")
+        return csv_table(
+            rows, ("month", *named, "user", *_COLUMNS), name=f"statement-{month}.csv", reader=query.get("reader")
+        )
     if query["format"] == "html":
         return _page(
             "group_statement.html",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from ...errors import NotFound
-from ...ratelimit.limiter import Allowance
 from ...ratelimit.periods import LocalDay
 from ...ratelimit.scopes import Scope
-from ...records import UNLIMITED, KeyQuery, Limits, Period, Person, ReportQuery, UsageRow, moment
+from ...records import UNLIMITED, KeyQuery, Period, Person, ReportQuery, UsageRow, moment
 from .. import examples
 from ..context import services
 from ..errors import invalid_fields
@@ -23,6 +21,7 @@ from ..schemas.persons import (
     PersonSettingsSchema,
 )
 from . import etags
+from .allowances import remaining_of
 from .audit_helpers import some_limits, write_down
 from .blueprint import blp
 
@@ -67,16 +66,16 @@ def get_user(user: str) -> dict[str, Any]:
         for name in dict.fromkeys(key.group for key in keys if key.group)
         if name in groups and groups[name].member_limits != UNLIMITED
     ]
-    own, *of_members = services().limiter.left_of([Scope.of_person(person, now), *members])
+    own, *of_members = remaining_of([Scope.of_person(person, now), *members])
     return {
         "user": user,
         "keys": keys,
         "limits": person.limits,
         "raised": person.raised,
-        "remaining": _remaining(own),
+        "remaining": own,
         "member_of": [
-            {"group": scope.group, "limits": left.limits, "remaining": _remaining(left)}
-            for scope, left in zip(members, of_members, strict=True)
+            {"group": scope.group, "limits": scope.limits, "remaining": remaining}
+            for scope, remaining in zip(members, of_members, strict=True)
         ],
         "usage": usage,
     }
@@ -169,10 +168,6 @@ def _written(action: str, before: Person, after: Person) -> Person:
         write_down(action, after.user, before=shown_person(before), after=shown_person(after))
     etags.show(shown_person(after))
     return after
-
-
-def _remaining(allowance: Allowance) -> dict[str, Any]:
-    return {field.name: allowance.remaining.get(field.name) for field in fields(Limits)}
 
 
 def _usage_so_far(user: str) -> dict[str, UsageRow]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 from ...records import Outcome, Refusal, UsageRecord
 from ...usage.error_codes import REMEDIES
 
@@ -9,6 +12,8 @@ _NOBODYS_KEY = (
     "Nobody has this key: it was mistyped, was removed, or is of another service. Compare its first and last "
     "characters with those that the user was given, or make a new one: llmgateway keys add USER."
 )
+
+_PLACE = re.compile(r"\{(\w+)\}")
 
 REFUSED: dict[str | None, str] = {
     "invalid_api_key": "llmgateway keys show {key} tells whether it is blocked, and its dates. To let it in again: "
@@ -77,11 +82,14 @@ _LIMITS = {
     "budget": "--budget AMOUNTusd/month",
 }
 _SCOPES = {
-    "key": "This is the limit of the key alone. To raise it: llmgateway keys set {key} {option}.",
-    "person": "This is the limit of {user} for all keys of theirs. To raise it, change the limits of this person.",
-    "member": "This is the limit of each person in the group {group}. To raise it, change member_limits of the group.",
+    "key": "This is the limit of the key alone. To raise it: llmgateway keys set {key} {option}. For a while: "
+    "llmgateway keys raise {key} {option} --until tomorrow.",
+    "person": "This is the limit of {user} for all keys of theirs. To raise it: llmgateway users limits {user} "
+    "{option}. For a while: llmgateway users raise {user} {option} --until tomorrow.",
+    "member": "This is the limit of each person in the group {group}. To raise it for all of them: llmgateway groups "
+    "set {group} {member_option}. For this one, for a while: llmgateway users raise {user} {option} --until tomorrow.",
     "group": "This is the limit of the whole group {group}. To raise it: llmgateway groups set {group} {option}. "
-    "llmgateway usage --by user shows who used most.",
+    "llmgateway usage --by user --group {group} --this-month shows who used most.",
     "organisation": "This is the limit of everybody together. To raise it: llmgateway limits set {option}. "
     "llmgateway usage --by group,user shows who used most.",
 }
@@ -139,7 +147,9 @@ def about_refusal(refusal: Refusal) -> str:
     if refusal.limit is not None:
         scope, _, name = refusal.limit.partition(".")
         text = _SCOPES.get(scope, "Limit: {limit}.") + _RENEWS.get(name, _WITHIN_A_MINUTE)
-        return _filled(text, known | {"option": _LIMITS.get(name, "…"), "limit": refusal.limit})
+        option = _LIMITS.get(name, "…")
+        options = {"option": option, "member_option": option.replace("--", "--member-", 1)}
+        return _filled(text, known | {"limit": refusal.limit}, options)
     if refusal.code == "invalid_api_key" and refusal.key_id is None:
         return _NOBODYS_KEY
     unknown = REFUSED["invalid_request_error" if refusal.status < 500 else "internal_error"]
@@ -161,8 +171,8 @@ def about_record(record: UsageRecord) -> str | None:
     return None if text is None else _filled(text, known)
 
 
-def _filled(text: str, known: dict[str, str]) -> str:
-    # Not str.format(), which would take braces within a model's name for its own.
-    for name, value in known.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
+def _filled(text: str, known: dict[str, str], options: dict[str, str] | None = None) -> str:
+    """Put what is known into *text*, quoted for a shell: people paste commands, and clients can choose any model."""
+    values = {name: shlex.quote(value) for name, value in known.items()} | (options or {})
+    # Each place once, from left to right: a model's name may have braces, too.
+    return _PLACE.sub(lambda place: values.get(place[1], place[0]), text)

@@ -10,7 +10,7 @@ from marshmallow import validate
 from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
-from .limits import LimitsInForceSchema, LimitsSchema
+from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
 from .raises import RaiseField
 
 
@@ -99,8 +99,12 @@ class GroupSchema(AnswerSchema):
     created_at = Moment(metadata={"example": examples.GROUP["created_at"]})
 
 
+class GroupWithAllowancesSchema(GroupSchema):
+    remaining = ma.fields.Nested(AllowancesSchema)
+
+
 class GroupListSchema(AnswerSchema):
-    items = ma.fields.List(ma.fields.Nested(GroupSchema))
+    items = ma.fields.List(ma.fields.Nested(GroupWithAllowancesSchema))
     next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
 
 

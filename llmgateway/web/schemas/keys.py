@@ -12,8 +12,10 @@ from ...accounts.keys import flaw_of, is_usable_key
 from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
-from .limits import LimitsInForceSchema, LimitsSchema
+from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
 from .raises import RaiseField
+from .tables import TableSchema
+from .usage import names_of
 
 SHORTEST_OWN_KEY = 20
 """Minimum length of a key that an admin chooses. A generated key has 49 characters; a short key can be guessed."""
@@ -159,14 +161,61 @@ class KeyWithSecretSchema(KeySchema, SecretSchema):
     """A key that was just created, with the key itself."""
 
 
+INCLUDABLE = ("spent", "remaining", "last_used")
+"""What is read only if somebody asks for it, because it is not stored with the key."""
+
+
+class SpentSchema(AnswerSchema):
+    """What the key has used since the beginning of the month, whether it has a budget or not."""
+
+    requests = ma.fields.Integer(metadata={"example": 12})
+    total_tokens = ma.fields.Integer(metadata={"example": 4600})
+    cost_usd = ma.fields.Float(metadata={"example": 0.75})
+
+
+class KeyWithUsageSchema(KeySchema):
+    """All fields of a key, and those that ``include`` names."""
+
+    spent = ma.fields.Nested(SpentSchema)
+    remaining = ma.fields.Nested(AllowancesSchema)
+    last_used = Moment(
+        allow_none=True,
+        metadata={
+            "description": "When its latest request arrived; the end of that day if the record is gone; null: never.",
+            "example": "2026-10-31T09:12:07.345000+00:00",
+        },
+    )
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in INCLUDABLE
+
+
 class KeyPageSchema(AnswerSchema):
-    items = ma.fields.List(ma.fields.Nested(KeySchema))
+    items = ma.fields.List(ma.fields.Nested(KeyWithUsageSchema))
     next = ma.fields.String(
         allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
     )
 
 
-class KeyQuerySchema(ma.Schema):
+class IncludeSchema(ma.Schema):
+    include = ma.fields.String(
+        load_default="",
+        metadata={
+            "description": "What else to say of each key, separated by commas: any of "
+            + ", ".join(f"`{name}`" for name in INCLUDABLE)
+            + ".",
+            "choices": {"nothing": "", "everything": ",".join(INCLUDABLE), "what is left of limits": "remaining"},
+        },
+    )
+
+    @ma.validates("include")
+    def _known(self, value: str, **_: Any) -> None:
+        if unknown := [name for name in names_of(value) if name not in INCLUDABLE]:
+            known = ", ".join(INCLUDABLE)
+            raise ma.ValidationError(f"Any of {known}, separated by commas; not {', '.join(unknown)[:100]}.")
+
+
+class KeyQuerySchema(TableSchema, IncludeSchema):
     user = ma.fields.String(
         metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
     )

@@ -9,7 +9,7 @@ from marshmallow import validate
 
 from ...ratelimit.rules import NANODOLLARS
 from ...records import Budget, Period, Unit
-from .fields import AnswerSchema
+from .fields import AnswerSchema, Moment
 
 _MOST = 10**12
 """Maximum limit of tokens and requests. Counters are exact up to 2**53, like all numbers in the scripts of Redis."""
@@ -79,6 +79,14 @@ class LimitsSchema(ma.Schema):
     budget = ma.fields.Nested(BudgetSchema, allow_none=True)
 
 
+class OrganisationLimitsSchema(LimitsSchema):
+    """What ``GET /admin/limits`` shows can be sent back: what is left is ignored."""
+
+    @ma.pre_load
+    def _without_remaining(self, data: Any, **_: Any) -> Any:
+        return {name: data[name] for name in data if name != "remaining"} if isinstance(data, dict) else data
+
+
 class BudgetInForceSchema(AnswerSchema):
     amount = Amount(metadata={"example": 5})
     unit = ma.fields.String(metadata={"description": "`usd`, `tokens` or `requests`.", "example": "usd"})
@@ -105,11 +113,84 @@ class RemainingSchema(AnswerSchema):
     )
 
 
-class SharedAllowanceSchema(AnswerSchema):
-    """Limits that are shared with other keys."""
+class AllowanceSchema(AnswerSchema):
+    """A limit, what is used and left of it now, and when it renews."""
+
+    limit = Amount(metadata={"example": 30})
+    used = Amount(
+        allow_none=True,
+        metadata={"description": "null: not known, because the usage log is unavailable.", "example": 12},
+    )
+    left = Amount(allow_none=True, metadata={"example": 18})
+    renews_at = Moment(
+        allow_none=True,
+        metadata={
+            "description": "When all of it is free again, if no more is used; null: never, or nothing is used.",
+            "example": "2026-10-31T09:13:08.000000+00:00",
+        },
+    )
+
+
+class BudgetAllowanceSchema(AllowanceSchema):
+    """In the budget's unit; `used` is what is spent. Running requests may hold a part of what is left."""
+
+    limit = Amount(metadata={"example": 5})
+    used = Amount(
+        allow_none=True,
+        metadata={"description": "null: not known, because the usage log is unavailable.", "example": 0.75},
+    )
+    left = Amount(allow_none=True, metadata={"example": 4.25})
+    renews_at = Moment(
+        allow_none=True,
+        metadata={"description": "When its next period begins; null: never.", "example": "2026-11-01T00:00:00+00:00"},
+    )
+    unit = ma.fields.String(metadata={"description": "`usd`, `tokens` or `requests`.", "example": "usd"})
+    period = ma.fields.String(metadata={"description": "`day`, `month` or `total`.", "example": "month"})
+
+
+class AllowancesSchema(AnswerSchema):
+    """What is used and left of each limit now; null if there is no limit."""
+
+    requests_per_minute = ma.fields.Nested(AllowanceSchema, allow_none=True)
+    tokens_per_minute = ma.fields.Nested(AllowanceSchema, allow_none=True)
+    parallel_requests = ma.fields.Nested(AllowanceSchema, allow_none=True)
+    budget = ma.fields.Nested(BudgetAllowanceSchema, allow_none=True)
+
+
+class LimitsWithAllowancesSchema(LimitsInForceSchema):
+    remaining = ma.fields.Nested(AllowancesSchema)
+
+
+class ScopeAllowanceSchema(AnswerSchema):
+    """Limits, and what remains of them."""
 
     limits = ma.fields.Nested(LimitsInForceSchema)
     remaining = ma.fields.Nested(RemainingSchema)
+
+
+class SharedBudgetSchema(BudgetInForceSchema):
+    amount = Amount(
+        allow_none=True,
+        metadata={"description": "null unless the admin shows it (`LLMGATEWAY_SHOW_SHARED`).", "example": None},
+    )
+
+
+class SharedLimitsSchema(LimitsInForceSchema):
+    budget = ma.fields.Nested(SharedBudgetSchema, allow_none=True)
+
+
+class SharedRemainingSchema(RemainingSchema):
+    budget = Amount(
+        allow_none=True,
+        metadata={"description": "null unless the admin shows it (`LLMGATEWAY_SHOW_SHARED`).", "example": None},
+    )
+
+
+class SharedAllowanceSchema(AnswerSchema):
+    """Limits that are shared with other people."""
+
+    limits = ma.fields.Nested(SharedLimitsSchema)
+    remaining = ma.fields.Nested(SharedRemainingSchema)
 
 
 class SharedAllowancesSchema(AnswerSchema):

@@ -12,6 +12,7 @@ from marshmallow import validate
 from ...records import Outcome, UsageSource
 from .. import examples
 from .fields import AnswerSchema, Moment
+from .tables import TableSchema
 from .usage import UsageRecordSchema
 
 RECORD, REFUSAL, ALL = "record", "refusal", "all"
@@ -32,7 +33,7 @@ def place_of(cursor: str) -> tuple[datetime, str] | None:
     return None if match is None else (datetime.fromtimestamp(int(match[1]) / 1000, UTC), match[2])
 
 
-class LogQuerySchema(ma.Schema):
+class LogQuerySchema(TableSchema):
     kind = ma.fields.String(
         load_default=RECORD,
         validate=validate.OneOf([RECORD, REFUSAL, ALL]),

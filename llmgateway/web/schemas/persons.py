@@ -11,7 +11,7 @@ from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema
 from .keys import KeySchema
-from .limits import LimitsInForceSchema, LimitsSchema, RemainingSchema
+from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
 from .raises import RaiseField
 from .users import UsageSoFarSchema
 
@@ -47,12 +47,12 @@ class MembershipSchema(AnswerSchema):
 
     group = ma.fields.String(metadata={"example": examples.GROUP["name"]})
     limits = ma.fields.Nested(LimitsInForceSchema, metadata={"description": "With a raise of this person."})
-    remaining = ma.fields.Nested(RemainingSchema)
+    remaining = ma.fields.Nested(AllowancesSchema)
 
 
 class PersonSchema(PersonSettingsSchema):
     keys = ma.fields.List(ma.fields.Nested(KeySchema), metadata={"description": "Oldest first."})
-    remaining = ma.fields.Nested(RemainingSchema, metadata={"description": "What is left of the person's limits."})
+    remaining = ma.fields.Nested(AllowancesSchema, metadata={"description": "Of the person's limits."})
     member_of = ma.fields.List(
         ma.fields.Nested(MembershipSchema), metadata={"description": "Groups of these keys that have `member_limits`."}
     )

@@ -8,11 +8,12 @@ from marshmallow import validate
 from .. import examples
 from .currency import check_month
 from .fields import AnswerSchema
+from .tables import TableSchema
 
 _FORMATS = ("json", "csv", "html")
 
 
-class FormatSchema(ma.Schema):
+class FormatSchema(TableSchema):
     format = ma.fields.String(
         load_default="json",
         validate=validate.OneOf(_FORMATS),

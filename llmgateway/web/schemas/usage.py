@@ -12,6 +12,7 @@ from ...records import FILTER_GROUPINGS, Outcome, UsageSource
 from ...usage.report import REPORT_GROUPINGS
 from .. import examples
 from .fields import AnswerSchema, Day, Moment
+from .tables import TableSchema
 
 
 class UsageSchema(AnswerSchema):
@@ -228,7 +229,7 @@ def _check_groupings(names: Sequence[str], known: Sequence[str]) -> None:
         raise ma.ValidationError("Each of " + ", ".join(known) + " at most once, separated by commas.")
 
 
-class UsageQuerySchema(PeriodSchema):
+class UsageQuerySchema(TableSchema, PeriodSchema):
     by = ma.fields.String(
         metadata={
             "description": "What to have a row for, separated by commas: any of "
@@ -244,10 +245,17 @@ class UsageQuerySchema(PeriodSchema):
             },
         },
     )
-    format = ma.fields.String(
-        load_default="json",
-        validate=validate.OneOf(["json", "csv"]),
-        metadata={"description": "`csv` is for spreadsheets, and has no total if there are rows.", "example": "json"},
+    user = ma.fields.String(
+        metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
+    )
+    group = ma.fields.String(
+        metadata={"description": "Only keys of this group.", "choices": {"every group": "", "one group": "ml-2026"}}
+    )
+    key = ma.fields.String(
+        metadata={
+            "description": "Only the key with this `id`.",
+            "choices": {"every key": "", "one key": examples.KEY_ID},
+        }
     )
     currency = ma.fields.String(
         metadata={

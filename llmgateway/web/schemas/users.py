@@ -8,13 +8,13 @@ import marshmallow as ma
 
 from .. import examples
 from .fields import AnswerSchema, Moment
-from .limits import LimitsInForceSchema, RemainingSchema, SharedAllowancesSchema
+from .limits import LimitsInForceSchema, RemainingSchema, ScopeAllowanceSchema, SharedAllowancesSchema
 from .usage import UsageSchema
 
 
 class UsageSoFarSchema(AnswerSchema):
-    today = ma.fields.Nested(UsageSchema, metadata={"description": "Since midnight, UTC."})
-    month = ma.fields.Nested(UsageSchema, metadata={"description": "Since the first of this month, UTC."})
+    today = ma.fields.Nested(UsageSchema, metadata={"description": "Since midnight, in the organisation's time zone."})
+    month = ma.fields.Nested(UsageSchema, metadata={"description": "Since the first of this month."})
     total = ma.fields.Nested(UsageSchema)
 
 
@@ -34,6 +34,16 @@ class MeSchema(AnswerSchema):
     )
     limits = ma.fields.Nested(LimitsInForceSchema, metadata={"description": "Of the key itself."})
     remaining = ma.fields.Nested(RemainingSchema)
+    person = ma.fields.Nested(
+        ScopeAllowanceSchema,
+        allow_none=True,
+        metadata={"description": "With your other keys; null if you have no limits for all of them together."},
+    )
+    member = ma.fields.Nested(
+        ScopeAllowanceSchema,
+        allow_none=True,
+        metadata={"description": "With your other keys in the group; null if it has no limits for each member."},
+    )
     shared = ma.fields.Nested(SharedAllowancesSchema)
     usage = ma.fields.Nested(UsageSoFarSchema)
 
@@ -123,11 +133,14 @@ RESPONSE_REQUEST: dict[str, Any] = {
     },
 }
 
-_OF_THE_KEY = "Of the limits of your key, if it has them; Azure's own come as `x-upstream-ratelimit-*`."
+_OF_WHICH = (
+    "Of the limit of which least is left: your key's, your own, your group's or the organisation's. Missing if there "
+    "is none. Azure's own come as `x-upstream-ratelimit-*`."
+)
 
 
 def _rate_limit(description: str, example: object, kind: str = "integer") -> dict[str, Any]:
-    return {"description": f"{description} {_OF_THE_KEY}", "schema": {"type": kind}, "example": example}
+    return {"description": f"{description} {_OF_WHICH}", "schema": {"type": kind}, "example": example}
 
 
 RATE_LIMIT_HEADERS: dict[str, Any] = {
