@@ -39,6 +39,7 @@ REFUSED: dict[str | None, str] = {
     None: "What the user asked for is older than 30 days, was deleted, or belongs to another user.",
     "already_exists": "It is there already: list it, and change it in place of creating it.",
     "in_use": "Something else needs it. Remove or move that first; the message names it.",
+    "selection_changed": "The keys that match have changed since the preview. Ask for a new preview, and confirm that.",
     "precondition_failed": "Somebody else has changed it in the meantime. Look at it again, and repeat the change.",
     "invalid_request_error": "The user's program sends something that is not right, and the message says what and "
     "where. Nothing has to be changed here. To try the same: llmgateway prompt preview sends nothing to Azure.",
