@@ -59,7 +59,7 @@ class Recorder:
 
     def roster(self, file):
         headers = {"AdminKey": ADMIN_KEY, "Content-Type": "text/csv"}
-        return self.ask("POST", "/admin/keys/import", body=file.encode(), headers=headers)
+        return self.ask("POST", "/admin/keys/import?existing=add", body=file.encode(), headers=headers)
 
     def raw(self, sent):
         received = b""
