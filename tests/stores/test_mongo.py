@@ -10,7 +10,7 @@ import time
 import traceback
 from contextlib import closing
 from dataclasses import fields, replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from urllib.parse import quote
 
@@ -53,6 +53,7 @@ from tests.stores.contract import (
     append,
     at_once,
     audit,
+    erasure,
     group,
     key,
     unavailable,
@@ -273,6 +274,35 @@ class TestMongoUsageLog(UsageLogContract):
         (row,) = elsewhere.report()
         assert (3, 111, 2, 10, 101) == (row.requests, row.total_tokens, *(getattr(row, name) for name in newer))
         assert "of an older version" in caplog.text
+
+    def test_no_name_can_be_found_from_the_sums(self, database, elsewhere, collections):
+        """Of an erased person not even a hash of the name stays: without the secret, nobody can try names."""
+        log = MongoUsageLog(database, secret="the operator's own")
+        for number, each in enumerate((log, elsewhere)):
+            append(each, [usage(number, user="quixote")])
+            each.erase(erasure("key_0001"))
+
+        of_quixote = {document["_id"] for document in collections["usage_daily"].find({"user": "erased-1"})}
+        assert 2 == len(of_quixote)
+
+    def test_older_sums_lose_the_names_that_can_be_found(self, log, elsewhere, collections):
+        """Also those of days whose records were deleted; no number changes, however often it is begun."""
+        old, recent = usage(1, total_tokens=1), usage(2, timestamp=NEW_YEAR + timedelta(days=40), total_tokens=10)
+        append(log, [old, recent])
+        daily = collections["usage_daily"]
+        for number, document in enumerate([*daily.find()]):
+            daily.delete_one({"_id": document["_id"]})
+            daily.insert_one(document | {"_id": f"{number:032x}"})
+        collections["usage_state"].update_many({}, {"$set": {"version": 2}})
+        assert 1 == log.purge(date(2026, 2, 1), limit=10)
+
+        append(elsewhere, [replace(recent, id="req_000003", total_tokens=100)])
+        for _ in elsewhere.rebuild():
+            pass
+
+        assert [1, 110] == [row.total_tokens for row in elsewhere.report(ReportQuery(by=["day"]))]
+        assert 2 == daily.count_documents({})
+        assert not [document["_id"] for document in daily.find() if len(document["_id"]) == 32]
 
     def test_sums_of_a_program_without_deployments_stay(self, log, elsewhere, collections):
         """They are of no deployment until they are rebuilt, and newer sums are added beside them."""

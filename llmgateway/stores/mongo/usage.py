@@ -26,8 +26,6 @@ checks for a rebuild after it has announced a batch. So at least one of the two 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import secrets
 import time
@@ -39,7 +37,7 @@ from datetime import time as time_of_day
 from typing import Any
 
 import pymongo
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
@@ -68,6 +66,7 @@ from llmgateway.records import (
 from ..sums import SUMS, Cell, Zones, daily_sums
 from .database import Document, MongoDatabase, of_groups
 from .erasures import erasures_of, erasures_since
+from .sum_names import SumNames
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +76,10 @@ _FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id
 _FAILED_OVER = "failed_over"
 """Marks records whose attempts have sums of their own, so that a rebuild finds them."""
 _STATE = "usage"
-_VERSION = 2
+_VERSION = 3
 """Version of the sums. Those of version 1 do not count the requests without a known price, nor the tokens that are
-estimated or bound."""
+estimated or bound. Those of version 2 have names from which that of a person can be found."""
+_RENAMED_AT_ONCE = 500
 _ERASING = timedelta(hours=1)
 """An erasure may run while a rebuild begins that has read the names before."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
@@ -143,12 +143,19 @@ class MongoUsageLog:
 
     Args:
         clock: Seconds since the epoch; decides when a rebuild by a dead process no longer blocks shipping.
+        secret: The operator's, for the names of the sums.
     """
 
     def __init__(
-        self, database: MongoDatabase, *, clock: Callable[[], float] = time.time, zones: Zones = TimeZones
+        self,
+        database: MongoDatabase,
+        *,
+        clock: Callable[[], float] = time.time,
+        zones: Zones = TimeZones,
+        secret: str = "",
     ) -> None:
         self._database = database
+        self._names = SumNames(secret)
         self._zones = zones
         self._clock = clock
         self._is_complete = False
@@ -170,7 +177,7 @@ class MongoUsageLog:
             erasures = erasures_of(database, key_ids)
             counted = _store(database, without_erased(records, erasures), batch)
             sums = daily_sums(_with_names(counted, records), self._zones())
-            _add(database, sums, batch, erasures)
+            _add(database, sums, batch, erasures, self._names)
             # An erasure that has begun in between may have missed some of it, and so may one before a repetition.
             for erasure in erasures_of(database, key_ids):
                 _erase(database, erasure, key_ids & {*erasure.key_ids})
@@ -317,8 +324,12 @@ class MongoUsageLog:
             for done, day in enumerate(days, 1):
                 with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
                     self._prolong_lease(database, mine)
-                    _rebuild(database, day, unfinished, self._zones())
+                    _rebuild(database, day, unfinished, self._zones(), self._names)
                 yield Rebuilding(done=done, days=len(days), kept_before=kept_before)
+            with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+                if kept_before is not None:
+                    self._prolong_lease(database, mine)
+                    _rename_sums(database, kept_before, self._names)
             with self._database.collections() as database:
                 for erasure in erasures_since(database, began - _ERASING):
                     _erase(database, erasure, erasure.key_ids)
@@ -437,7 +448,11 @@ def _erase(database: Database[Document], erasure: Erasure, key_ids: Iterable[str
 
 
 def _add(
-    database: Database[Document], sums: Mapping[Cell, Sequence[float]], batch: Batch, erasures: Sequence[Erasure]
+    database: Database[Document],
+    sums: Mapping[Cell, Sequence[float]],
+    batch: Batch,
+    erasures: Sequence[Erasure],
+    names: SumNames,
 ) -> None:
     if not sums:
         return
@@ -446,7 +461,8 @@ def _add(
     # First create the documents, then add the numbers. After a failed upsert with the filter below, it would be unclear
     # whether the batch is already counted or another process has just created the document.
     made = [
-        UpdateOne({"_id": _id(cell)}, {"$setOnInsert": _document(_shown(cell, erasures))}, upsert=True) for cell in sums
+        UpdateOne({"_id": names.of(cell)}, {"$setOnInsert": _document(_shown(cell, erasures))}, upsert=True)
+        for cell in sums
     ]
     try:
         daily.bulk_write(made, ordered=False)
@@ -456,7 +472,7 @@ def _add(
     daily.bulk_write(
         [
             UpdateOne(
-                {"_id": _id(cell), counted: {"$not": {"$gte": batch.number}}},
+                {"_id": names.of(cell), counted: {"$not": {"$gte": batch.number}}},
                 {"$inc": dict(zip(SUMS, amounts, strict=True)), "$set": {counted: batch.number}},
             )
             for cell, amounts in sums.items()
@@ -502,7 +518,24 @@ def _days(database: Database[Document]) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch], zones: TimeZones) -> None:
+def _rename_sums(database: Database[Document], before: date, names: SumNames) -> None:
+    """Give the sums of the days *before* names with a key. Their records are deleted, so they cannot be rebuilt.
+
+    Each one is copied first, and then deleted. So none is lost; a repetition finds the copy.
+    """
+    daily = database["usage_daily"]
+    days = {"day": {"$lt": before.isoformat()}}
+    older = [document["_id"] for document in daily.find(days, {"_id": 1}) if names.is_older(str(document["_id"]))]
+    for start in range(0, len(older), _RENAMED_AT_ONCE):
+        some = {"_id": {"$in": older[start : start + _RENAMED_AT_ONCE]}}
+        copies = [document | {"_id": names.instead_of(document["_id"])} for document in daily.find(some)]
+        daily.bulk_write([ReplaceOne({"_id": copy["_id"]}, copy, upsert=True) for copy in copies], ordered=False)
+        daily.delete_many(some)
+
+
+def _rebuild(
+    database: Database[Document], day: date, unfinished: Sequence[Batch], zones: TimeZones, names: SumNames
+) -> None:
     """Replace the sums of the UTC day *day*. Each single replacement is atomic, so this may stop anywhere."""
     # Unfinished batches will be repeated, and must be added then.
     again = {f"counted.{batch.source}": "" for batch in unfinished}
@@ -511,7 +544,7 @@ def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch
         change: Document = {"$set": _document(cell) | dict(zip(SUMS, amounts, strict=True))}
         if again:
             change["$unset"] = again
-        updates[_id(cell)] = change
+        updates[names.of(cell)] = change
     daily = database["usage_daily"]
     there = {document["_id"] for document in daily.find({"day": day.isoformat()}, {"_id": 1})}
     if stale := there - updates.keys():
@@ -556,13 +589,6 @@ def _is_there_already(problem: Mapping[str, Any]) -> bool:
 
 def _name(batch: Batch) -> str:
     return f"{batch.source}/{batch.number}"
-
-
-def _id(cell: Cell) -> str:
-    # A hash, because it is short even if the names are long. Sums of older versions have no local day.
-    shifted = [] if cell.local_day == cell.day else [cell.local_day.isoformat()]
-    named = json.dumps([cell.day.isoformat(), *cell.series, *shifted])
-    return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
 
 
 def _shown(cell: Cell, erasures: Sequence[Erasure]) -> Cell:
