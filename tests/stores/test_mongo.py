@@ -24,10 +24,12 @@ from llmgateway.errors import ConfigurationError, InvalidKey, StoreUnavailable
 from llmgateway.records import (
     UNLIMITED,
     AuditQuery,
+    KeyQuery,
     ModelSettings,
     Outcome,
     Prices,
     Prompt,
+    RecordQuery,
     ReportQuery,
     UsageRecord,
     UsageSource,
@@ -39,6 +41,7 @@ from llmgateway.stores.mongo.database import MongoDatabase, check_url
 from llmgateway.stores.mongo.erasures import MongoErasures
 from llmgateway.stores.mongo.keys import MongoKeys
 from llmgateway.stores.mongo.organisation import MongoOrganisation
+from llmgateway.stores.mongo.refusals import MongoRefusalLog
 from llmgateway.stores.mongo.usage import MongoUsageLog
 from llmgateway.stores.sums import SUMS
 from tests.servers import PASSWORD, USER, free_port, wait_until
@@ -461,6 +464,33 @@ class TestAway:
             unavailable(database)
 
             assert time.monotonic() - started < 5
+
+    def test_nobody_waits_longer_for_a_server_that_is_away(self):
+        """Neither for a report, nor for all keys of a class: only an answer may take that long."""
+        with closing(MongoDatabase(f"mongodb://127.0.0.1:{free_port()}/", timeout=0.2)) as database:
+            keys, log, refusals = MongoKeys(database), MongoUsageLog(database), MongoRefusalLog(database)
+            questions = (
+                lambda: keys.list(KeyQuery()),
+                lambda: keys.list(KeyQuery(group="course", limit=None)),
+                lambda: keys.add_all([key()]),
+                lambda: keys.of_users(["ada"]),
+                lambda: keys.get_all(["key_0001"]),
+                lambda: keys.users(limit=10),
+                lambda: keys.revoke_group("course"),
+                lambda: keys.remove_all(["key_0001"]),
+                lambda: log.records(RecordQuery(limit=10)),
+                lambda: log.report(),
+                lambda: log.last_used(["key_0001"]),
+                lambda: log.filter_counts(),
+                lambda: log.kept_of("ada"),
+                lambda: [*log.rebuild()],
+                lambda: refusals.kept_of("ada"),
+                lambda: MongoAuditLog(database).about("ada", []),
+            )
+            for number, question in enumerate(questions):
+                started = time.monotonic()
+                unavailable(database, question)
+                assert time.monotonic() - started < 3, number
 
     def test_a_server_that_goes_and_comes_back(self, own_mongo, database_name):
         """Its going is noticed soon; what was stored is there again when it is, through the same object."""

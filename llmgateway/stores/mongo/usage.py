@@ -36,7 +36,6 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
 
-import pymongo
 from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
@@ -165,10 +164,9 @@ class MongoUsageLog:
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         if not records:
             return
-        # ping() first: with the longer deadline below, the driver would wait that long for an unavailable server.
-        self._database.ping()
+        self._database.ping()  # fails sooner if the server has just gone
         self._complete()
-        with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
+        with self._database.collections(seconds=_BATCH_SECONDS) as database:
             source = _announce(database, batch)
             if source.get("number", -1) >= batch.number:
                 return
@@ -192,7 +190,7 @@ class MongoUsageLog:
         if by:
             pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
         seconds = _PROMPT_SECONDS if query.promptly else self._database.report_timeout
-        with self._database.collection("usage_daily") as daily, pymongo.timeout(seconds):
+        with self._database.collection("usage_daily", seconds=seconds) as daily:
             rows = [_row(document) for document in daily.aggregate(pipeline, allowDiskUse=True)]
         return rows if rows or by else [UsageRow(by={})]
 
@@ -201,7 +199,7 @@ class MongoUsageLog:
         equal = {name: getattr(query, name) for name in ("key_id", "user", "error_code", "outcome", "usage_source")}
         wanted = _given(equal) | of_groups(query.group, query.groups)
         period = _given({"$gte": query.since, "$lt": query.until})
-        with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
             before = query.before
             if after:
                 last = logs.find_one({"_id": after} | of_groups(None, query.groups), {"timestamp": 1})
@@ -241,7 +239,7 @@ class MongoUsageLog:
             {"$sort": {"key_id": -1, "timestamp": -1, "_id": -1}},
             {"$group": {"_id": "$key_id", "at": {"$first": "$timestamp"}}},
         ]
-        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+        with self._database.collections(seconds=self._database.report_timeout) as database:
             found = {each["_id"]: each["at"] for each in database["logs"].aggregate(latest)}
             purged = [key_id for key_id in key_ids if key_id not in found]
             if purged:
@@ -270,7 +268,7 @@ class MongoUsageLog:
             "severities": "$filter_severities",
         }
         pipeline: list[Document] = [{"$match": wanted}, {"$group": {"_id": fields, "requests": {"$sum": 1}}}]
-        with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
             found = [*logs.aggregate(pipeline, allowDiskUse=True)]
         counts: Counter[FilterCount] = Counter()
         for document in found:
@@ -297,7 +295,7 @@ class MongoUsageLog:
         return len(ids)
 
     def kept_of(self, user: str) -> Kept:
-        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+        with self._database.collections(seconds=self._database.report_timeout) as database:
             logs, daily = database["logs"], database["usage_daily"]
             key_ids = {*logs.distinct("key_id", {"user": user}), *daily.distinct("key_id", {"user": user})}
             names = {
@@ -322,11 +320,11 @@ class MongoUsageLog:
                 days = [day for day in _days(database) if kept_before is None or day >= kept_before]
             yield Rebuilding(done=0, days=len(days), kept_before=kept_before)
             for done, day in enumerate(days, 1):
-                with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+                with self._database.collections(seconds=self._database.report_timeout) as database:
                     self._prolong_lease(database, mine)
                     _rebuild(database, day, unfinished, self._zones(), self._names)
                 yield Rebuilding(done=done, days=len(days), kept_before=kept_before)
-            with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+            with self._database.collections(seconds=self._database.report_timeout) as database:
                 if kept_before is not None:
                     self._prolong_lease(database, mine)
                     _rename_sums(database, kept_before, self._names)
