@@ -176,7 +176,9 @@ class KeyStore(Protocol):
         """
         ...
 
-    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+    def update_all(
+        self, key_ids: Sequence[str], changes: Mapping[str, object], *, where: KeyQuery = ALL_KEYS
+    ) -> Sequence[KeyRecord]:
         """Set the named fields of these keys, and return the changed keys, sorted by identifier.
 
         Identifiers that are not known are ignored. Each key changes atomically. After an error any of them may have
@@ -184,16 +186,21 @@ class KeyStore(Protocol):
 
         Args:
             changes: As for :meth:`update`. ``limits`` replaces all limits.
+            where: Only keys that match it at the moment of their change are changed; ``after`` and ``limit`` are
+                ignored.
 
         Raises:
             NoSuchGroup: the new group does not exist, or is being removed. No key was put into it.
         """
         ...
 
-    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+    def remove_all(self, key_ids: Sequence[str], *, where: KeyQuery = ALL_KEYS) -> Sequence[KeyRecord]:
         """Delete these keys, and return the deleted keys, sorted by identifier.
 
         Identifiers that are not known are ignored. After an error any of them may be deleted.
+
+        Args:
+            where: As for :meth:`update_all`.
         """
         ...
 

@@ -51,6 +51,11 @@ class KeyFilter:
     created_before: datetime | None = None
     created_since: datetime | None = None
 
+    @property
+    def query(self) -> KeyQuery:
+        """What stores can select by."""
+        return KeyQuery(user=self.user, group=self.group, groups=self.groups, active=self.active)
+
     def selects(self, key: KeyRecord, *, now: datetime) -> bool:
         """Return whether *key* matches, as far as the key itself tells: ``unused_since`` is not checked."""
         return (
@@ -127,17 +132,16 @@ class Bulk:
         self._check(order, preview.items, token)
         key_ids = [item.key.id for item in preview.items if item.happens != "nothing"]
         if order.action is Action.REMOVE:
-            self._keys.remove_all(key_ids)
+            changed = self._keys.remove_all(key_ids, where=order.filter.query)
         else:
-            self._keys.update_all(key_ids, _fields(order))
-        return preview.items
+            changed = self._keys.update_all(key_ids, _fields(order), where=order.filter.query)
+        # Without those that somebody else has changed since, so that they do not match any more.
+        done = {key.id for key in changed}
+        return [item for item in preview.items if item.happens == "nothing" or item.key.id in done]
 
     def _select(self, order: Order) -> list[Item]:
         wanted, now = order.filter, moment(self._clock())
-        found = self._keys.list(
-            KeyQuery(user=wanted.user, group=wanted.group, groups=wanted.groups, active=wanted.active)
-        )
-        found = [key for key in found if wanted.selects(key, now=now)]
+        found = [key for key in self._keys.list(wanted.query) if wanted.selects(key, now=now)]
         if wanted.unused_since is not None:
             self._ship()
         used = self._usage_log.last_used([key.id for key in found]) if found else {}

@@ -76,8 +76,9 @@ class Closings:
             self._end(closing.group)
         for attempt in range(_ATTEMPTS):
             new = [one for one in self.preview(closing) if one.key.id not in members]
-            self._change([one.key.id for one in new], closing)
-            members |= {one.key.id: one for one in new}
+            changed = {key.id for key in self._change([one.key.id for one in new], closing)}
+            # Without keys that somebody else has just moved to another group.
+            members |= {one.key.id: one for one in new if one.key.id in changed}
             if closing.fate is Fate.BLOCK:
                 break
             try:
@@ -88,13 +89,13 @@ class Closings:
                     raise
         return [members[key_id] for key_id in sorted(members)]
 
-    def _change(self, key_ids: Sequence[str], closing: Closing) -> None:
+    def _change(self, key_ids: Sequence[str], closing: Closing) -> Sequence[KeyRecord]:
+        """Change those of the keys that are still in the group, and return them."""
+        inside = KeyQuery(group=closing.group)
         if closing.fate is Fate.REMOVE:
-            self._keys.remove_all(key_ids)
-        elif closing.fate is Fate.MOVE:
-            self._keys.update_all(key_ids, {"group": closing.move_to})
-        else:
-            self._keys.update_all(key_ids, {"active": False})
+            return self._keys.remove_all(key_ids, where=inside)
+        fields = {"group": closing.move_to} if closing.fate is Fate.MOVE else {"active": False}
+        return self._keys.update_all(key_ids, fields, where=inside)
 
     def _end(self, name: str) -> None:
         group, now = self._groups.get(name), moment(self._clock())

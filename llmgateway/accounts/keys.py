@@ -214,13 +214,15 @@ class Keys:
     def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
         return self._store.get_all(key_ids)
 
-    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+    def update_all(
+        self, key_ids: Sequence[str], changes: Mapping[str, object], *, where: KeyQuery = ALL_KEYS
+    ) -> Sequence[KeyRecord]:
         """As :meth:`KeyStore.update_all`."""
-        return self._store.update_all(key_ids, changes) if key_ids else ()
+        return self._store.update_all(key_ids, changes, where=where) if key_ids else ()
 
-    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+    def remove_all(self, key_ids: Sequence[str], *, where: KeyQuery = ALL_KEYS) -> Sequence[KeyRecord]:
         """As :meth:`KeyStore.remove_all`."""
-        return self._store.remove_all(key_ids) if key_ids else ()
+        return self._store.remove_all(key_ids, where=where) if key_ids else ()
 
     def remove(self, key_id: str, *, check: Callable[[KeyRecord], None] | None = None) -> KeyRecord:
         """Delete a key, and return its record; raise NotFound if there is no such key.

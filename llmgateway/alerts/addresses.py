@@ -23,10 +23,22 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _NAMED = re.compile(r'\s*(?P<name>[^<>"\x00-\x1f\x7f-\x9f\u2028\u2029]*?)\s*<(?P<address>[^<>]*)>\s*')
 _TOKEN = re.compile(r"[A-Za-z0-9_.~%=+-]{20,}")
 
-# Link-local addresses, where clouds answer with credentials of the machine to everybody who asks from there; AWS'
-# address of the same service in IPv6, and Azure's WireServer (pages of the vendors, 2026-11).
+# Link-local addresses, where clouds answer with credentials of the machine to everybody who asks from there; the
+# addresses of the same services elsewhere: AWS' and Google's in IPv6, Alibaba's, Oracle's, and Azure's WireServer
+# (pages of the vendors, 2026-11); and "this host", which is no server's address.
 _FORBIDDEN = tuple(
-    map(ipaddress.ip_network, ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "168.63.129.16/32", "0.0.0.0/32"))
+    ipaddress.ip_network(network)
+    for network in (
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "100.100.100.200/32",
+        "192.0.0.192/32",
+        "168.63.129.16/32",
+        "0.0.0.0/32",
+        "::/128",
+    )
 )
 _FORBIDDEN_NAMES = ("metadata.google.internal", "metadata", "instance-data")
 

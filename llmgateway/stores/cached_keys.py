@@ -177,15 +177,17 @@ class CachedKeys:
             self._changed([], before=removed)
         return removed
 
-    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+    def update_all(
+        self, key_ids: Sequence[str], changes: Mapping[str, object], *, where: KeyQuery = ALL_KEYS
+    ) -> Sequence[KeyRecord]:
         with self._noticed():
-            changed = self._store.update_all(key_ids, changes)
+            changed = self._store.update_all(key_ids, changes, where=where)
             self._changed(changed)
         return changed
 
-    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+    def remove_all(self, key_ids: Sequence[str], *, where: KeyQuery = ALL_KEYS) -> Sequence[KeyRecord]:
         with self._noticed():
-            removed = self._store.remove_all(key_ids)
+            removed = self._store.remove_all(key_ids, where=where)
             for record in removed:
                 self._changed([], before=record)
         return removed

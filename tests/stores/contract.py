@@ -489,6 +489,43 @@ class KeyStoreContract:
         assert [key(number) for number in range(31, 41)] == elsewhere.list()
         assert not elsewhere.remove_all(some)
 
+    @pytest.mark.parametrize(
+        ("where", "left"),
+        [
+            (KeyQuery(group="physics"), 1),
+            (KeyQuery(groups=("physics", "maths")), 1),
+            (KeyQuery(groups=()), 4),
+            (KeyQuery(active=True), 1),
+            (KeyQuery(user="ada"), 1),
+            (KeyQuery(user="ada", group="physics", active=True), 3),
+        ],
+    )
+    def test_many_keys_change_while_they_match(self, keys, elsewhere, organisation, where, left):
+        """A key that somebody else has changed since it was selected stays as it is, and is not in the answer."""
+        made = [
+            key(1, group="chemistry", user="ada"),
+            key(2, group="physics", user="ada", active=False),
+            key(3, group="physics", user="ada"),
+            key(4, group="physics", user="alan"),
+        ]
+        for one in made:
+            keys.add(one)
+        ids = [one.id for one in made]
+        wanted = [one.id for one in keys.list(where)]
+        assert left == len(ids) - len(wanted)
+
+        assert wanted == [one.id for one in keys.update_all(ids, {"note": "changed"}, where=where)]
+        assert wanted == [one.id for one in elsewhere.get_all(ids) if one.note == "changed"]
+        assert refused(lambda: keys.update_all(ids, {"group": "history"}, where=where))
+        organisation.set_group(group("history"))
+        moved = keys.update_all(ids, {"group": "history", "note": "moved"}, where=where)
+        assert wanted == [one.id for one in moved] == [one.id for one in elsewhere.list(KeyQuery(group="history"))]
+        for one in moved:
+            keys.update(one.id, {"group": "physics"})
+        wanted = [one.id for one in keys.list(where)]
+        assert wanted == [one.id for one in keys.remove_all(ids, where=where)]
+        assert [name for name in ids if name not in wanted] == [one.id for one in elsewhere.list()]
+
     @pytest.mark.parametrize("field", ["id", "digest", "nonsense", 'name" = 1 --'])
     def test_many_keys_keep_what_identifies_them(self, keys, field):
         """The same fields may be changed as of one key."""

@@ -178,3 +178,26 @@ def test_keys_of_ones_own_holdno_formula(client, admin):
     answer = client.post("/admin/keys/import", data=file, headers=admin, content_type="text/csv")
 
     assert "formula" in answer.json["error"]["errors"]["line 2"]["key"][0]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_that_clients_take_out_of_addresses_is_refused(client, admin, name):
+    """requests, curl and browsers send DELETE /admin/users/.. as DELETE /admin/."""
+    for path in ("groups", "users", "models"):
+        body = {"max_output_tokens": 1} if path == "models" else {}
+        answer = client.put(f"/admin/{path}/{name}", json=body, headers=admin)
+        assert 422 == answer.status_code, (path, answer.text)
+        assert "addresses" in answer.text
+    answer = client.post("/admin/keys", json={"user": name}, headers=admin)
+    assert ["user"] == [*answer.json["error"]["errors"]]
+
+
+def test_a_persons_name_has_the_length_of_that_in_a_key(client, admin):
+    for name, status in (("x" * 200, 200), ("x" * 201, 422), ("x" * 5000, 422)):
+        for method, path, body in (
+            ("PUT", "", {"limits": {"requests_per_minute": 1}}),
+            ("PATCH", "", {"limits": {"requests_per_minute": 2}}),
+            ("POST", "/raise", {"limits": {"requests_per_minute": 3}, "until": "2026-02-01"}),
+        ):
+            answer = client.open(f"/admin/users/{name}{path}", method=method, json=body, headers=admin)
+            assert status == answer.status_code, (method, answer.text)

@@ -511,3 +511,82 @@ def test_a_key_that_leaves_while_she_writes_is_safe(client, grace, call, mine, m
     grace("PATCH", f"/keys/{mine['id']}", status=404, json={"note": "too late"})
 
     assert None is call("GET", f"/keys/{mine['id']}")["note"]
+
+
+@pytest.mark.parametrize("limits", [{"requests_per_minute": 61}, {"budget": {**LIMITS["budget"], "amount": 11}}])
+def test_keys_bring_no_higher_limits_from_another_group(call, client, mine, limits):
+    """Whichever way they are moved: one, many, or all at the end of their group. The same for what is raised."""
+    call("PUT", "/groups/maths", json={})
+    key = call("POST", "/admins", status=201, json={"name": "Ada", "role": "group", "groups": ["physics", "maths"]})[
+        "key"
+    ]
+
+    def as_ada(method, path, **body):
+        answer = client.open(f"/admin{path}", method=method, json=body, headers={"AdminKey": key})
+        return answer.status_code, answer.json
+
+    def moves():
+        move = {"filter": {"group": "maths"}, "action": "move", "changes": {"group": "physics"}}
+        yield as_ada("PATCH", f"/keys/{made['id']}", group="physics")
+        yield as_ada("POST", "/groups/maths/close", keys={"move_to": "physics"}, dry_run=True)
+        yield as_ada("POST", "/groups/maths/close", keys={"move_to": "physics"})
+        yield as_ada("POST", "/keys/bulk", **move)
+        token = call("POST", "/keys/bulk", json=move)["token"]
+        yield as_ada("POST", "/keys/bulk", **move, token=token)
+
+    status, made = as_ada("POST", "/keys", user="b", group="maths", limits=limits)
+    assert 201 == status
+    refused = [*moves()]
+    assert {422} == {status for status, _ in refused}
+    assert all(made["id"] in str(answer) for _, answer in refused[1:])
+    lower = {"requests_per_minute": 10, "budget": {**LIMITS["budget"], "amount": 1}}
+    assert 200 == as_ada("PATCH", f"/keys/{made['id']}", limits=lower)[0]
+    assert 200 == as_ada("POST", f"/keys/{made['id']}/raise", limits=limits, until="2026-03-01")[0]
+    assert {422} == {status for status, _ in moves()}
+    assert "maths" == call("GET", f"/keys/{made['id']}")["group"]
+    call("DELETE", f"/keys/{made['id']}/raise", status=204)
+    assert 200 == as_ada("POST", "/groups/maths/close", keys={"move_to": "physics"})[0]
+    assert "physics" == call("GET", f"/keys/{made['id']}")["group"]
+
+
+@pytest.mark.parametrize("action", ["block", "move", "remove"])
+def test_keys_that_leave_while_she_changes_many_are_safe(client, grace, call, mine, new_key, monkeypatch, action):
+    """Also at the end of a group: somebody has just moved one of its keys, which stays as it is there."""
+    stays = new_key(group="physics", user="b")
+    order = {"filter": {"all": True}, "action": action}
+    if action == "move":
+        call("PUT", "/groups/maths", json={})
+        call("PATCH", f"/admins/{call('GET', '/admins')['items'][0]['id']}", json={"groups": ["physics", "maths"]})
+        order["changes"] = {"group": "maths"}
+    order["token"] = grace("POST", "/keys/bulk", json=order)["token"]
+    keys = client.application.extensions[EXTENSION].keys
+    leave_before(keys, mine["id"], monkeypatch)
+
+    done = grace("POST", "/keys/bulk", json=order)
+
+    assert [stays["id"]] == [item["id"] for item in done["items"]]
+    assert ("chemistry", True) == (lambda key: (key["group"], key["active"]))(call("GET", f"/keys/{mine['id']}"))
+
+
+@pytest.mark.parametrize("fate", ["block", {"move_to": "maths"}, "remove"])
+def test_a_key_that_leaves_while_its_group_ends_is_safe(client, call, mine, other, new_key, monkeypatch, fate):
+    call("PUT", "/groups/maths", json={})
+    stays = new_key(group="physics", user="b")
+    leave_before(client.application.extensions[EXTENSION].keys, mine["id"], monkeypatch)
+
+    closed = call("POST", "/groups/physics/close", json={"keys": fate})
+
+    assert [stays["id"]] == [item["id"] for item in closed["items"]]
+    assert ("chemistry", True) == (lambda key: (key["group"], key["active"]))(call("GET", f"/keys/{mine['id']}"))
+
+
+def leave_before(keys, key_id, monkeypatch) -> None:
+    """Let a key leave its group between the moment when many were selected and the one when they are changed."""
+    for name in ("update_all", "remove_all"):
+        method = getattr(keys, name)
+
+        def late(*arguments, method=method, **options):
+            keys.update(key_id, {"group": "chemistry"})
+            return method(*arguments, **options)
+
+        monkeypatch.setattr(keys, name, late)

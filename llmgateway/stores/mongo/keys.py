@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Several
-from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -101,18 +100,19 @@ class MongoKeys:
         )
         if taken or present:
             return Imported(taken, present)
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             found = [*map(_key, keys.find({"_id": {"$in": [*changes_by_id]}}))]
         return Imported(changed=[record for record in found if record is not None])
 
     def of_users(self, users: Several[str]) -> list[KeyRecord]:
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             found = keys.find({"user": {"$in": [*users]}, **UNMARKED}, sort=[("_id", 1)])
             return [record for record in map(_key, found) if record is not None]
 
     def _import(self, records: Sequence[KeyRecord], *, timeout: float, turn: Turn | None = None) -> set[str]:
         documents = [_document(record) for record in records]
         groups = sorted({record.group for record in records if record.group is not None})
+        self._database.ping()  # with the longer deadline, the driver would wait that long for an unavailable server
         while True:
             with self._database.collections() as database:
                 if import_keys(
@@ -137,20 +137,16 @@ class MongoKeys:
             return _key(keys.find_one({"_id": key_id}))
 
     def get_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
-            found = keys.find({"_id": {"$in": [*key_ids]}} | UNMARKED, sort=[("_id", 1)])
-            return [record for record in map(_key, found) if record is not None]
+        return self._find_all({"_id": {"$in": [*key_ids]}})
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         limit = query.limit
         if limit == 0:  # which means "all" to MongoDB
             return []
-        filters = {"user": query.user, "active": query.active}
-        wanted: Document = {name: value for name, value in filters.items() if value is not None}
-        wanted |= of_groups(query.group, query.groups)
+        wanted = _conditions(query)
         # All keys of a group take longer than a page, so they get the same timeout as revoking them.
-        whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
-        with self._database.collection("keys") as keys, whole:
+        seconds = self._database.report_timeout if limit is None else None
+        with self._database.collection("keys", seconds=seconds) as keys:
             found = keys.find({"_id": {"$gt": query.after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
             return [key for key in map(_key, found) if key is not None]
 
@@ -161,7 +157,7 @@ class MongoKeys:
             {"$sort": {"_id": 1}},
             {"$limit": limit},
         ]
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             return [User(found["_id"], found["keys"]) for found in keys.aggregate(pipeline)]
 
     def update(
@@ -248,7 +244,7 @@ class MongoKeys:
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         mine = secrets.token_hex(8)
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             # The mark identifies exactly the keys that this call has revoked.
             keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
             revoked = keys.find({"group": group, "revoked": mine})
@@ -264,42 +260,62 @@ class MongoKeys:
             # Another process has changed the key in between, or has removed it.
         return None
 
-    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+    def update_all(
+        self, key_ids: Sequence[str], changes: Mapping[str, object], *, where: KeyQuery = ALL_KEYS
+    ) -> Sequence[KeyRecord]:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
-        update: Document = {"$set": {name: _stored(value) for name, value in changes.items()}}
+        mine = secrets.token_hex(8)
+        # The mark identifies exactly the keys that this call has changed.
+        update: Document = {"$set": {name: _stored(value) for name, value in changes.items()} | {"changed": mine}}
         group = changes.get("group")
-        if group is None:
-            self._update_many({"_id": {"$in": [*key_ids]}}, update)
-            return self.get_all(key_ids)
-        left = [*key_ids]
-        while left:
-            self._join_all(left, str(group), update)
-            # Another process may have changed the groups of some keys in between.
-            left = [key.id for key in self.get_all(left) if key.group != group]
-        return self.get_all(key_ids)
+        wanted: Document = {"_id": {"$in": [*key_ids]}, "changed": {"$ne": mine}} | _conditions(where)
+        while True:
+            if group is None:
+                self._update_many(wanted, update)
+                break
+            self._join_all(wanted, str(group), update)
+            if not self._find_all(wanted, limit=1):
+                break
+            # Another process has changed the groups of some keys in between.
+        return self._find_all({"_id": {"$in": [*key_ids]}, "changed": mine})
 
-    def _join_all(self, key_ids: Sequence[str], group: str, update: Document) -> None:
+    def _join_all(self, if_: Document, group: str, update: Document) -> None:
         """Do the same as :meth:`_join` for many keys."""
         mark = {"by": secrets.token_hex(8), "group": group, "since": moment(self._clock())}
-        marked, unmark = {"_id": {"$in": [*key_ids]}, "joining.by": mark["by"]}, {"$unset": {"joining": ""}}
-        self._update_many({"_id": {"$in": [*key_ids]}}, {"$set": {"joining": mark}})
+        marked, unmark = {"joining.by": mark["by"]}, {"$unset": {"joining": ""}}
+        self._update_many(if_, {"$set": {"joining": mark}})
         try:
             self._organisation.check_groups([group])
         except NoSuchGroup:
             self._update_many(marked, unmark)
             raise
-        self._update_many(marked, update | unmark)
+        self._update_many(if_ | marked, update | unmark)
+        self._update_many(marked, unmark)  # of those that do not match any more
 
     def _update_many(self, if_: Document, update: Document) -> None:
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             keys.update_many(if_ | UNMARKED, update)
 
-    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
-        removed = self.get_all(key_ids)
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
-            keys.delete_many({"_id": {"$in": [record.id for record in removed]}} | UNMARKED)
-        return removed
+    def _find_all(self, if_: Document, *, limit: int = 0) -> Sequence[KeyRecord]:
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
+            found = keys.find(if_ | UNMARKED, sort=[("_id", 1)], limit=limit)
+            return [record for record in map(_key, found) if record is not None]
+
+    def remove_all(self, key_ids: Sequence[str], *, where: KeyQuery = ALL_KEYS) -> Sequence[KeyRecord]:
+        some: Document = {"_id": {"$in": [*key_ids]}} | _conditions(where)
+        found = self._find_all(some)
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
+            keys.delete_many(some | {"_id": {"$in": [record.id for record in found]}} | UNMARKED)
+        left = {record.id for record in self.get_all([record.id for record in found])}  # which match no more
+        return [record for record in found if record.id not in left]
+
+
+def _conditions(query: KeyQuery) -> Document:
+    """Return the conditions of *query*, without those of pages."""
+    filters = {"user": query.user, "active": query.active}
+    wanted: Document = {name: value for name, value in filters.items() if value is not None}
+    return wanted | of_groups(query.group, query.groups)
 
 
 def _checked(document: Document, check: Callable[[KeyRecord], None] | None) -> Document:

@@ -122,15 +122,17 @@ class RedisKeys:
         with self._wiping(self._durable.get(key_id)):
             return self._durable.remove(key_id, check=check)
 
-    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+    def update_all(
+        self, key_ids: Sequence[str], changes: Mapping[str, object], *, where: KeyQuery = ALL_KEYS
+    ) -> Sequence[KeyRecord]:
         with self._wiping(*self._durable.get_all(key_ids)) as digests:
-            changed = self._durable.update_all(key_ids, changes)
+            changed = self._durable.update_all(key_ids, changes, where=where)
             digests.update(_digests(*changed))
         return changed
 
-    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+    def remove_all(self, key_ids: Sequence[str], *, where: KeyQuery = ALL_KEYS) -> Sequence[KeyRecord]:
         with self._wiping(*self._durable.get_all(key_ids)) as digests:
-            removed = self._durable.remove_all(key_ids)
+            removed = self._durable.remove_all(key_ids, where=where)
             digests.update(_digests(*removed))
         return removed
 

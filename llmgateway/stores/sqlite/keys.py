@@ -113,13 +113,7 @@ class SQLiteKeys:
         return [*map(_record, sorted(found, key=_id))]
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
-        filters = {
-            '"user" = ?': query.user,
-            '"group" = ?': query.group,
-            f'"group" {IN_LIST}': listed(query.groups),
-            "active = ?": query.active,
-        }
-        wanted = {condition: value for condition, value in filters.items() if value is not None}
+        wanted = _conditions(query)
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM keys WHERE {' AND '.join(['id > ?', *wanted])} ORDER BY id LIMIT ?",  # noqa: S608
             [query.after, *wanted.values(), -1 if query.limit is None else query.limit],
@@ -188,34 +182,50 @@ class SQLiteKeys:
             row = connection.execute(_REMOVE, (key_id,)).fetchone()
         return _record(row) if row else None
 
-    def update_all(self, key_ids: Sequence[str], changes: Mapping[str, object]) -> Sequence[KeyRecord]:
+    def update_all(
+        self, key_ids: Sequence[str], changes: Mapping[str, object], *, where: KeyQuery = ALL_KEYS
+    ) -> Sequence[KeyRecord]:
         if unknown := changes.keys() - _CHANGEABLE:
             raise ValueError(f"not fields of a key that can be changed: {sorted(unknown)}")
         assignments = ", ".join(f'"{name}" = ?' for name in changes)
-        values = [*map(stored, changes.values())]
+        values, wanted = [*map(stored, changes.values())], _conditions(where)
         with self._database.transaction() as connection:
             _check_group(connection, changes.get("group"))
             rows = [
                 row
                 for ids in some_at_once([*key_ids])
                 for row in connection.execute(
-                    f"UPDATE keys SET {assignments} WHERE id IN ({places(ids)}) RETURNING {_COLUMNS}",  # noqa: S608
-                    [*values, *ids],
+                    f"UPDATE keys SET {assignments} WHERE {' AND '.join([f'id IN ({places(ids)})', *wanted])} "  # noqa: S608
+                    f"RETURNING {_COLUMNS}",
+                    [*values, *ids, *wanted.values()],
                 ).fetchall()
             ]
         return [*map(_record, sorted(rows, key=_id))]
 
-    def remove_all(self, key_ids: Sequence[str]) -> Sequence[KeyRecord]:
+    def remove_all(self, key_ids: Sequence[str], *, where: KeyQuery = ALL_KEYS) -> Sequence[KeyRecord]:
+        wanted = _conditions(where)
         with self._database.transaction() as connection:
             rows = [
                 row
                 for ids in some_at_once([*key_ids])
                 for row in connection.execute(
-                    f"DELETE FROM keys WHERE id IN ({places(ids)}) RETURNING {_COLUMNS}",  # noqa: S608
-                    ids,
+                    f"DELETE FROM keys WHERE {' AND '.join([f'id IN ({places(ids)})', *wanted])} "  # noqa: S608
+                    f"RETURNING {_COLUMNS}",
+                    [*ids, *wanted.values()],
                 ).fetchall()
             ]
         return [*map(_record, sorted(rows, key=_id))]
+
+
+def _conditions(query: KeyQuery) -> dict[str, Any]:
+    """Return the conditions of *query* with their parameters, without those of pages."""
+    filters = {
+        '"user" = ?': query.user,
+        '"group" = ?': query.group,
+        f'"group" {IN_LIST}': listed(query.groups),
+        "active = ?": query.active,
+    }
+    return {condition: value for condition, value in filters.items() if value is not None}
 
 
 def _changed(

@@ -74,6 +74,9 @@ def _check(order: Order) -> None:
     problems |= {f"changes.{name}": problem for name, problem in dates.items()}
     if problems:
         raise invalid_fields(problems)
+    if to is not None and reach.reach() is not None:
+        keys = (item.key for item in services().bulk.preview(order).items)
+        reach.check_moved(keys, to, field="changes.group")
 
 
 def _write_down(order: Order, items: Sequence[Item]) -> None:

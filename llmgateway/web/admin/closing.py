@@ -52,6 +52,9 @@ _answer_schema = ClosedSchema()
 )
 def close_group(query: dict[str, Any], sent: dict[str, Any], name: str) -> Any:
     closing = _closing(name, *sent["keys"])
+    if closing.move_to is not None and reach.reach() is not None:
+        keys = (member.key for member in services().closings.preview(closing))
+        reach.check_moved(keys, closing.move_to, field="keys.move_to")
     if sent["dry_run"]:
         members = services().closings.preview(closing)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 from ...records import Group, KeyQuery, KeyRecord
 from ..context import services
 from ..errors import invalid_fields
-from ..schemas.names import problem_of_name, problem_of_user
+from ..schemas.names import problem_in_path, problem_of_name, problem_of_user
 from . import reach
 from .validity import Problems
 
@@ -50,5 +50,5 @@ def check_name(name: str) -> None:
     Raises:
         InvalidFields: it has a character that is not allowed.
     """
-    if problem := problem_of_name(name):
+    if problem := problem_in_path(name):
         raise invalid_fields({"name": [problem]})

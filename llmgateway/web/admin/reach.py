@@ -7,12 +7,12 @@ everything exists.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...accounts.prompts import Scope
 from ...errors import Forbidden, NotFound
-from ...records import Budget, Group, KeyRecord, Limits, Organisation
+from ...records import Budget, Group, KeyRecord, Limits, Organisation, Period, Raise, in_force, moment
 from ..context import current_admin, services
 from ..errors import invalid_fields
 
@@ -20,6 +20,9 @@ _UNKNOWN_KEY = "There is no key with this id. GET /admin/keys lists those there 
 _UNKNOWN_GROUP = "There is no such group. GET /admin/groups lists those there are."
 _ORGANISATION = "This is about the whole organisation. You manage groups: name one of yours, or a key."
 _LEAVING = "You manage groups: a key must stay in one of yours. Block it or remove it instead."
+_RAISED = "A limit of the key is raised above what this group has. Wait for its end, or end the raise first."
+_ABOVE = "Has lower limits than these keys have: lower or lift those of the keys, and end their raises first:"
+_MOST_NAMED = 5
 
 _DAYS = {"day": 1, "week": 7, "month": 31, "total": math.inf}
 """The most days of each period."""
@@ -132,6 +135,19 @@ def check_changes(
     after = {part: getattr(wanted, part) for part in (*_RATES, "budget")} | dict(limits or {})
     if problems := limit_problems(Limits(**after), group, before=present):
         raise invalid_fields(problems)
+    if name != before.group and limit_problems(_with_raise(Limits(**after), before.raised), group):
+        raise invalid_fields({"group": [_RAISED]})
+
+
+def check_moved(keys: Iterable[KeyRecord], to: str, *, field: str) -> None:
+    """Check that none of *keys* brings limits into another group that are above those of it. Raises InvalidFields."""
+    group = services().policy.stored().groups.get(to)
+    if reach() is None or group is None:
+        return
+    above = [key.id for key in keys if key.group != to and limit_problems(_with_raise(key.limits, key.raised), group)]
+    if above:
+        more = ", …" if len(above) > _MOST_NAMED else ""
+        raise invalid_fields({field: [f"{_ABOVE} {', '.join(above[:_MOST_NAMED])}{more}."]})
 
 
 def refuse_leaving() -> None:
@@ -160,11 +176,16 @@ def limit_problems(limits: Limits, group: Group, *, before: Limits | None = None
         if wanted is None or most is None or wanted == getattr(before, name):
             continue
         if name == "budget" and _is_above(wanted, most):
-            shown = f"{most.amount:g} {most.unit.value} per {most.period.value}"
+            period = "in total" if most.period is Period.TOTAL else f"per {most.period}"
+            shown = f"{most.amount:,.15g} {most.unit} {period}"
             found[name] = [f"Must not be more than the group has: {shown}."]
         elif name != "budget" and wanted > most:
             found[name] = [f"Must not be more than the group has: {most}."]
     return {"limits": found} if found else {}
+
+
+def _with_raise(limits: Limits, raised: Raise | None) -> Limits:
+    return in_force(limits, raised, moment(services().clock()))
 
 
 def _is_above(budget: Budget, most: Budget) -> bool:

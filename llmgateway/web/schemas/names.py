@@ -13,6 +13,8 @@ _HIDDEN = re.compile(
     "\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
+LONGEST_USER = 200
+
 _JOINERS = "\u200c\u200d"
 
 
@@ -38,7 +40,18 @@ def problem_of_name(name: str) -> str | None:
 
 def problem_of_user(name: str) -> str | None:
     """Return what is wrong with the name of a new person, or None. It is a part of paths, so it has no slash."""
-    return problem_of_name(name) or ("Must not contain a slash (/)." if "/" in name else None)
+    if "/" in name:
+        return "Must not contain a slash (/)."
+    if len(name) > LONGEST_USER:
+        return f"Must have at most {LONGEST_USER} characters."
+    return problem_in_path(name)
+
+
+def problem_in_path(name: str) -> str | None:
+    """Return what is wrong with a new name that is the end of a path, or None."""
+    if name in (".", ".."):
+        return "Must not be . or .., which clients take out of addresses."
+    return problem_of_name(name)
 
 
 def _joins(name: str, at: int) -> bool:
