@@ -686,8 +686,8 @@ class TestDurableAway:
         host.keys.add(key())
         host.keys.find(key().digest)
 
-        def remove_and_fail(key_id):
-            durable.keys.remove(key_id)
+        def remove_and_fail(key_id, **check):
+            durable.keys.remove(key_id, **check)
             raise StoreUnavailable("the answer was lost")
 
         durable.remove = remove_and_fail
