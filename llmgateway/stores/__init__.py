@@ -167,7 +167,12 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     check_url(url)
     database = MongoDatabase(url, timeout=settings.store_timeout)
     organisation = MongoOrganisation(database, clock=clock)
-    usage_log = MongoUsageLog(database, clock=clock, zones=_zones(organisation, settings))
+    usage_log = MongoUsageLog(
+        database,
+        clock=clock,
+        zones=_zones(organisation, settings),
+        secret=settings.secret_key or settings.admin_key,
+    )
     return Stores(
         keys=MongoKeys(database, clock=clock),
         admins=MongoAdmins(database),

@@ -10,7 +10,7 @@ import time
 import traceback
 from contextlib import closing
 from dataclasses import fields, replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from urllib.parse import quote
 
@@ -24,10 +24,12 @@ from llmgateway.errors import ConfigurationError, InvalidKey, StoreUnavailable
 from llmgateway.records import (
     UNLIMITED,
     AuditQuery,
+    KeyQuery,
     ModelSettings,
     Outcome,
     Prices,
     Prompt,
+    RecordQuery,
     ReportQuery,
     UsageRecord,
     UsageSource,
@@ -39,6 +41,7 @@ from llmgateway.stores.mongo.database import MongoDatabase, check_url
 from llmgateway.stores.mongo.erasures import MongoErasures
 from llmgateway.stores.mongo.keys import MongoKeys
 from llmgateway.stores.mongo.organisation import MongoOrganisation
+from llmgateway.stores.mongo.refusals import MongoRefusalLog
 from llmgateway.stores.mongo.usage import MongoUsageLog
 from llmgateway.stores.sums import SUMS
 from tests.servers import PASSWORD, USER, free_port, wait_until
@@ -53,6 +56,7 @@ from tests.stores.contract import (
     append,
     at_once,
     audit,
+    erasure,
     group,
     key,
     unavailable,
@@ -274,6 +278,35 @@ class TestMongoUsageLog(UsageLogContract):
         assert (3, 111, 2, 10, 101) == (row.requests, row.total_tokens, *(getattr(row, name) for name in newer))
         assert "of an older version" in caplog.text
 
+    def test_no_name_can_be_found_from_the_sums(self, database, elsewhere, collections):
+        """Of an erased person not even a hash of the name stays: without the secret, nobody can try names."""
+        log = MongoUsageLog(database, secret="the operator's own")
+        for number, each in enumerate((log, elsewhere)):
+            append(each, [usage(number, user="quixote")])
+            each.erase(erasure("key_0001"))
+
+        of_quixote = {document["_id"] for document in collections["usage_daily"].find({"user": "erased-1"})}
+        assert 2 == len(of_quixote)
+
+    def test_older_sums_lose_the_names_that_can_be_found(self, log, elsewhere, collections):
+        """Also those of days whose records were deleted; no number changes, however often it is begun."""
+        old, recent = usage(1, total_tokens=1), usage(2, timestamp=NEW_YEAR + timedelta(days=40), total_tokens=10)
+        append(log, [old, recent])
+        daily = collections["usage_daily"]
+        for number, document in enumerate([*daily.find()]):
+            daily.delete_one({"_id": document["_id"]})
+            daily.insert_one(document | {"_id": f"{number:032x}"})
+        collections["usage_state"].update_many({}, {"$set": {"version": 2}})
+        assert 1 == log.purge(date(2026, 2, 1), limit=10)
+
+        append(elsewhere, [replace(recent, id="req_000003", total_tokens=100)])
+        for _ in elsewhere.rebuild():
+            pass
+
+        assert [1, 110] == [row.total_tokens for row in elsewhere.report(ReportQuery(by=["day"]))]
+        assert 2 == daily.count_documents({})
+        assert not [document["_id"] for document in daily.find() if len(document["_id"]) == 32]
+
     def test_sums_of_a_program_without_deployments_stay(self, log, elsewhere, collections):
         """They are of no deployment until they are rebuilt, and newer sums are added beside them."""
         append(log, [usage(1, total_tokens=1)])
@@ -431,6 +464,33 @@ class TestAway:
             unavailable(database)
 
             assert time.monotonic() - started < 5
+
+    def test_nobody_waits_longer_for_a_server_that_is_away(self):
+        """Neither for a report, nor for all keys of a class: only an answer may take that long."""
+        with closing(MongoDatabase(f"mongodb://127.0.0.1:{free_port()}/", timeout=0.2)) as database:
+            keys, log, refusals = MongoKeys(database), MongoUsageLog(database), MongoRefusalLog(database)
+            questions = (
+                lambda: keys.list(KeyQuery()),
+                lambda: keys.list(KeyQuery(group="course", limit=None)),
+                lambda: keys.add_all([key()]),
+                lambda: keys.of_users(["ada"]),
+                lambda: keys.get_all(["key_0001"]),
+                lambda: keys.users(limit=10),
+                lambda: keys.revoke_group("course"),
+                lambda: keys.remove_all(["key_0001"]),
+                lambda: log.records(RecordQuery(limit=10)),
+                lambda: log.report(),
+                lambda: log.last_used(["key_0001"]),
+                lambda: log.filter_counts(),
+                lambda: log.kept_of("ada"),
+                lambda: [*log.rebuild()],
+                lambda: refusals.kept_of("ada"),
+                lambda: MongoAuditLog(database).about("ada", []),
+            )
+            for number, question in enumerate(questions):
+                started = time.monotonic()
+                unavailable(database, question)
+                assert time.monotonic() - started < 3, number
 
     def test_a_server_that_goes_and_comes_back(self, own_mongo, database_name):
         """Its going is noticed soon; what was stored is there again when it is, through the same object."""

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-import pymongo
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -49,11 +48,11 @@ class MongoAuditLog:
             return [_entry(document) for document in audit.find(wanted, sort=[("_id", -1)], limit=query.limit)]
 
     def about(self, user: str | None, key_ids: Collection[str]) -> list[AuditEntry]:
-        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+        with self._database.collections(seconds=self._database.report_timeout) as database:
             return _about(database, user, key_ids)
 
     def replace(self, user: str | None, key_ids: Collection[str], change: Callable[[AuditEntry], AuditEntry]) -> None:
-        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+        with self._database.collections(seconds=self._database.report_timeout) as database:
             for entry in _about(database, user, key_ids):
                 _set(database, entry, change(entry))
 

@@ -127,34 +127,43 @@ class MongoDatabase:
         self._indexed = False
 
     @contextmanager
-    def collection(self, name: str) -> Iterator[Collection[Document]]:
-        """Yield a collection. The driver's errors in the block are converted to :class:`StoreUnavailable`."""
-        with self.collections() as database:
+    def collection(self, name: str, *, seconds: float | None = None) -> Iterator[Collection[Document]]:
+        """Yield a collection. The driver's errors in the block are converted to :class:`StoreUnavailable`.
+
+        Args:
+            seconds: As for :meth:`collections`.
+        """
+        with self.collections(seconds=seconds) as database:
             yield database[name]
 
     @contextmanager
-    def collections(self, *, promptly: bool = False) -> Iterator[Database[Document]]:
+    def collections(self, *, promptly: bool = False, seconds: float | None = None) -> Iterator[Database[Document]]:
         """Yield the database with all collections. Everything else is as for :meth:`collection`.
 
         Args:
             promptly: The whole block has one timeout, because a user waits for it. Otherwise the driver repeats a
                 read that timed out, on a new connection.
+            seconds: For the whole block, if it takes longer than a look-up.
         """
         with self._open() as database:
+            if seconds is not None:
+                # Waits until a server is known. With the longer deadline, the driver would wait that long for it.
+                with self._deadline():
+                    database.client.is_primary  # noqa: B018
             if not self._indexed:
                 # Without a deadline, because the server would cancel an index that takes longer, each time.
                 for indexed, models in _INDEXES.items():
                     database[indexed].create_indexes(models)
                 self._indexed = True
-            with self._deadline() if promptly else nullcontext():
+            with self._deadline(seconds) if promptly or seconds is not None else nullcontext():
                 yield database
 
     def ping(self) -> None:
         with self._open() as database, self._deadline():
             database.command("ping")
 
-    def _deadline(self) -> AbstractContextManager[None]:
-        return pymongo.timeout(self._timeout_ms / 1000)
+    def _deadline(self, seconds: float | None = None) -> AbstractContextManager[None]:
+        return pymongo.timeout(self._timeout_ms / 1000 if seconds is None else seconds)
 
     def close(self) -> None:
         """Close the connections of this process; the next use opens new ones."""

@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Several
-from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -101,18 +100,19 @@ class MongoKeys:
         )
         if taken or present:
             return Imported(taken, present)
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             found = [*map(_key, keys.find({"_id": {"$in": [*changes_by_id]}}))]
         return Imported(changed=[record for record in found if record is not None])
 
     def of_users(self, users: Several[str]) -> list[KeyRecord]:
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             found = keys.find({"user": {"$in": [*users]}, **UNMARKED}, sort=[("_id", 1)])
             return [record for record in map(_key, found) if record is not None]
 
     def _import(self, records: Sequence[KeyRecord], *, timeout: float, turn: Turn | None = None) -> set[str]:
         documents = [_document(record) for record in records]
         groups = sorted({record.group for record in records if record.group is not None})
+        self._database.ping()  # with the longer deadline, the driver would wait that long for an unavailable server
         while True:
             with self._database.collections() as database:
                 if import_keys(
@@ -145,8 +145,8 @@ class MongoKeys:
             return []
         wanted = _conditions(query)
         # All keys of a group take longer than a page, so they get the same timeout as revoking them.
-        whole = pymongo.timeout(self._database.report_timeout) if limit is None else nullcontext()
-        with self._database.collection("keys") as keys, whole:
+        seconds = self._database.report_timeout if limit is None else None
+        with self._database.collection("keys", seconds=seconds) as keys:
             found = keys.find({"_id": {"$gt": query.after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
             return [key for key in map(_key, found) if key is not None]
 
@@ -157,7 +157,7 @@ class MongoKeys:
             {"$sort": {"_id": 1}},
             {"$limit": limit},
         ]
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             return [User(found["_id"], found["keys"]) for found in keys.aggregate(pipeline)]
 
     def update(
@@ -244,7 +244,7 @@ class MongoKeys:
 
     def revoke_group(self, group: str) -> Sequence[KeyRecord]:
         mine = secrets.token_hex(8)
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             # The mark identifies exactly the keys that this call has revoked.
             keys.update_many({"group": group, "active": True} | UNMARKED, {"$set": {"active": False, "revoked": mine}})
             revoked = keys.find({"group": group, "revoked": mine})
@@ -294,18 +294,18 @@ class MongoKeys:
         self._update_many(marked, unmark)  # of those that do not match any more
 
     def _update_many(self, if_: Document, update: Document) -> None:
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             keys.update_many(if_ | UNMARKED, update)
 
     def _find_all(self, if_: Document, *, limit: int = 0) -> Sequence[KeyRecord]:
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             found = keys.find(if_ | UNMARKED, sort=[("_id", 1)], limit=limit)
             return [record for record in map(_key, found) if record is not None]
 
     def remove_all(self, key_ids: Sequence[str], *, where: KeyQuery = ALL_KEYS) -> Sequence[KeyRecord]:
         some: Document = {"_id": {"$in": [*key_ids]}} | _conditions(where)
         found = self._find_all(some)
-        with self._database.collection("keys") as keys, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             keys.delete_many(some | {"_id": {"$in": [record.id for record in found]}} | UNMARKED)
         left = {record.id for record in self.get_all([record.id for record in found])}  # which match no more
         return [record for record in found if record.id not in left]

@@ -7,7 +7,6 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-import pymongo
 from pymongo import UpdateOne
 from pymongo.database import Database
 
@@ -33,9 +32,8 @@ class MongoRefusalLog:
         if not refusals:
             return
         key_ids = {refusal.key_id for refusal in refusals if refusal.key_id is not None}
-        # ping() first: with the longer deadline below, the driver would wait that long for an unavailable server.
-        self._database.ping()
-        with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
+        self._database.ping()  # fails sooner if the server has just gone
+        with self._database.collections(seconds=_BATCH_SECONDS) as database:
             replaced = refusals_without_erased(refusals, erasures_of(database, key_ids))
             database["refusals"].bulk_write([change for refusal in replaced for change in _changes(refusal)])
             # An erasure that has begun in between may have missed some.
@@ -71,7 +69,7 @@ class MongoRefusalLog:
             return [_refusal(document) for document in found]
 
     def kept_of(self, user: str) -> Kept:
-        with self._database.collection("refusals") as collection, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("refusals", seconds=self._database.report_timeout) as collection:
             key_ids = collection.distinct("key_id", {"user": user})
             names = {key_id: frozenset(collection.distinct("user", {"key_id": key_id})) for key_id in key_ids}
             return Kept(names, collection.count_documents({"user": user}))

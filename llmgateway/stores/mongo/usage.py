@@ -26,8 +26,6 @@ checks for a rebuild after it has announced a batch. So at least one of the two 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import secrets
 import time
@@ -38,8 +36,7 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
 
-import pymongo
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
@@ -68,6 +65,7 @@ from llmgateway.records import (
 from ..sums import SUMS, Cell, Zones, daily_sums
 from .database import Document, MongoDatabase, of_groups
 from .erasures import erasures_of, erasures_since
+from .sum_names import SumNames
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +75,10 @@ _FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id
 _FAILED_OVER = "failed_over"
 """Marks records whose attempts have sums of their own, so that a rebuild finds them."""
 _STATE = "usage"
-_VERSION = 2
+_VERSION = 3
 """Version of the sums. Those of version 1 do not count the requests without a known price, nor the tokens that are
-estimated or bound."""
+estimated or bound. Those of version 2 have names from which that of a person can be found."""
+_RENAMED_AT_ONCE = 500
 _ERASING = timedelta(hours=1)
 """An erasure may run while a rebuild begins that has read the names before."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
@@ -143,12 +142,19 @@ class MongoUsageLog:
 
     Args:
         clock: Seconds since the epoch; decides when a rebuild by a dead process no longer blocks shipping.
+        secret: The operator's, for the names of the sums.
     """
 
     def __init__(
-        self, database: MongoDatabase, *, clock: Callable[[], float] = time.time, zones: Zones = TimeZones
+        self,
+        database: MongoDatabase,
+        *,
+        clock: Callable[[], float] = time.time,
+        zones: Zones = TimeZones,
+        secret: str = "",
     ) -> None:
         self._database = database
+        self._names = SumNames(secret)
         self._zones = zones
         self._clock = clock
         self._is_complete = False
@@ -158,10 +164,9 @@ class MongoUsageLog:
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         if not records:
             return
-        # ping() first: with the longer deadline below, the driver would wait that long for an unavailable server.
-        self._database.ping()
+        self._database.ping()  # fails sooner if the server has just gone
         self._complete()
-        with self._database.collections() as database, pymongo.timeout(_BATCH_SECONDS):
+        with self._database.collections(seconds=_BATCH_SECONDS) as database:
             source = _announce(database, batch)
             if source.get("number", -1) >= batch.number:
                 return
@@ -170,7 +175,7 @@ class MongoUsageLog:
             erasures = erasures_of(database, key_ids)
             counted = _store(database, without_erased(records, erasures), batch)
             sums = daily_sums(_with_names(counted, records), self._zones())
-            _add(database, sums, batch, erasures)
+            _add(database, sums, batch, erasures, self._names)
             # An erasure that has begun in between may have missed some of it, and so may one before a repetition.
             for erasure in erasures_of(database, key_ids):
                 _erase(database, erasure, key_ids & {*erasure.key_ids})
@@ -185,7 +190,7 @@ class MongoUsageLog:
         if by:
             pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
         seconds = _PROMPT_SECONDS if query.promptly else self._database.report_timeout
-        with self._database.collection("usage_daily") as daily, pymongo.timeout(seconds):
+        with self._database.collection("usage_daily", seconds=seconds) as daily:
             rows = [_row(document) for document in daily.aggregate(pipeline, allowDiskUse=True)]
         return rows if rows or by else [UsageRow(by={})]
 
@@ -194,7 +199,7 @@ class MongoUsageLog:
         equal = {name: getattr(query, name) for name in ("key_id", "user", "error_code", "outcome", "usage_source")}
         wanted = _given(equal) | of_groups(query.group, query.groups)
         period = _given({"$gte": query.since, "$lt": query.until})
-        with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
             before = query.before
             if after:
                 last = logs.find_one({"_id": after} | of_groups(None, query.groups), {"timestamp": 1})
@@ -234,7 +239,7 @@ class MongoUsageLog:
             {"$sort": {"key_id": -1, "timestamp": -1, "_id": -1}},
             {"$group": {"_id": "$key_id", "at": {"$first": "$timestamp"}}},
         ]
-        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+        with self._database.collections(seconds=self._database.report_timeout) as database:
             found = {each["_id"]: each["at"] for each in database["logs"].aggregate(latest)}
             purged = [key_id for key_id in key_ids if key_id not in found]
             if purged:
@@ -263,7 +268,7 @@ class MongoUsageLog:
             "severities": "$filter_severities",
         }
         pipeline: list[Document] = [{"$match": wanted}, {"$group": {"_id": fields, "requests": {"$sum": 1}}}]
-        with self._database.collection("logs") as logs, pymongo.timeout(self._database.report_timeout):
+        with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
             found = [*logs.aggregate(pipeline, allowDiskUse=True)]
         counts: Counter[FilterCount] = Counter()
         for document in found:
@@ -290,7 +295,7 @@ class MongoUsageLog:
         return len(ids)
 
     def kept_of(self, user: str) -> Kept:
-        with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+        with self._database.collections(seconds=self._database.report_timeout) as database:
             logs, daily = database["logs"], database["usage_daily"]
             key_ids = {*logs.distinct("key_id", {"user": user}), *daily.distinct("key_id", {"user": user})}
             names = {
@@ -315,10 +320,14 @@ class MongoUsageLog:
                 days = [day for day in _days(database) if kept_before is None or day >= kept_before]
             yield Rebuilding(done=0, days=len(days), kept_before=kept_before)
             for done, day in enumerate(days, 1):
-                with self._database.collections() as database, pymongo.timeout(self._database.report_timeout):
+                with self._database.collections(seconds=self._database.report_timeout) as database:
                     self._prolong_lease(database, mine)
-                    _rebuild(database, day, unfinished, self._zones())
+                    _rebuild(database, day, unfinished, self._zones(), self._names)
                 yield Rebuilding(done=done, days=len(days), kept_before=kept_before)
+            with self._database.collections(seconds=self._database.report_timeout) as database:
+                if kept_before is not None:
+                    self._prolong_lease(database, mine)
+                    _rename_sums(database, kept_before, self._names)
             with self._database.collections() as database:
                 for erasure in erasures_since(database, began - _ERASING):
                     _erase(database, erasure, erasure.key_ids)
@@ -437,7 +446,11 @@ def _erase(database: Database[Document], erasure: Erasure, key_ids: Iterable[str
 
 
 def _add(
-    database: Database[Document], sums: Mapping[Cell, Sequence[float]], batch: Batch, erasures: Sequence[Erasure]
+    database: Database[Document],
+    sums: Mapping[Cell, Sequence[float]],
+    batch: Batch,
+    erasures: Sequence[Erasure],
+    names: SumNames,
 ) -> None:
     if not sums:
         return
@@ -446,7 +459,8 @@ def _add(
     # First create the documents, then add the numbers. After a failed upsert with the filter below, it would be unclear
     # whether the batch is already counted or another process has just created the document.
     made = [
-        UpdateOne({"_id": _id(cell)}, {"$setOnInsert": _document(_shown(cell, erasures))}, upsert=True) for cell in sums
+        UpdateOne({"_id": names.of(cell)}, {"$setOnInsert": _document(_shown(cell, erasures))}, upsert=True)
+        for cell in sums
     ]
     try:
         daily.bulk_write(made, ordered=False)
@@ -456,7 +470,7 @@ def _add(
     daily.bulk_write(
         [
             UpdateOne(
-                {"_id": _id(cell), counted: {"$not": {"$gte": batch.number}}},
+                {"_id": names.of(cell), counted: {"$not": {"$gte": batch.number}}},
                 {"$inc": dict(zip(SUMS, amounts, strict=True)), "$set": {counted: batch.number}},
             )
             for cell, amounts in sums.items()
@@ -502,7 +516,24 @@ def _days(database: Database[Document]) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch], zones: TimeZones) -> None:
+def _rename_sums(database: Database[Document], before: date, names: SumNames) -> None:
+    """Give the sums of the days *before* names with a key. Their records are deleted, so they cannot be rebuilt.
+
+    Each one is copied first, and then deleted. So none is lost; a repetition finds the copy.
+    """
+    daily = database["usage_daily"]
+    days = {"day": {"$lt": before.isoformat()}}
+    older = [document["_id"] for document in daily.find(days, {"_id": 1}) if names.is_older(str(document["_id"]))]
+    for start in range(0, len(older), _RENAMED_AT_ONCE):
+        some = {"_id": {"$in": older[start : start + _RENAMED_AT_ONCE]}}
+        copies = [document | {"_id": names.instead_of(document["_id"])} for document in daily.find(some)]
+        daily.bulk_write([ReplaceOne({"_id": copy["_id"]}, copy, upsert=True) for copy in copies], ordered=False)
+        daily.delete_many(some)
+
+
+def _rebuild(
+    database: Database[Document], day: date, unfinished: Sequence[Batch], zones: TimeZones, names: SumNames
+) -> None:
     """Replace the sums of the UTC day *day*. Each single replacement is atomic, so this may stop anywhere."""
     # Unfinished batches will be repeated, and must be added then.
     again = {f"counted.{batch.source}": "" for batch in unfinished}
@@ -511,7 +542,7 @@ def _rebuild(database: Database[Document], day: date, unfinished: Sequence[Batch
         change: Document = {"$set": _document(cell) | dict(zip(SUMS, amounts, strict=True))}
         if again:
             change["$unset"] = again
-        updates[_id(cell)] = change
+        updates[names.of(cell)] = change
     daily = database["usage_daily"]
     there = {document["_id"] for document in daily.find({"day": day.isoformat()}, {"_id": 1})}
     if stale := there - updates.keys():
@@ -556,13 +587,6 @@ def _is_there_already(problem: Mapping[str, Any]) -> bool:
 
 def _name(batch: Batch) -> str:
     return f"{batch.source}/{batch.number}"
-
-
-def _id(cell: Cell) -> str:
-    # A hash, because it is short even if the names are long. Sums of older versions have no local day.
-    shifted = [] if cell.local_day == cell.day else [cell.local_day.isoformat()]
-    named = json.dumps([cell.day.isoformat(), *cell.series, *shifted])
-    return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
 
 
 def _shown(cell: Cell, erasures: Sequence[Erasure]) -> Cell:
