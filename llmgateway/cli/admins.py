@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from .dates import AHEAD, in_time
 from .ending import confirm, fail
 from .options import yes_option
 from .remote import Remote, listing, remote
@@ -18,7 +19,7 @@ _ID = "admin_"
 an_admin = click.argument("admin", metavar="ID|NAME")
 _a_role = "owner: everything; admin: all but admins; viewer: reads; group: manages its groups; metrics: /metrics."
 _groups = click.option("--group", "groups", multiple=True, help="A group to manage, for the role group; repeatable.")
-_expires_at = click.option("--expires-at", help="Refuse the admin's key after this day, or from this time on.")
+_expires_at = click.option("--expires-at", help=f"Refuse the admin's key after this day, or from this time on. {AHEAD}")
 _note = click.option("--note", help="A note that only owners see.")
 
 
@@ -44,7 +45,7 @@ def list_(gateway: Remote) -> None:
 @remote
 def add(gateway: Remote, name: str, **options: Any) -> None:
     """Let NAME in as an admin. Only the key goes to standard output; it is shown this once."""
-    made = gateway.call("POST", "/admins", body={"name": name, **_sent(options)})
+    made = gateway.call("POST", "/admins", body={"name": name, **_sent(gateway, options)})
     gateway.secret(f"Created {made['id']}. Give {plain(name)} the key: it is shown only this once.", made)
 
 
@@ -66,7 +67,7 @@ def show(gateway: Remote, admin: str) -> None:
 @remote
 def set_(gateway: Remote, admin: str, **options: Any) -> None:
     """Change the given fields and leave the others. An empty date or note clears it; groups are replaced."""
-    gateway.show(gateway.call("PATCH", _path(_id_of(gateway, admin)), body=_sent(options)))
+    gateway.show(gateway.call("PATCH", _path(_id_of(gateway, admin)), body=_sent(gateway, options)))
 
 
 @admins.command()
@@ -120,10 +121,10 @@ def _id_of(gateway: Remote, text: str) -> str:
     return str(found[0]["id"])
 
 
-def _sent(options: dict[str, Any]) -> dict[str, Any]:
+def _sent(gateway: Remote, options: dict[str, Any]) -> dict[str, Any]:
     groups = [name for name in options.pop("groups") if name]
     body = {name: value or None for name, value in options.items() if value is not None}
-    return body | ({"groups": groups} if groups else {})
+    return in_time(gateway, body) | ({"groups": groups} if groups else {})
 
 
 def _path(admin_id: str) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import sys
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
+from .dates import in_time
 from .ending import confirm, fail
 from .groups import groups
 from .keys import keys
 from .options import Command, yes_option
 from .remote import Remote, remote
-from .tables import plain, table
+from .tables import counted, plain, table
 
 _COLUMNS = ("id", "user", "name", "group", "active", "expires_at", "last_used", "happens")
 
@@ -39,15 +38,6 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-def since(text: str) -> str:
-    """Return the time that is meant by an age such as ``180d``, or *text* itself, which the gateway reads."""
-    match = re.fullmatch(r"(\d{1,5}) ?([hdw])", text)
-    if match is None:
-        return text
-    age = timedelta(hours=int(match[1]) * {"h": 1, "d": 24, "w": 168}[match[2]])
-    return (datetime.now(UTC) - age).isoformat(timespec="milliseconds")
-
-
 @keys.command()
 @click.argument("action", type=click.Choice(["block", "unblock", "move", "extend", "remove"]))
 @filter_options
@@ -60,8 +50,8 @@ def bulk(gateway: Remote, action: str, to: str | None, dry_run: bool, yes: bool,
     field = {"move": "group", "extend": "expires_at"}.get(action)
     if (field is None) != (to is None):
         fail([f"{action} takes no --to." if field is None else f"{action} needs --to."])
-    changes = {} if field is None else {field: None if to == "none" else to}
-    change(gateway, action, _filter(**filters), changes=changes, dry_run=dry_run, yes=yes)
+    changes = {} if field is None else in_time(gateway, {field: None if to == "none" else to})
+    change(gateway, action, _filter(gateway, **filters), changes=changes, dry_run=dry_run, yes=yes)
 
 
 @keys.command()
@@ -72,7 +62,7 @@ def bulk(gateway: Remote, action: str, to: str | None, dry_run: bool, yes: bool,
 @remote
 def prune(gateway: Remote, unused_since: str, group: str | None, dry_run: bool, yes: bool) -> None:
     """Remove the keys that nobody has used for a while. Keys that were never used count from their creation."""
-    filters = {"unused_since": since(unused_since)} | ({"group": group} if group else {})
+    filters = in_time(gateway, {"unused_since": unused_since}) | ({"group": group} if group else {})
     change(gateway, "remove", filters, changes={}, dry_run=dry_run, yes=yes)
 
 
@@ -89,15 +79,16 @@ def change(
         else:
             _list(preview["items"])
             click.echo(
-                f"{len(concerned)} keys would be changed." if dry_run else "Nothing has to be changed.", err=True
+                f"{counted(len(concerned), 'key')} would be changed." if dry_run else "Nothing has to be changed.",
+                err=True,
             )
         return
     if not yes:
         _list(preview["items"], err=True)
-    confirm(f"{action.capitalize()} {_counted(len(concerned), 'key')}?", yes=yes)
+    confirm(f"{action.capitalize()} {counted(len(concerned), 'key')}?", yes=yes)
     answer = gateway.call("POST", "/keys/bulk", body=body | {"token": preview["token"]})
     happened = concerned[0]["happens"]
-    gateway.done(f"{_counted(len(concerned), 'key')} {happened}.", answer)
+    gateway.done(f"{counted(len(concerned), 'key')} {happened}.", answer)
 
 
 @groups.command()
@@ -121,9 +112,9 @@ def close(gateway: Remote, name: str, fate: str | None, move_to: str | None, dry
     if not dry_run and not yes:
         members = gateway.call("POST", path, body=body | {"dry_run": True})
         what = (
-            f"move {_counted(members['count'], 'key')} to {move_to}"
+            f"move {counted(members['count'], 'key')} to {move_to}"
             if move_to
-            else (f"{fate} {_counted(members['count'], 'key')}")
+            else (f"{fate} {counted(members['count'], 'key')}")
         )
         confirm(plain(f"End the group {name}, and {what}?"), yes=yes)
     if gateway.as_json:
@@ -134,23 +125,19 @@ def close(gateway: Remote, name: str, fate: str | None, move_to: str | None, dry
     sys.stdout.buffer.flush()
     count = sum(1 for _ in csv.reader(io.StringIO(found.decode()))) - 1
     done = "Nothing was changed" if dry_run else ("The group is closed" if fate == "block" else "The group is removed")
-    click.echo(f"{done}. {_counted(count, 'key')} above.", err=True)
+    click.echo(f"{done}. {counted(count, 'key')} above.", err=True)
 
 
-def _filter(*, all_: bool, unused_since: str | None, **filters: Any) -> dict[str, Any]:
+def _filter(gateway: Remote, *, all_: bool, unused_since: str | None, **filters: Any) -> dict[str, Any]:
     given = {name: value for name, value in filters.items() if value is not None}
     if unused_since is not None:
-        given["unused_since"] = since(unused_since)
+        given["unused_since"] = unused_since
     if all_:
         given["all"] = True
     if not given:
         fail(["Say which keys: --group, --user, --unused …; for every key there is, --all."])
-    return given
+    return in_time(gateway, given)
 
 
 def _list(items: list[dict[str, Any]], *, err: bool = False) -> None:
     click.echo(table(items, _COLUMNS), err=err)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

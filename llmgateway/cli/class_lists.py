@@ -17,7 +17,7 @@ import click
 from .ending import Exit, confirm, fail
 from .options import yes_option
 from .remote import Remote, flat, remote
-from .tables import plain, table
+from .tables import counted, plain, table
 from .wording import for_terminal
 
 _PATH = "/keys/import"
@@ -78,13 +78,13 @@ def import_(gateway: Remote, file: IO[bytes], output: Path | None, dry_run: bool
     except CallFailed as error:
         for problem in _by_line(name, error.errors):
             click.echo(problem, err=True)
-        fail([for_terminal(str(error))], status=Exit.of(error.status, error.code))
+        fail([for_terminal(str(error), is_about_columns=True)], status=Exit.of(error.status, error.code))
     for note in done.get("notes", ()):
         click.echo(f"llmgateway: warning: {plain(note)}", err=True)
     place = f"They are in {output}" if output else "They are above"
     told = f"{place}, and shown nowhere else: give each user their own." if done["create"] else "No key is new."
     others = "".join(f", {_DONE[name]} {done[name]}" for name in ("update", "skip") if done[name])
-    click.echo(f"Created {done['create']} keys{others}. {told}", err=True)
+    click.echo(f"Created {counted(done['create'], 'key')}{others}. {told}", err=True)
 
 
 def _bar(content: bytes) -> Any:
@@ -111,25 +111,34 @@ def _show_plan(gateway: Remote, name: str, plan: dict[str, Any]) -> None:
         _explain(plan)
         click.echo(_table(plan["lines"]))
         click.echo(f"{_summary(plan)} Nothing was stored.", err=True)
+        _name_refused(name, plan)
     if plan["counts"]["refuse"]:
-        refused = plan["counts"]["refuse"]
-        fail([f"{name}: {refused} lines are refused, so that nothing of it would be imported."], status=Exit.REFUSED)
+        fail([f"{name}: {_not_right(plan)}, so that nothing of it would be imported."], status=Exit.REFUSED)
 
 
 def _ask(name: str, plan: dict[str, Any]) -> None:
     """Show the plan, and return if the person wants it."""
     _explain(plan)
-    refused = [line for line in plan["lines"] if line["action"] == "refuse"]
-    if refused:
-        errors = {f"line {line['line']}": line["problems"] for line in refused}
-        for problem in _by_line(name, errors):
-            click.echo(problem, err=True)
-        fail([f"{len(refused)} lines are not right. Nothing was stored: correct the file."], status=Exit.REFUSED)
+    _name_refused(name, plan)
+    if plan["counts"]["refuse"]:
+        fail([f"{_not_right(plan)}. Nothing was stored: correct the file."], status=Exit.REFUSED)
     click.echo(_table(plan["lines"][:_LINES_BEFORE_QUESTION]), err=True)
     more = len(plan["lines"]) - _LINES_BEFORE_QUESTION
     if more > 0:
         click.echo(f"… and {more} more; --dry-run shows all of them.", err=True)
     confirm(f"{_summary(plan)} Do it?", yes=False)
+
+
+def _name_refused(name: str, plan: dict[str, Any]) -> None:
+    """Say what is wrong with each line that is refused; in the table there is no room for it."""
+    errors = {f"line {line['line']}": line["problems"] for line in plan["lines"] if line["action"] == "refuse"}
+    for problem in _by_line(name, errors):
+        click.echo(problem, err=True)
+
+
+def _not_right(plan: dict[str, Any]) -> str:
+    refused = plan["counts"]["refuse"]
+    return f"{counted(refused, 'line')} {'is' if refused == 1 else 'are'} not right"
 
 
 def _explain(plan: dict[str, Any]) -> None:
@@ -158,18 +167,24 @@ def _table(lines: list[dict[str, Any]]) -> str:
 
 def _why(line: dict[str, Any]) -> str | None:
     if line["problems"]:
-        return "; ".join(f"{where}: {for_terminal(what)}" for where, what in flat(line["problems"]))
+        return ", ".join({where.partition(".")[0]: None for where, _ in flat(line["problems"])})
     return ", ".join(line["changes"]) or line["reason"]
 
 
 def _by_line(name: str, errors: Mapping[str, Any]) -> list[str]:
     """Format each problem as FILE:LINE: PROBLEM, as compilers do, so that editors find the line."""
-    return [plain(f"{_place(name, where)}: {for_terminal(problem)}") for where, problem in flat(errors)]
+    return [plain(f"{_place(name, where)}: {_explained(problem)}") for where, problem in flat(errors)]
+
+
+def _explained(problem: str) -> str:
+    return for_terminal(problem, is_about_columns=True)
 
 
 def _place(name: str, where: str) -> str:
     if where in _OPTIONS:
         return f"--{where}"
+    if where == "file":
+        return name
     return f"{name}:{where.removeprefix('line ').replace('.', ': ', 1)}"
 
 

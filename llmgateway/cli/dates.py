@@ -16,9 +16,10 @@ AGO = "Or today, yesterday, 3h, 2d ago."
 """For the help of options; see :func:`in_time`."""
 
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
-_SPAN = re.compile(r"(\d{1,4})\s?(m|h|d|w)(?:\s?ago)?", re.IGNORECASE)
+_SPAN = re.compile(r"(\d{1,5})\s?(m|h|d|w)(?:\s?ago)?", re.IGNORECASE)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_TIMES = frozenset({"starts_at", "expires_at", "since", "until"})
+_AHEAD = frozenset({"starts_at", "expires_at", "until"})
+_BEHIND = frozenset({"since", "unused_since", "created_before", "created_since"})
 
 
 def in_time(
@@ -30,12 +31,15 @@ def in_time(
     instant.
 
     Args:
-        ago: Whether spans such as ``3h`` lie behind, as in a search, and not ahead.
+        ago: Whether spans such as ``3h`` lie behind in every field, as in a search, and not only in those that ask
+            what has been.
         now: The present time, with its zone; None to look at the clock.
     """
     present = now or datetime.now(UTC)
     return {
-        name: _read(gateway, value, present, -1 if ago else 1) if name in _TIMES and isinstance(value, str) else value
+        name: _read(gateway, value, present, -1 if ago or name in _BEHIND else 1)
+        if name in _AHEAD | _BEHIND and isinstance(value, str)
+        else value
         for name, value in fields.items()
     }
 
@@ -46,7 +50,7 @@ def _read(gateway: Remote, text: str, now: datetime, direction: int) -> str:
         return (now.astimezone(_zone(gateway)).date() + timedelta(days=_DAYS[word])).isoformat()
     if match := _SPAN.fullmatch(word):
         span = timedelta(**{_UNITS[match[2].lower()]: int(match[1])})
-        return (now + direction * span).isoformat(timespec="seconds")
+        return (now + direction * span).isoformat(timespec="seconds" if direction > 0 else "milliseconds")
     return text
 
 

@@ -13,7 +13,7 @@ import click
 from .ending import confirm, fail
 from .options import yes_option
 from .remote import Remote, remote
-from .tables import plain
+from .tables import counted, plain
 from .users import users
 
 
@@ -68,10 +68,23 @@ def erase(gateway: Remote, user: str, dry_run: bool, yes: bool) -> None:
         click.echo(f"Not done yet, and done later: {pending}", err=True)
 
 
-def _kept(counted: dict[str, Any]) -> str:
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counted["counts"].items() if count) or (
-        "no single record"
-    )
+_NOUNS = {
+    "keys": "key",
+    "person": "set of own limits",
+    "records": "record",
+    "refusals": "refusal",
+    "sums": "sum of a day",
+    "audit": "entry of the audit",
+    "alerts": "warning",
+    "prompts": "prompt",
+    "stored_responses": "stored response",
+}
+"""What the parts are called that a gateway counts: in the singular."""
+
+
+def _kept(answer: dict[str, Any]) -> str:
+    counts = ((_NOUNS.get(name, name.replace("_", " ")), count) for name, count in answer["counts"].items())
+    return ", ".join(counted(count, noun) for noun, count in counts if count) or "no single record"
 
 
 def _path(user: str) -> str:

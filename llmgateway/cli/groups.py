@@ -14,7 +14,7 @@ from .options import field_options, limit_options, member_limit_options, sent, y
 from .raises import raise_options, raised
 from .remote import Remote, listing, remote
 from .statements import format_options, month_option, print_statement
-from .tables import plain
+from .tables import counted, plain
 
 
 @click.group()
@@ -89,7 +89,7 @@ def revoke(gateway: Remote, name: str, yes: bool) -> None:
     """Block every key of a group, from the next request on."""
     confirm(plain(f"Block every key of the group {name}?"), yes=yes)
     answer = gateway.call("POST", f"{_path(name)}/revoke")
-    gateway.done(f"Blocked {answer['revoked']} keys of the group {name}.", answer)
+    gateway.done(f"Blocked {counted(answer['revoked'], 'key')} of the group {name}.", answer)
 
 
 @groups.command("statement")

@@ -11,6 +11,7 @@ from .dates import in_time
 from .ending import fail
 from .options import NONE, Command, limit_options, sent
 from .remote import Remote
+from .tables import cell
 
 
 def raise_options(command: Command) -> Command:
@@ -44,4 +45,4 @@ def raised(gateway: Remote, path: str, whose: str, options: dict[str, Any]) -> N
         fail([f"{NONE!r} is no limit that ends by itself. Name a higher one."])
     body = in_time(gateway, {"limits": limits, "until": until})
     answer: Mapping[str, Any] = gateway.call("POST", f"{path}/raise", body=body)
-    gateway.done(f"Raised {whose} until {answer['raise']['until']}.", answer)
+    gateway.done(f"Raised {whose} until {cell(answer['raise']['until'])}.", answer)

@@ -13,7 +13,7 @@ import click
 
 from .ending import Exit, fail
 from .tables import plain, record, sorted_by, table
-from .wording import for_terminal
+from .wording import for_terminal, option_for
 
 if TYPE_CHECKING:
     from .client import CallFailed, Client
@@ -139,8 +139,21 @@ def remote(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def problems_of(error: CallFailed) -> list[str]:
-    """Return a line for each problem: first the message, then one for each field or line."""
-    return [for_terminal(str(error)), *(plain(f"{where}: {for_terminal(what)}") for where, what in flat(error.errors))]
+    """Return a line for each problem: first the message, then one for each option, field or line."""
+    options = _options()
+    lines = (f"{option_for(where, options)}: {for_terminal(what)}" for where, what in flat(error.errors))
+    return [for_terminal(str(error)), *map(plain, lines)]
+
+
+def _options() -> dict[str, str]:
+    """Return the options of the command that runs, by the names of their parameters and by their own."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.params.get("file") is not None:  # whose writer knows the fields
+        return {}
+    options = {
+        each.name or "": max(each.opts, key=len) for each in context.command.params if each.param_type_name == "option"
+    }
+    return {option.removeprefix("--").replace("-", "_"): option for option in options.values()} | options
 
 
 def flat(errors: Any, where: str = "") -> list[tuple[str, str]]:

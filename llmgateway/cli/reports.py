@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,8 +11,10 @@ from zoneinfo import ZoneInfo
 import click
 
 from .csv_output import csv_options, is_csv, print_csv
+from .dates import AGO, in_time
 from .ending import fail
 from .remote import Remote, listing, remote
+from .tables import cell
 from .trends import MOST_ROWS, with_trends
 
 _MOST = click.option(
@@ -122,20 +125,32 @@ def filters(gateway: Remote, by: str, **query: str | None) -> None:
 @click.command()
 @click.option("--target", help="Only changes of this: the id of a key, the name of a group or a model.")
 @click.option("--admin", help="Only changes by this admin: the id or the name, or ADMIN_KEY for the first owner.")
-@click.option("--since", help="Only changes from this day or time on.")
-@click.option("--until", help="Only changes up to this day, or before this time.")
+@click.option("--since", help=f"Only changes from this day or time on. {AGO}")
+@click.option("--until", help=f"Only changes up to this day, or before this time. {AGO}")
 @_MOST
 @listing
 def audit(gateway: Remote, limit: int, **query: str | None) -> None:
-    """Show who changed what, newest first."""
-    found = [*gateway.client.pages("/audit", query=query, most=limit)]
-    named = found if gateway.as_json else [{**each, "admin": _name_in(each)} for each in found]
+    """Show who changed what, newest first: of a change, the fields that are another value now. --json shows all."""
+    found = [*gateway.client.pages("/audit", query=in_time(gateway, query, ago=True), most=limit)]
+    named = found if gateway.as_json else [{**each, "admin": _name_in(each), **_difference(each)} for each in found]
     gateway.show_all(named, "timestamp", "address", "admin", "action", "target", "before", "after")
 
 
 def _name_in(entry: dict[str, Any]) -> str:
     # A gateway of an earlier version has one admin.
     return str((entry.get("admin") or {}).get("name") or entry["admin_key_id"])
+
+
+def _difference(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the change has changed, without what is the same before and after."""
+    before, after = entry["before"], entry["after"]
+    if not isinstance(before or {}, Mapping) or not isinstance(after or {}, Mapping):
+        return {}
+    old, new = before or {}, after or {}
+    names = [name for name in {**old, **new} if cell(old.get(name)) != cell(new.get(name))]
+    return {"before": {name: old[name] for name in names if name in old}} | {
+        "after": {name: new[name] for name in names if name in new}
+    }
 
 
 @click.command()

@@ -20,13 +20,15 @@ SECTIONS: Mapping[str, Sequence[str]] = {
 """The commands in the order of the help."""
 
 
+_LONGEST = 200  # longer than any: what does not fit into a line of the terminal goes on in the next
+
+
 class Sectioned(click.Group):
     """A group of commands whose help lists them in :data:`SECTIONS`."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        width = formatter.width - 6 - max(map(len, self.commands))
         for title, names in SECTIONS.items():
-            rows = [(name, self.commands[name].get_short_help_str(width)) for name in names if name in self.commands]
+            rows = [(name, self.commands[name].get_short_help_str(_LONGEST)) for name in names if name in self.commands]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

@@ -34,6 +34,15 @@ class Amount(float):
         return f"{cell(float(self))} {self.unit}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return *number* with its *noun*: 1 key, 2 keys, 3 entries of the audit."""
+    if number == 1:
+        return f"1 {noun}"
+    word, of, rest = noun.partition(" of ")
+    many = f"{word[:-1]}ies" if re.search("[^aeiou]y$", word) else f"{word}s"
+    return f"{number:,} {many}{of}{rest}"
+
+
 def plain(text: str) -> str:
     """Return *text* without control characters, which a terminal obeys: anybody may have chosen a name or a note."""
     return _CONTROL.sub("?", text)

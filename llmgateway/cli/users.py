@@ -9,7 +9,7 @@ import click
 from .options import limit_options, sent
 from .raises import raise_options, raised
 from .remote import Remote, listing, remote
-from .tables import cell, plain
+from .tables import cell, counted, plain
 
 
 @click.group()
@@ -62,14 +62,15 @@ def reset(gateway: Remote, user: str) -> None:
 
 def _short(person: dict[str, Any]) -> dict[str, Any]:
     keys = [f"{key['id']} ({key['name']})" for key in person["keys"]]
-    usage = {
-        period: f"{sums['requests']} requests, {sums['total_tokens']} tokens, {sums['cost_usd']:.4f} USD"
+    usage = [
+        f"{period}: {counted(sums['requests'], 'request')}, {counted(sums['total_tokens'], 'token')}, "
+        f"{sums['cost_usd']:.4f} USD"
         for period, sums in person["usage"].items()
-    }
+    ]
     member_of = [
         f"{each['group']}: {line}" for each in person["member_of"] for line in cell(each["remaining"]).splitlines()
     ]
-    return person | {"keys": keys, "usage": usage, "member_of": "\n".join(member_of)}
+    return person | {"keys": "\n".join(keys), "usage": "\n".join(usage), "member_of": "\n".join(member_of)}
 
 
 def _path(user: str) -> str:

@@ -73,15 +73,50 @@ _ENDPOINT = re.compile(r"`?(GET|POST|PUT|PATCH|DELETE) (/admin(?:/[\w{}-]+)*)(\?
 _ALREADY = re.compile(r"(, or|\(or) '?llmgateway [a-z -]+'?\)?")
 _FIELD = re.compile(r"(requests_per_minute|tokens_per_minute|parallel_requests|expires_at|starts_at)\b")
 _PARAMETER = re.compile(r"\b(?:(map|existing|dates|decimal|sheet|group)=|(ignore_other_columns)=true)")
+_PHRASES = (
+    (r"These fields are not right: .*\. 'errors' says why\.", "This was refused, and nothing was changed."),
+    (r"; 'errors' says why( \(of the first \d+\))?\. ", r"\1. "),
+    (r"block the key \('active': false\)", "block the key"),
+)
+"""What only a reader of JSON understands, and what takes its place."""
+_OPTIONS_ONLY = (
+    (r"\bfor no limit, send null\b", "for no limit, say none"),
+    (r"(, or a date like [\d-]+ \((?:from|until) [^)]*\))\.", r"\1, or like today, 3h, 2d."),
+)
+_COLUMNS_ONLY = ((r"\bfor no limit, send null\b", "for no limit, leave the cell empty"),)
+_PARTS_OF_A_BUDGET = ("amount", "unit", "period")
 
 
-def for_terminal(message: str) -> str:
-    """Return *message* with the names that somebody in front of a terminal uses."""
+def for_terminal(message: str, *, is_about_columns: bool = False) -> str:
+    """Return *message* with the names that somebody in front of a terminal uses.
+
+    Args:
+        is_about_columns: Whether fields are columns of a file, whose names stay as they are.
+    """
     message = _PARAMETER.sub(_parameter, message)
-    if not _ENDPOINT.search(message):
-        return _FIELD.sub(_option, message)
-    # The gateway names some commands itself, after the endpoint.
-    return _FIELD.sub(_option, _ENDPOINT.sub(_command, _ALREADY.sub("", message)))
+    for phrase, instead in (*_PHRASES, *(_COLUMNS_ONLY if is_about_columns else _OPTIONS_ONLY)):
+        message = re.sub(phrase, instead, message)
+    if _ENDPOINT.search(message):
+        # The gateway names some commands itself, after the endpoint.
+        message = _ENDPOINT.sub(_command, _ALREADY.sub("", message))
+    return message if is_about_columns else _FIELD.sub(_option, message)
+
+
+def option_for(where: str, options: Mapping[str, str]) -> str:
+    """Return the option that sets the field *where* (``limits.budget.amount``); *where* itself if there is none.
+
+    Args:
+        options: The options of the command, by the names of their parameters.
+    """
+    parts = [part for part in where.split(".") if not part.isdecimal()]
+    if len(parts) > 1 and parts[-1] in _PARTS_OF_A_BUDGET:
+        parts.pop()
+    if parts[0] == "changes" and "to" in options:
+        return options["to"]
+    if len(parts) > 1 and parts[0] in ("limits", "filter"):
+        parts = parts[1:]
+    name = f"member_{parts[-1]}" if len(parts) > 1 and parts[0] == "member_limits" else ".".join(parts)
+    return options.get(name, where)
 
 
 def command_for(method: str, path: str) -> str | None:

@@ -102,8 +102,10 @@ def test_a_file_replaces_everything(run, tmp_path):
 def test_what_is_wrong_is_told(run, tmp_path):
     """Every field, and what cannot be read; nothing changes."""
     run("set", "--email", "nobody", "--from", "nobody", status=1)
-    assert "emails.0: Is no e-mail address" in run.result.stderr
-    assert "from: Must be an e-mail address" in run.result.stderr
+    assert "--email: Is no e-mail address" in run.result.stderr
+    assert "--from: Must be an e-mail address" in run.result.stderr
+    run("set", "--file", "-", status=1, stdin='{"emails": ["nobody"]}')
+    assert "llmgateway: emails.0: Is no e-mail address" in run.result.stderr
     run("set", "--threshold", "101", status=2)
     run("set", "--remove-webhook", "hook_unknown", status=2)
     run("set", "--file", str(tmp_path / "missing.json"), status=2)

@@ -17,7 +17,8 @@ from llmgateway.cli.completion import COMPLETED
 from llmgateway.cli.ending import Exit
 from llmgateway.cli.examples import EXAMPLES
 from llmgateway.cli.sections import SECTIONS, commands
-from llmgateway.cli.wording import COMMANDS, for_terminal
+from llmgateway.cli.tables import counted
+from llmgateway.cli.wording import COMMANDS, for_terminal, option_for
 from tests import ROOT
 from tests.pages import Page
 
@@ -126,6 +127,8 @@ def test_every_endpoint_that_a_message_names_has_a_command():
         ("Set one with POST /admin/setllmkey.", "Set one with 'llmgateway llm-key set'."),
         ("Call POST /admin/groups/{name}/revoke.", "Call 'llmgateway groups revoke'."),
         ("Make it: PUT /admin/groups/{name}, or llmgateway groups set.", "Make it: 'llmgateway groups set'."),
+        ("These fields are not right: 'x'. 'errors' says why.", "This was refused, and nothing was changed."),
+        ("2 lines (3, 4) are not right; 'errors' says why. Nothing was stored.", "are not right. Nothing was stored."),
         ("requests_per_minute must be positive.", "--requests-per-minute must be positive."),
         ("GET /v1/models is another matter.", "GET /v1/models is another matter."),
         ("GET /admin/none/of/these is left as it is.", "GET /admin/none/of/these is left as it is."),
@@ -133,3 +136,49 @@ def test_every_endpoint_that_a_message_names_has_a_command():
 )
 def test_messages_name_commands_and_options(message, expected):
     assert expected in for_terminal(message)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("limits.budget.amount", "--budget"),
+        ("limits.requests_per_minute", "--requests-per-minute"),
+        ("member_limits.budget.unit", "--member-budget"),
+        ("filter.unused_since", "--unused"),
+        ("changes.group", "--to"),
+        ("events.0", "--event"),
+        ("deployments.0.base_url", "deployments.0.base_url"),
+    ],
+)
+def test_what_is_wrong_is_called_like_its_option(where, expected):
+    options = {
+        "budget": "--budget",
+        "requests_per_minute": "--requests-per-minute",
+        "member_budget": "--member-budget",
+        "unused_since": "--unused",
+        "to": "--to",
+        "group": "--group",
+        "events": "--event",
+    }
+
+    assert expected == option_for(where, options)
+
+
+def test_no_line_of_the_help_is_cut():
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+
+    assert "..." not in shown.partition("Options:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "expected"),
+    [
+        (1, "key", "1 key"),
+        (2, "key", "2 keys"),
+        (0, "entry of the audit", "0 entries of the audit"),
+        (1200, "day", "1,200 days"),
+    ],
+)
+def test_counts_in_plain_english(number, noun, expected):
+    assert expected == counted(number, noun)

@@ -135,8 +135,9 @@ def test_a_table_is_what_people_get(run):
     [listed] = told(run, "keys", "list", "--user", "grace")
 
     header, line = run("keys", "list", "--user", "grace").splitlines()
-    assert ["ID", "USER", "NAME", "GROUP", "ACTIVE", "EXPIRES_AT", "LIMITS"] == header.split()
-    assert [listed["id"], "grace", "default", "-", "yes", "-", "-"] == line.split()
+    spent = ["SPENT", "LEFT", "LAST_USED"]
+    assert ["ID", "USER", "NAME", "GROUP", "ACTIVE", "EXPIRES_AT", *spent, "LIMITS"] == header.split()
+    assert [listed["id"], "grace", "default", "-", "yes", "-", "0", "usd", "-", "-", "-"] == line.split()
     assert "\x1b" not in run("keys", "show", listed["id"])
 
 
@@ -163,7 +164,7 @@ def test_limits_of_everybody(run):
     """Change in the parts that are given."""
     run("limits", "set", "--tokens-per-minute", "900000")
     told(run, "limits", "set", "--budget", "2000.5usd/month")
-    assert ["budget", "2000.5", "usd/month"] == run("limits", "show").splitlines()[-1].split()
+    assert ["budget", "2000.5", "usd/month"] in [line.split() for line in run("limits", "show").splitlines()]
     shown = told(run, "limits", "show")
     assert (900000, 2000.5) == (shown["tokens_per_minute"], shown["budget"]["amount"])
 
@@ -290,6 +291,31 @@ class TestImport:
         [key] = told(run, "keys", "list", "--group", "planned")
         assert ("Änne Groß", "a@x.example", "Physik") == (key["user"], key["email"], key["note"])
 
+    def test_the_plan_says_all_that_is_wrong(self, run, tmp_path):
+        """By line, to the end of each text, with names of columns and not of options."""
+        roster = tmp_path / "class.csv"
+        roster.write_text("user,budget_amount,expires_at\nzoe,abc,3/4/2027\n")
+        run("keys", "import", str(roster), "--dry-run", status=1)
+
+        problems = run.result.stderr.splitlines()
+        for expected in (
+            "budget_amount: Must be a number",
+            "budget_unit: Is missing. A budget has an amount, a unit (usd, tokens or requests)",
+            "expires_at: 3/4/2027 can be 2027-04-03 or 2027-03-04.",
+        ):
+            assert [line for line in problems if line.startswith(f"{roster}:2: {expected}")]
+        assert "--dates dmy for the day, --dates mdy for the month." in run.result.stderr
+        assert f"llmgateway: {roster}: 1 line is not right, so that nothing of it would be imported." == problems[-1]
+
+        roster.write_text("user,emial\nzoe,z@example.org\n")
+        run("keys", "import", str(roster), status=1)
+        assert "starts_at, expires_at, models, requests_per_minute" in run.result.stderr
+        assert "'errors'" not in run.result.stderr
+
+        roster.write_text("")
+        run("keys", "import", str(roster), status=1)
+        assert f"{roster}: Is empty." in run.result.stderr
+
     def test_says_which_option_is_wrong(self, run):
         """By its name on the command line."""
         run("keys", "import", "-", "--map", "user=Benutzer", stdin="user;Fach\nx;y\n", status=1)
@@ -336,6 +362,53 @@ def test_days_as_people_say_them(run):
     run("logs", "--since", "2h", "--until", "today")
 
 
+def test_days_as_people_say_them_in_searches_and_for_admins(run):
+    """Wherever a command takes a day."""
+    run("audit", "--since", "2h", "--until", "tomorrow")
+    run("keys", "bulk", "block", "--created-since", "tomorrow", "--dry-run")
+    run("keys", "bulk", "extend", "--created-before", "yesterday", "--to", "tomorrow", "--dry-run")
+    run("keys", "prune", "--unused", "99999d", "--dry-run")
+    admin = told(run, "admins", "add", "Dated", "--role", "viewer", "--expires-at", "tomorrow")
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert midnight + timedelta(days=2) == datetime.fromisoformat(admin["expires_at"])
+    run("admins", "remove", "Dated", "--yes")
+
+
+def test_the_audit_shows_what_has_changed(run):
+    """And nothing that has stayed; the JSON has everything."""
+    run("groups", "set", "audited", "--tokens-per-minute", "1000", "--note", "Mondays")
+    run("groups", "set", "audited", "--note", "Tuesdays")
+
+    line = run("audit", "--target", "audited", "--limit", "1").splitlines()[-1]
+
+    assert line.endswith("note Mondays  note Tuesdays")
+    [entry] = told(run, "audit", "--target", "audited", "--limit", "1")
+    assert "audited" == entry["before"]["name"] == entry["after"]["name"]
+    run("groups", "remove", "audited")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("groups set limited --member-budget 0usd/day", "--member-budget: Must be more than 0."),
+        (
+            "users limits ada --budget 0usd/day",
+            "--budget: Must be more than 0. To let nothing through, block the key; ",
+        ),
+        ("keys bulk move --all --to nowhere", "--to: There is no such group. Make it first: 'llmgateway groups set'."),
+        ("keys prune --unused soon", "--unused: Must be a time like"),
+        ("admins add Grace --role group", "--group: Name the groups"),
+        ("settings set --timezone Berlin", "--timezone: Must be a time zone"),
+    ],
+)
+def test_problems_name_options(run, command, expected):
+    run(*command.split(), status=1)
+
+    assert expected in run.result.stderr
+    assert "'errors'" not in run.result.stderr
+    assert "null" not in run.result.stderr
+
+
 class TestTroubles:
     def test_no_gateway(self, run):
         """Its address, and how to name another."""
@@ -375,8 +448,10 @@ class TestTroubles:
         """By name, with the reason."""
         run("keys", "add", "ada", "--email", "nobody", "--expires-at", "soon", status=1)
 
-        assert "email: Not a valid email address." in run.result.stderr
-        assert "expires_at: Must be a time like" in run.result.stderr
+        assert "--email: Not a valid email address." in run.result.stderr
+        assert "--expires-at: Must be a time like" in run.result.stderr
+        assert "or like today, 3h, 2d." in run.result.stderr
+        assert "errors" not in run.result.stderr
 
     def test_takes_the_address_as_people_paste_it(self, gateway, run):
         """With the path of the API or of the pages behind it."""
@@ -612,7 +687,7 @@ def test_a_person_is_exported_and_erased(gateway, run, tmp_path):
 
     assert 1 == told(run, "users", "erase", "Élodie Test-Ö", "--dry-run")["counts"]["keys"]
     run("users", "erase", "Élodie Test-Ö", status=2)
-    assert "Erase Élodie Test-Ö: 1 keys" in run.result.stderr
+    assert "Erase Élodie Test-Ö: 1 key," in run.result.stderr
     assert 200 == gateway.chat(key).status
     erased = told(run, "users", "erase", "Élodie Test-Ö", "--yes")
     assert erased["complete"]

@@ -100,7 +100,7 @@ def test_a_cell_may_have_lines_and_separators_in_it(send, keys):
         ("ada,,,2020-01-01,,,", "expires_at", "in the future"),
         ("ada,,,31.12.27,,,", "expires_at", "all four"),
         ("ada,,,,,-3,", "requests_per_minute", "from 1"),
-        ("ada,,,,,many,", "requests_per_minute", "integer"),
+        ("ada,,,,,many,", "requests_per_minute", "whole number"),
         ("ada,,,,,,short", "key", "20 to 512"),
         ("ada,,,,,,=cmd|'/c calc'!A1.......", "key", "20 to 512"),
         ("ada,,,,,,=HYPERLINK(evil.example)", "key", "formula"),

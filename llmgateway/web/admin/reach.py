@@ -12,7 +12,7 @@ from typing import Any
 
 from ...accounts.prompts import Scope
 from ...errors import Forbidden, NotFound
-from ...records import Budget, Group, KeyRecord, Limits, Organisation, Raise, in_force, moment
+from ...records import Budget, Group, KeyRecord, Limits, Organisation, Period, Raise, in_force, moment
 from ..context import current_admin, services
 from ..errors import invalid_fields
 
@@ -176,7 +176,8 @@ def limit_problems(limits: Limits, group: Group, *, before: Limits | None = None
         if wanted is None or most is None or wanted == getattr(before, name):
             continue
         if name == "budget" and _is_above(wanted, most):
-            shown = f"{most.amount:g} {most.unit.value} per {most.period.value}"
+            period = "in total" if most.period is Period.TOTAL else f"per {most.period}"
+            shown = f"{most.amount:,.15g} {most.unit} {period}"
             found[name] = [f"Must not be more than the group has: {shown}."]
         elif name != "budget" and wanted > most:
             found[name] = [f"Must not be more than the group has: {most}."]

@@ -89,5 +89,6 @@ def check_right(admin: Admin, method: str, rule: str) -> None:
     allowed = RIGHTS.get(rule, {}).get("GET" if method == "HEAD" else method, OWNERS)
     if admin.role in allowed:
         return
-    roles = " or ".join(role.value for role in Role if role in allowed)
+    *others, last = (role.value for role in Role if role in allowed)
+    roles = f"{', '.join(others)} or {last}" if others else last
     raise Forbidden(f"Your role is {admin.role.value!r}. For this it must be {roles}: ask an owner of this gateway.")

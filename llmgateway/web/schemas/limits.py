@@ -20,8 +20,16 @@ _MOST_DOLLARS = 10**6
 _BLOCK = "To let nothing through, block the key ('active': false); for no limit, send null."
 
 
+_PARTS: dict[str, Any] = {
+    "required": "Is missing. A budget has an amount, a unit (usd, tokens or requests) and a period (day, week, month "
+    "or total)."
+}
+
+
 class Amount(ma.fields.Float):
     """A number; a whole one is written without a point."""
+
+    default_error_messages = {"invalid": "Must be a number, like 12.5."}
 
     def _serialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         number = super()._serialize(value, *args, **kwargs)
@@ -32,6 +40,7 @@ def _whole(description: str, example: int) -> ma.fields.Integer:
     return ma.fields.Integer(
         strict=True,
         allow_none=True,
+        error_messages={"invalid": "Must be a whole number."},
         validate=validate.Range(min=1, max=_MOST, error="Must be from {min} to {max}. " + _BLOCK),
         metadata={"description": description, "example": example},
     )
@@ -43,16 +52,19 @@ class BudgetSchema(ma.Schema):
 
     amount = Amount(
         required=True,
+        error_messages=_PARTS,
         validate=validate.Range(min=0, min_inclusive=False, error="Must be more than 0. " + _BLOCK),
         metadata={"description": "In the unit below.", "example": 5},
     )
     unit = ma.fields.String(
         required=True,
+        error_messages=_PARTS,
         validate=validate.OneOf(list(Unit)),
         metadata={"description": "`usd`, `tokens` or `requests`.", "example": "usd"},
     )
     period = ma.fields.String(
         required=True,
+        error_messages=_PARTS,
         validate=validate.OneOf(list(Period)),
         metadata={"description": "`day`, `week`, `month`, or `total` for one that never renews.", "example": "month"},
     )
