@@ -450,6 +450,18 @@ def test_no_limit_is_above_the_groups(grace, mine, limits, wrong):
             assert [wrong] == [*answer["error"]["errors"]["limits"]]
 
 
+def test_says_what_the_group_has_and_who_may_do_more(call, grace, mine):
+    """In words, also of a budget that never renews, and of several roles."""
+    call("PATCH", "/groups/physics", json={"limits": {"budget": {"amount": 1500, "unit": "usd", "period": "total"}}})
+    limits = {"budget": {"amount": 1501, "unit": "usd", "period": "total"}}
+    refused = grace("PATCH", f"/keys/{mine['id']}", status=422, json={"limits": limits})
+    [[problem]] = refused["error"]["errors"]["limits"].values()
+    assert "Must not be more than the group has: 1,500 usd in total." == problem
+
+    message = grace("GET", "/limits", status=403)["error"]["message"]
+    assert "it must be owner, admin or viewer: ask an owner" in message
+
+
 def test_a_limit_that_somebody_else_gave_stays(call, grace, mine):
     """She may send it back with other changes, and lower it; then not raise it again."""
     path = f"/keys/{mine['id']}"
