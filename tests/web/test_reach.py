@@ -602,3 +602,23 @@ def leave_before(keys, key_id, monkeypatch) -> None:
             return method(*arguments, **options)
 
         monkeypatch.setattr(keys, name, late)
+
+
+def test_a_refusal_belongs_to_the_group_in_which_it_was(client, grace, call, mine):
+    """Also if the key was refused in her group a moment before, and is in another one now."""
+
+    def refuse() -> str:
+        answer = client.post(
+            "/v1/chat/completions", json=CONVERSATION, headers={"Authorization": f"Bearer {mine['key']}"}
+        )
+        assert 401 == answer.status_code
+        return answer.headers["x-request-id"]
+
+    call("PATCH", f"/keys/{mine['id']}", json={"active": False})
+    first = refuse()
+    call("PATCH", f"/keys/{mine['id']}", json={"group": "chemistry"})
+    later = refuse()
+
+    assert "chemistry" == call("GET", f"/logs/{later}")["group"]
+    grace("GET", f"/logs/{later}", status=404)
+    assert 1 == grace("GET", f"/logs/{first}")["count"]
