@@ -866,6 +866,8 @@ class RefusedAgain(NamedTuple):
     id: str
     timestamp: datetime
     message: str
+    endpoint: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,3 +209,16 @@ def test_settings_that_reload_are_named():
 
     expected = {field.metadata["variable"] for field in settings_fields() if field.metadata["reloads"]}
     assert expected == set(re.findall(r"`(\w+)`", paragraph))
+
+
+def test_calls_with_a_body_say_that_it_is_json():
+    """curl calls it a form otherwise, and the gateway refuses that."""
+    calls = [
+        call
+        for page in (README.path, *PAGES)
+        for call in re.findall(r"^curl (?:.*\\\n)*.*", page.read_text(), re.MULTILINE)
+    ]
+    with_body = [call for call in calls if " -d " in call and "/simulator/" not in call]
+
+    assert with_body
+    assert [] == [call for call in with_body if "Content-Type: application/json" not in call]

@@ -10,7 +10,7 @@ from .dates import AHEAD, in_time
 from .ending import confirm, fail
 from .options import yes_option
 from .remote import Remote, listing, remote
-from .tables import plain
+from .tables import cell, plain
 
 _ROLES = click.Choice(["owner", "admin", "viewer", "group", "metrics"])
 _ID = "admin_"
@@ -95,7 +95,7 @@ def unblock(gateway: Remote, admin: str) -> None:
 def rotate(gateway: Remote, admin: str, overlap: int) -> None:
     """Replace an admin's key by a new one. Only the new key goes to standard output; it is shown this once."""
     made = gateway.call("POST", f"{_path(_id_of(gateway, admin))}/rotate", body={"overlap_seconds": overlap})
-    until = f"works until {made['retires_at']}" if made["retires_at"] else "is refused from now on"
+    until = f"works until {cell(made['retires_at'])}" if made["retires_at"] else "is refused from now on"
     gateway.secret(f"The old key {until}. Give the new one to {plain(made['name'])}: it is shown only this once.", made)
 
 

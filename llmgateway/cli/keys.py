@@ -15,7 +15,7 @@ from .options import field_options, limit_options, sent, yes_option
 from .people import a_key, every_key, key_of, keys_of
 from .raises import raise_options, raised
 from .remote import Remote, listing, remote, secret_from_terminal
-from .tables import plain
+from .tables import cell, plain
 
 _FIELDS = ("name", "group", "email", "note", "starts_at", "expires_at")
 
@@ -114,7 +114,7 @@ def remove(gateway: Remote, key_id: str, every: bool, yes: bool) -> None:
 def rotate(gateway: Remote, key_id: str, overlap: int) -> None:
     """Replace a key by a new one. Only the new key goes to standard output; it is shown this once."""
     made = gateway.call("POST", f"{_path(key_of(gateway, key_id))}/rotate", body={"overlap_seconds": overlap})
-    until = f"works until {made['retires_at']}" if made["retires_at"] else "is refused from now on"
+    until = f"works until {cell(made['retires_at'])}" if made["retires_at"] else "is refused from now on"
     gateway.secret(f"The old key {until}. Give the new one to {made['user']}: it is shown only this once.", made)
 
 

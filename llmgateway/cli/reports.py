@@ -60,7 +60,7 @@ def usage(
         print_csv(gateway, "/usage", query, reader=reader)
         return
     report = gateway.call("GET", "/usage", query=query)
-    if gateway.as_json:
+    if gateway.shows_fields:
         gateway.show(report)
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
@@ -114,7 +114,7 @@ def _without_unknown_cost(row: dict[str, Any]) -> dict[str, Any]:
 def filters(gateway: Remote, by: str, **query: str | None) -> None:
     """Report what Azure's content filters found, without any text; `fired` counts what they blocked or detected."""
     report = gateway.call("GET", "/usage/filters", query={"by": by, **query})
-    if gateway.as_json:
+    if gateway.shows_fields:
         gateway.show(report)
         return
     names = [name.strip() for name in by.split(",") if name.strip()]

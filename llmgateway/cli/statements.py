@@ -76,7 +76,7 @@ def print_statement(
     if output is not None:
         fail(["A file needs --format csv or --format html: a table is for the terminal."])
     answer = gateway.call("GET", path, query=query)
-    if gateway.as_json:
+    if gateway.shows_fields:
         gateway.show(answer)
         return
     lines, total = answer[table], {name: "total", **answer["total"]}

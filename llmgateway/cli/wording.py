@@ -113,7 +113,7 @@ def option_for(where: str, options: Mapping[str, str]) -> str:
         parts.pop()
     if parts[0] == "changes" and "to" in options:
         return options["to"]
-    if len(parts) > 1 and parts[0] in ("limits", "filter"):
+    if len(parts) > 1 and parts[0] in ("limits", "filter", "keys"):
         parts = parts[1:]
     name = f"member_{parts[-1]}" if len(parts) > 1 and parts[0] == "member_limits" else ".".join(parts)
     return options.get(name, where)

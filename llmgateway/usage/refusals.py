@@ -86,7 +86,9 @@ class Refusals:
         """
         if not self._days:
             return
-        kind = (refusal.key_id or source, refusal.status, refusal.code, refusal.limit)
+        # With the person and the group, so that no refusal is shown as one of those that a key has left.
+        whose = (refusal.key_id or source, refusal.user, refusal.group)
+        kind = (*whose, refusal.status, refusal.code, refusal.limit)
         with self._lock:
             entry = self._recent.get(kind)
             if entry is not None and entry.is_recent(refusal):
@@ -218,7 +220,7 @@ class _Entry:
         self.count += 1
         self.last_at = other.timestamp
         if len(self.repeats) < NAMED_REPEATS:
-            self.repeats.append(RefusedAgain(other.id, other.timestamp, other.message))
+            self.repeats.append(RefusedAgain(other.id, other.timestamp, other.message, other.endpoint, other.model))
 
     def ids(self) -> list[str]:
         return [self.first.id, *(again.id for again in self.repeats)]

@@ -146,6 +146,7 @@ def test_messages_name_commands_and_options(message, expected):
         ("member_limits.budget.unit", "--member-budget"),
         ("filter.unused_since", "--unused"),
         ("changes.group", "--to"),
+        ("keys.move_to", "--move-to"),
         ("events.0", "--event"),
         ("deployments.0.base_url", "deployments.0.base_url"),
     ],
@@ -157,6 +158,7 @@ def test_what_is_wrong_is_called_like_its_option(where, expected):
         "member_budget": "--member-budget",
         "unused_since": "--unused",
         "to": "--to",
+        "move_to": "--move-to",
         "group": "--group",
         "events": "--event",
     }

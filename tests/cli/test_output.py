@@ -179,6 +179,7 @@ class TestTrends:
         assert "█" == next(line for line in by_user.splitlines() if line.startswith("trend")).split()[-1]
         assert "█" not in run("usage")
         assert "TREND" not in run("usage", "--by", "day", "--trend")
+        assert {"user": "trend", "requests": 1} in json.loads(run("usage", "--json", "--columns", "user,requests"))
 
 
 class TestTheWay:

@@ -34,7 +34,10 @@ def refusal(number: int = 1, **fields: object) -> Refusal:
 
 def repeated(first: Refusal, count: int) -> Refusal:
     """*first* with *count* in all, the first of which have ids."""
-    named = [RefusedAgain(f"{first.id}-{again}", LATER, f"no. {again}") for again in range(2, min(count, 5) + 1)]
+    named = [
+        RefusedAgain(f"{first.id}-{again}", LATER, f"no. {again}", first.endpoint, f"model {again}")
+        for again in range(2, min(count, 5) + 1)
+    ]
     return replace(first, count=count, last_at=LATER, repeats=tuple(named))
 
 

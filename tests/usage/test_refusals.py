@@ -92,7 +92,8 @@ def test_a_flood_is_one_entry(make, store):
 
 
 def test_what_differs_is_kept_by_itself(make, store):
-    """Another key, another code, another limit, another address without a key, and another minute."""
+    """Another key, another code, another limit, another address without a key, and another minute; and the same key
+    when it belongs to another person or group, whose admins may not see those before."""
     refusals = make()
     add(refusals, 1)
     add(refusals, 2, key_id="key_0002")
@@ -102,9 +103,11 @@ def test_what_differs_is_kept_by_itself(make, store):
     add(refusals, 6, key_id=None, source="192.0.2.18")
     add(refusals, 7, seconds=61)
     add(refusals, 8, seconds=62)
+    add(refusals, 9, seconds=62, group="chemistry")
+    add(refusals, 10, seconds=62, user="alan")
     refusals.close()
 
-    assert [1, 1, 1, 1, 1, 1, 2] == sorted(each.count for each in store.log.list(EVERYTHING))
+    assert [1, 1, 1, 1, 1, 1, 1, 1, 2] == sorted(each.count for each in store.log.list(EVERYTHING))
 
 
 def test_what_is_too_much_is_dropped_and_counted(make, store, dropped):

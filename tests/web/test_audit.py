@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from llmgateway.accounts.keys import digest
+from llmgateway.web.context import EXTENSION
 
 from .conftest import ADMIN_KEY
 
@@ -177,3 +178,47 @@ def test_pages(client, admin, new_key, entries):
 
     assert seen == entries()
     assert 5 == len(seen)
+
+
+RACES = [
+    ("PATCH", "/keys/{key}", {"note": "first"}, {"note": "second"}, "keys", "update"),
+    ("POST", "/keys/{key}/rotate", {"overlap_seconds": 60}, {"overlap_seconds": 90}, "keys", "rotate"),
+    ("POST", "/keys/{key}/raise", RAISE, RAISE | {"until": "2098-01-01"}, "keys", "update"),
+    ("PATCH", "/groups/physics", {"note": "first"}, {"note": "second"}, "groups", "update"),
+    ("PUT", "/groups/physics", {"note": "first"}, {"note": "second"}, "groups", "put"),
+    ("POST", "/groups/physics/raise", RAISE, RAISE | {"until": "2098-01-01"}, "groups", "update"),
+    ("PUT", "/limits", {"parallel_requests": 7}, {"parallel_requests": 8}, "policy", "set_limits"),
+    ("PATCH", "/limits", {"parallel_requests": 7}, {"parallel_requests": 8}, "policy", "update_limits"),
+    ("PUT", "/prompt", {"prompt": "first"}, {"prompt": "second"}, "prompts", "set"),
+    ("PUT", "/prompt?group=physics", {"prompt": "first"}, {"prompt": "second"}, "prompts", "set"),
+    ("PUT", "/models/my-course", {"max_output_tokens": 7}, {"max_output_tokens": 8}, "policy", "set_model"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "first", "second", "service", "name"),
+    [pytest.param(*case, id=" ".join(case[:2])) for case in RACES],
+)
+def test_of_two_changes_at_once_one_begins_where_the_other_ends(
+    client, call, new_key, clock, monkeypatch, method, path, first, second, service, name
+):
+    """What was there before is what the change has replaced, not what was read a moment earlier."""
+    limits = {"parallel_requests": 2}
+    call("PUT", "/groups/physics", json={"limits": limits})
+    path = path.format(key=new_key(group="physics", limits=limits)["id"])
+    served = getattr(client.application.extensions[EXTENSION], service)
+    change = getattr(served, name)
+
+    def late(*arguments, **options):
+        monkeypatch.undo()
+        clock.advance(1)
+        call(method, path, json=first)
+        clock.advance(1)
+        return change(*arguments, **options)
+
+    monkeypatch.setattr(served, name, late)
+    call(method, path, json=second)
+
+    last, one_before = call("GET", "/audit?limit=2")["items"]
+    assert last["target"] == one_before["target"]
+    assert last["before"] == one_before["after"] != last["after"]

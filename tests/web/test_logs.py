@@ -192,6 +192,20 @@ def test_says_what_to_do_about_a_record(call, services, clock):
     assert call("GET", f"/logs/{usage(2).id}")["what_to_do"] is None
 
 
+def test_each_of_many_is_what_was_asked(client, call, new_key):
+    """Not what the first one was, which has the same code a moment before."""
+    key = new_key(models=["my-course"])
+    asked = [(CHAT, "gpt-4o-mini"), (CHAT, "gpt-4o"), ("/v1/embeddings", "gpt-4o-mini")]
+    body = {"messages": [{"role": "user", "content": "Hi"}], "input": "Hi"}
+    answers = [client.post(path, json={**body, "model": model}, headers=bearer(key["key"])) for path, model in asked]
+
+    assert {403} == {answer.status_code for answer in answers}
+    refusals = [found(call, answer) for answer in answers]
+    assert [answers[0].headers["x-request-id"]] * 3 == [refusal["first_id"] for refusal in refusals]
+    assert asked == [(refusal["endpoint"], refusal["model"]) for refusal in refusals]
+    assert all(model in refusal["message"] for (_, model), refusal in zip(asked, refusals, strict=True))
+
+
 def test_the_first_of_many_have_ids(client, call, services):
     """Each with its own message; the others are counted."""
     answers = [client.get("/v1/me") for _ in range(30)]

@@ -411,7 +411,7 @@ def test_an_unknown_price_is_told_everywhere(app, client, azure):
     assert [False, True] == [row["cost_usd"] == "" for row in cells]
     assert ["0", "2"] == [row["unpriced_requests"] for row in cells]
     (both,) = csv.DictReader(client.get("/admin/usage?by=user&format=csv", headers=ADMIN).text.splitlines())
-    assert (str(records[0]["cost_usd"]), "0", "2") == (both["cost_usd"], both["errors"], both["unpriced_requests"])
+    assert (records[0]["cost_usd"], "0", "2") == (float(both["cost_usd"]), both["errors"], both["unpriced_requests"])
     me = client.get("/v1/me", headers={"Authorization": f"Bearer {key}"}).json
     assert me["usage"]["total"]["unpriced_requests"] == 2
 

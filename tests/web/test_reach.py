@@ -450,6 +450,18 @@ def test_no_limit_is_above_the_groups(grace, mine, limits, wrong):
             assert [wrong] == [*answer["error"]["errors"]["limits"]]
 
 
+def test_says_what_the_group_has_and_who_may_do_more(call, grace, mine):
+    """In words, also of a budget that never renews, and of several roles."""
+    call("PATCH", "/groups/physics", json={"limits": {"budget": {"amount": 1500, "unit": "usd", "period": "total"}}})
+    limits = {"budget": {"amount": 1501, "unit": "usd", "period": "total"}}
+    refused = grace("PATCH", f"/keys/{mine['id']}", status=422, json={"limits": limits})
+    [[problem]] = refused["error"]["errors"]["limits"].values()
+    assert "Must not be more than the group has: 1,500 usd in total." == problem
+
+    message = grace("GET", "/limits", status=403)["error"]["message"]
+    assert "it must be owner, admin or viewer: ask an owner" in message
+
+
 def test_a_limit_that_somebody_else_gave_stays(call, grace, mine):
     """She may send it back with other changes, and lower it; then not raise it again."""
     path = f"/keys/{mine['id']}"
@@ -590,3 +602,23 @@ def leave_before(keys, key_id, monkeypatch) -> None:
             return method(*arguments, **options)
 
         monkeypatch.setattr(keys, name, late)
+
+
+def test_a_refusal_belongs_to_the_group_in_which_it_was(client, grace, call, mine):
+    """Also if the key was refused in her group a moment before, and is in another one now."""
+
+    def refuse() -> str:
+        answer = client.post(
+            "/v1/chat/completions", json=CONVERSATION, headers={"Authorization": f"Bearer {mine['key']}"}
+        )
+        assert 401 == answer.status_code
+        return answer.headers["x-request-id"]
+
+    call("PATCH", f"/keys/{mine['id']}", json={"active": False})
+    first = refuse()
+    call("PATCH", f"/keys/{mine['id']}", json={"group": "chemistry"})
+    later = refuse()
+
+    assert "chemistry" == call("GET", f"/logs/{later}")["group"]
+    grace("GET", f"/logs/{later}", status=404)
+    assert 1 == grace("GET", f"/logs/{first}")["count"]

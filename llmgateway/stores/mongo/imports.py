@@ -42,7 +42,7 @@ _TURN_ABANDONED_AFTER = timedelta(minutes=2)
 """More than an import may take with its cleaning up. One that is still alive then notices, and stores nothing."""
 _ASK_AGAIN_SECONDS = 0.05
 _DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-codes/
-_NAMES_AT_ONCE = 500
+NAMES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +107,8 @@ def import_keys(
 def names_that_exist(keys: Collection[Document], names: Sequence[str]) -> set[str]:
     """Return the *names* that are an identifier or a digest of a key, including marked keys."""
     there: set[str] = set()
-    for first in range(0, len(names), _NAMES_AT_ONCE):
-        asked = {"$in": names[first : first + _NAMES_AT_ONCE]}
+    for first in range(0, len(names), NAMES_AT_ONCE):
+        asked = {"$in": names[first : first + NAMES_AT_ONCE]}
         # One query for each field, without $or. "digest", because documents of older versions have no "digests".
         for field in ("_id", "digest", "digests"):
             for document in keys.find({field: asked}, {"digest": 1, "digests": 1}):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Several
 from dataclasses import asdict, fields, replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import pymongo
@@ -37,7 +38,7 @@ from llmgateway.records import (
 )
 
 from .database import Document, MongoDatabase, of_groups
-from .imports import UNMARKED, Turn, import_keys, names_that_exist
+from .imports import NAMES_AT_ONCE, UNMARKED, Turn, import_keys, names_that_exist
 from .organisation import ORGANISATION, MongoOrganisation, limits_fields, prompt_of
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord) if field.name != "id")
@@ -106,8 +107,13 @@ class MongoKeys:
 
     def of_users(self, users: Several[str]) -> list[KeyRecord]:
         with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
-            found = keys.find({"user": {"$in": [*users]}, **UNMARKED}, sort=[("_id", 1)])
-            return [record for record in map(_key, found) if record is not None]
+            found: list[Document] = []
+            names = [*users]
+            # Not all names at once: some servers take the square of their number.
+            for first in range(0, len(names), NAMES_AT_ONCE):
+                some = names[first : first + NAMES_AT_ONCE]
+                found.extend(keys.find({"user": {"$in": some}, **UNMARKED}))
+            return [record for record in map(_key, sorted(found, key=itemgetter("_id"))) if record is not None]
 
     def _import(self, records: Sequence[KeyRecord], *, timeout: float, turn: Turn | None = None) -> set[str]:
         documents = [_document(record) for record in records]

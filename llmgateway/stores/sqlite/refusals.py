@@ -118,7 +118,7 @@ class SQLiteRefusalLog:
 
 def _row(refusal: Refusal) -> list[object]:
     row = [stored(getattr(refusal, name)) for name in _FIELDS[:-1]]
-    repeats = [(again.id, to_ms(again.timestamp), again.message) for again in refusal.repeats]
+    repeats = [(id_, to_ms(at), *rest) for id_, at, *rest in refusal.repeats]
     return [*row, json.dumps(repeats) if repeats else None]
 
 
@@ -130,6 +130,6 @@ def _refusal(row: Sequence[Any]) -> Refusal:
         | {
             "timestamp": from_ms(values["timestamp"]),
             "last_at": time_of(values["last_at"]),
-            "repeats": tuple(RefusedAgain(id_, from_ms(at), message) for id_, at, message in repeats),
+            "repeats": tuple(RefusedAgain(id_, from_ms(at), *rest) for id_, at, *rest in repeats),
         }
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flask import request
 
@@ -22,6 +22,8 @@ SHOWN_ONCE = "The new key. Only this answer contains `key`, because only its dig
 NO_SUCH_GROUP = "There is no such group. Make it first: PUT /admin/groups/{name}, or llmgateway groups set."
 TO_END_NOW = "To refuse the key from now on, send 'active': false."
 
+T = TypeVar("T")
+
 _key_schema = KeySchema()
 _prompt_schema = PromptSchema()
 
@@ -38,6 +40,25 @@ def write_down(
     services().audit.changed(
         action, target, admin=current_admin(), groups=groups, address=request.remote_addr, before=before, after=after
     )
+
+
+class Replaced(Generic[T]):
+    """What a change replaces. Pass it on as ``check``: it is called within the atomic step, and remembers the state.
+
+    What was read before the change may differ from it, if somebody else changes the same at once.
+
+    Args:
+        check: Raises an error if the change must not be made.
+    """
+
+    state: T
+
+    def __init__(self, check: Callable[[T], None]) -> None:
+        self._check = check
+
+    def __call__(self, present: T) -> None:
+        self._check(present)
+        self.state = present
 
 
 def hand_out(new: dict[str, Any]) -> dict[str, Any]:
@@ -91,14 +112,13 @@ def some_limits(changes: dict[str, Any], field: str = "limits") -> dict[str, Any
 def put_in_force(scope: Scope, text: str) -> Prompt:
     """Set the prompt of *scope*. Raises NotFound."""
     prompts = services().prompts
-    before = prompts.own(scope)
     owner = PromptOwner()
     after = prompts.set(scope, text, check=owner.check)
     write_down(
         "prompt.set",
         target_of(scope),
         groups=(owner.group,),
-        before=shown_prompt(before),
+        before=shown_prompt(owner.prompt),
         after=shown_prompt(after),
     )
     return after
@@ -109,6 +129,8 @@ class PromptOwner:
 
     group: str | None = None
     """The group that it is, or is in; None for the organisation's prompt."""
+    prompt: Prompt | None = None
+    """Its own prompt, or the organisation's."""
 
     def check(self, in_force: Prompt, owner: KeyRecord | Group | None) -> None:
         """Check that it exists for this admin, and that its prompt in force is the one that the client knows."""
@@ -119,6 +141,7 @@ class PromptOwner:
             reach.check_group(owner.name)
             self.group = owner.name
         etags.check(visible_prompt, in_force)
+        self.prompt = in_force if owner is None else owner.prompt
 
 
 def visible_prompt(prompt: Prompt) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..schemas.groups import (
 )
 from . import etags, reach
 from .allowances import remaining_of
-from .audit_helpers import some_limits, write_down
+from .audit_helpers import Replaced, some_limits, write_down
 from .blueprint import blp
 from .names import check_name, check_names
 from .validity import check_validity
@@ -79,8 +79,9 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
         _refuse_bad_name(name)
     check_names(fields, before=before)
     check_validity(fields, before=before, instead=_TO_END_NOW)
-    after = groups.put(name, check=check_group, **fields)
-    write_down("group.set", name, groups=(name,), before=shown_group(before), after=shown_group(after))
+    replaced = Replaced(check_group)
+    after = groups.put(name, check=replaced, **fields)
+    write_down("group.set", name, groups=(name,), before=shown_group(replaced.state), after=shown_group(after))
     etags.show(shown_group(after))
     return after
 
@@ -110,8 +111,9 @@ def update_group(changes: dict[str, Any], name: str) -> Group:
     check_names(changes, before=before)
     check_validity(changes, before=before, instead=_TO_END_NOW)
     limits, member_limits = some_limits(changes), some_limits(changes, "member_limits")
-    after = groups.update(name, changes, limits=limits, member_limits=member_limits, check=check_group)
-    write_down("group.set", name, groups=(name,), before=shown_group(before), after=shown_group(after))
+    replaced = Replaced(check_group)
+    after = groups.update(name, changes, limits=limits, member_limits=member_limits, check=replaced)
+    write_down("group.set", name, groups=(name,), before=shown_group(replaced.state), after=shown_group(after))
     etags.show(shown_group(after))
     return after
 

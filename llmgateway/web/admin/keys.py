@@ -29,6 +29,7 @@ from .allowances import with_usage
 from .audit_helpers import (
     SHOWN_ONCE,
     TO_END_NOW,
+    Replaced,
     check_key,
     hand_out,
     refuse_unknown_group,
@@ -143,7 +144,9 @@ def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
     check(before)
     if changes.get("group") != before.group:
         refuse_unknown_group(changes, organisation)
-    after = keys.update(key_id, changes, limits=limits, check=check)
+    replaced = Replaced(check)
+    after = keys.update(key_id, changes, limits=limits, check=replaced)
+    before = replaced.state
     groups = (before.group, after.group)
     write_down("key.update", key_id, groups=groups, before=_fields(before, names), after=_fields(after, names))
     etags.show(shown_key(after))
@@ -164,11 +167,16 @@ def update_key(changes: dict[str, Any], key_id: str) -> KeyRecord:
 @blp.response(200, KeyWithSecretSchema, description=SHOWN_ONCE, example=examples.ROTATED_KEY)
 def rotate_key(rotation: dict[str, int], key_id: str) -> dict[str, Any]:
     keys = services().keys
-    before = reach.key(key_id)
-    record, key = keys.rotate(key_id, overlap_seconds=rotation["overlap_seconds"], check=check_key)
+    reach.key(key_id)
+    replaced = Replaced(check_key)
+    record, key = keys.rotate(key_id, overlap_seconds=rotation["overlap_seconds"], check=replaced)
     dates = ("retires_at",)
     write_down(
-        "key.rotate", key_id, groups=(record.group,), before=_fields(before, dates), after=_fields(record, dates)
+        "key.rotate",
+        key_id,
+        groups=(record.group,),
+        before=_fields(replaced.state, dates),
+        after=_fields(record, dates),
     )
     etags.show(shown_key(record))
     return asdict(record) | {"key": key}

@@ -11,7 +11,7 @@ from ..context import services
 from ..schemas.limits import LimitsInForceSchema, LimitsWithAllowancesSchema, OrganisationLimitsSchema
 from . import etags
 from .allowances import remaining_of
-from .audit_helpers import write_down
+from .audit_helpers import Replaced, write_down
 from .blueprint import blp
 
 _schema = LimitsInForceSchema()
@@ -49,9 +49,9 @@ def get_limits() -> dict[str, Any]:
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def set_limits(parts: dict[str, Any]) -> Limits:
     policy, limits = services().policy, Limits(**parts)
-    before = policy.stored().limits
-    policy.set_limits(limits, check=_check)
-    write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(limits))
+    replaced = Replaced(_check)
+    policy.set_limits(limits, check=replaced)
+    write_down("limits.set", "", before=_schema.dump(replaced.state), after=_schema.dump(limits))
     etags.show(_schema.dump(limits))
     return limits
 
@@ -69,10 +69,9 @@ def set_limits(parts: dict[str, Any]) -> Limits:
 @blp.arguments(OrganisationLimitsSchema, example={})
 @blp.response(200, LimitsInForceSchema, description="In force.", example=examples.ORGANISATION_LIMITS)
 def update_limits(parts: dict[str, Any]) -> Limits:
-    policy = services().policy
-    before = policy.stored().limits
-    after = policy.update_limits(parts, check=_check)
-    write_down("limits.set", "", before=_schema.dump(before), after=_schema.dump(after))
+    replaced = Replaced(_check)
+    after = services().policy.update_limits(parts, check=replaced)
+    write_down("limits.set", "", before=_schema.dump(replaced.state), after=_schema.dump(after))
     etags.show(_schema.dump(after))
     return after
 

@@ -246,5 +246,5 @@ def _asked_for(refusal: Refusal, wanted: str) -> Refusal:
     """Return *refusal*, with what belongs to one of its repetitions if that was asked for."""
     for again in refusal.repeats:
         if again.id == wanted:
-            return replace(refusal, id=again.id, timestamp=again.timestamp, message=again.message)
+            return replace(refusal, **again._asdict())
     return refusal

@@ -15,7 +15,7 @@ from ..context import services
 from ..errors import invalid_fields
 from ..schemas.organisation import ModelSettingsListSchema, ModelSettingsSchema, NamedModelSettingsSchema
 from . import etags
-from .audit_helpers import write_down
+from .audit_helpers import Replaced, write_down
 from .blueprint import blp
 from .names import check_name
 
@@ -78,7 +78,9 @@ def set_model_settings(parts: dict[str, Any], name: str) -> dict[str, Any]:
         _check_tag(name, models)
         _check_names(name, parts, models)
 
-    after = policy.set_model(name, parts, check=check)
+    replaced = Replaced(check)
+    after = policy.set_model(name, parts, check=replaced)
+    before = replaced.state.get(name, ModelSettings())
     action = "prices.set" if "prices" in parts else "model.set"
     write_down(action, name, before=_shown(before) or None, after=_shown(after) or None)
     shown = _named(name, after)
@@ -96,7 +98,9 @@ def set_model_settings(parts: dict[str, Any], name: str) -> dict[str, Any]:
 @blp.response(204, description="It costs its list price from now on.")
 def delete_model_settings(name: str) -> None:
     before = _settings_of(name)
-    services().policy.set_model(name, None, check=lambda models: _check_tag(name, models))
+    replaced = Replaced[Mapping[str, ModelSettings]](lambda models: _check_tag(name, models))
+    services().policy.set_model(name, None, check=replaced)
+    before = replaced.state.get(name, before)
     write_down("model.remove" if before.prices is None else "prices.remove", name, before=_shown(before))
 
 

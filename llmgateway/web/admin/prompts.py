@@ -64,9 +64,8 @@ def replace_prompt(whose: dict[str, str], new: dict[str, str]) -> dict[str, Any]
 @blp.response(200, PromptSchema, description="The prompt in force now.", example=examples.PROMPT)
 def delete_prompt(whose: dict[str, str]) -> dict[str, Any]:
     prompts, scope, owner = services().prompts, _scope(whose), PromptOwner()
-    before = prompts.own(scope)
     prompts.clear(scope, check=owner.check)
-    write_down("prompt.clear", target_of(scope), groups=(owner.group,), before=shown_prompt(before))
+    write_down("prompt.clear", target_of(scope), groups=(owner.group,), before=shown_prompt(owner.prompt))
     return _answer(prompts.in_force(scope))
 
 

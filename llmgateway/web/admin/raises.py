@@ -25,7 +25,7 @@ from ..schemas.keys import KeySchema
 from ..schemas.persons import PersonSettingsSchema
 from ..schemas.raises import NewRaiseSchema, RaiseSchema
 from . import etags, reach
-from .audit_helpers import check_key, shown_key, write_down
+from .audit_helpers import Replaced, check_key, shown_key, write_down
 from .blueprint import KEY_ID_IN_PATH, blp
 from .groups import NAME_IN_PATH, check_group, shown_group
 from .users import USER_IN_PATH, check_person, check_user, shown_person
@@ -51,8 +51,9 @@ def raise_key(new: dict[str, Any], key_id: str) -> KeyRecord:
         check_key(present)
         reach.check_raise(raised.limits, present, organisation)
 
-    after = keys.update(key_id, {"raised": raised}, check=check)
-    _write_down("key.raise", key_id, before.raised, raised, group=after.group)
+    replaced = Replaced(check)
+    after = keys.update(key_id, {"raised": raised}, check=replaced)
+    _write_down("key.raise", key_id, replaced.state.raised, raised, group=after.group)
     etags.show(shown_key(after))
     return after
 
@@ -61,9 +62,10 @@ def raise_key(new: dict[str, Any], key_id: str) -> KeyRecord:
 @blp.operation("End the raise of a key", "UnknownKey", description="Before its time. Its limits are as they were.")
 @blp.response(204, description="Nothing is raised.")
 def end_raise_of_key(key_id: str) -> None:
-    before = reach.key(key_id)
-    after = services().keys.update(key_id, {"raised": None}, check=check_key)
-    _write_down("key.raise", key_id, before.raised, None, group=after.group)
+    reach.key(key_id)
+    replaced = Replaced(check_key)
+    after = services().keys.update(key_id, {"raised": None}, check=replaced)
+    _write_down("key.raise", key_id, replaced.state.raised, None, group=after.group)
 
 
 @blp.route("/groups/<name>/raise", methods=["POST"], parameters=[NAME_IN_PATH])
@@ -78,8 +80,9 @@ def raise_group(new: dict[str, Any], name: str) -> Group:
     groups = services().groups
     before = groups.get(name)
     raised = _checked(new, [before.limits], whose="the group")
-    after = groups.update(name, {"raised": raised}, check=check_group)
-    _write_down("group.raise", name, before.raised, raised, group=name)
+    replaced = Replaced[Group](check_group)
+    after = groups.update(name, {"raised": raised}, check=replaced)
+    _write_down("group.raise", name, replaced.state.raised, raised, group=name)
     etags.show(shown_group(after))
     return after
 
@@ -88,9 +91,9 @@ def raise_group(new: dict[str, Any], name: str) -> Group:
 @blp.operation("End the raise of a group", "UnknownGroup", description="Before its time. Its limits are as they were.")
 @blp.response(204, description="Nothing is raised.")
 def end_raise_of_group(name: str) -> None:
-    before = services().groups.get(name)
-    services().groups.update(name, {"raised": None}, check=check_group)
-    _write_down("group.raise", name, before.raised, None, group=name)
+    replaced = Replaced[Group](check_group)
+    services().groups.update(name, {"raised": None}, check=replaced)
+    _write_down("group.raise", name, replaced.state.raised, None, group=name)
 
 
 @blp.route("/users/<path:user>/raise", methods=["POST"], parameters=[USER_IN_PATH])
