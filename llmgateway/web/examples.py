@@ -152,13 +152,13 @@ PENDING_SETTINGS: dict[str, Any] = {
 SETTINGS_REQUEST = {"timezone": "Antarctica/Troll"}
 KEYS_CSV = """\
 user,name,email,requests_per_minute,budget_amount,budget_unit,budget_period
-ada,thesis,ada@example.org,30,5,usd,month
+grace,thesis,grace@example.org,30,5,usd,month
 alan,thesis,alan@example.org,30,5,usd,month
 """
 NEW_KEYS_CSV = f"""\
 "id","user","name","group","email","note","active","starts_at","expires_at","models","requests_per_minute",\
 "tokens_per_minute","parallel_requests","budget_amount","budget_unit","budget_period","key"
-"{KEY_ID}","ada","thesis","","ada@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
+"{KEY_ID}","grace","thesis","","grace@example.org","","true","","","","30","","","5","usd","month","{SECRET_KEY}"
 """
 NO_NEW_KEYS_CSV = "".join(NEW_KEYS_CSV.splitlines(keepends=True)[:1])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,19 @@ def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     )
     made.empty()
     return made
+
+
+@contextmanager
+def fresh_stores(combination: str, instance: Path) -> Iterator[StoreEnvironment]:
+    """Stores in which nobody else has ever been: sums and warnings are those of one test."""
+    with ExitStack() as stack:
+        servers: list[Any] = [
+            kind() if name in combination else None for name, kind in (("redis", RedisServer), ("mongo", MongoServer))
+        ]
+        for server in filter(None, servers):
+            stack.callback(server.remove)
+            server.start()
+        yield StoreEnvironment(instance, *servers)
 
 
 @pytest.fixture(scope="session")

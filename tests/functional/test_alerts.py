@@ -10,7 +10,7 @@ import pytest
 
 from tests.alerts.sinks import mail_sink, webhook_sink
 from tests.certificates import make_certificate
-from tests.functional.conftest import mongo_environ
+from tests.functional.conftest import fresh_stores, mongo_environ
 from tests.servers import wait_until
 
 SECRETS = ("hook-secret", "mail-password")
@@ -36,7 +36,12 @@ def settings_for(hook, mails):
     }
 
 
-@pytest.mark.parametrize("stores", ["sqlite", "redis+mongo"], indirect=True)
+@pytest.fixture(params=["sqlite", "redis+mongo"])
+def stores(request, tmp_path):
+    with fresh_stores(request.param, tmp_path / "instance") as made:
+        yield made
+
+
 def test_a_budget_is_announced_once_by_all_processes_of_all_hosts(start_gateway, stores, sinks, tmp_path):
     """Half of it first, then all of it; signed, encrypted, and without a secret anywhere."""
     hook, mails = sinks

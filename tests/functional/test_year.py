@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from contextlib import ExitStack
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,10 +18,10 @@ from llmgateway.cli import main
 from tests import ROOT
 from tests.alerts.sinks import mail_sink, webhook_sink
 from tests.certificates import make_certificate
-from tests.functional.conftest import StoreEnvironment
+from tests.functional.conftest import fresh_stores
 from tests.functional.test_secrets import everything_stored
 from tests.gateway_process import GatewayProcess
-from tests.servers import MongoServer, RedisServer, wait_until
+from tests.servers import wait_until
 
 FILES = ROOT / "tests" / "class_lists" / "files"
 CLASSES = {
@@ -67,13 +66,8 @@ def sinks(tmp_path):
 
 @pytest.fixture(params=["sqlite", "redis+mongo"])
 def stores(request, tmp_path):
-    """Stores in which nobody else has ever been: the sums are those of the organisation."""
-    with ExitStack() as stack:
-        servers = [RedisServer(), MongoServer()] if request.param == "redis+mongo" else [None, None]
-        for server in filter(None, servers):
-            stack.callback(server.remove)
-            server.start()
-        yield StoreEnvironment(tmp_path / "instance", *servers)
+    with fresh_stores(request.param, tmp_path / "instance") as made:
+        yield made
 
 
 def test_a_year(stores, azure, azure_environ, sinks, tmp_path):
