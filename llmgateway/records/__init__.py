@@ -1,0 +1,101 @@
+"""The data that is stored, counted and passed along: frozen dataclasses, standard library only.
+
+Times are aware UTC datetimes with millisecond precision, because no store must keep more than that.
+"""
+
+from __future__ import annotations
+
+from .admins import FIRST_OWNER, AdminRecord, AuditEntry, AuditQuery, Role
+from .alerts import Alert, Delivery, DeliveryState, Outage
+from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
+from .ids import moment, new_id, new_request_id
+from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, User
+from .limits import LIMIT_PARTS, UNLIMITED, Budget, BudgetState, Limits, Period, Raise, Unit, in_force, is_higher
+from .models import MODEL_FIELDS, PRICE_KINDS, TOKEN_KINDS, UNIT_KINDS, Deployment, ModelSettings, Prices
+from .organisation import Organisation
+from .refusals import Refusal, RefusalQuery, RefusedAgain
+from .reports import ALL_USAGE, FILTER_GROUPINGS, GROUPINGS, FilterCount, Rebuilding, RecordQuery, ReportQuery, UsageRow
+from .usage import (
+    LONGEST_RECORDED_MODEL,
+    UNKNOWN_MODEL,
+    UNKNOWN_QUOTA,
+    Attempt,
+    Batch,
+    Bound,
+    Outcome,
+    Owned,
+    Quota,
+    Usage,
+    UsageRecord,
+    UsageSource,
+)
+
+__all__ = [
+    "ALL_KEYS",
+    "ALL_USAGE",
+    "FILTER_GROUPINGS",
+    "FIRST_OWNER",
+    "GROUPINGS",
+    "LIMIT_PARTS",
+    "LONGEST_RECORDED_MODEL",
+    "MODEL_FIELDS",
+    "NOTHING_KEPT",
+    "PRICE_KINDS",
+    "TOKEN_KINDS",
+    "UNIT_KINDS",
+    "UNKNOWN_MODEL",
+    "UNKNOWN_QUOTA",
+    "UNLIMITED",
+    "AdminRecord",
+    "Alert",
+    "Attempt",
+    "AuditEntry",
+    "AuditQuery",
+    "Batch",
+    "Bound",
+    "Budget",
+    "BudgetState",
+    "Delivery",
+    "DeliveryState",
+    "Deployment",
+    "Erasure",
+    "FilterCount",
+    "Group",
+    "Imported",
+    "Kept",
+    "KeyChange",
+    "KeyQuery",
+    "KeyRecord",
+    "Limits",
+    "Lookup",
+    "ModelSettings",
+    "NameDigest",
+    "Organisation",
+    "Outage",
+    "Outcome",
+    "Owned",
+    "Period",
+    "Person",
+    "Prices",
+    "Prompt",
+    "Quota",
+    "Raise",
+    "Rebuilding",
+    "RecordQuery",
+    "Refusal",
+    "RefusalQuery",
+    "RefusedAgain",
+    "ReportQuery",
+    "Role",
+    "Unit",
+    "Usage",
+    "UsageRecord",
+    "UsageRow",
+    "UsageSource",
+    "User",
+    "in_force",
+    "is_higher",
+    "moment",
+    "new_id",
+    "new_request_id",
+]

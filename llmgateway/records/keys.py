@@ -1,0 +1,160 @@
+"""Keys, and the groups and people that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from .limits import UNLIMITED, Limits, Raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One version of a system prompt. Version 0 means that no prompt was ever set.
+
+    All scopes share one sequence of version numbers, so a version number identifies one text.
+    """
+
+    version: int = 0
+    text: str = ""
+    """If empty, conversations get no system prompt from the gateway."""
+    set_at: datetime | None = None
+    scope: str = ""
+    """Empty for the organisation, ``group:NAME`` or ``key:ID``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A key of a user: who owns it and what it may do. The record does not contain the key itself."""
+
+    id: str
+    digest: str = field(repr=False)
+    """SHA-256 of the key, in hex. Keys are looked up by it. No API response contains it."""
+    user: str
+    name: str
+    created_at: datetime
+    group: str | None = None
+    email: str | None = None
+    note: str | None = None
+    active: bool = True
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    models: tuple[str, ...] | None = None
+    """Names of the models that the key may use; ``None`` for all models."""
+    limits: Limits = UNLIMITED
+    prompt: Prompt | None = None
+    """Replaces the prompt of the group and of the organisation; ``None`` if the key has no prompt of its own."""
+    retiring_digest: str | None = field(default=None, repr=False)
+    """Digest of the previous key, which also works until ``retires_at``."""
+    retires_at: datetime | None = None
+    raised: Raise | None = None
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests under which this key is found: the current one, and the retiring one if there is one."""
+        return (self.digest,) if self.retiring_digest is None else (self.digest, self.retiring_digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A course or a team. Its settings apply to all of its keys, in addition to the settings of each key."""
+
+    name: str
+    created_at: datetime
+    note: str | None = None
+    starts_at: datetime | None = None
+    expires_at: datetime | None = None
+    models: tuple[str, ...] | None = None
+    """Models that its keys may use. A key's own ``models`` apply, too. ``None`` for all models."""
+    limits: Limits = UNLIMITED
+    """Limits of all its keys together."""
+    prompt: Prompt | None = None
+    """Replaces the prompt of the organisation; ``None`` if the group has no prompt of its own."""
+    member_limits: Limits = UNLIMITED
+    """Limits of each person, for all keys of that person in this group together."""
+    raised: Raise | None = None
+    """Raises ``limits``."""
+    cost_centre: str | None = None
+    """Where accounting books its cost."""
+
+    def changed(
+        self,
+        changes: Mapping[str, Any],
+        limits: Mapping[str, Any] | None,
+        member_limits: Mapping[str, Any] | None = None,
+    ) -> Group:
+        """Return a copy with *changes* to its fields, and with changes to the parts of its limits."""
+        after = replace(self, **changes)
+        return replace(
+            after,
+            limits=replace(after.limits, **limits or {}),
+            member_limits=replace(after.member_limits, **member_limits or {}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """What is set for one person, for all keys of that person together. Others are people without a record here."""
+
+    user: str
+    """As in :attr:`KeyRecord.user`. Names are compared exactly: also their case, their Unicode form and blanks."""
+    limits: Limits = UNLIMITED
+    raised: Raise | None = None
+    """Raises these limits, and what :attr:`Group.member_limits` says for this person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyQuery:
+    """Selects the keys that match every given field. They are sorted by identifier, oldest first."""
+
+    user: str | None = None
+    group: str | None = None
+    groups: tuple[str, ...] | None = None
+    """Only keys of these groups."""
+    active: bool | None = None
+    after: str = ""
+    """Only keys after this identifier, which is the last one of the page before."""
+    limit: int | None = None
+    """Maximum number of keys; ``None`` for all."""
+
+
+ALL_KEYS = KeyQuery()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
+    """What is to change of a key; the other fields stay."""
+
+    before: KeyRecord
+    """The key as it was when the change was decided on."""
+    fields: Mapping[str, object]
+    limits: Mapping[str, object]
+    """Fields of :class:`Limits`."""
+
+
+class Imported(NamedTuple):
+    """What came of an import of keys. Nothing was stored if there is anything in the first two."""
+
+    taken: Set[str] = frozenset()
+    """Digests of the new keys that exist already."""
+    present: Set[tuple[str, str | None]] = frozenset()
+    """Users and groups of the new keys that have a key already."""
+    changed: Sequence[KeyRecord] = ()
+    """The keys that were changed, as they are now."""
+
+
+class User(NamedTuple):
+    """A person who has keys."""
+
+    name: str
+    keys: int
+
+
+class Lookup(NamedTuple):
+    """The result of looking up a key."""
+
+    record: KeyRecord | None
+    version: str
+    """Version of the :class:`Organisation`. Every change changes it. It can only be compared for equality."""
