@@ -75,8 +75,8 @@ class FaultyMongo(MongoDatabase):
     fault = Fault()
 
     @contextmanager
-    def collections(self, *, promptly: bool = False) -> Iterator[Any]:
-        with super().collections(promptly=promptly) as database:
+    def collections(self, **options: Any) -> Iterator[Any]:
+        with super().collections(**options) as database:
             yield FaultyCollections(database, self.fault)
 
 

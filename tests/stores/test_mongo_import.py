@@ -30,8 +30,8 @@ class Dying(MongoDatabase):
     """Whether of the last step only half is done."""
 
     @contextmanager
-    def collections(self, *, promptly: bool = False) -> Iterator[Any]:
-        with super().collections(promptly=promptly) as database:
+    def collections(self, **options: Any) -> Iterator[Any]:
+        with super().collections(**options) as database:
             yield DyingCollections(database, self)
 
 

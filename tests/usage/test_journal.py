@@ -32,6 +32,7 @@ from llmgateway.usage import journal as journal_module
 from llmgateway.usage.batches import BATCH_RECORDS
 from llmgateway.usage.journal import Backlog, Journal
 from llmgateway.usage.segments import Segment, SegmentFolder
+from tests.folders import files_below
 from tests.parts import draft
 from tests.servers import wait_until
 from tests.stores.contract import at_once
@@ -159,7 +160,7 @@ def without_its_thread(make: Callable[..., Journal]) -> Journal:
 
 def files(folder: Path) -> list[str]:
     """Return the names of all files in the folders of all processes, by kind."""
-    return sorted(path.suffix or path.name for path in folder.glob("*/*"))
+    return sorted(path.suffix or path.name for path in files_below(folder) if path.parent.parent == folder)
 
 
 def serve(journal: Journal, *numbers: int) -> None:
