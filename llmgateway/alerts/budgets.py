@@ -12,10 +12,9 @@ from ..interfaces import UsageLog
 from ..local_time import TimeZones
 from ..ratelimit.periods import LocalDay, shown
 from ..ratelimit.scopes import Scope
-from ..records import Alert, Budget, KeyRecord, Organisation, Period, ReportQuery, Unit, UsageRow
+from ..records import UNIT_NAMES, Alert, Budget, KeyRecord, Organisation, Period, ReportQuery, Unit, UsageRow
 from .settings import Event
 
-_UNITS = {Unit.USD: "USD", Unit.TOKENS: "tokens", Unit.REQUESTS: "requests"}
 _KEPT_AFTERWARDS = timedelta(days=2)
 """An alert outlives its period, because records that were late still belong to it."""
 
@@ -156,4 +155,4 @@ def _whose(scope: Scope, key: KeyRecord | None) -> str:
 def _amount(amount: float, unit: Unit) -> str:
     if unit is Unit.USD:
         return f"{amount:,.2f} USD"
-    return f"{amount:,.0f} {_UNITS[unit]}"
+    return f"{amount:,.0f} {UNIT_NAMES[unit]}"

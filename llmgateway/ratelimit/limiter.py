@@ -17,7 +17,7 @@ from ..clock import Clock
 from ..errors import BudgetSpent, GatewayError, RateLimited, StoreUnavailable
 from ..interfaces import CounterStore, Spending
 from ..local_time import TimeZones
-from ..records import Budget, Organisation, Outcome, Period, Unit, UsageRecord, UsageSource, moment
+from ..records import UNIT_NAMES, Budget, Organisation, Outcome, Period, Unit, UsageRecord, UsageSource, moment
 from .allowances import AllowanceReader, used_of
 from .answer_lengths import AnswerLengths
 from .periods import LocalDay, shown
@@ -476,13 +476,10 @@ def _of_amount(budget: Budget | None, hides: bool) -> str:
     if budget is None or hides:
         return ""
     period = "in total" if budget.period is Period.TOTAL else f"per {budget.period}"
-    return f" of {budget.amount:,.15g} {_UNITS[budget.unit]} {period}"
+    return f" of {budget.amount:,.15g} {UNIT_NAMES[budget.unit]} {period}"
 
 
 def _amount(amount: int, unit: Unit | None) -> str:
     if unit is Unit.USD:
         return f"{amount / NANODOLLARS:.6f} USD"
     return f"{amount:,} {unit}"
-
-
-_UNITS = {Unit.USD: "USD", Unit.TOKENS: "tokens", Unit.REQUESTS: "requests"}

@@ -10,7 +10,19 @@ from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
 from .ids import moment, new_id, new_request_id
 from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, User
-from .limits import LIMIT_PARTS, UNLIMITED, Budget, BudgetState, Limits, Period, Raise, Unit, in_force, is_higher
+from .limits import (
+    LIMIT_PARTS,
+    UNIT_NAMES,
+    UNLIMITED,
+    Budget,
+    BudgetState,
+    Limits,
+    Period,
+    Raise,
+    Unit,
+    in_force,
+    is_higher,
+)
 from .models import MODEL_FIELDS, PRICE_KINDS, TOKEN_KINDS, UNIT_KINDS, Deployment, ModelSettings, Prices
 from .organisation import Organisation
 from .refusals import Refusal, RefusalQuery, RefusedAgain
@@ -43,6 +55,7 @@ __all__ = [
     "PRICE_KINDS",
     "TOKEN_KINDS",
     "UNIT_KINDS",
+    "UNIT_NAMES",
     "UNKNOWN_MODEL",
     "UNKNOWN_QUOTA",
     "UNLIMITED",

@@ -17,6 +17,10 @@ class Unit(StrEnum):
     REQUESTS = "requests"
 
 
+UNIT_NAMES = {Unit.USD: "USD", Unit.TOKENS: "tokens", Unit.REQUESTS: "requests"}
+"""How messages write the units."""
+
+
 class Period(StrEnum):
     """The period of a budget. Days, weeks and months are those of the calendar in the organisation's time zone."""
 
