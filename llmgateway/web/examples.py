@@ -144,8 +144,17 @@ PERSON_SETTINGS: dict[str, Any] = {
 RAISED_PERSON = PERSON_SETTINGS | {"raise": RAISE}
 PERSON_REQUEST = {"limits": {"budget": {"amount": 7.65, "unit": "usd", "period": "month"}}}
 LISTED_PERSON = PERSON_SETTINGS | {"key_count": 1}
-SETTINGS: dict[str, Any] = {"timezone": "Europe/Helsinki", "pending": None}
-PENDING_SETTINGS: dict[str, Any] = {
+_AZURE_ADDRESS: dict[str, Any] = {
+    "base_url": "https://NAME.openai.azure.com/openai/v1",
+    "api_version": None,
+    "key_header": "api-key",
+    "stored": {"base_url": None, "api_version": None, "key_header": None},
+    "from_environment": ["base_url"],
+    "overridden": [],
+    "azure_key": "ok",
+}
+SETTINGS: dict[str, Any] = {"timezone": "Europe/Helsinki", "pending": None} | _AZURE_ADDRESS
+PENDING_SETTINGS: dict[str, Any] = _AZURE_ADDRESS | {
     "timezone": "UTC",
     "pending": {"timezone": "Europe/Helsinki", "since": "2026-12-01T00:00:00+02:00"},
 }

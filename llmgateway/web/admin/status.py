@@ -7,6 +7,7 @@ from typing import Any
 
 from ... import __version__
 from ...errors import StoreUnavailable
+from ...proxy.credentials import NOT_CONFIGURED
 from ...records import moment
 from ...usage.unpriced import still_without_price, used_without_price
 from .. import examples
@@ -45,17 +46,19 @@ def get_status() -> dict[str, Any]:
 
 def _missing_deployments() -> list[str]:
     """Return a warning if no request leads anywhere."""
-    if services().gateway.routing.has_default:
-        return []
+    routing = services().gateway.routing
     try:
-        models = services().policy.stored().models
+        organisation = services().policy.stored()
     except StoreUnavailable:
         return []
-    if any(model.deployments for model in models.values()):
+    default = routing.default(organisation)
+    if default.endpoint is not None:
+        return []
+    if default.problem is not None:
+        return [f"{default.problem}. Set it again with PUT /admin/settings."]
+    if routing.is_configured(organisation):
         return ["LLM_BASE_URL is not set: models without deployments of their own get 404 model_not_found."]
-    return [
-        "LLM_BASE_URL is not set, and no model has deployments: every request gets 404. Use PUT /admin/models/NAME."
-    ]
+    return [f"{NOT_CONFIGURED[:1].upper()}{NOT_CONFIGURED[1:]}: every request gets 502 upstream_not_configured."]
 
 
 def _unpriced_models() -> list[str]:
