@@ -13,6 +13,7 @@ from ...stores.health import DegradationLevel
 from ...usage.unpriced import still_without_price, used_without_price
 from .. import examples
 from ..context import services
+from ..dates import use_time_zones_of
 from ..schemas.health import StatusSchema
 from .blueprint import blp
 from .deployments import deployment_states, lowered_quotas
@@ -31,6 +32,7 @@ def get_status() -> dict[str, Any]:
     problems = stores.problems()
     level = stores.level(problems)
     organisation = _organisation(level)
+    use_time_zones_of(organisation)
     return {
         "version": __version__,
         "rung": level,
