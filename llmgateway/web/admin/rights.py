@@ -59,6 +59,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/limits": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     # Prompts, also those of groups and keys.
     "/admin/prompt": {"GET": GROUP_READERS, "PUT": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
+    "/admin/prompts": {"GET": GROUP_READERS},
     "/admin/prompt/versions": {"GET": GROUP_READERS},
     "/admin/prompt/preview": {"POST": GROUP_READERS},  # changes nothing
     # Models and deployments.
