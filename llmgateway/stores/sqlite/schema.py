@@ -384,4 +384,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE audit ADD COLUMN groups TEXT",
         "CREATE INDEX audit_admin ON audit (admin_id, id)",
     ),
+    # Keys that people make themselves.
+    (
+        "ALTER TABLE keys ADD COLUMN self_made INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE groups ADD COLUMN self_service TEXT",
+    ),
 )
