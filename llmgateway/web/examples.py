@@ -639,6 +639,17 @@ MODEL_SETTINGS: dict[str, Any] = {
     },
     "max_output_tokens": 16384,
 }
+MODEL_PRICES: dict[str, Any] = {
+    "items": [
+        {
+            "model": MODEL,
+            "source": "list",
+            "prices": {"prompt": 0.15, "cached": 0.075, "completion": 0.6},
+            "listed_as": {"model": MODEL, "source": "litellm azure/gpt-4o-mini", "date": "2026-11-28"},
+        }
+    ],
+    "next": None,
+}
 DIAGNOSIS: dict[str, Any] = {
     "ok": False,
     "items": [
@@ -694,6 +705,7 @@ ALERTS: dict[str, Any] = {
     ],
     "alerts": [
         {
+            "id": "alert_5f2b8c0d9a41e7f3b6c2d8a0",
             "event": "budget",
             "text": "The group 'ml-2026' has used 83 % of a budget of 150.00 USD in total: 124.61 USD.",
             "scope": "group:ml-2026",
@@ -724,6 +736,7 @@ ALERTS: dict[str, Any] = {
         }
     ],
 }
+FIRED_ALERTS: dict[str, Any] = {"items": ALERTS["alerts"], "next": None}
 ALERT_TEST: dict[str, Any] = {
     "targets": [
         {"target": "hook_1f2e3d4c", "delivered": True, "status": 200, "reason": None, "remedy": None},

@@ -2632,6 +2632,18 @@ class AlertStoreContract:
         assert [] == list(elsewhere.recent(limit=0))
         assert 2 == elsewhere.waiting()
 
+    def test_goes_on_behind_an_alert(self, alerts, elsewhere):
+        """Also within one millisecond, and when that alert is gone."""
+        for number in (1, 2, 3):
+            alerts.add(alert(number, at=NEW_YEAR))
+        alerts.add(alert(4))
+
+        assert ["alert-0002", "alert-0001"] == [
+            each.id for each in elsewhere.recent(limit=9, after=(NEW_YEAR, "alert-0003"))
+        ]
+        assert ["alert-0003"] == [each.id for each in elsewhere.recent(limit=1, after=(NEW_YEAR, "alert-0003x"))]
+        assert [] == list(elsewhere.recent(limit=9, after=(NEW_YEAR, "alert-0001")))
+
     def test_adds_once_when_many_try(self, alerts, elsewhere):
         """Of all processes of all hosts that see the same, one announces it; the first text stays."""
         tries = [

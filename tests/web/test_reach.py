@@ -512,6 +512,23 @@ def test_a_name_says_nothing_about_other_groups(call, grace, client, other):
     call("POST", "/keys", status=201, json={"user": odd})
 
 
+def test_nobody_uses_up_what_others_gave_a_person(call, grace, mine):
+    """A key under the name of somebody with own limits would. Who has a key in her group already may get more."""
+    for user in ("alan", "ada"):
+        call("PUT", f"/users/{user}", json={"limits": {"budget": {"amount": 5, "unit": "usd", "period": "month"}}})
+
+    for method, path, body in (
+        ("POST", "/keys", {"json": {"user": "alan"}}),
+        ("POST", "/addapikey", {"json": {"user": "alan"}}),
+        ("PATCH", f"/keys/{mine['id']}", {"json": {"user": "alan"}}),
+        ("POST", "/keys/import", {"data": "user\nalan\n", "content_type": "text/csv"}),
+    ):
+        assert "user" in str(grace(method, path, status=422, **body)["error"]["errors"])
+    assert "ada" == grace("POST", "/keys", status=201, json={"user": "ada"})["user"]
+    call("POST", "/keys", status=201, json={"user": "alan", "group": "physics"})
+    assert "alan" == grace("POST", "/keys", status=201, json={"user": "alan"})["user"]
+
+
 def test_a_key_that_leaves_while_she_writes_is_safe(client, grace, call, mine, monkeypatch):
     """The key is checked once more in the step that changes it."""
     keys = client.application.extensions[EXTENSION].keys

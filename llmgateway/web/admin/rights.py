@@ -54,6 +54,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/settings": {"GET": READERS, "PUT": WRITERS},
     "/admin/self-service": {"GET": READERS, "PUT": WRITERS},
     "/admin/alerts": {"GET": READERS, "PUT": WRITERS},
+    "/admin/alerts/fired": {"GET": READERS},
     "/admin/alerts/test": {"POST": WRITERS},
     "/admin/currency": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     "/admin/limits": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
@@ -64,6 +65,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     # Models and deployments.
     "/admin/models": {"GET": READERS},
     "/admin/models/<path:name>": {"GET": READERS, "PUT": WRITERS, "DELETE": WRITERS},
+    "/admin/prices": {"GET": READERS},
     "/admin/models/import": {"POST": WRITERS},
     "/admin/doctor": {"POST": WRITERS},  # sends requests to Azure
     # Reports.
