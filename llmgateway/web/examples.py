@@ -25,6 +25,9 @@ LIMITS: dict[str, Any] = {
     "budget": {"amount": 5, "unit": "usd", "period": "month"},
 }
 NO_LIMITS: dict[str, Any] = dict.fromkeys(LIMITS)
+SELF_SERVICE: dict[str, Any] = {"keys": 2, "days": 180, "models": None, "limits": NO_LIMITS}
+WITHOUT_GROUP = {"without_group": SELF_SERVICE}
+WITHOUT_GROUP_REQUEST = {"without_group": {"keys": 12, "days": 345}}
 GROUP: dict[str, Any] = {
     "name": "ml-2026",
     "note": "Tuesdays, room 101",
@@ -39,6 +42,7 @@ GROUP: dict[str, Any] = {
         "budget": {"amount": 150, "unit": "usd", "period": "total"},
     },
     "member_limits": NO_LIMITS | {"budget": {"amount": 2, "unit": "usd", "period": "week"}},
+    "self_service": SELF_SERVICE,
     "raise": None,
     "created_at": "2026-09-20T09:00:00+00:00",
 }
@@ -70,6 +74,7 @@ KEY: dict[str, Any] = {
     "models": [MODEL],
     "limits": LIMITS,
     "raise": None,
+    "self_made": False,
     "retires_at": None,
     "created_at": "2026-10-01T08:15:30.250000+00:00",
 }

@@ -349,6 +349,7 @@ def answers(
     yield call("delete /admin/users/{user}/raise", "/admin/users/ada/raise")
     yield call("delete /admin/users/{user}", "/admin/users/ada")
     yield call("put /admin/settings", json={"timezone": "Europe/Helsinki"})
+    yield call("put /admin/self-service", json=examples.WITHOUT_GROUP)
     yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
     for query in ("", "?format=csv"):
         closing = {"keys": "remove", "dry_run": True}

@@ -398,4 +398,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE sessions (name TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL, content TEXT NOT NULL)",
         "CREATE INDEX sessions_until ON sessions (until)",
     ),
+    # Keys that people make themselves.
+    (
+        "ALTER TABLE keys ADD COLUMN self_made INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE groups ADD COLUMN self_service TEXT",
+    ),
 )

@@ -52,6 +52,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/users/<path:user>/erase": {"POST": WRITERS},
     # What holds for everybody.
     "/admin/settings": {"GET": READERS, "PUT": WRITERS},
+    "/admin/self-service": {"GET": READERS, "PUT": WRITERS},
     "/admin/alerts": {"GET": READERS, "PUT": WRITERS},
     "/admin/alerts/fired": {"GET": READERS},
     "/admin/alerts/test": {"POST": WRITERS},
