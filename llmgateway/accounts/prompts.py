@@ -114,10 +114,8 @@ class Prompts:
         # Every prompt of a key has left a version, and few keys have one.
         named = {one.scope.removeprefix("key:") for one in self._policy.prompt_versions() if one.scope[:4] == "key:"}
         keys = self._keys.get_all(sorted(named))
-        of_groups = sorted(
-            (each for each in organisation.groups.values() if each.prompt is not None), key=lambda each: each.name
-        )
-        owners: list[KeyRecord | Group] = [*of_groups, *keys]
+        groups = organisation.groups
+        owners: list[KeyRecord | Group] = [*(groups[name] for name in sorted(groups)), *keys]
         return [(organisation.prompt, None), *((each.prompt, each) for each in owners if each.prompt is not None)]
 
     def _checked(self, scope: Scope, check: Check | None) -> Callable[[KeyRecord | Group], None] | None:

@@ -96,8 +96,8 @@ def list_prompt_versions(whose: dict[str, str]) -> dict[str, Any]:
 @blp.route("/prompts", methods=["GET"])
 @blp.operation(
     "List the prompts in force",
-    description="The organisation's, and those of all groups and keys that have one of their own, also an empty one. An "
-    "admin of the role `group` sees those of its groups and their keys.",
+    description="The organisation's, and those of all groups and keys that have one of their own, also an empty one. "
+    "An admin of the role `group` sees those of its groups and their keys.",
 )
 @blp.response(
     200,
