@@ -93,6 +93,10 @@ class OrganisationPolicy:
             )
         return credential
 
+    def credential_in(self, organisation: Organisation) -> str | None:
+        """Return Azure's key, decrypted; None if there is no usable one."""
+        return self._decrypted(organisation)
+
     def stored_credential(self) -> str | None:
         """Load the settings from the store, and return Azure's key, decrypted; None if there is no usable one."""
         return self._decrypted(self.stored())

@@ -300,6 +300,10 @@ class NewDeploymentSchema(DeploymentSchema):
             "example": "the key of the resource",
         },
     )
+    has_key = ma.fields.Boolean(
+        load_only=True,
+        metadata={"description": "As `GET` shows it, so that what it shows can be sent back. It changes nothing."},
+    )
 
     @ma.validates_schema
     def _whole(self, data: dict[str, Any], **_: Any) -> None:
@@ -366,6 +370,13 @@ class ModelPartsSchema(ma.Schema):
 class ModelSettingsSchema(ModelPartsSchema):
     """Settings to change. A part that is not named stays; `null` removes one."""
 
+    name = ma.fields.String(
+        load_only=True,
+        metadata={
+            "description": "As `GET` shows it, so that what it shows can be sent back: that of the address.",
+            "example": examples.MODEL,
+        },
+    )
     deployments = ma.fields.List(
         ma.fields.Nested(NewDeploymentSchema),
         allow_none=True,
@@ -392,7 +403,8 @@ class ModelSettingsSchema(ModelPartsSchema):
     @ma.validates_schema
     def _some(self, data: dict[str, Any], **_: Any) -> None:
         if not data:
-            raise ma.ValidationError("Name at least one of: " + ", ".join(self.fields) + ".", field_name="prices")
+            parts = ", ".join(name for name in self.fields if name != "name")
+            raise ma.ValidationError(f"Name at least one of: {parts}.", field_name="prices")
 
 
 class NamedModelSettingsSchema(ModelPartsSchema):
