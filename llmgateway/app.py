@@ -30,6 +30,7 @@ from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .accounts.self_service import SelfService
 from .alerts.outages import Sources
 from .alerts.watcher import Alerts
 from .azure.client import AzureClient
@@ -316,6 +317,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
             clock=clock,
         ),
         groups=groups,
+        self_service=SelfService(keys, policy, clock=clock),
         personal_data=personal_data,
         closings=Closings(keys, groups, clock=clock),
         persons=persons,

@@ -52,17 +52,21 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/users/<path:user>/erase": {"POST": WRITERS},
     # What holds for everybody.
     "/admin/settings": {"GET": READERS, "PUT": WRITERS},
+    "/admin/self-service": {"GET": READERS, "PUT": WRITERS},
     "/admin/alerts": {"GET": READERS, "PUT": WRITERS},
+    "/admin/alerts/fired": {"GET": READERS},
     "/admin/alerts/test": {"POST": WRITERS},
     "/admin/currency": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     "/admin/limits": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     # Prompts, also those of groups and keys.
     "/admin/prompt": {"GET": GROUP_READERS, "PUT": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
+    "/admin/prompts": {"GET": GROUP_READERS},
     "/admin/prompt/versions": {"GET": GROUP_READERS},
     "/admin/prompt/preview": {"POST": GROUP_READERS},  # changes nothing
     # Models and deployments.
     "/admin/models": {"GET": READERS},
     "/admin/models/<path:name>": {"GET": READERS, "PUT": WRITERS, "DELETE": WRITERS},
+    "/admin/prices": {"GET": READERS},
     "/admin/models/import": {"POST": WRITERS},
     "/admin/doctor": {"POST": WRITERS},  # sends requests to Azure
     # Reports.
