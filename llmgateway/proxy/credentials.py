@@ -74,8 +74,16 @@ class AzureCredentials:
         try:
             organisation = self._policy.stored()
         except StoreUnavailable:
-            # What the environment says is known without it.
             organisation = None
+        return self.problem_in(organisation)
+
+    def problem_in(self, organisation: Organisation | None) -> str | None:
+        """Return the same without asking the store.
+
+        Args:
+            organisation: Has the key; None if nobody knows it.
+        """
+        # What the environment says is known without the store.
         endpoint = self._routing.default(organisation).endpoint
         if endpoint is None:
             return None
@@ -87,13 +95,14 @@ class AzureCredentials:
             return self._routing.identity.problem() or refused
         if organisation is None:
             return _STORE_AWAY
-        try:
-            target = self._routing.default_target("", self._policy.credential(organisation), organisation)
-        except UpstreamCredentials:
+        credential = self._policy.credential_in(organisation)
+        if credential is None:
             return "missing or unreadable: set it with POST /admin/setllmkey"
         if not may_send:
             return f"not sent to {endpoint.host}, for which it was not set: {_SET_IT}"
-        if target.credential.header() == self._refused.get(_DEFAULT):
+        if self._routing.default_target("", credential, organisation).credential.header() == self._refused.get(
+            _DEFAULT
+        ):
             # another process may have got a new one
             return "refused by Azure: set a valid one with POST /admin/setllmkey"
         return None
