@@ -60,7 +60,7 @@ from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
 from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels, still_without_price, used_without_price
-from .web import admin, azure_paths, docs, health, openai
+from .web import admin, azure_paths, dashboard, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
 from .web.context import EXTENSION, IdentifiedRequests
@@ -115,6 +115,7 @@ def create_app(
     guard = AdminGuard([settings.admin_key], admins=services.admins, wrong_keys=wrong_keys, clock=clock)
     app.extensions[admin.GUARD] = guard
     docs.register(app, (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp))
+    dashboard.register(app, secret=settings.secret_key or settings.admin_key)
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)

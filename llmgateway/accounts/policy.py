@@ -168,7 +168,7 @@ class OrganisationPolicy:
         """As :meth:`OrganisationStore.erase_prompts`."""
         return self._store.erase_prompts(scopes, text)
 
-    def prompt_versions(self, *, scope: str) -> list[Prompt]:
+    def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
         return self._store.prompt_versions(scope=scope)
 
     def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:

@@ -272,6 +272,9 @@ PROMPT = {
 }
 FIRST_PROMPT = PROMPT | {"version": 1, "prompt": "You are a helpful assistant.", "set_at": "2026-09-15T12:30:00+00:00"}
 
+PROMPT_VERSIONS = [PROMPT | {"set_by": "Grace"}, FIRST_PROMPT | {"set_by": "ADMIN_KEY"}]
+OWN_PROMPTS = [PROMPT | dict.fromkeys(("group", "key", "user", "name"))]
+
 PROMPT_REQUEST = {"prompt": "Write here what every conversation begins with."}
 
 SUMS = {

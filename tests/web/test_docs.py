@@ -364,6 +364,7 @@ def answers(
         yield call("get /admin/groups/{name}/statement", f"/admin/groups/ml/statement?month=2026-01&format={kind}")
     yield call("put /admin/alerts", json={"webhooks": [{"url": "http://127.0.0.1:9/hook"}]})
     yield call("get /admin/alerts/fired")
+    yield call("get /admin/prompts")
     yield call("post /admin/alerts/test")
     yield call("get /v1/me")
     yield call("put /admin/prompt", "/admin/prompt?group=ml", json={"prompt": "Be kind."})

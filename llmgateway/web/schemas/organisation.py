@@ -109,8 +109,35 @@ class PreviewSchema(AnswerSchema):
     )
 
 
+class PromptVersionSchema(PromptSchema):
+    set_by = ma.fields.String(
+        allow_none=True,
+        metadata={
+            "description": "The admin's name at that time, `ADMIN_KEY` for the first owner; null if the audit log does "
+            "not say.",
+            "example": examples.ADMIN["name"],
+        },
+    )
+
+
+class OwnPromptSchema(PromptSchema):
+    """A prompt in force, with whose it is."""
+
+    group = ma.fields.String(
+        allow_none=True, metadata={"description": "The group, or that of the key.", "example": "ml-2026"}
+    )
+    key = ma.fields.String(allow_none=True, metadata={"description": "The key's `id`.", "example": examples.KEY_ID})
+    user = ma.fields.String(allow_none=True, metadata={"description": "Of the key.", "example": "ada"})
+    name = ma.fields.String(allow_none=True, metadata={"description": "Of the key.", "example": "thesis"})
+
+
+class OwnPromptsSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(OwnPromptSchema))
+    next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
+
+
 class PromptVersionsSchema(AnswerSchema):
-    items = ma.fields.List(ma.fields.Nested(PromptSchema))
+    items = ma.fields.List(ma.fields.Nested(PromptVersionSchema))
     next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
 
 
