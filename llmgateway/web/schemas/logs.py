@@ -11,7 +11,7 @@ from marshmallow import validate
 
 from ...records import Outcome, UsageSource
 from .. import examples
-from .fields import AnswerSchema, Moment
+from .fields import AnswerSchema, Moment, OptionalBoolean, OptionalInteger
 from .tables import TableSchema
 from .usage import UsageRecordSchema
 
@@ -112,11 +112,11 @@ class LogQuerySchema(TableSchema):
             "choices": {"every endpoint": "", "chat completions": "/v1/chat/completions"},
         }
     )
-    status = ma.fields.Integer(
+    status = OptionalInteger(
         validate=validate.Range(min=100, max=599),
         metadata={
             "description": "Only with this status: Azure's of a record, the gateway's of a refusal.",
-            "choices": {"every status": "", "over a limit": 429},
+            "choices": {"every status": "", "over a limit": "429"},
         },
     )
     deployment = ma.fields.String(
@@ -125,7 +125,7 @@ class LogQuerySchema(TableSchema):
             "choices": {"every deployment": "", "one deployment": examples.MODEL},
         }
     )
-    stream = ma.fields.Boolean(
+    stream = OptionalBoolean(
         metadata={
             "description": "Only records of answers that were streamed, or that were not.",
             "choices": {"both": "", "streamed": "true", "in one piece": "false"},
@@ -137,11 +137,11 @@ class LogQuerySchema(TableSchema):
             "choices": {"every region": "", "one region": "East US 2"},
         }
     )
-    min_duration_ms = ma.fields.Integer(
+    min_duration_ms = OptionalInteger(
         validate=validate.Range(min=0, max=10**9),
         metadata={
             "description": "Only records of requests that took at least this long, in milliseconds.",
-            "choices": {"however long": "", "a minute and more": 60000},
+            "choices": {"however long": "", "a minute and more": "60000"},
         },
     )
     newer_than = ma.fields.String(
