@@ -8,8 +8,9 @@ from __future__ import annotations
 from .admins import FIRST_OWNER, AdminRecord, AuditEntry, AuditQuery, Role
 from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
+from .identities import Claim, Identity
 from .ids import moment, new_id, new_request_id
-from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, User
+from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, SelfService, User
 from .limits import (
     LIMIT_PARTS,
     UNIT_NAMES,
@@ -68,12 +69,14 @@ __all__ = [
     "Bound",
     "Budget",
     "BudgetState",
+    "Claim",
     "Delivery",
     "DeliveryState",
     "Deployment",
     "Erasure",
     "FilterCount",
     "Group",
+    "Identity",
     "Imported",
     "Kept",
     "KeyChange",
@@ -100,6 +103,7 @@ __all__ = [
     "RefusedAgain",
     "ReportQuery",
     "Role",
+    "SelfService",
     "Unit",
     "Usage",
     "UsageRecord",
