@@ -418,6 +418,9 @@ LOG_RECORD = {
     "spilled_over": False,
     "error_code": None,
     "tool_uses": {},
+    "admitted_ms": 11.9,
+    "sent_ms": 12.4,
+    "limits": ["key.requests_per_minute", "group.budget"],
 }
 FILTER_REPORT = {
     "rows": [
@@ -431,7 +434,12 @@ LOG_CSV = """\
 "kind","timestamp","id","user","status","code","count"
 "refusal","2026-10-31T09:14:00.100000+00:00","019b3f2a-9d02-7c11-a3f4-5e6f70819233","ada","429","insufficient_quota","3"
 """
-LOG_PAGE = {"items": [{"kind": "record", **LOG_RECORD}], "next": LOG_CURSOR}
+LOG_PAGE = {
+    "items": [{"kind": "record", **LOG_RECORD}],
+    "next": LOG_CURSOR,
+    "newest": LOG_CURSOR,
+    "searched_from": None,
+}
 FOUND_RECORD = {"kind": "record", **LOG_RECORD, "state": "stored", "what_to_do": None}
 REFUSAL: dict[str, Any] = {
     "id": "019b3f2a-9d02-7c11-a3f4-5e6f70819233",
@@ -450,7 +458,12 @@ REFUSAL: dict[str, Any] = {
     "count": 3,
     "last_at": "2026-10-31T09:14:21.700000+00:00",
 }
-REFUSAL_PAGE = {"items": [REFUSAL], "next": None}
+REFUSAL_PAGE = {
+    "items": [REFUSAL],
+    "next": None,
+    "newest": f"1793438040100.{REFUSAL['id']}",
+    "searched_from": None,
+}
 FOUND_REFUSAL = {
     **REFUSAL,
     "first_id": REFUSAL["id"],
