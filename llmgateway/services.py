@@ -16,6 +16,7 @@ from .accounts.leavers import Leavers
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .accounts.self_service import SelfService
 from .accounts.sessions import Sessions
 from .alerts.watcher import Alerts
 from .clock import Clock
@@ -46,6 +47,7 @@ class Services:
     admins: Admins
     bulk: Bulk
     groups: Groups
+    self_service: SelfService
     closings: Closings
     personal_data: PersonalData
     persons: Persons

@@ -10,7 +10,7 @@ from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
 from .identities import Account, Claim, Identity
 from .ids import moment, new_id, new_request_id
-from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, User
+from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, SelfService, User
 from .limits import (
     LIMIT_PARTS,
     UNIT_NAMES,
@@ -104,6 +104,7 @@ __all__ = [
     "RefusedAgain",
     "ReportQuery",
     "Role",
+    "SelfService",
     "Unit",
     "Usage",
     "UsageRecord",
