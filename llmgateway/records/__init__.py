@@ -9,7 +9,23 @@ from .admins import FIRST_OWNER, AdminRecord, AuditEntry, AuditQuery, Role
 from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
 from .ids import moment, new_id, new_request_id
-from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, User
+from .keys import (
+    ALL_KEYS,
+    EXPIRES_SOON,
+    KEY_ORDERS,
+    SEARCHED,
+    Group,
+    GroupSize,
+    Imported,
+    KeyChange,
+    KeyQuery,
+    KeyRecord,
+    KeyState,
+    Lookup,
+    Person,
+    Prompt,
+    User,
+)
 from .limits import (
     LIMIT_PARTS,
     UNIT_NAMES,
@@ -45,14 +61,17 @@ from .usage import (
 __all__ = [
     "ALL_KEYS",
     "ALL_USAGE",
+    "EXPIRES_SOON",
     "FILTER_GROUPINGS",
     "FIRST_OWNER",
     "GROUPINGS",
+    "KEY_ORDERS",
     "LIMIT_PARTS",
     "LONGEST_RECORDED_MODEL",
     "MODEL_FIELDS",
     "NOTHING_KEPT",
     "PRICE_KINDS",
+    "SEARCHED",
     "TOKEN_KINDS",
     "UNIT_KINDS",
     "UNIT_NAMES",
@@ -74,11 +93,13 @@ __all__ = [
     "Erasure",
     "FilterCount",
     "Group",
+    "GroupSize",
     "Imported",
     "Kept",
     "KeyChange",
     "KeyQuery",
     "KeyRecord",
+    "KeyState",
     "Limits",
     "Lookup",
     "ModelSettings",
