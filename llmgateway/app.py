@@ -30,6 +30,7 @@ from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .accounts.self_service import SelfService
 from .alerts.outages import Sources
 from .alerts.watcher import Alerts
 from .azure.client import AzureClient
@@ -59,7 +60,7 @@ from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
 from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels, still_without_price, used_without_price
-from .web import admin, azure_paths, docs, health, openai
+from .web import admin, azure_paths, dashboard, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
 from .web.context import EXTENSION, IdentifiedRequests
@@ -114,6 +115,7 @@ def create_app(
     guard = AdminGuard([settings.admin_key], admins=services.admins, wrong_keys=wrong_keys, clock=clock)
     app.extensions[admin.GUARD] = guard
     docs.register(app, (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp))
+    dashboard.register(app, secret=settings.secret_key or settings.admin_key)
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
@@ -315,6 +317,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
             clock=clock,
         ),
         groups=groups,
+        self_service=SelfService(keys, policy, clock=clock),
         personal_data=personal_data,
         closings=Closings(keys, groups, clock=clock),
         persons=persons,

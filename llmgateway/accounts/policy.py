@@ -93,6 +93,10 @@ class OrganisationPolicy:
             )
         return credential
 
+    def credential_in(self, organisation: Organisation) -> str | None:
+        """Return Azure's key, decrypted; None if there is no usable one."""
+        return self._decrypted(organisation)
+
     def stored_credential(self) -> str | None:
         """Load the settings from the store, and return Azure's key, decrypted; None if there is no usable one."""
         return self._decrypted(self.stored())
@@ -164,7 +168,7 @@ class OrganisationPolicy:
         """As :meth:`OrganisationStore.erase_prompts`."""
         return self._store.erase_prompts(scopes, text)
 
-    def prompt_versions(self, *, scope: str) -> list[Prompt]:
+    def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
         return self._store.prompt_versions(scope=scope)
 
     def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:

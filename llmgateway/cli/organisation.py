@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import limit_options, sent
+from .options import NONE, limit_options, self_service_option, sent
 from .remote import Remote, remote, secret_from_terminal
 
 
@@ -32,7 +32,7 @@ def set_limits(gateway: Remote, **options: Any) -> None:
 
 @click.group()
 def settings() -> None:
-    """Show and set what holds for the whole organisation: its time zone."""
+    """Show and set what holds for the whole organisation: its time zone, and what people may make."""
 
 
 @settings.command("show")
@@ -48,6 +48,18 @@ def show_settings(gateway: Remote) -> None:
 def set_settings(gateway: Remote, timezone: str) -> None:
     """Set the time zone in which days, weeks and months begin. It holds from its next midnight on."""
     gateway.show(gateway.call("PUT", "/settings", body={"timezone": timezone}))
+
+
+@settings.command("self-service")
+@self_service_option
+@remote
+def self_service(gateway: Remote, self_service: Any) -> None:
+    """Show what people may make themselves outside of all groups, or set it; 'none' ends it."""
+    if self_service is None:
+        gateway.show(gateway.call("GET", "/self-service"))
+        return
+    body = {"without_group": None if self_service == NONE else self_service}
+    gateway.show(gateway.call("PUT", "/self-service", body=body))
 
 
 @click.group("llm-key")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 from ..accounts.policy import OrganisationPolicy
 from ..azure.deployments import Target
@@ -63,13 +64,30 @@ class AzureCredentials:
 
     def problem(self) -> str | None:
         """Return what is known to be wrong with the key for ``LLM_BASE_URL``, or with the token; None if nothing is."""
+        return self._problem(self._policy.stored_credential)
+
+    def problem_in(self, organisation: Organisation | None) -> str | None:
+        """Return the same without asking the store.
+
+        Args:
+            organisation: Has the key; None if nobody knows it.
+        """
+
+        def credential() -> str | None:
+            if organisation is None:
+                raise StoreUnavailable("The store does not answer.")
+            return self._policy.credential_in(organisation)
+
+        return self._problem(credential)
+
+    def _problem(self, stored_credential: Callable[[], str | None]) -> str | None:
         if not self._routing.has_default:
             return None
         if self._routing.identity is not None:
             refused = f"token refused by Azure: {_REMEDY}" if self._refused.get(_DEFAULT) is not None else None
             return self._routing.identity.problem() or refused
         try:
-            credential = self._policy.stored_credential()
+            credential = stored_credential()
         except StoreUnavailable:
             return _STORE_AWAY
         if credential is None:

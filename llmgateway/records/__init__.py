@@ -8,6 +8,7 @@ from __future__ import annotations
 from .admins import FIRST_OWNER, AdminRecord, AuditEntry, AuditQuery, Role
 from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
+from .identities import Claim, Identity
 from .ids import moment, new_id, new_request_id
 from .keys import (
     ALL_KEYS,
@@ -24,6 +25,7 @@ from .keys import (
     Lookup,
     Person,
     Prompt,
+    SelfService,
     User,
 )
 from .limits import (
@@ -87,6 +89,7 @@ __all__ = [
     "Bound",
     "Budget",
     "BudgetState",
+    "Claim",
     "Delivery",
     "DeliveryState",
     "Deployment",
@@ -94,6 +97,7 @@ __all__ = [
     "FilterCount",
     "Group",
     "GroupSize",
+    "Identity",
     "Imported",
     "Kept",
     "KeyChange",
@@ -121,6 +125,7 @@ __all__ = [
     "RefusedAgain",
     "ReportQuery",
     "Role",
+    "SelfService",
     "Unit",
     "Usage",
     "UsageRecord",

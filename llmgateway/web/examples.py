@@ -25,6 +25,9 @@ LIMITS: dict[str, Any] = {
     "budget": {"amount": 5, "unit": "usd", "period": "month"},
 }
 NO_LIMITS: dict[str, Any] = dict.fromkeys(LIMITS)
+SELF_SERVICE: dict[str, Any] = {"keys": 2, "days": 180, "models": None, "limits": NO_LIMITS}
+WITHOUT_GROUP = {"without_group": SELF_SERVICE}
+WITHOUT_GROUP_REQUEST = {"without_group": {"keys": 12, "days": 345}}
 GROUP: dict[str, Any] = {
     "name": "ml-2026",
     "note": "Tuesdays, room 101",
@@ -39,6 +42,7 @@ GROUP: dict[str, Any] = {
         "budget": {"amount": 150, "unit": "usd", "period": "total"},
     },
     "member_limits": NO_LIMITS | {"budget": {"amount": 2, "unit": "usd", "period": "week"}},
+    "self_service": SELF_SERVICE,
     "raise": None,
     "created_at": "2026-09-20T09:00:00+00:00",
 }
@@ -70,6 +74,7 @@ KEY: dict[str, Any] = {
     "models": [MODEL],
     "limits": LIMITS,
     "raise": None,
+    "self_made": False,
     "retires_at": None,
     "created_at": "2026-10-01T08:15:30.250000+00:00",
 }
@@ -269,6 +274,9 @@ PROMPT = {
     "set_at": "2026-10-01T08:00:00+00:00",
 }
 FIRST_PROMPT = PROMPT | {"version": 1, "prompt": "You are a helpful assistant.", "set_at": "2026-09-15T12:30:00+00:00"}
+
+PROMPT_VERSIONS = [PROMPT | {"set_by": "Grace"}, FIRST_PROMPT | {"set_by": "ADMIN_KEY"}]
+OWN_PROMPTS = [PROMPT | dict.fromkeys(("group", "key", "user", "name"))]
 
 PROMPT_REQUEST = {"prompt": "Write here what every conversation begins with."}
 
@@ -637,6 +645,17 @@ MODEL_SETTINGS: dict[str, Any] = {
     },
     "max_output_tokens": 16384,
 }
+MODEL_PRICES: dict[str, Any] = {
+    "items": [
+        {
+            "model": MODEL,
+            "source": "list",
+            "prices": {"prompt": 0.15, "cached": 0.075, "completion": 0.6},
+            "listed_as": {"model": MODEL, "source": "litellm azure/gpt-4o-mini", "date": "2026-11-28"},
+        }
+    ],
+    "next": None,
+}
 DIAGNOSIS: dict[str, Any] = {
     "ok": False,
     "items": [
@@ -692,6 +711,7 @@ ALERTS: dict[str, Any] = {
     ],
     "alerts": [
         {
+            "id": "alert_5f2b8c0d9a41e7f3b6c2d8a0",
             "event": "budget",
             "text": "The group 'ml-2026' has used 83 % of a budget of 150.00 USD in total: 124.61 USD.",
             "scope": "group:ml-2026",
@@ -722,6 +742,7 @@ ALERTS: dict[str, Any] = {
         }
     ],
 }
+FIRED_ALERTS: dict[str, Any] = {"items": ALERTS["alerts"], "next": None}
 ALERT_TEST: dict[str, Any] = {
     "targets": [
         {"target": "hook_1f2e3d4c", "delivered": True, "status": 200, "reason": None, "remedy": None},

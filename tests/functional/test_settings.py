@@ -16,7 +16,7 @@ FINE = {"LLM_BASE_URL": "https://name.openai.azure.com/openai/v1", "LLM_API_KEY"
 
 def refusal(tmp_path, environ):
     """Start a gateway that must not start; return what it says."""
-    gateway = GatewayProcess(environ, folder=tmp_path)
+    gateway = GatewayProcess(environ, folder=tmp_path, warm=False)
     try:
         gateway.launch()
         assert 2 == gateway.wait()
@@ -186,7 +186,7 @@ def test_warns_of_what_should_not_stay_so(tmp_path):
 
 def test_serves_with_as_many_processes_as_it_is_told(tmp_path):
     """LLMGATEWAY_PROCESSES workers beside the first; it listens where it says."""
-    with GatewayProcess(FINE | {"LLMGATEWAY_PROCESSES": "3"}, folder=tmp_path) as gateway:
+    with GatewayProcess(FINE | {"LLMGATEWAY_PROCESSES": "3"}, folder=tmp_path, warm=False) as gateway:
         assert 3 == len(gateway.workers())
         assert f"listens on {gateway.url} - API pages: {gateway.url}/docs" in gateway.output
         gateway.stop()
@@ -194,7 +194,7 @@ def test_serves_with_as_many_processes_as_it_is_told(tmp_path):
 
 def test_writes_nothing_but_its_instance_folder(tmp_path):
     """Beside the test's own file with the output there is only that folder."""
-    with GatewayProcess(FINE, folder=tmp_path) as gateway:
+    with GatewayProcess(FINE, folder=tmp_path, warm=False) as gateway:
         gateway.key()
         gateway.stop()
 

@@ -48,6 +48,7 @@ from llmgateway.records import (
     Prompt,
     RecordQuery,
     ReportQuery,
+    SelfService,
     Unit,
     UsageRecord,
     UsageRow,
@@ -811,6 +812,50 @@ class KeyStoreContract:
             assert [0, 12, 12, 12] == sorted(len(each.present) for each in imported)
             assert sorted(people) == sorted(record.user for record in elsewhere.of_users(people))
 
+    def test_adds_a_key_that_its_check_allows(self, keys, elsewhere):
+        """The check gets all keys of the user, and no others."""
+        keys.add_all([key(1, user="ada"), key(2, user="Ada"), key(3, user="ada", active=False, self_made=True)])
+        seen = []
+
+        assert keys.add_checked(key(4, user="ada", self_made=True), seen.append)
+        assert not elsewhere.add_checked(key(5, user="ada", digest=key(4).digest), seen.append)
+
+        assert [key(1).id, key(3).id] == [record.id for record in seen[0]]
+        assert key(4, user="ada", self_made=True) == elsewhere.find(key(4).digest).record
+        assert 4 == len(elsewhere.list())
+
+    def test_adds_no_key_that_its_check_refuses(self, keys, elsewhere):
+        """Nothing is left of it, whatever the check raises; a later one is not in its way."""
+
+        def refuse(_):
+            raise Conflict("refused by this test")
+
+        with pytest.raises(Conflict, match="refused by this test"):
+            keys.add_checked(key(1), refuse)
+        with pytest.raises(NoSuchGroup):
+            keys.add_checked(key(2, group="nobody's"), lambda _: None)
+
+        assert [] == elsewhere.list()
+        assert elsewhere.add_checked(key(1), lambda _: None)
+
+    def test_of_checked_keys_at_once_none_is_too_many(self, keys, elsewhere):
+        """However many try at the same moment, each sees those before it."""
+
+        def at_most_two(present):
+            if len(present) >= 2:
+                raise Conflict("two are there")
+
+        def added(store, number):
+            try:
+                return store.add_checked(key(number, user=f"user-{number % 2}"), at_most_two)
+            except Conflict:
+                return False
+
+        tried = at_once(*[partial(added, store, number) for number, store in enumerate([keys, elsewhere] * 4, start=1)])
+
+        assert 4 == sum(map(bool, tried))
+        assert ["user-0", "user-0", "user-1", "user-1"] == sorted(record.user for record in elsewhere.list())
+
     def test_finds_the_keys_of_users(self, keys):
         """All of them, also blocked ones; names are compared exactly."""
         keys.add_all([key(1, user="ada"), key(2, user="ada", active=False), key(3, user="Ada"), key(4, user="émile")])
@@ -1254,6 +1299,7 @@ class OrganisationStoreContract:
         full = group(
             name,
             cost_centre="4711 / Ä",
+            self_service=SelfService(keys=2, days=180, models=("gpt-4o", "a.b $c"), limits=LIMITS),
             note="until summer",
             starts_at=datetime(2026, 1, 1, 8, 0, 0, 1000, UTC),
             expires_at=LATER,
@@ -2684,6 +2730,18 @@ class AlertStoreContract:
         assert [whole] == list(elsewhere.recent(limit=1))
         assert [] == list(elsewhere.recent(limit=0))
         assert 2 == elsewhere.waiting()
+
+    def test_goes_on_behind_an_alert(self, alerts, elsewhere):
+        """Also within one millisecond, and when that alert is gone."""
+        for number in (1, 2, 3):
+            alerts.add(alert(number, at=NEW_YEAR))
+        alerts.add(alert(4))
+
+        assert ["alert-0002", "alert-0001"] == [
+            each.id for each in elsewhere.recent(limit=9, after=(NEW_YEAR, "alert-0003"))
+        ]
+        assert ["alert-0003"] == [each.id for each in elsewhere.recent(limit=1, after=(NEW_YEAR, "alert-0003x"))]
+        assert [] == list(elsewhere.recent(limit=9, after=(NEW_YEAR, "alert-0001")))
 
     def test_adds_once_when_many_try(self, alerts, elsewhere):
         """Of all processes of all hosts that see the same, one announces it; the first text stays."""

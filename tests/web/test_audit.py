@@ -46,6 +46,7 @@ CALLS = [
     ("DELETE /admin/users/<path:user>/raise", {}, "user.raise", "physics"),
     ("DELETE /admin/users/<path:user>", {}, "user.remove", "physics"),
     ("PUT /admin/settings", {"json": {"timezone": "Europe/Berlin"}}, "settings.set", ""),
+    ("PUT /admin/self-service", {"json": {"without_group": {"keys": 1}}}, "self_service.set", ""),
     ("POST /admin/groups/<name>/revoke", {}, "group.revoke", "physics"),
     ("PUT /admin/limits", {"json": {"requests_per_minute": 5}}, "limits.set", ""),
     ("PATCH /admin/limits", {"json": {"parallel_requests": 5}}, "limits.set", ""),

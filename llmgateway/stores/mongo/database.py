@@ -62,6 +62,8 @@ _INDEXES = {
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
+    "identities": [IndexModel("user", unique=True, sparse=True), IndexModel([("due_at", 1), ("_id", 1)])],
+    "sessions": [IndexModel("until")],
     "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
     "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }

@@ -384,4 +384,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE audit ADD COLUMN groups TEXT",
         "CREATE INDEX audit_admin ON audit (admin_id, id)",
     ),
+    # People who sign in at the organisation's identity provider (the content is JSON), and what is known of sessions.
+    (
+        """CREATE TABLE identities (
+            id TEXT NOT NULL PRIMARY KEY,
+            user TEXT,
+            due_at INTEGER,
+            content TEXT NOT NULL
+        )""",
+        "CREATE UNIQUE INDEX identities_user ON identities (user) WHERE user IS NOT NULL",
+        "CREATE INDEX identities_waiting ON identities (id) WHERE user IS NULL",
+        "CREATE INDEX identities_due ON identities (due_at) WHERE due_at IS NOT NULL",
+        "CREATE TABLE sessions (name TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL, content TEXT NOT NULL)",
+        "CREATE INDEX sessions_until ON sessions (until)",
+    ),
+    # Keys that people make themselves.
+    (
+        "ALTER TABLE keys ADD COLUMN self_made INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE groups ADD COLUMN self_service TEXT",
+    ),
 )

@@ -13,6 +13,7 @@ from .fields import AnswerSchema, Moment, single_line
 from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
 from .lists import ListSchema, PageSchema, SpentSchema, TrendSchema, include_field, search_field, sort_field
 from .raises import RaiseField
+from .self_service import SelfServiceInForceSchema, SelfServiceSchema
 
 
 class GroupChangesSchema(ma.Schema):
@@ -69,6 +70,14 @@ class GroupChangesSchema(ma.Schema):
         metadata={"description": "What each person may use with all of the keys that this person has in the group."},
     )
 
+    self_service = ma.fields.Nested(
+        SelfServiceSchema,
+        allow_none=True,
+        metadata={
+            "description": "What its members may make themselves in the dashboard; null: nothing. Replaced as a whole."
+        },
+    )
+
     @ma.post_load
     def _as_group_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         if data.get("models") is not None:
@@ -95,6 +104,11 @@ class GroupSchema(AnswerSchema):
     limits = ma.fields.Nested(LimitsInForceSchema)
     member_limits = ma.fields.Nested(
         LimitsInForceSchema, metadata={"description": "Of each person, for the keys that this person has in the group."}
+    )
+    self_service = ma.fields.Nested(
+        SelfServiceInForceSchema,
+        allow_none=True,
+        metadata={"description": "What its members may make themselves; null: nothing."},
     )
     raised = RaiseField()
     created_at = Moment(metadata={"example": examples.GROUP["created_at"]})

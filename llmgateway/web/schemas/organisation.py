@@ -109,8 +109,35 @@ class PreviewSchema(AnswerSchema):
     )
 
 
+class PromptVersionSchema(PromptSchema):
+    set_by = ma.fields.String(
+        allow_none=True,
+        metadata={
+            "description": "The admin's name at that time, `ADMIN_KEY` for the first owner; null if the audit log does "
+            "not say.",
+            "example": examples.ADMIN["name"],
+        },
+    )
+
+
+class OwnPromptSchema(PromptSchema):
+    """A prompt in force, with whose it is."""
+
+    group = ma.fields.String(
+        allow_none=True, metadata={"description": "The group, or that of the key.", "example": "ml-2026"}
+    )
+    key = ma.fields.String(allow_none=True, metadata={"description": "The key's `id`.", "example": examples.KEY_ID})
+    user = ma.fields.String(allow_none=True, metadata={"description": "Of the key.", "example": "ada"})
+    name = ma.fields.String(allow_none=True, metadata={"description": "Of the key.", "example": "thesis"})
+
+
+class OwnPromptsSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(OwnPromptSchema))
+    next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
+
+
 class PromptVersionsSchema(AnswerSchema):
-    items = ma.fields.List(ma.fields.Nested(PromptSchema))
+    items = ma.fields.List(ma.fields.Nested(PromptVersionSchema))
     next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
 
 
@@ -300,6 +327,10 @@ class NewDeploymentSchema(DeploymentSchema):
             "example": "the key of the resource",
         },
     )
+    has_key = ma.fields.Boolean(
+        load_only=True,
+        metadata={"description": "As `GET` shows it, so that what it shows can be sent back. It changes nothing."},
+    )
 
     @ma.validates_schema
     def _whole(self, data: dict[str, Any], **_: Any) -> None:
@@ -366,6 +397,13 @@ class ModelPartsSchema(ma.Schema):
 class ModelSettingsSchema(ModelPartsSchema):
     """Settings to change. A part that is not named stays; `null` removes one."""
 
+    name = ma.fields.String(
+        load_only=True,
+        metadata={
+            "description": "As `GET` shows it, so that what it shows can be sent back: that of the address.",
+            "example": examples.MODEL,
+        },
+    )
     deployments = ma.fields.List(
         ma.fields.Nested(NewDeploymentSchema),
         allow_none=True,
@@ -392,7 +430,8 @@ class ModelSettingsSchema(ModelPartsSchema):
     @ma.validates_schema
     def _some(self, data: dict[str, Any], **_: Any) -> None:
         if not data:
-            raise ma.ValidationError("Name at least one of: " + ", ".join(self.fields) + ".", field_name="prices")
+            parts = ", ".join(name for name in self.fields if name != "name")
+            raise ma.ValidationError(f"Name at least one of: {parts}.", field_name="prices")
 
 
 class NamedModelSettingsSchema(ModelPartsSchema):
