@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.web.dashboard.test_admins import etag_of
+from tests.web.dashboard.reading import etag_of
 
 LIMITS = {
     "limits.requests_per_minute": "1,200",
