@@ -22,7 +22,9 @@ from llmgateway.usage.report import REPORT_GROUPINGS
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 from llmgateway.web.docs import API
+from llmgateway.web.schemas.groups import INCLUDABLE_OF_GROUPS
 from llmgateway.web.schemas.keys import INCLUDABLE
+from llmgateway.web.schemas.persons import INCLUDABLE_OF_PERSONS
 from tests.resources import listing_resource
 
 from .conftest import ADMIN_KEY, AZURE_KEY
@@ -230,6 +232,8 @@ def test_every_field_of_an_answer_is_promised(document):
                     "Converted": CONVERTED,
                     "FilterRow": FILTER_GROUPINGS,
                     "KeyWithUsage": INCLUDABLE,
+                    "ListedPerson": INCLUDABLE_OF_PERSONS,
+                    "ListedGroup": INCLUDABLE_OF_GROUPS,
                 }
                 assert optional == set(asked_for.get(component, ())), (name, component)
 
@@ -364,6 +368,7 @@ def answers(
         yield call("get /admin/groups/{name}/statement", f"/admin/groups/ml/statement?month=2026-01&format={kind}")
     yield call("put /admin/alerts", json={"webhooks": [{"url": "http://127.0.0.1:9/hook"}]})
     yield call("get /admin/alerts/fired")
+    yield call("get /admin/prompts")
     yield call("post /admin/alerts/test")
     yield call("get /v1/me")
     yield call("put /admin/prompt", "/admin/prompt?group=ml", json={"prompt": "Be kind."})
