@@ -18,8 +18,6 @@ PUBLIC |= {"dashboard.one_time"}
 
 _LINK = "llmgateway-one-time-link"
 _USED = "This link was used already, or its ten minutes are over. Sign in with the admin key that came with it."
-    "This link was used already, or its ten minutes are over. Sign in with the admin key that was printed beside it."
-)
 
 
 def offer(app: Flask, admin_key: str, *, clock: Clock) -> str:
