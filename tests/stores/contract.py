@@ -31,11 +31,13 @@ from llmgateway.records import (
     DeliveryState,
     Erasure,
     Group,
+    GroupSize,
     Imported,
     Kept,
     KeyChange,
     KeyQuery,
     KeyRecord,
+    KeyState,
     Limits,
     ModelSettings,
     NameDigest,
@@ -942,6 +944,103 @@ class KeyStoreContract:
         assert numbers(user="ada", limit=1) == [1]
         assert numbers(user="eve") == []
         assert numbers(group="' OR 1 --") == []
+
+    def test_finds_a_text_in_any_case(self, keys):
+        """In any of the fields that people know of a key, and nothing of it is a pattern."""
+        keys.add(key(1, user="ada.lovelace", name="Thesis"))
+        keys.add(key(2, user="bob", email="Bob.Müller@example.org", note="100% of_it"))
+        keys.add(key(3, user="eve", group="physics", note="Ω [x]*"))
+        keys.add(key(4, user="eve", active=False, note=None))
+
+        def numbers(text: str, **filters: object) -> list[int]:
+            query = KeyQuery(text=text, **filters)
+            found = keys.list(query)
+            assert [one.id for one in found] == keys.ids(query)
+            assert keys.count(query) == len(found)
+            return [int(record.id[-4:]) for record in found]
+
+        found = {text: numbers(text) for text in ("LOVE", "bob.mÜLLER@", "0% OF_", "PHYS", "ω [X]*", "_0004", "%")}
+        assert [*found.values()] == [[1], [2], [2], [3], [3], [4], [2]]
+        for text in (".*", "b_b", "' OR 1 --", "nobody"):
+            assert numbers(text) == []
+        assert numbers("eve") == [3, 4]
+        assert numbers("eve", active=True) == [3]
+        assert numbers("e", groups=("physics",)) == [3]
+        assert numbers("E", user="eve", state=KeyState.BLOCKED, now=NEW_YEAR) == [4]
+
+    def test_lists_in_every_order(self, keys):
+        """Forwards and backwards, page by page; equal keys by identifier."""
+        keys.add(key(1, user="bob", name="b", group="physics", created_at=NEW_YEAR + timedelta(days=2)))
+        keys.add(key(2, user="Ada", name="a", expires_at=NEW_YEAR + timedelta(days=9), created_at=NEW_YEAR))
+        keys.add(key(3, user="ada", name="C", group="chemistry", created_at=NEW_YEAR))
+        keys.add(key(4, user="carl", name="a", group="physics", expires_at=NEW_YEAR + timedelta(days=3)))
+
+        def numbers(**query: object) -> list[int]:
+            found = keys.list(KeyQuery(**query))
+            assert [one.id for one in found] == keys.ids(KeyQuery(**query))
+            return [int(record.id[-4:]) for record in found]
+
+        orders = {
+            "user": [2, 3, 1, 4],
+            "name": [2, 4, 1, 3],
+            "group": [2, 3, 1, 4],
+            "expires_at": [4, 2, 1, 3],
+        }
+        assert orders == {order: numbers(order=order) for order in orders}
+        assert numbers(order="created_at")[-1] == 1
+        for order, wanted in orders.items():
+            assert numbers(order=order, descending=True) == wanted[::-1]
+            assert numbers(order=order, offset=1, limit=2) == wanted[1:3]
+        assert numbers(offset=3) == [4]
+        assert numbers(order="user", offset=4, limit=2) == numbers(order="user", limit=0) == []
+
+    def test_selects_by_state(self, keys):
+        """As the state of each key says; those that expire soon are active, too."""
+        days = {
+            1: (None, None),
+            2: (-1, 30),
+            3: (None, 14),
+            4: (1, 30),
+            5: (-9, 0),
+            6: (1, 0),
+            7: (0, None),
+        }
+        ends = {
+            number: {
+                name: None if ahead is None else NEW_YEAR + timedelta(days=ahead)
+                for name, ahead in zip(("starts_at", "expires_at"), dates, strict=True)
+            }
+            for number, dates in days.items()
+        }
+        for number, dates in ends.items():
+            keys.add(key(number, **dates))
+            keys.add(key(number + 10, active=False, **dates))
+
+        found = {
+            state: [int(one.id[-4:]) for one in keys.list(KeyQuery(state=state, now=NEW_YEAR))] for state in KeyState
+        }
+        assert found == {
+            KeyState.ACTIVE: [1, 2, 3, 7],
+            KeyState.EXPIRING: [3],
+            KeyState.NOT_YET_VALID: [4],
+            KeyState.EXPIRED: [5, 6],
+            KeyState.BLOCKED: [11, 12, 13, 14, 15, 16, 17],
+        }
+        for one in keys.list():
+            state = KeyState.of(one, NEW_YEAR)
+            assert int(one.id[-4:]) in found[state]
+        assert keys.count(KeyQuery(state=KeyState.ACTIVE, now=NEW_YEAR, active=False)) == 0
+        assert keys.count(KeyQuery(limit=1, after="key_0007")) == 14
+
+    def test_counts_keys_and_people_of_groups(self, keys):
+        """Of those that have keys."""
+        keys.add(key(1, user="ada", group="physics"))
+        keys.add(key(2, user="ada", group="physics", active=False))
+        keys.add(key(3, user="bob", group="physics"))
+        keys.add(key(4, user="bob", group="chemistry"))
+        keys.add(key(5, user="bob"))
+
+        assert {"physics": GroupSize(3, 2), "chemistry": GroupSize(1, 1)} == keys.group_sizes()
 
     def test_shows_no_digest(self, keys):
         """What goes by a digest may be logged whole."""
@@ -2005,13 +2104,16 @@ class UsageLogContract:
             client_address="2001:db8::1",
             attempts=(
                 Attempt(deployment="east", status=429, upstream_request_id="0f2b", cost_usd=0.0, error_code="capacity"),
-                Attempt(deployment="west", prompt_tokens=1, completion_tokens=2),
+                Attempt(deployment="west", prompt_tokens=1, completion_tokens=2, sent_ms=14.5),
             ),
             response_id="resp_1",
             service_tier="priority",
             spilled_over=True,
             error_code="content_filter",
             tool_uses={"web_search": 2},
+            admitted_ms=1.25,
+            sent_ms=1.5,
+            limits=("key.requests_per_minute", "member.budget"),
         )
         append(log, [full, usage(2)])
 
@@ -2134,6 +2236,91 @@ class UsageLogContract:
         assert [1, 0] == numbers(group="ml", before=(records[3].timestamp, records[3].id))
         assert [2, 1, 0] == numbers(before=(records[3].timestamp, "req"))
         assert [] == numbers(group="ML")
+
+    def test_shows_records_by_everything_else(self, log):
+        """Alone, and narrowed down by a filter that has an index; the arrival of others decides what is newer."""
+        odd = {
+            "status": 429,
+            "model": "o4-mini",
+            "deployment": "west",
+            "endpoint": "/v1/responses",
+            "stream": True,
+            "region": "Sweden",
+            "duration_ms": 9000.5,
+        }
+        whose = {1: "ada", 2: "ada", 3: "bob"}
+        records = [
+            usage(number, user=whose.get(number, "eve"), timestamp=NEW_YEAR + timedelta(minutes=number))
+            for number in range(6)
+        ]
+        for number in (2, 3):
+            records[number] = replace(records[number], **odd)
+        append(log, records)
+
+        def numbers(**filters: object) -> list[int]:
+            return [int(record.id[-6:]) for record in log.records(RecordQuery(limit=10, **filters))]
+
+        wanted = {("min_duration_ms" if name == "duration_ms" else name): value for name, value in odd.items()}
+        for name, value in wanted.items():
+            assert [3, 2] == numbers(**{name: value})
+            assert [2] == numbers(**{name: value}, user="ada")
+            assert [2] == numbers(**{name: value}, before=(records[3].timestamp, records[3].id))
+            assert [3] == numbers(**{name: value}, newer_than=(records[2].timestamp, records[2].id))
+        assert [3, 2] == numbers(**wanted)
+        assert [] == numbers(min_duration_ms=9001)
+        assert [5, 4, 1, 0] == numbers(stream=False)
+        here = records[3].timestamp
+        assert [5, 4, 3] == numbers(newer_than=(here, "req"))
+        assert [5, 4] == numbers(newer_than=(here, records[3].id), since=NEW_YEAR)
+        assert [4] == numbers(newer_than=(here, "z"), before=(records[5].timestamp, records[5].id), until=LATER)
+        assert [] == numbers(newer_than=(here, "z"), user="ada")
+
+    def test_shows_records_of_several_groups_page_by_page(self, log):
+        """In one order, as if they were of one group."""
+        groups = ["ml", "physics", None, "art"]
+        records = [
+            usage(number, group=groups[number % 4], timestamp=NEW_YEAR + timedelta(minutes=number // 3))
+            for number in range(20)
+        ]
+        append(log, records)
+        of_both = [record for record in reversed(records) if record.group in ("ml", "art")]
+
+        for size in (1, 3, 50):
+            pages, before = [], None
+            while page := log.records(RecordQuery(groups=("ml", "art"), limit=size, before=before)):
+                pages += page
+                before = page[-1].timestamp, page[-1].id
+            assert of_both == pages
+        assert [] == log.records(RecordQuery(groups=(), limit=9))
+        assert [] == log.records(RecordQuery(groups=("art",), group="ml", limit=9))
+
+    def test_bounds_how_far_back_a_page_looks(self, log):
+        """Only where a filter has no index, from the record at which the page begins, in what the index gives."""
+        records = [
+            usage(
+                number,
+                user="ada" if number % 2 else "bob",
+                group="ml" if number > 4 else None,
+                timestamp=NEW_YEAR + timedelta(minutes=number),
+            )
+            for number in range(10)
+        ]
+        append(log, records)
+
+        def minute(**filters: object) -> int | None:
+            at = log.horizon(RecordQuery(limit=1, **filters), most=3)
+            return None if at is None else (at - NEW_YEAR) // timedelta(minutes=1)
+
+        assert [None] * 4 == [minute(), minute(user="ada"), minute(since=NEW_YEAR), minute(groups=("ml",))]
+        assert 6 == minute(region="Sweden")
+        assert 3 == minute(region="Sweden", user="ada")
+        assert 6 == minute(region="Sweden", groups=("ml", "art"))
+        assert 1 == minute(region="Sweden", before=(records[5].timestamp, records[5].id))
+        assert [None] * 3 == [
+            minute(region="Sweden", before=(records[3].timestamp, records[3].id)),
+            minute(region="Sweden", since=records[8].timestamp),
+            minute(region="Sweden", newer_than=(records[8].timestamp, records[8].id)),
+        ]
 
     def test_purges_old_records_and_keeps_their_sums(self, log, elsewhere):
         """In steps of any size, whole days; reports stay as they were."""

@@ -154,6 +154,14 @@ def test_says_what_was_before_and_after(client, admin, new_key, entries, clock):
     assert change["admin_key_id"] == creation["admin_key_id"]
 
 
+def test_are_found_by_what_was_done(everything, entries):
+    """By an action, or by the noun of several; other words that begin like it are others."""
+    assert {"key.update"} == {entry["action"] for entry in entries("action=key.update")}
+    found = {entry["action"] for entry in entries("action=key&limit=1000")}
+    assert {"key.create", "key.import", "key.raise", "key.remove", "key.rotate", "key.update"} == found
+    assert [] == entries("action=ke") == entries("action=key.") == entries("action=update")
+
+
 def test_what_is_refused_leaves_none(client, admin, new_key, entries):
     """Nor does a change of nothing."""
     made = new_key()

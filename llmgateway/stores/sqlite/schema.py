@@ -403,4 +403,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE keys ADD COLUMN self_made INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE groups ADD COLUMN self_service TEXT",
     ),
+    # The way of a request: times in milliseconds after its arrival, and the limits that have let it in (JSON; NULL for
+    # none). The index of the status is for errors.
+    (
+        "ALTER TABLE logs ADD COLUMN admitted_ms REAL",
+        "ALTER TABLE logs ADD COLUMN sent_ms REAL",
+        "ALTER TABLE logs ADD COLUMN limits TEXT",
+        "CREATE INDEX logs_status ON logs (status, timestamp) WHERE status <> 200",
+        "CREATE INDEX logs_model ON logs (model, timestamp)",
+    ),
 )

@@ -11,17 +11,18 @@ from marshmallow import validate
 
 from ..dates import DAY, instant, shown
 
+_INTEGER = re.compile(r"-?[0-9]{1,12}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _one_line(text: str) -> None:
+def one_line(text: str) -> None:
     # Not a pattern: Python and JavaScript read patterns differently, and clients are generated from the schemas.
     if _CONTROL.search(text):
         raise ma.ValidationError("Must be one line, without control characters.")
 
 
 def single_line(limit: int) -> list[Any]:
-    return [validate.Length(min=1, max=limit), _one_line]
+    return [validate.Length(min=1, max=limit), one_line]
 
 
 class Moment(ma.fields.AwareDateTime):
@@ -65,6 +66,26 @@ class Day(ma.fields.Date):
         if not (isinstance(value, str) and DAY.fullmatch(value)):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
         return super()._deserialize(value, *args, **kwargs)
+
+
+class OptionalInteger(ma.fields.String):
+    """A whole number in a query. It is documented as text, so that the page of the documentation can leave it out."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, *args, **kwargs)
+        if not _INTEGER.fullmatch(text):
+            raise ma.ValidationError("Must be a whole number.")
+        return int(text)
+
+
+class OptionalBoolean(ma.fields.String):
+    """``true`` or ``false`` in a query; documented as :class:`OptionalInteger` is."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, *args, **kwargs)
+        if text not in ("true", "false"):
+            raise ma.ValidationError("Must be true or false.")
+        return text == "true"
 
 
 class AnswerSchema(ma.Schema):
