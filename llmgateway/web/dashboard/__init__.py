@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     me,
     overview,
     parts,
+    prompts,
     sign_in,
 )
 from .blueprint import blp, register
