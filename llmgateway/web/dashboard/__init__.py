@@ -4,6 +4,7 @@ from . import (  # noqa: F401
     admins,
     keys,
     limits,
+    me,
     one_time,
     overview,
     parts,
