@@ -9,8 +9,7 @@ from ...accounts.admins import first_owner
 from ...accounts.one_time import OneTimeLink
 from ...clock import Clock
 from . import sessions
-from .blueprint import PUBLIC, blp, page
-from .forms import Form
+from .blueprint import PUBLIC, blp, notice
 from .links import to
 from .sessions import Kind
 
@@ -28,13 +27,12 @@ def offer(app: Flask, admin_key: str, *, clock: Clock) -> str:
 
 @blp.get("/one-time/<token>")
 def one_time(token: str) -> BaseResponse:
-    """Begin the session of the owner. The address that follows has no token."""
+    """Begin the session of the owner. Pages have the address at which they are, so none is shown here."""
     link: OneTimeLink | None = current_app.extensions.get(_LINK)
     # HEAD is what programs ask that look at links; it must not use them up.
     key_id = link.redeem(token, request.remote_addr or "") if link is not None and request.method == "GET" else None
     if key_id is None:
-        form = Form()
-        form.errors = {"key": [_USED]}
-        return page("sign_in.html", status=403, form=form, next=None)
+        notice(_USED)
+        return to(".sign_in")
     sessions.begin(Kind.OWNER, mark=key_id)
     return to(".overview")

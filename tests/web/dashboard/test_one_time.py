@@ -16,31 +16,38 @@ def app(make_app):
     return make_app()
 
 
+def opened(client, path, **arguments):
+    """Open the link; return where it leads and what is there."""
+    answer = client.get(path, **arguments)
+    assert 303 == answer.status_code
+    assert path.rpartition("/")[2] not in answer.headers["Location"] + answer.text
+    assert "no-store" == answer.headers["Cache-Control"]
+    target = target_of(answer)
+    return target, client.get(target)
+
+
 def test_signs_the_owner_in_once(app):
     """Whoever opens it again is asked for the key."""
     path = one_time.offer(app, ADMIN_KEY, clock=time.time)
-    token = path.rpartition("/")[2]
-    first, second = app.test_client(), app.test_client()
-    assert 403 == first.head(path).status_code
-    answer = first.get(path)
+    app.test_client().head(path)
+    target, answer = opened(app.test_client(), path)
+    assert ("/dashboard/", 200) == (target, answer.status_code)
 
-    assert 303 == answer.status_code
-    assert token not in answer.headers["Location"] + answer.text
-    assert "no-store" == answer.headers["Cache-Control"]
-    assert 200 == first.get(target_of(answer)).status_code
-    again = second.get(path)
-    assert 403 == again.status_code
-    assert "was used already" in again.text
-    assert token not in again.text
+    target, answer = opened(app.test_client(), path)
+    assert "/dashboard/sign-in" == target
+    assert "was used already" in answer.text
+    assert path.rpartition("/")[2] not in answer.text
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_lets_nobody_in_from_elsewhere(app, address):
+    """It was printed on this machine, and stays valid here."""
+    path = one_time.offer(app, ADMIN_KEY, clock=time.time)
+
+    assert "/dashboard/sign-in" == opened(app.test_client(), path, environ_base={"REMOTE_ADDR": address})[0]
+    assert "/dashboard/" == opened(app.test_client(), path)[0]
 
 
 def test_no_link_opens_another_gateway(app):
     """Nobody has offered one there."""
-    assert 403 == app.test_client().get("/dashboard/one-time/anything").status_code
-
-
-def test_lets_nobody_in_from_elsewhere(app):
-    """It was printed on this machine."""
-    path = one_time.offer(app, ADMIN_KEY, clock=time.time)
-
-    assert 403 == app.test_client().get(path, environ_base={"REMOTE_ADDR": "192.0.2.1"}).status_code
+    assert "/dashboard/sign-in" == opened(app.test_client(), "/dashboard/one-time/anything")[0]
