@@ -1,6 +1,18 @@
 """The dashboard: pages for admins, made of the admin API, and for people who look after their own keys."""
 
-from . import admins, alerts, keys, limits, models, overview, parts, prompts, settings, sign_in  # noqa: F401
+from . import (  # noqa: F401
+    admins,
+    alerts,
+    keys,
+    limits,
+    me,
+    models,
+    overview,
+    parts,
+    prompts,
+    settings,
+    sign_in,
+)
 from .blueprint import blp, register
 
 __all__ = ["blp", "register"]
