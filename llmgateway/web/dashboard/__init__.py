@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     admins,
     alerts,
+    first_run,
     keys,
     limits,
     me,

@@ -80,15 +80,22 @@ def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def site(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An empty gateway that knows its Azure, on each kind of store, for all tests of a module."""
-    with Simulator(key=AZURE_KEY) as azure:
-        with GatewayProcess(_environ(azure) | stores, folder=tmp_path_factory.mktemp("gateway")) as gateway:
-            yield Site(gateway, azure)
+    folder = tmp_path_factory.mktemp("gateway")
+    with Simulator(key=AZURE_KEY) as azure, GatewayProcess(_environ(azure) | stores, folder=folder) as gateway:
+        yield Site(gateway, azure)
+
+
+@pytest.fixture(params=STORES)
+def bare_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings that name new stores for one test."""
+    with fresh_stores(request.param, tmp_path / "instance") as made:
+        yield made.environ
 
 
 @pytest.fixture
-def bare_site(stores: dict[str, str], tmp_path: Path) -> Iterator[Site]:
-    """A gateway that was started with nothing but its admin key."""
-    with Simulator(key=AZURE_KEY) as azure, GatewayProcess(stores, folder=tmp_path) as gateway:
+def bare_site(bare_stores: dict[str, str], tmp_path: Path) -> Iterator[Site]:
+    """A gateway that was started with nothing but its admin key, for one test."""
+    with Simulator(key=AZURE_KEY) as azure, GatewayProcess(bare_stores, folder=tmp_path) as gateway:
         yield Site(gateway, azure)
 
 

@@ -17,6 +17,8 @@ from llmgateway.settings import Settings
 from tests.browser.dashboard.conftest import Site
 from tests.browser.dashboard.pages import NO_PAGES, NOBODYS, PAGES, PERSONAL
 
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
 MOST_BYTES = 150 * 1024
 SCREENS = {
     "light": ("light", 1280, 900),
