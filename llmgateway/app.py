@@ -38,6 +38,7 @@ from .azure.credentials import EntraToken
 from .clock import Clock, Timer
 from .env_file import with_env_file
 from .proxy.concurrency import ConcurrencyLimit
+from .proxy.default_upstream import UpstreamSettings
 from .proxy.deployment_states import DeploymentStates
 from .proxy.disconnects import DisconnectWatcher
 from .proxy.doctor import Doctor
@@ -153,8 +154,7 @@ def local_doctor(settings: Settings) -> Doctor:
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=time.time)
     answered = AnsweredModels(stores.usage_log.report, clock=time.time)
     routing = Routing(
-        settings.endpoint,
-        key_header=settings.key_header,
+        _upstream_settings(settings),
         policy=policy,
         offered=settings.models,
         answered=answered,
@@ -183,6 +183,12 @@ def _azure_client(settings: Settings) -> AzureClient:
     if settings.endpoint is not None:
         client.check(settings.endpoint)
     return client
+
+
+def _upstream_settings(settings: Settings) -> UpstreamSettings:
+    return UpstreamSettings(
+        base_url=settings.base_url, api_version=settings.api_version, key_header=settings.key_header
+    )
 
 
 def _entra_token(settings: Settings, clock: Clock, timer: Timer) -> EntraToken | None:
@@ -256,8 +262,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         policy=policy,
         upstream=upstream,
         routing=Routing(
-            settings.endpoint,
-            key_header=settings.key_header,
+            _upstream_settings(settings),
             policy=policy,
             offered=settings.models,
             answered=answered,

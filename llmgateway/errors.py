@@ -283,6 +283,12 @@ class UpstreamCredentials(UpstreamError):
     code = "upstream_credentials"
 
 
+class UpstreamNotConfigured(UpstreamError):
+    """Nobody has set an address of Azure, and no model has deployments of its own."""
+
+    code = "upstream_not_configured"
+
+
 class DeploymentsNotListed(GatewayError):
     """Azure does not list the deployments of a resource."""
 

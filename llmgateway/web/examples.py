@@ -106,6 +106,7 @@ GROUP_LEFT: dict[str, Any] = GROUP | {
         },
     }
 }
+GROUP_PAGE = {"items": [GROUP_LEFT], "total": 1, "next": None}
 KEY_LEFT: dict[str, Any] = KEY | {
     "spent": {"requests": 12, "total_tokens": 4600, "cost_usd": 0.75},
     "remaining": {
@@ -123,6 +124,7 @@ KEY_LEFT: dict[str, Any] = KEY | {
     },
     "last_used": "2026-10-31T09:12:07.345000+00:00",
 }
+KEY_PAGE = {"items": [KEY_LEFT], "total": 1, "next": None}
 NEW_KEY = {"key": SECRET_KEY, **KEY}
 ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models")) | {"limits": NO_LIMITS}
 BLOCKED_KEY = KEY | {"active": False, "note": "lost her laptop"}
@@ -149,8 +151,18 @@ PERSON_SETTINGS: dict[str, Any] = {
 RAISED_PERSON = PERSON_SETTINGS | {"raise": RAISE}
 PERSON_REQUEST = {"limits": {"budget": {"amount": 7.65, "unit": "usd", "period": "month"}}}
 LISTED_PERSON = PERSON_SETTINGS | {"key_count": 1}
-SETTINGS: dict[str, Any] = {"timezone": "Europe/Helsinki", "pending": None}
-PENDING_SETTINGS: dict[str, Any] = {
+PERSON_PAGE = {"items": [LISTED_PERSON], "total": 1, "next": None}
+_AZURE_ADDRESS: dict[str, Any] = {
+    "base_url": "https://NAME.openai.azure.com/openai/v1",
+    "api_version": None,
+    "key_header": "api-key",
+    "stored": {"base_url": None, "api_version": None, "key_header": None},
+    "from_environment": ["base_url"],
+    "overridden": [],
+    "azure_key": "ok",
+}
+SETTINGS: dict[str, Any] = {"timezone": "Europe/Helsinki", "pending": None} | _AZURE_ADDRESS
+PENDING_SETTINGS: dict[str, Any] = _AZURE_ADDRESS | {
     "timezone": "UTC",
     "pending": {"timezone": "Europe/Helsinki", "since": "2026-12-01T00:00:00+02:00"},
 }

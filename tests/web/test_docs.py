@@ -22,7 +22,9 @@ from llmgateway.usage.report import REPORT_GROUPINGS
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 from llmgateway.web.docs import API
+from llmgateway.web.schemas.groups import INCLUDABLE_OF_GROUPS
 from llmgateway.web.schemas.keys import INCLUDABLE
+from llmgateway.web.schemas.persons import INCLUDABLE_OF_PERSONS
 from tests.resources import listing_resource
 
 from .conftest import ADMIN_KEY, AZURE_KEY
@@ -230,6 +232,8 @@ def test_every_field_of_an_answer_is_promised(document):
                     "Converted": CONVERTED,
                     "FilterRow": FILTER_GROUPINGS,
                     "KeyWithUsage": INCLUDABLE,
+                    "ListedPerson": INCLUDABLE_OF_PERSONS,
+                    "ListedGroup": INCLUDABLE_OF_GROUPS,
                 }
                 assert optional == set(asked_for.get(component, ())), (name, component)
 

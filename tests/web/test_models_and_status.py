@@ -393,8 +393,8 @@ class TestWithoutBaseUrl:
     def test_the_status_says_what_is_missing(self, without_base_url):
         """The gateway is ready, so that an admin can register models."""
         client = without_base_url
-        assert ["LLM_BASE_URL is not set, and no model has deployments"] == [
-            warning.partition(":")[0] for warning in client.get("/admin/status", headers=ADMIN).json["warnings"]
+        assert ["No address of Azure is set, and no model has deployments"] == [
+            warning.partition(" (")[0] for warning in client.get("/admin/status", headers=ADMIN).json["warnings"]
         ]
         assert 200 == put(client, {"deployments": [EAST]}).status_code
         assert ["LLM_BASE_URL is not set"] == [

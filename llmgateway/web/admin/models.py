@@ -126,7 +126,7 @@ def _deployments(sent: list[dict[str, Any]] | None, before: ModelSettings) -> tu
             # A key must not go to another resource than the one it was given for.
             keeps = Endpoint.parse(old.base_url, old.api_version).origin == endpoint.origin
             encrypted = old.key if keeps else None
-        if encrypted is None and not services().gateway.routing.may_share_key(endpoint):
+        if encrypted is None and not services().gateway.routing.may_share_key(endpoint, services().policy.stored()):
             raise invalid_fields({"deployments": {str(index): _no_key(identity=fields["identity"])}})
         made.append(Deployment(**fields, key=encrypted))
     return tuple(made)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ... import __version__
 from ...errors import StoreUnavailable
+from ...proxy.credentials import NOT_CONFIGURED
 from ...records import Organisation, moment
 from ...stores.health import DegradationLevel
 from ...usage.unpriced import still_without_price, used_without_price
@@ -68,13 +69,15 @@ def _organisation(level: DegradationLevel) -> Organisation | None:
 
 def _missing_deployments(organisation: Organisation | None) -> list[str]:
     """Return a warning if no request leads anywhere."""
-    if services().gateway.routing.has_default or organisation is None:
+    routing = services().gateway.routing
+    default = routing.default(organisation)
+    if default.endpoint is not None or organisation is None:
         return []
-    if any(model.deployments for model in organisation.models.values()):
+    if default.problem is not None:
+        return [f"{default.problem}. Set it again with PUT /admin/settings."]
+    if routing.is_configured(organisation):
         return ["LLM_BASE_URL is not set: models without deployments of their own get 404 model_not_found."]
-    return [
-        "LLM_BASE_URL is not set, and no model has deployments: every request gets 404. Use PUT /admin/models/NAME."
-    ]
+    return [f"{NOT_CONFIGURED[:1].upper()}{NOT_CONFIGURED[1:]}: every request gets 502 upstream_not_configured."]
 
 
 def _unpriced_models(organisation: Organisation | None, level: DegradationLevel) -> list[str]:

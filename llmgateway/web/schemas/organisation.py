@@ -258,6 +258,9 @@ def check_base_url(url: str) -> None:
         raise ma.ValidationError("Write https: over http the key would cross the internet in the clear.")
 
 
+check_api_version = validate.Regexp(r"^[A-Za-z0-9.-]{1,40}(?!\n)$", error="Must be a version such as 2024-10-21.")
+
+
 def check_deployment_name(name: str) -> None:
     if not is_deployment_name(name):
         raise ma.ValidationError("Must be the name of a deployment: letters, digits, '.', '-' and '_'.")
@@ -290,7 +293,7 @@ class DeploymentSchema(ma.Schema):
         metadata={"description": "Its name at Azure.", "example": examples.MODEL},
     )
     api_version = ma.fields.String(
-        validate=validate.Regexp(r"^[A-Za-z0-9.-]{1,40}(?!\n)$", error="Must be a version such as 2024-10-21."),
+        validate=check_api_version,
         metadata={"description": "For the classic form of the address.", "example": "2024-10-21"},
     )
     identity = ma.fields.Boolean(
