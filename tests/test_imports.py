@@ -67,7 +67,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "oidc",
         "proxy",
         "ratelimit",
-        "reconcile",
         "services",
         "settings",
         "stores",

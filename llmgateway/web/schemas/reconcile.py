@@ -43,7 +43,8 @@ RECONCILE_FORM: dict[str, Any] = {
                         "example": [],
                     },
                 },
-            }
+            },
+            "example": {"file": ["(a file)"], "threshold": "1"},
         }
     },
 }
