@@ -1,6 +1,19 @@
 """The dashboard: pages for admins, made of the admin API, and for people who look after their own keys."""
 
-from . import admins, keys, limits, overview, parts, prompts, sign_in  # noqa: F401
+from . import (  # noqa: F401
+    admins,
+    alerts,
+    keys,
+    limits,
+    me,
+    models,
+    one_time,
+    overview,
+    parts,
+    prompts,
+    settings,
+    sign_in,
+)
 from .blueprint import blp, register
 
 __all__ = ["blp", "register"]
