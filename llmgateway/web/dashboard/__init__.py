@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401
     admins,
+    class_lists,
     keys,
     limits,
     me,
