@@ -2,13 +2,17 @@
 
 from . import (  # noqa: F401
     admins,
+    alerts,
     class_lists,
     keys,
     limits,
     me,
+    models,
+    one_time,
     overview,
     parts,
     prompts,
+    settings,
     sign_in,
 )
 from .blueprint import blp, register
