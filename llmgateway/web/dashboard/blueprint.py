@@ -146,6 +146,7 @@ def _common() -> dict[str, Any]:
         "here": here,
         "asset": asset,
         "allowed": allowed,
+        "can_link": lambda endpoint: f"dashboard{endpoint}" in registered,
         "once": once,
         "charts": charts,
         "theme": _theme(),
