@@ -8,7 +8,7 @@ from __future__ import annotations
 from .admins import FIRST_OWNER, AdminRecord, AuditEntry, AuditQuery, Role
 from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
-from .identities import Claim, Identity
+from .identities import Account, Claim, Identity
 from .ids import moment, new_id, new_request_id
 from .keys import (
     ALL_KEYS,
@@ -80,6 +80,7 @@ __all__ = [
     "UNKNOWN_MODEL",
     "UNKNOWN_QUOTA",
     "UNLIMITED",
+    "Account",
     "AdminRecord",
     "Alert",
     "Attempt",

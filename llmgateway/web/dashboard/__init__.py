@@ -1,6 +1,21 @@
 """The dashboard: pages for admins, made of the admin API, and for people who look after their own keys."""
 
-from . import admins, groups, keys, keys_bulk, limits, overview, parts, people, sign_in  # noqa: F401
+from . import (  # noqa: F401
+    admins,
+    alerts,
+    groups,
+    keys,
+    keys_bulk,
+    limits,
+    me,
+    models,
+    overview,
+    parts,
+    people,
+    prompts,
+    settings,
+    sign_in,
+)
 from .blueprint import blp, register
 
 __all__ = ["blp", "register"]
