@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     limits,
     me,
     models,
+    one_time,
     overview,
     parts,
     people,
