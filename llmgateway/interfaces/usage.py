@@ -10,6 +10,7 @@ from ..records import (
     ALL_USAGE,
     Batch,
     Bound,
+    DaySpread,
     Erasure,
     FilterCount,
     Kept,
@@ -48,8 +49,18 @@ class UsageLog(Protocol):
     def report(self, query: ReportQuery = ALL_USAGE) -> Iterable[UsageRow]:
         """Add up usage. Reads only the sums, not the records.
 
-        Rows are sorted by the groupings, in the given order, ascending (a missing value first).
+        Rows are sorted by the groupings, in the given order, ascending (a missing value first); with ``query.top`` by
+        their cost.
         Without groupings there is exactly one row; it contains zeros if nothing matches.
+        """
+        ...
+
+    def spreads(self, query: ReportQuery = ALL_USAGE) -> Iterable[DaySpread]:
+        """Say for each day how long its requests took and at which hour they came. Reads only the sums.
+
+        *query* may name days of the organisation, groups, models and deployments; it has no groupings, and no user and
+        no key. Days without requests are missing. Requests that an older version has added up have no spread, until
+        somebody rebuilds the sums from records that are still there.
         """
         ...
 

@@ -27,6 +27,7 @@ from .models import MODEL_FIELDS, PRICE_KINDS, TOKEN_KINDS, UNIT_KINDS, Deployme
 from .organisation import Organisation
 from .refusals import Refusal, RefusalQuery, RefusedAgain
 from .reports import ALL_USAGE, FILTER_GROUPINGS, GROUPINGS, FilterCount, Rebuilding, RecordQuery, ReportQuery, UsageRow
+from .spread import PERCENTILE_ERROR, DaySpread, Spread, bucket_of, percentile
 from .usage import (
     LONGEST_RECORDED_MODEL,
     UNKNOWN_MODEL,
@@ -52,6 +53,7 @@ __all__ = [
     "LONGEST_RECORDED_MODEL",
     "MODEL_FIELDS",
     "NOTHING_KEPT",
+    "PERCENTILE_ERROR",
     "PRICE_KINDS",
     "TOKEN_KINDS",
     "UNIT_KINDS",
@@ -68,6 +70,7 @@ __all__ = [
     "Bound",
     "Budget",
     "BudgetState",
+    "DaySpread",
     "Delivery",
     "DeliveryState",
     "Deployment",
@@ -100,15 +103,18 @@ __all__ = [
     "RefusedAgain",
     "ReportQuery",
     "Role",
+    "Spread",
     "Unit",
     "Usage",
     "UsageRecord",
     "UsageRow",
     "UsageSource",
     "User",
+    "bucket_of",
     "in_force",
     "is_higher",
     "moment",
     "new_id",
     "new_request_id",
+    "percentile",
 ]

@@ -63,6 +63,7 @@ _INDEXES = {
         IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
     "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
+    "usage_days": [IndexModel("day"), IndexModel([("whole", 1), ("day", 1)])],
     "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }
 
