@@ -30,6 +30,7 @@ from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .accounts.self_service import SelfService
 from .alerts.outages import Sources
 from .alerts.watcher import Alerts
 from .azure.client import AzureClient
@@ -37,6 +38,7 @@ from .azure.credentials import EntraToken
 from .clock import Clock, Timer
 from .env_file import with_env_file
 from .proxy.concurrency import ConcurrencyLimit
+from .proxy.default_upstream import UpstreamSettings
 from .proxy.deployment_states import DeploymentStates
 from .proxy.disconnects import DisconnectWatcher
 from .proxy.doctor import Doctor
@@ -59,7 +61,7 @@ from .usage.journal import Backlog, Journal
 from .usage.metrics import MeteredUsageRecorder, Metrics
 from .usage.refusals import Refusals
 from .usage.unpriced import UnpricedModels, still_without_price, used_without_price
-from .web import admin, azure_paths, docs, health, openai
+from .web import admin, azure_paths, dashboard, docs, health, openai
 from .web import metrics as metrics_view
 from .web.application import Application
 from .web.context import EXTENSION, IdentifiedRequests
@@ -114,6 +116,7 @@ def create_app(
     guard = AdminGuard([settings.admin_key], admins=services.admins, wrong_keys=wrong_keys, clock=clock)
     app.extensions[admin.GUARD] = guard
     docs.register(app, (openai.blp, admin.blp, health.blp, metrics_view.blp, azure_paths.blp))
+    dashboard.register(app, secret=settings.secret_key or settings.admin_key)
     register_error_handlers(app)
     origins = AllowedOrigins(app, settings.cors_origins)
     forwarded = ForwardedHeaders(app.wsgi_app, trusted_proxy=settings.trusted_proxy)
@@ -151,8 +154,7 @@ def local_doctor(settings: Settings) -> Doctor:
     policy = OrganisationPolicy(stores.organisation, cipher, fallback=settings.api_key, clock=time.time)
     answered = AnsweredModels(stores.usage_log.report, clock=time.time)
     routing = Routing(
-        settings.endpoint,
-        key_header=settings.key_header,
+        _upstream_settings(settings),
         policy=policy,
         offered=settings.models,
         answered=answered,
@@ -181,6 +183,12 @@ def _azure_client(settings: Settings) -> AzureClient:
     if settings.endpoint is not None:
         client.check(settings.endpoint)
     return client
+
+
+def _upstream_settings(settings: Settings) -> UpstreamSettings:
+    return UpstreamSettings(
+        base_url=settings.base_url, api_version=settings.api_version, key_header=settings.key_header
+    )
 
 
 def _entra_token(settings: Settings, clock: Clock, timer: Timer) -> EntraToken | None:
@@ -254,8 +262,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         policy=policy,
         upstream=upstream,
         routing=Routing(
-            settings.endpoint,
-            key_header=settings.key_header,
+            _upstream_settings(settings),
             policy=policy,
             offered=settings.models,
             answered=answered,
@@ -315,6 +322,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
             clock=clock,
         ),
         groups=groups,
+        self_service=SelfService(keys, policy, clock=clock),
         personal_data=personal_data,
         closings=Closings(keys, groups, clock=clock),
         persons=persons,

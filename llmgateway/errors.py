@@ -140,6 +140,17 @@ class NameTaken(Conflict):
         super().__init__("There is an admin with this name already. Choose another one.", param="name")
 
 
+class UserTaken(Conflict):
+    """Another account of the identity provider stands for this person."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another account of the identity provider has the keys of this person. Take them from it first: "
+            "GET /admin/identities?user=NAME finds it.",
+            param="user",
+        )
+
+
 class Forbidden(GatewayError):
     """The admin has not the right for this."""
 
@@ -270,6 +281,12 @@ class UpstreamCredentials(UpstreamError):
     """Azure refused the organisation's credential, or there is no usable credential."""
 
     code = "upstream_credentials"
+
+
+class UpstreamNotConfigured(UpstreamError):
+    """Nobody has set an address of Azure, and no model has deployments of its own."""
+
+    code = "upstream_not_configured"
 
 
 class DeploymentsNotListed(GatewayError):

@@ -14,6 +14,7 @@ from .accounts.keys import Keys
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
+from .accounts.self_service import SelfService
 from .alerts.watcher import Alerts
 from .clock import Clock
 from .interfaces import Upstream, UsageLog
@@ -42,6 +43,7 @@ class Services:
     admins: Admins
     bulk: Bulk
     groups: Groups
+    self_service: SelfService
     closings: Closings
     personal_data: PersonalData
     persons: Persons

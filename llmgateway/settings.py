@@ -10,18 +10,16 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from . import settings_parsers as parsers
-from .azure.endpoint import Endpoint
+from .azure.endpoint import NO_BASE_URL, Endpoint
 from .azure.identity import KINDS, Identity
 from .env_file import ENV_FILE, with_env_file
 from .errors import ConfigurationError
 from .settings_names import is_set_by_kubernetes, unknown_settings
 
-NO_BASE_URL = "none"
-"""The value of ``LLM_BASE_URL`` for a gateway whose models all have deployments of their own."""
-
 MISSING_BASE_URL = (
     "LLM_BASE_URL is missing. Set it to the address of your resource, such as "
-    "https://NAME.openai.azure.com/openai/v1, or to none if you register all models with deployments of their own."
+    "https://NAME.openai.azure.com/openai/v1, or set the address while the gateway runs: llmgateway settings set "
+    "--base-url ADDRESS, or the dashboard."
 )
 
 KEY_HEADERS = ("api-key", "Authorization", "Ocp-Apim-Subscription-Key")
@@ -127,11 +125,11 @@ class Settings:
         "LLM_BASE_URL",
         "Address of Azure, up to `/chat/completions`, in any form in which Azure shows it: "
         "`https://NAME.openai.azure.com/openai/v1`, `…/openai/deployments/NAME`, `…/deployments/{model}`, "
-        "an API Management URL. May be missing when models have "
-        "[deployments of their own](admin.md#models-and-their-deployments); `none` starts a gateway without it that "
-        "has no such models yet.",
+        "an API Management URL. If it is missing, "
+        "[the one that an admin has stored](admin.md#azures-address-and-key) is used; `none` means that there is none, "
+        "and that all models have [deployments of their own](admin.md#models-and-their-deployments).",
         None,
-        shown="required",
+        shown="the stored one",
     )
     api_key: str | None = _setting(
         "LLM_API_KEY",
@@ -141,12 +139,15 @@ class Settings:
         secret=True,
         as_it_is=True,
     )
-    api_version: str | None = _setting("LLM_API_VERSION", "`api-version` for URLs that name a deployment.", None)
-    key_header: str = _setting(
+    api_version: str | None = _setting(
+        "LLM_API_VERSION", "`api-version` for URLs that name a deployment.", None, shown="the stored one"
+    )
+    key_header: str | None = _setting(
         "LLM_KEY_HEADER",
         "Header that carries Azure's key: `api-key`, `Authorization` (as Bearer) or `Ocp-Apim-Subscription-Key`.",
-        "api-key",
+        None,
         parse=_one_of(*KEY_HEADERS),
+        shown="the stored one, or `api-key`",
     )
     identity_kind: str | None = _setting(
         "LLM_IDENTITY",
@@ -492,8 +493,7 @@ class Settings:
         except ConfigurationError as error:
             problems += error.problems
         if problems:
-            # On its own it need not be wrong: models may have deployments of their own, which only the store knows.
-            raise ConfigurationError([*problems, *([] if "base_url" in values else [MISSING_BASE_URL])])
+            raise ConfigurationError(problems)
         return cls(**values, unknown=unknown_settings_in(environ))
 
     def reloaded(self, new: Settings) -> Settings:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 from tests.servers import _die_with_parent, free_port, wait_until
+from tests.warm_start import WarmProcess
 
 ADMIN_KEY = "functional-tests-admin-key"
 
@@ -57,6 +59,8 @@ class GatewayProcess:
         folder: Where its output is written, and its instance folder is unless *environ* names one.
         python: The interpreter of another environment, for another build of the gateway.
         launcher: A program, with arguments, that is given the command and runs it in its own place.
+        warm: Whether it may be forked from a process that has imported the program (:mod:`tests.warm_start`); not
+            where a test is about the start itself, or measures memory.
     """
 
     def __init__(
@@ -66,8 +70,10 @@ class GatewayProcess:
         folder: Path,
         python: str = sys.executable,
         launcher: Sequence[str] = (),
+        warm: bool = True,
     ) -> None:
         self.folder = folder
+        self._warm = sys.platform == "linux" and warm and python == sys.executable and not launcher
         self._python = python
         self._launcher = launcher
         self.environ = {
@@ -78,7 +84,7 @@ class GatewayProcess:
             **environ,
         }
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> GatewayProcess:
@@ -127,19 +133,25 @@ class GatewayProcess:
     def launch(self) -> None:
         """Start it, and do not wait."""
         assert not self.running
-        command = [*self._launcher, self._python, "-m", "llmgateway", "serve", "--port", str(self.port)]
+        arguments = ["serve", "--port", str(self.port)]
         with open(self._output_file, "ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # A group of its own, as a terminal gives to a command.
-                process_group=0,
-                preexec_fn=_die_with_parent,
-            )
+            if self._warm:
+                self._process = WarmProcess(arguments, environ=self.environ, folder=self.folder, output=output)
+            else:
+                self._process = self._cold_process(arguments, output)
+
+    def _cold_process(self, arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*self._launcher, self._python, "-m", "llmgateway", *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # A group of its own, as a terminal gives to a command.
+            process_group=0,
+            preexec_fn=_die_with_parent,
+        )
 
     def stop(self) -> None:
         """Ask it to end, as an operator would; it must do so with status 0."""
@@ -271,10 +283,14 @@ def dump(document: Any) -> bytes:
 
 
 def _kill(pid: int) -> None:
+    """Return when it has ended, and nobody listens on its port any more."""
     # Only what is still ours: the first process' death makes it an orphan, but does not change its name.
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         if b"llmgateway\0serve" in command:
+            ended = os.pidfd_open(pid)
             os.kill(pid, signal.SIGKILL)
+            select.select([ended], [], [], _END_SECONDS)
+            os.close(ended)
     except (FileNotFoundError, ProcessLookupError):
         pass

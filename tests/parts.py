@@ -89,6 +89,7 @@ class Claimed:
 
     headers: dict[str, str] = {}
     has_counter_requests = True
+    limit_names = ("key.budget",)
 
     def __init__(self) -> None:
         self.committed: list[UsageRecord] = []

@@ -104,9 +104,21 @@ class Admins:
             return None, "has expired"
         if sent != record.digest and (record.retires_at is None or now >= record.retires_at):
             return None, "has been replaced by a new one"
-        # Not the digest itself, which the audit log would show. It cannot be guessed, so this needs no scrypt.
-        key_id = hashlib.sha256(_SALT + sent.encode()).hexdigest()[:12]
-        return Admin(id=record.id, name=record.name, role=record.role, groups=record.groups, key_id=key_id), ""
+        return _admin(record, _key_id(sent)), ""
+
+    def resume(self, admin_id: str, key_id: str) -> Admin | None:
+        """Return the admin who has signed in with the key *key_id*, as the admin is now.
+
+        None if the admin was blocked or removed, or if the key is not valid any more.
+        """
+        record = self._store.get(admin_id)
+        now = moment(self._clock())
+        if record is None or not record.active or (record.expires_at is not None and now >= record.expires_at):
+            return None
+        valid = [record.digest]
+        if record.retiring_digest is not None and record.retires_at is not None and now < record.retires_at:
+            valid.append(record.retiring_digest)
+        return _admin(record, key_id) if key_id in map(_key_id, valid) else None
 
     def list(self) -> list[AdminRecord]:
         """Return all named admins, the oldest first."""
@@ -204,6 +216,18 @@ class Admins:
         if changed is None:
             raise _not_found()
         return changed
+
+
+def _admin(record: AdminRecord, key_id: str) -> Admin:
+    return Admin(id=record.id, name=record.name, role=record.role, groups=record.groups, key_id=key_id)
+
+
+def _key_id(sent: str) -> str:
+    """Return the mark of a key with this digest. It cannot be guessed, so this needs no scrypt.
+
+    Not the digest itself, which the audit log would show.
+    """
+    return hashlib.sha256(_SALT + sent.encode()).hexdigest()[:12]
 
 
 def _check_groups(record: AdminRecord, *, before: AdminRecord | None = None) -> None:

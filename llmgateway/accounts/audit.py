@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from ..clock import Clock
 from ..errors import StoreUnavailable
 from ..interfaces import AuditLog
 from ..records import AuditEntry, moment, new_id
-from .admins import Admin
 
 log = logging.getLogger(__name__)
+
+
+class Author(Protocol):
+    """Who makes a change."""
+
+    @property
+    def id(self) -> str | None:
+        """None for the first owner."""
+        ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key_id(self) -> str:
+        """See :attr:`~llmgateway.records.AuditEntry.admin_key_id`."""
+        ...
 
 
 class Audit:
@@ -27,7 +43,7 @@ class Audit:
         action: str,
         target: str,
         *,
-        admin: Admin,
+        admin: Author,
         groups: Iterable[str | None] = (),
         address: str | None,
         before: Mapping[str, Any] | None,

@@ -140,6 +140,22 @@ class Keys:
             raise Conflict("This key exists already. Send another one, or none to have one made up.", param="key")
         return record, key
 
+    def create_checked(
+        self, check: Callable[[Sequence[KeyRecord]], None], *, user: str, **fields: Any
+    ) -> tuple[KeyRecord, str]:
+        """Create a key, and return its record and the key itself.
+
+        Args:
+            check: As for :meth:`~llmgateway.interfaces.KeyStore.add_checked`.
+
+        Raises:
+            NoSuchGroup: its group does not exist.
+        """
+        record, key = self.new_record(None, user=user, **fields)
+        if not self._store.add_checked(record, check):
+            raise Conflict("This key exists already. Make another one.", param="key")
+        return record, key
+
     def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
         """As :meth:`~llmgateway.interfaces.KeyStore.import_all`."""
         return self._store.import_all(records, changes, alone=alone)

@@ -93,6 +93,10 @@ class OrganisationPolicy:
             )
         return credential
 
+    def credential_in(self, organisation: Organisation) -> str | None:
+        """Return Azure's key, decrypted; None if there is no usable one."""
+        return self._decrypted(organisation)
+
     def stored_credential(self) -> str | None:
         """Load the settings from the store, and return Azure's key, decrypted; None if there is no usable one."""
         return self._decrypted(self.stored())
@@ -115,8 +119,20 @@ class OrganisationPolicy:
         """Return what :meth:`encrypt` has encrypted; None if it was with another secret."""
         return self._cipher.decrypt(token)
 
-    def set_credential(self, credential: str) -> None:
+    def set_credential(
+        self,
+        credential: str,
+        *,
+        settings: Callable[[Mapping[str, Any], bytes], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Store Azure's key.
+
+        Args:
+            settings: Returns the document of settings to be stored before, from the present one and the encrypted key.
+        """
         encrypted = self._cipher.encrypt(credential)
+        if settings is not None:
+            self.update_document(SETTINGS, lambda document: settings(document, encrypted))
         self.change(
             lambda: self._store.set_credential(encrypted), lambda current, _: replace(current, credential=encrypted)
         )
@@ -164,7 +180,7 @@ class OrganisationPolicy:
         """As :meth:`OrganisationStore.erase_prompts`."""
         return self._store.erase_prompts(scopes, text)
 
-    def prompt_versions(self, *, scope: str) -> list[Prompt]:
+    def prompt_versions(self, *, scope: str | None = None) -> list[Prompt]:
         return self._store.prompt_versions(scope=scope)
 
     def set_group(self, group: Group, *, check: Callable[[Group | None], None] | None = None) -> Group:
@@ -227,16 +243,46 @@ class OrganisationPolicy:
         Returns:
             The time zones before and after the change.
         """
-        before: list[TimeZones] = []
+
+        def zones(document: Mapping[str, Any]) -> TimeZones:
+            return TimeZones.from_document(document, default=self._timezone)
+
+        before, after = self.set_settings(
+            {}, timezone=name, check=None if check is None else lambda document: check(zones(document))
+        )
+        return zones(before), zones(after)
+
+    def set_settings(
+        self,
+        parts: Mapping[str, object],
+        *,
+        timezone: str | None = None,
+        check: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Change some of the organisation's settings, all in one step.
+
+        Args:
+            parts: Values by name; None removes one.
+            timezone: A time zone for the days from its next midnight on.
+            check: As for :meth:`set_limits`, with the document before.
+
+        Returns:
+            The document of settings before and after the change.
+        """
+        before: list[Mapping[str, Any]] = []
 
         def changed(document: Mapping[str, Any]) -> Mapping[str, Any]:
-            before.append(TimeZones.from_document(document, default=self._timezone))
+            before.append(document)
             if check is not None:
-                check(before[-1])
-            return {**document, **before[-1].changed(name, moment(self._clock())).as_document()}
+                check(document)
+            after = {name: value for name, value in {**document, **parts}.items() if value is not None}
+            if timezone is None:
+                return after
+            zones = TimeZones.from_document(document, default=self._timezone)
+            return {**after, **zones.changed(timezone, moment(self._clock())).as_document()}
 
         after = self.update_document(SETTINGS, changed)
-        return before[-1], TimeZones.from_document(after, default=self._timezone)
+        return before[-1], after
 
     def priced(self, record: UsageRecord) -> UsageRecord:
         """Return *record*, whose last attempt has no cost yet, with its cost at the prices that this process knows."""

@@ -105,6 +105,19 @@ class Prompts:
         """Return all versions that were ever set for *scope*, the newest first."""
         return self._policy.prompt_versions(scope=str(scope))
 
+    def all(self) -> list[tuple[Prompt, KeyRecord | Group | None]]:
+        """Return all prompts that are set, each with the group or key whose it is; None for the organisation's.
+
+        The organisation's comes first, then those of groups by name, then those of keys, oldest key first.
+        """
+        organisation = self._policy.stored()
+        # Every prompt of a key has left a version, and few keys have one.
+        named = {one.scope.removeprefix("key:") for one in self._policy.prompt_versions() if one.scope[:4] == "key:"}
+        keys = self._keys.get_all(sorted(named))
+        groups = organisation.groups
+        owners: list[KeyRecord | Group] = [*(groups[name] for name in sorted(groups)), *keys]
+        return [(organisation.prompt, None), *((each.prompt, each) for each in owners if each.prompt is not None)]
+
     def _checked(self, scope: Scope, check: Check | None) -> Callable[[KeyRecord | Group], None] | None:
         """Check a key or a group now, and return the same check for the moment of the change.
 

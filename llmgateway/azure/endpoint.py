@@ -8,6 +8,9 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
+NO_BASE_URL = "none"
+"""The value of ``LLM_BASE_URL`` for a gateway whose models all have deployments of their own."""
+
 # Azure allows letters, digits, '-', '_' and '.' in the name of a deployment. Other characters could
 # change the path of the URL.
 _DEPLOYMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,128}\Z")

@@ -20,8 +20,8 @@ from .remote import DEFAULT_URL, Remote, key_file_option, remote
 from .tables import plain
 
 _NOTHING = (
-    "There is nothing to try: LLM_BASE_URL is not set, and no model has deployments. Register some with llmgateway "
-    "models deploy, or set LLM_BASE_URL."
+    "There is nothing to try: no address of Azure is set, and no model has deployments. Set the address with "
+    "llmgateway settings set --base-url ADDRESS, or register deployments with llmgateway models deploy."
 )
 
 

@@ -46,6 +46,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "groups set": [
         "llmgateway groups set physics --budget 200usd/month --expires-at 2027-03-31",
         "llmgateway groups set physics --member-budget 2usd/week --member-requests-per-minute 20",
+        "llmgateway groups set physics --self-service 2keys/180days",
     ],
     "groups raise": ["llmgateway groups raise physics --budget 300usd/month --until 2027-03-31"],
     "groups statement": [
@@ -63,6 +64,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "users limits": ["llmgateway users limits ada --budget 8usd/month --requests-per-minute none"],
     "users raise": ["llmgateway users raise ada --budget 16usd/month --until 3h", "llmgateway users raise ada --end"],
     "users reset": ["llmgateway users reset ada"],
+    "settings self-service": [
+        "llmgateway settings self-service",
+        "llmgateway settings self-service --self-service 1key/365days",
+    ],
     "settings show": ["llmgateway settings show"],
     "settings set": ["llmgateway settings set --timezone Europe/Berlin"],
     "limits show": ["llmgateway limits show"],

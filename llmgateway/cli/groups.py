@@ -10,7 +10,7 @@ import click
 from .allowances import with_columns
 from .dates import in_time
 from .ending import confirm
-from .options import field_options, limit_options, member_limit_options, sent, yes_option
+from .options import field_options, limit_options, member_limit_options, self_service_option, sent, yes_option
 from .raises import raise_options, raised
 from .remote import Remote, listing, remote
 from .statements import format_options, month_option, print_statement
@@ -45,6 +45,7 @@ def show(gateway: Remote, name: str) -> None:
 @field_options("note", "cost_centre", "starts_at", "expires_at")
 @limit_options
 @member_limit_options
+@self_service_option
 @remote
 def set_(gateway: Remote, name: str, **options: Any) -> None:
     """Create a group, or change the given fields of one and leave the others.

@@ -35,6 +35,8 @@ def logs() -> None:
 @click.option("--user", help="Only requests of this user.")
 @click.option("--group", help="Only requests of this group.")
 @click.option("--code", help="Only requests with this error code: insufficient_quota, content_filter, …")
+@click.option("--status", metavar="STATUS", help="Only requests with this HTTP status: 429, 400, …")
+@click.option("--model", help="Only requests for this model, as the user named it.")
 @click.option("--outcome", help="Only requests that ended like this: ok, upstream_error, client_closed, …")
 @click.option("--usage-source", help="Only requests counted like this: upstream, estimated, bound, none.")
 @click.option("--since", help=f"Only requests from this day or time on. {AGO}")

@@ -35,6 +35,23 @@ def budget(value: str) -> dict[str, Any] | str:
     return {"amount": float(match[1]), "unit": match[2], "period": match[3]}
 
 
+def self_service(value: str) -> dict[str, Any] | str:
+    """Convert for click: a number of keys and for how many days, or ``none``."""
+    if value == NONE:
+        return value
+    match = re.fullmatch(r"(\d+) ?keys?(?:/(\d+) ?days?)?", value, re.ASCII)
+    if match is None:
+        raise click.BadParameter(f"{value!r} says not how many keys. Write it like 2keys/180days, 1key, or 'none'.")
+    return {"keys": int(match[1]), "days": int(match[2]) if match[2] else None}
+
+
+self_service_option = click.option(
+    "--self-service",
+    type=self_service,
+    metavar="KEYS|none",
+    help="How many keys people may make themselves, and for how long: like 2keys/180days.",
+)
+
 _MEMBER = "member_"
 _LIMITS = {
     "requests_per_minute": (whole_number, "N|none", "Requests within any minute."),
@@ -93,7 +110,11 @@ def sent(options: dict[str, Any]) -> dict[str, Any]:
     """Return the body that *options* describe. It has only the fields that were given."""
     limits = _parts(options, "")
     members = _parts(options, _MEMBER)
-    body = {name: value or None for name, value in options.items() if value is not None and name != "models"}
+    body = {
+        name: None if value == NONE and name == "self_service" else value or None
+        for name, value in options.items()
+        if value is not None and name != "models"
+    }
     if options.get("models"):
         body["models"] = [name for name in options["models"] if name] or None
     return body | ({"limits": limits} if limits else {}) | ({"member_limits": members} if members else {})

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import limit_options, sent
+from .options import NONE, limit_options, self_service_option, sent
 from .remote import Remote, remote, secret_from_terminal
 
 
@@ -32,22 +32,41 @@ def set_limits(gateway: Remote, **options: Any) -> None:
 
 @click.group()
 def settings() -> None:
-    """Show and set what holds for the whole organisation: its time zone."""
+    """Show and set what holds for the whole organisation: its time zone, Azure's address, what people may make."""
 
 
 @settings.command("show")
 @remote
 def show_settings(gateway: Remote) -> None:
-    """Show the time zone, and one that will hold."""
+    """Show the time zone, one that will hold, and the address of Azure."""
     gateway.show(gateway.call("GET", "/settings"))
 
 
 @settings.command("set")
-@click.option("--timezone", required=True, metavar="NAME", help="A name of the IANA list, like Europe/Berlin.")
+@click.option("--timezone", metavar="NAME", help="A name of the IANA list, like Europe/Berlin.")
+@click.option("--base-url", metavar="ADDRESS", help="Of Azure, in any form that the portal shows; none removes it.")
+@click.option("--api-version", metavar="VERSION", help="For the classic form of the address; none removes it.")
+@click.option("--key-header", metavar="NAME", help="Header of Azure's key, api-key if it is not set; none removes it.")
 @remote
-def set_settings(gateway: Remote, timezone: str) -> None:
-    """Set the time zone in which days, weeks and months begin. It holds from its next midnight on."""
-    gateway.show(gateway.call("PUT", "/settings", body={"timezone": timezone}))
+def set_settings(gateway: Remote, **options: str | None) -> None:
+    """Set the time zone in which days begin (it holds from its next midnight on), or the address of Azure.
+
+    What the environment of the gateway sets, such as LLM_BASE_URL, wins over it, as the answer says.
+    """
+    body = {name: None if value == "none" else value for name, value in options.items() if value is not None}
+    gateway.show(gateway.call("PUT", "/settings", body=body))
+
+
+@settings.command("self-service")
+@self_service_option
+@remote
+def self_service(gateway: Remote, self_service: Any) -> None:
+    """Show what people may make themselves outside of all groups, or set it; 'none' ends it."""
+    if self_service is None:
+        gateway.show(gateway.call("GET", "/self-service"))
+        return
+    body = {"without_group": None if self_service == NONE else self_service}
+    gateway.show(gateway.call("PUT", "/self-service", body=body))
 
 
 @click.group("llm-key")

@@ -21,7 +21,7 @@ from .. import __version__
 from ..env_file import ENV_FILE, with_env_file
 from ..errors import ConfigurationError
 from ..interfaces import UsageLog
-from ..settings import MISSING_BASE_URL, NO_BASE_URL, Settings, unknown_settings_in
+from ..settings import MISSING_BASE_URL, Settings, unknown_settings_in
 from ..usage.shared_memory import FOLDER, SharedMetrics
 from .ending import fail
 
@@ -128,7 +128,7 @@ def rebuild_usage() -> None:
     from ..stores import open_stores
 
     # Settings that a gateway needs and this command does not; whoever runs it may not have them.
-    unused = {"ADMIN_KEY": "unused", "LLM_BASE_URL": NO_BASE_URL}
+    unused = {"ADMIN_KEY": "unused"}
     given = {name: value for name, value in os.environ.items() if value.strip()}
     try:
         settings = Settings.from_env(unused | given)
@@ -201,7 +201,7 @@ def _check(environ: Mapping[str, str]) -> None:
     os.environ.update(with_env_file(environ))
     problems = [*settings.unknown]
     if settings.base_url is None:
-        _warn([MISSING_BASE_URL])  # the stores are not asked, which would create files
+        _warn([MISSING_BASE_URL])  # an admin may have stored one; the stores are not asked, which would create files
     for check in (
         settings.check_instance_folder,
         lambda: _check_way(settings),
@@ -225,32 +225,6 @@ def _check_way(settings: Settings) -> None:
         check_environment(settings.endpoint)
 
 
-def _has_deployments(settings: Settings) -> bool:
-    """Return whether an admin has registered deployments; True if the store does not answer.
-
-    A process of its own looks, because this one is forked later: it must have no connection and no thread.
-    """
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            status = 0 if _finds_deployments(settings) else 1
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def _finds_deployments(settings: Settings) -> bool:
-    from ..errors import StoreUnavailable
-    from ..stores import open_stores
-
-    try:
-        models = open_stores(settings, clock=time.time).organisation.load().models
-    except (ConfigurationError, StoreUnavailable):
-        return True  # a worker will say what is wrong
-    return any(model.deployments for model in models.values())
-
-
 def _unknown(environ: Mapping[str, str]) -> Sequence[str]:
     try:
         return unknown_settings_in(with_env_file(environ))
@@ -271,8 +245,6 @@ def _serve(environ: Mapping[str, str]) -> int:
         settings.make_instance_folder()
     except ConfigurationError as error:
         fail(error.problems)
-    if settings.base_url is None and not _has_deployments(settings):
-        fail([MISSING_BASE_URL])
     configure_logging(settings.log_level, settings.secrets())
     _warn(settings.warnings())
     # Until the server installs its own handlers. The first process of a container gets no SIGTERM without a
@@ -319,12 +291,20 @@ def _facts(settings: Settings) -> Iterator[str]:
     yield f"Stores: {durable}, {f'Redis at {_hosts(redis)}' if redis else 'no Redis'}"
     yield f"Instance folder: {settings.instance.absolute()}"
     # Without the query: an operator may have put a key into it.
-    base_url = settings.base_url if settings.endpoint is not None else None
-    yield f"Upstream: {base_url.partition('?')[0] if base_url else 'the deployments of the registered models'}"
+    yield f"Upstream: {_upstream(settings)}"
     if settings.identity is not None:
         yield f"Azure's credential: tokens of Microsoft Entra ID, identity: {settings.identity.kind}"
     slots = settings.threads - RESERVED_THREADS
     yield f"Request slots: {settings.processes * slots} ({settings.processes} x {slots})"
+
+
+def _upstream(settings: Settings) -> str:
+    if settings.base_url is None:
+        return "the address that an admin has set, or sets on the dashboard; the deployments of the registered models"
+    if settings.endpoint is None:
+        return "the deployments of the registered models"
+    # Without the query: an operator may have put a key into it.
+    return settings.base_url.partition("?")[0]
 
 
 def _warn(warnings: Iterable[str]) -> None:

@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, str] = {
     "DELETE /admin/users/{}/raise": "users raise",
     "GET /admin/settings": "settings show",
     "PUT /admin/settings": "settings set",
+    "GET /admin/self-service": "settings self-service",
+    "PUT /admin/self-service": "settings self-service",
     "POST /admin/groups/{}/close": "groups close",
     "POST /admin/keys/bulk": "keys bulk",
     "GET /admin/users/{}/export": "users export",

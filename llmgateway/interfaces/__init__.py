@@ -13,6 +13,7 @@ from .azure import Answer, Cooldown, Cooldowns, Upload, Upstream
 from .counters import CounterStore
 from .erasures import Erasures, Scrubbing
 from .health import Pingable
+from .identities import IdentityStore, SessionStore
 from .usage import RefusalLog, Spending, StoredResponses, UsageLog, UsageRecorder
 
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "Cooldowns",
     "CounterStore",
     "Erasures",
+    "IdentityStore",
     "KeyStore",
     "OrganisationStore",
     "PersonStore",
     "Pingable",
     "RefusalLog",
     "Scrubbing",
+    "SessionStore",
     "Spending",
     "StoredResponses",
     "Upload",

@@ -62,6 +62,19 @@ class KeyStore(Protocol):
         """
         ...
 
+    def add_checked(self, record: KeyRecord, check: Callable[[Sequence[KeyRecord]], None]) -> bool:
+        """Store a new key. Return False if its identifier or one of its digests exists already. Atomic.
+
+        Args:
+            check: Called with all keys of the record's user, and may be called several times. No other call of this
+                method stores a key of this user between its last call and this change, which is not made if it raises
+                an error. It must not use a store.
+
+        Raises:
+            NoSuchGroup: as :meth:`add`.
+        """
+        ...
+
     def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
         """Store all of these new keys and make all of these changes, or none.
 

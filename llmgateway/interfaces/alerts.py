@@ -42,8 +42,12 @@ class AlertStore(Protocol):
         """Return the number of alerts with deliveries that wait."""
         ...
 
-    def recent(self, *, limit: int) -> Sequence[Alert]:
-        """Return alerts, newest first."""
+    def recent(self, *, limit: int, after: tuple[datetime, str] | None = None) -> Sequence[Alert]:
+        """Return alerts, newest first.
+
+        Args:
+            after: Only those after this one in the list: time and identifier, of an alert that need not exist any more.
+        """
         ...
 
     def observe(self, outage: Outage, *, until: datetime) -> Outage:

@@ -72,6 +72,13 @@ class UsageLog(Protocol):
         """
         ...
 
+    def horizon(self, query: RecordQuery, *, most: int) -> datetime | None:
+        """Return from when on a page of *query* looks at about *most* records; None if no bound is needed.
+
+        Not every filter has an index. If one has none, and few records match, all others would be read to fill a page.
+        """
+        ...
+
     def last_used(self, key_ids: Sequence[str]) -> Mapping[str, datetime]:
         """Return when each of these keys was last used: the time of its last record.
 

@@ -42,6 +42,10 @@ class RequestAccounting:
         self._observed = observed
         self._timer = timer
         self._arrived = self._sent = timer()
+        self._admitted: float | None = None
+        self._first_sent: float | None = None
+        self._asked_at: float | None = None
+        self._limits: tuple[str, ...] = ()
         self._head: float | None = None
         self._first_text: float | None = None
         self._last_text: float | None = None
@@ -55,8 +59,16 @@ class RequestAccounting:
         self._upstream_request_id: str | None = None
         self._spilled_to: str | None = None
 
-    def begin(self, draft: UsageRecord, models: Mapping[str, ModelSettings], asked: Asked) -> None:
-        """Take over the *draft* of the record; the rest is as for :meth:`UpstreamCall.begin`."""
+    def begin(
+        self, draft: UsageRecord, models: Mapping[str, ModelSettings], asked: Asked, *, limits: tuple[str, ...] = ()
+    ) -> None:
+        """Take over the *draft* of the record; the rest is as for :meth:`UpstreamCall.begin`.
+
+        Args:
+            limits: The names of the limits that have just admitted the request.
+        """
+        self._admitted = self._timer()
+        self._limits = limits
         self._models = models
         self._asked = asked
         self.draft = draft
@@ -86,6 +98,9 @@ class RequestAccounting:
         if target.deployment != draft.deployment:
             self.draft = replace(draft, deployment=target.deployment)
         self._target = target
+        self._asked_at = self._timer()
+        if self._first_sent is None:
+            self._first_sent = self._asked_at
         return len(self._failed) + 1
 
     def attempt_failed(self, *, sent: bool, ended: bool) -> None:
@@ -195,7 +210,7 @@ class RequestAccounting:
             cost_usd=cost,
             content_filter=tuple(sorted(seen.content_filter)),
             filter_severities=tuple(f"{name}:{found}" for name, found in sorted(seen.filter_severities.items())),
-            ttft_ms=None if self._first_text is None else _milliseconds(self._first_text - self._arrived),
+            ttft_ms=self._since_arrival(self._first_text),
             duration_ms=_milliseconds(self.age),
             upstream_request_id=self._upstream_request_id,
             region=self._region,
@@ -204,6 +219,9 @@ class RequestAccounting:
             spilled_over=self._spilled_to is not None,
             error_code=self.error_code or seen.error_code,
             tool_uses=seen.tool_uses,
+            admitted_ms=self._since_arrival(self._admitted),
+            sent_ms=self._since_arrival(self._first_sent),
+            limits=self._limits,
         )
 
     def interrupted(self) -> UsageRecord:
@@ -222,6 +240,9 @@ class RequestAccounting:
             total_tokens=usage.total_tokens,
             usage_source=source,
             attempts=(*(each.attempt for each in self._failed), running),
+            admitted_ms=self._since_arrival(self._admitted),
+            sent_ms=self._since_arrival(self._first_sent),
+            limits=self._limits,
         )
 
     def learn(self) -> None:
@@ -246,6 +267,9 @@ class RequestAccounting:
             raise RuntimeError("begin() was not called, so nothing may be sent, and there is no record")
         return self.draft
 
+    def _since_arrival(self, then: float | None) -> float | None:
+        return None if then is None else _milliseconds(then - self._arrived)
+
     def _naming_response(self, record: UsageRecord) -> UsageRecord:
         seen = self.seen
         place = None if self._target is None else self._target.place
@@ -263,6 +287,7 @@ class RequestAccounting:
             error_code=self.error_code,
             azure_deployment=draft.deployment if target is None else target.deployment,
             resource=None if target is None else target.place,
+            sent_ms=self._since_arrival(self._asked_at),
         )
 
     def _book(self, draft: UsageRecord, *, sent: bool, ended: bool, billed_error: bool) -> tuple[Usage, UsageSource]:

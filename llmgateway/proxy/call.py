@@ -140,7 +140,7 @@ class UpstreamCall:
         self._admission = admission
         self.headers = admission.headers
         accounting = self.accounting
-        accounting.begin(draft, models, asked)
+        accounting.begin(draft, models, asked, limits=admission.limit_names)
         self._recorder.begin(draft, accounting.bound())
         self._is_recorded = True
         accounting.sends()

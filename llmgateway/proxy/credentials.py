@@ -29,6 +29,14 @@ _DEFAULT = ""
 
 _STORE_AWAY = "unknown: the store does not answer"
 _REMEDY = "give the identity the role Cognitive Services OpenAI User at the resource, and check LLM_IDENTITY_SCOPE"
+_SET_IT = "set it again with POST /admin/setllmkey, or name the address in LLM_BASE_URL"
+NOT_CONFIGURED = (
+    "no address of Azure is set, and no model has deployments (PUT /admin/settings, the dashboard or LLM_BASE_URL)"
+)
+_NOT_TRIED = (
+    "The key was not tried, because no address of Azure is set (PUT /admin/settings, or LLM_BASE_URL). POST "
+    "/admin/doctor tries deployments."
+)
 _NOT_USED = (
     "The key is stored, but it is not used and was not tried: LLM_IDENTITY is set, so tokens of Microsoft Entra ID are "
     "sent instead."
@@ -63,21 +71,50 @@ class AzureCredentials:
 
     def problem(self) -> str | None:
         """Return what is known to be wrong with the key for ``LLM_BASE_URL``, or with the token; None if nothing is."""
-        if not self._routing.has_default:
+        try:
+            organisation = self._policy.stored()
+        except StoreUnavailable:
+            organisation = None
+        return self.problem_in(organisation)
+
+    def problem_in(self, organisation: Organisation | None) -> str | None:
+        """Return the same without asking the store.
+
+        Args:
+            organisation: Has the key; None if nobody knows it.
+        """
+        # What the environment says is known without the store.
+        endpoint = self._routing.default(organisation).endpoint
+        if endpoint is None:
             return None
+        may_send = organisation is None or self._routing.may_share_key(endpoint, organisation)
         if self._routing.identity is not None:
+            if not may_send:
+                return f"tokens are not sent to {endpoint.host}: name this address in LLM_BASE_URL"
             refused = f"token refused by Azure: {_REMEDY}" if self._refused.get(_DEFAULT) is not None else None
             return self._routing.identity.problem() or refused
-        try:
-            credential = self._policy.stored_credential()
-        except StoreUnavailable:
+        if organisation is None:
             return _STORE_AWAY
+        credential = self._policy.credential_in(organisation)
         if credential is None:
             return "missing or unreadable: set it with POST /admin/setllmkey"
-        if self._routing.default_target("", credential).credential.header() == self._refused.get(_DEFAULT):
+        if not may_send:
+            return f"not sent to {endpoint.host}, for which it was not set: {_SET_IT}"
+        if self._routing.default_target("", credential, organisation).credential.header() == self._refused.get(
+            _DEFAULT
+        ):
             # another process may have got a new one
             return "refused by Azure: set a valid one with POST /admin/setllmkey"
         return None
+
+    def address_problem(self) -> str | None:
+        """Return why no request leads anywhere, or why a stored address cannot be used; None if all is well."""
+        try:
+            organisation = self._policy.stored()
+        except StoreUnavailable:
+            return None  # the store is named itself
+        problem = self._routing.default(organisation).problem
+        return problem if problem or self._routing.is_configured(organisation) else NOT_CONFIGURED
 
     def deployment_problems(self, organisation: Organisation) -> dict[tuple[str, str], str]:
         """Return why registered deployments cannot be called, by model and name; nothing for those that can."""
@@ -112,16 +149,15 @@ class AzureCredentials:
 
     def try_key(self, credential: str, *, request_id: str) -> CredentialTrial:
         """Ask Azure whether it accepts *credential*, with a call that is not billed. Takes some seconds at most."""
-        if not self._routing.has_default:
-            return CredentialTrial(
-                status=None,
-                message="The key was not tried, because LLM_BASE_URL is not set. POST /admin/doctor tries deployments.",
-            )
+        organisation = self._policy.stored()
+        default = self._routing.default(organisation)
+        if default.endpoint is None:
+            return CredentialTrial(status=None, message=_NOT_TRIED)
         if self._routing.identity is not None:
             return CredentialTrial(status=None, message=_NOT_USED)
-        names = (self._routing.own_deployment, *self._routing.offered, *self._answered.names(), _SOME_MODEL)
+        names = (default.deployment, *self._routing.offered, *self._answered.names(), _SOME_MODEL)
         deployment = next(name for name in names if name and is_deployment_name(name))
-        target = self._routing.default_target(deployment, credential)
+        target = self._routing.default_target(deployment, credential, organisation)
         trial = try_credential(self._upstream, target, request_id=request_id)
         if trial.status is not None:
             self._remember(target, refused=trial.status in REFUSALS)

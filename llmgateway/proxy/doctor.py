@@ -20,9 +20,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from ..accounts.policy import OrganisationPolicy
 from ..azure.cancellation import CancellationToken
-from ..azure.credentials import StaticKey
+from ..azure.credentials import Credential, StaticKey
 from ..azure.deployments import Target
-from ..azure.endpoint import is_deployment_name
+from ..azure.endpoint import Endpoint, is_deployment_name
 from ..clock import Timer
 from ..errors import ClientGone, GatewayError, UpstreamCredentials
 from ..interfaces import Answer, Upstream
@@ -140,7 +140,29 @@ class Doctor:
         Raises:
             StoreUnavailable: nobody knows which models are registered.
         """
-        patients = self._patients(self._policy.stored(), model)
+        return self._examine(self._patients(self._policy.stored(), model), request_id)
+
+    def examine_address(
+        self, endpoint: Endpoint, credential: Credential, *, deployment: str | None, request_id: str
+    ) -> list[Examined]:
+        """Try an address and a credential that are not stored.
+
+        Args:
+            deployment: Its name; None if nobody has named one: then any will do, since it need not exist.
+        """
+        name = deployment or _SOME_MODEL
+        patient = _Patient(
+            model=None,
+            name=None,
+            deployment=name,
+            endpoints=tuple(OPERATIONS),
+            only_first=True,
+            target=Target(name="", endpoint=endpoint, deployment=name, credential=credential),
+            made_up=deployment is None,
+        )
+        return self._examine([patient], request_id)
+
+    def _examine(self, patients: list[_Patient], request_id: str) -> list[Examined]:
         found: dict[int, list[Examined]] = {}
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         done = threading.Semaphore(0)
@@ -186,10 +208,11 @@ class Doctor:
             )
 
     def _unregistered(self, organisation: Organisation) -> Iterable[_Patient]:
-        if not self._routing.has_default:
+        default = self._routing.default(organisation)
+        if default.endpoint is None:
             return
         registry = self._routing.registry(organisation)
-        own = self._routing.own_deployment
+        own = default.deployment
         names = [own] if own else [*dict.fromkeys((*self._routing.offered, *self._answered()))]
         usable = [name for name in names if name not in registry.names and is_deployment_name(name)][:MOST_NAMES]
         made_up = not usable and not registry.names
@@ -198,7 +221,7 @@ class Doctor:
             try:
                 target = self._routing.own_target(name, organisation)
             except GatewayError:
-                problem = "there is no usable key: set one with llmgateway llm-key set, or LLM_API_KEY"
+                problem = _no_key(default.endpoint, shared=self._routing.may_share_key(default.endpoint, organisation))
             endpoints = None if settings is None else settings.endpoints
             yield _Patient(
                 model=None,
@@ -335,6 +358,15 @@ class _Examination:
         return Examined(
             model=patient.model, name=patient.name, deployment=patient.deployment, endpoint=endpoint, ok=ok, **fields
         )
+
+
+def _no_key(endpoint: Endpoint, *, shared: bool) -> str:
+    if shared:
+        return "there is no usable key: set one with llmgateway llm-key set, or LLM_API_KEY"
+    return (
+        f"the key is not sent to {endpoint.host}, for which it was not set: set it again with llmgateway llm-key set, "
+        "or name the address in LLM_BASE_URL"
+    )
 
 
 def _code(error: AzureError, quota: Quota) -> str:

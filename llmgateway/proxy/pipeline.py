@@ -180,7 +180,7 @@ class Gateway:
 
     def offer(self, models: tuple[str, ...]) -> None:
         """Replace the models that clients may use; empty for all that Azure has."""
-        deployment = self.routing.own_deployment
+        deployment = self.routing.default(None).deployment
         self.routing.offered = models
         self._relay.known_models = KnownModels([*models, *([deployment] if deployment else [])])
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ..accounts.policy import OrganisationPolicy
 from ..accounts.principal import Principal
 from ..azure.credentials import Credential, StaticKey
 from ..azure.deployments import Target
 from ..azure.endpoint import Endpoint, is_deployment_name
-from ..errors import GatewayError, InvalidRequest, ModelNotAllowed, ModelNotFound, UpstreamCredentials
-from ..records import ModelSettings, Organisation, Owned
+from ..errors import (
+    GatewayError,
+    InvalidRequest,
+    ModelNotAllowed,
+    ModelNotFound,
+    UpstreamCredentials,
+    UpstreamNotConfigured,
+)
+from ..local_time import SETTINGS
+from ..records import Organisation, Owned
 from ..usage.answered_models import AnsweredModels
+from .default_upstream import DefaultUpstream, UpstreamSettings, key_place, stored_upstream
 from .registry import RegisteredDeployment, RegisteredModel, Registry
 
 LONGEST_MODEL_NAME = 256
+
+NOT_CONFIGURED = (
+    "This gateway does not know any Azure yet, so it cannot answer. Your key is fine: tell the admin, who sets the "
+    "address on the dashboard, with PUT /admin/settings or as LLM_BASE_URL."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +48,8 @@ class Routing:
     """Knows the models, and the deployments that serve them. Thread-safe.
 
     Args:
-        endpoint: The address of ``LLM_BASE_URL``; None if it is not set. Then only models with deployments exist.
-        key_header: The name of the header for the key there.
-        policy: Has the key.
+        environment: The address of Azure that the environment sets. It wins over the one that an admin has stored.
+        policy: Has the stored one, and the key.
         offered: The models that clients may use there; empty for all that Azure has.
         answered: The models that Azure has answered.
         identity: What authenticates the gateway where an admin has chosen no key; None if there is nothing.
@@ -44,59 +57,61 @@ class Routing:
 
     def __init__(
         self,
-        endpoint: Endpoint | None,
+        environment: UpstreamSettings,
         *,
-        key_header: str,
         policy: OrganisationPolicy,
         offered: tuple[str, ...],
         answered: AnsweredModels,
         identity: Credential | None = None,
     ) -> None:
-        self._endpoint = endpoint
-        self._key_header = key_header
+        self.environment = environment
+        self._from_environment = DefaultUpstream.of(environment)
         self._policy = policy
         self.offered = offered
         self._answered = answered
         self.identity = identity
         """Gives tokens, which are sent instead of Azure's key; None to send the key."""
-        self._registry = self._registry_of({})
+        self._known = _Known.of(Organisation(), self)
 
-    @property
-    def own_deployment(self) -> str | None:
-        """The deployment that ``LLM_BASE_URL`` names; None if it names none."""
-        return None if self._endpoint is None else self._endpoint.deployment
-
-    @property
-    def has_default(self) -> bool:
-        """Whether models without deployments of their own lead anywhere: whether ``LLM_BASE_URL`` is set."""
-        return self._endpoint is not None
+    def default(self, organisation: Organisation | None) -> DefaultUpstream:
+        """Return where models lead that have no deployments of their own. None for what the environment sets."""
+        return self._from_environment if organisation is None else self._known_of(organisation).default
 
     def registry(self, organisation: Organisation) -> Registry:
         """Return the models that admins have registered. It is the same object until they change something."""
-        registry = self._registry
-        if registry.settings is not organisation.models:
-            self._registry = registry = self._registry_of(organisation.models)
-        return registry
+        return self._known_of(organisation).registry
 
-    def _registry_of(self, settings: Mapping[str, ModelSettings]) -> Registry:
-        return Registry(
-            settings,
-            key_header=self._key_header,
-            decrypt=self._policy.decrypt,
-            identity=self.identity,
-            may_share_key=self.may_share_key,
-        )
+    def is_configured(self, organisation: Organisation) -> bool:
+        """Return whether any request leads anywhere."""
+        if self.default(organisation).endpoint is not None:
+            return True
+        return any(model.is_registered for model in self.registry(organisation).models.values())
 
-    def may_share_key(self, endpoint: Endpoint) -> bool:
-        """Return whether the key of ``LLM_BASE_URL``, or the gateway's token, may be sent to *endpoint*, too.
+    def _known_of(self, organisation: Organisation) -> _Known:
+        known = self._known
+        if known.organisation is not organisation:
+            holds = known.holds_for(organisation)
+            self._known = known = replace(known, organisation=organisation) if holds else _Known.of(organisation, self)
+        return known
 
-        It goes to the same host, and to Azure's own, and in the clear only where it already does. No admin can read it,
-        and so none may send it to a server of theirs.
+    def decrypt(self, key: bytes) -> str | None:
+        """Return the key of a deployment; None if it was encrypted with another secret."""
+        return self._policy.decrypt(key)
+
+    def may_share_key(self, endpoint: Endpoint, organisation: Organisation) -> bool:
+        """Return whether the gateway's key for Azure, or its token, may be sent to *endpoint*.
+
+        It goes to Azure's own hosts, to the host that the environment names, and, if it is a key, to the one for which
+        an admin has set it; in the clear only where it already does. No admin can read it, and so none may send it to
+        a server of theirs.
         """
-        default = self._endpoint
-        if endpoint.is_azure or default is None:
-            return endpoint.is_azure
-        return endpoint.host == default.host and (endpoint.is_encrypted or not default.is_encrypted)
+        if endpoint.is_azure:
+            return True
+        places = [self._from_environment.endpoint, None if self.identity else key_place(organisation)]
+        return any(
+            place is not None and endpoint.host == place.host and (endpoint.is_encrypted or not place.is_encrypted)
+            for place in places
+        )
 
     def registered(
         self, organisation: Organisation
@@ -122,7 +137,8 @@ class Routing:
             ModelNotAllowed: the key may not use the model.
             ModelNotFound: the gateway does not offer the model.
         """
-        name = model or self.own_deployment
+        default = self.default(principal.organisation)
+        name = model or default.deployment
         if name is None:
             raise InvalidRequest("'model' is missing: name the model to use.", param="model")
         registered = self.registry(principal.organisation).find(name)
@@ -132,7 +148,7 @@ class Routing:
         if registered is not None and registered.is_registered:
             return Route(model=name, deployment=registered.deployments[0].deployment, registered=registered)
         asked = name if registered is None else registered.name
-        return Route(model=name, deployment=self.own_deployment or asked, registered=registered)
+        return Route(model=name, deployment=default.deployment or asked, registered=registered)
 
     def targets(
         self,
@@ -154,7 +170,7 @@ class Routing:
         targets = self._all_targets(route, organisation)
         if stored_at is None:
             return targets
-        found = [each for each in targets if each.endpoint.origin == (stored_at or self._default_origin)]
+        found = [each for each in targets if each.endpoint.origin == (stored_at or self._default_origin(organisation))]
         if not found:
             raise InvalidRequest(
                 f"The response that you continue is stored at another resource, which has no deployment of "
@@ -190,25 +206,33 @@ class Routing:
     def _default_credential(self, organisation: Organisation) -> Credential:
         if self.identity is not None:
             return self.identity
-        return StaticKey(self._key_header, self._policy.credential(organisation))
+        return StaticKey(self.default(organisation).key_header, self._policy.credential(organisation))
 
     def own_target(self, deployment: str, organisation: Organisation) -> Target:
-        """Return a deployment of ``LLM_BASE_URL``.
+        """Return a deployment of ``LLM_BASE_URL``, or of the address that an admin has stored.
 
         Raises:
-            ModelNotFound: ``LLM_BASE_URL`` is not set.
-            UpstreamCredentials: there is nothing to authenticate with.
+            ModelNotFound: there is no address.
+            UpstreamCredentials: there is nothing to authenticate with, or it must not be sent there.
         """
-        return self._target_of_url(deployment, self._default_credential(organisation))
+        endpoint = self._own_endpoint(deployment, organisation)
+        if not self.may_share_key(endpoint, organisation):
+            raise UpstreamCredentials(
+                f"The gateway's key for Azure is not sent to {endpoint.host}: it was set for another address. Your own "
+                "key is fine: tell the admin, who can set it again with POST /admin/setllmkey."
+            )
+        credential = self._default_credential(organisation)
+        return Target(name="", endpoint=endpoint, deployment=deployment, credential=credential)
 
-    def _target_of_url(self, deployment: str, credential: Credential) -> Target:
-        if self._endpoint is None:
+    def _own_endpoint(self, deployment: str, organisation: Organisation) -> Endpoint:
+        endpoint = self.default(organisation).endpoint
+        if endpoint is None:
             raise _no_such_model(deployment)
-        return Target(name="", endpoint=self._endpoint, deployment=deployment, credential=credential)
+        return endpoint
 
-    @property
-    def _default_origin(self) -> str:
-        return "" if self._endpoint is None else self._endpoint.origin
+    def _default_origin(self, organisation: Organisation) -> str:
+        endpoint = self.default(organisation).endpoint
+        return "" if endpoint is None else endpoint.origin
 
     def holder(self, owned: Owned, organisation: Organisation) -> Target:
         """Return the deployment whose resource has a stored response.
@@ -216,7 +240,7 @@ class Routing:
         Raises:
             UpstreamCredentials: there is nothing to authenticate with.
         """
-        if owned.target in ("", self._default_origin):
+        if owned.target in ("", self._default_origin(organisation)):
             return self.own_target(owned.deployment, organisation)
         for _, each, target in self.registered(organisation):
             if target is not None and each.endpoint.origin == owned.target:
@@ -226,25 +250,29 @@ class Routing:
             "the admin."
         )
 
-    def default_target(self, deployment: str, key: str) -> Target:
-        """Return a deployment of ``LLM_BASE_URL``, to which *key* is sent.
+    def default_target(self, deployment: str, key: str, organisation: Organisation) -> Target:
+        """Return a deployment of ``LLM_BASE_URL``, or of the stored address, to which *key* is sent.
 
         Raises:
-            ModelNotFound: ``LLM_BASE_URL`` is not set.
+            ModelNotFound: there is no address.
         """
-        return self._target_of_url(deployment, StaticKey(self._key_header, key))
+        credential = StaticKey(self.default(organisation).key_header, key)
+        endpoint = self._own_endpoint(deployment, organisation)
+        return Target(name="", endpoint=endpoint, deployment=deployment, credential=credential)
 
     def models(self, principal: Principal) -> list[str]:
         """Return the models that *principal* may use, as far as the gateway knows their names."""
         registry = self.registry(principal.organisation)
         if principal.models is not None:
-            return [model for model in principal.models if self._is_offered(model, registry.find(model))]
+            organisation = principal.organisation
+            return [model for model in principal.models if self._is_offered(model, registry.find(model), organisation)]
+        default = self.default(principal.organisation)
         if self.offered:
             others = list(self.offered)
         else:
             # If the URL names the deployment, Azure answers every name, and clients could put any into the list.
-            others = [self.own_deployment] if self.own_deployment else self._answered.names()
-        if not self.has_default:
+            others = [default.deployment] if default.deployment else self._answered.names()
+        if default.endpoint is None:
             others = []
         # A name that only a pattern means was made up by a client; one that is off must not be shown.
         return [*registry.names, *(name for name in others if not _is_registered(registry.find(name)))]
@@ -263,24 +291,58 @@ class Routing:
         return True
 
     def _check(self, model: str, principal: Principal, registered: RegisteredModel | None) -> None:
-        if not self._is_offered(model, registered):
+        organisation = principal.organisation
+        if not self._is_offered(model, registered, organisation):
+            if not self.is_configured(organisation):
+                raise UpstreamNotConfigured(NOT_CONFIGURED)
             raise _no_such_model(model)
         if principal.models is not None and not _is_allowed(model, registered, principal.models):
             raise ModelNotAllowed(
                 f"Your key may not use the model {model[:100]!r}. GET /v1/models lists those it may.", param="model"
             )
         asked = model if registered is None else registered.name
-        in_path = self._endpoint is not None and self._endpoint.names_model_in_path
+        endpoint = self.default(organisation).endpoint
+        in_path = endpoint is not None and endpoint.names_model_in_path
         if not _is_registered(registered) and in_path and not is_deployment_name(asked):
             raise _no_such_model(model)
 
-    def _is_offered(self, model: str, registered: RegisteredModel | None) -> bool:
+    def _is_offered(self, model: str, registered: RegisteredModel | None, organisation: Organisation) -> bool:
         """Return whether a model is registered and not switched off, or else offered at ``LLM_BASE_URL``."""
         if registered is not None and registered.is_registered:
             return bool(registered.deployments)
-        if not self.has_default:
+        if self.default(organisation).endpoint is None:
             return False
         return not self.offered or model in self.offered or (registered is not None and registered.name in self.offered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What follows from one version of the organisation's settings."""
+
+    organisation: Organisation
+    default: DefaultUpstream
+    registry: Registry
+
+    @classmethod
+    def of(cls, organisation: Organisation, routing: Routing) -> _Known:
+        default = DefaultUpstream.of(routing.environment.or_else(stored_upstream(organisation)))
+        registry = Registry(
+            organisation.models,
+            key_header=default.key_header,
+            decrypt=routing.decrypt,
+            identity=routing.identity,
+            may_share_key=lambda endpoint: routing.may_share_key(endpoint, organisation),
+        )
+        return cls(organisation=organisation, default=default, registry=registry)
+
+    def holds_for(self, other: Organisation) -> bool:
+        """Return whether the same follows from *other*."""
+        mine = self.organisation
+        return (
+            other.models is mine.models
+            and other.credential == mine.credential
+            and other.documents.get(SETTINGS) == mine.documents.get(SETTINGS)
+        )
 
 
 def _no_such_model(model: str) -> ModelNotFound:

@@ -78,6 +78,11 @@ class Admission:
         """Whether there is something to commit; False if no limit applies."""
         return bool(self._limits)
 
+    @property
+    def limit_names(self) -> tuple[str, ...]:
+        """The limits that have allowed the request: names as in the header ``x-llmgateway-limit``."""
+        return tuple([limit.name for limit in self._limits if limit.counter_request.limit is not None])
+
     def commit(self, record: UsageRecord) -> None:
         """Replace the estimate by the amounts that the request really used."""
         if self.has_counter_requests:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from .admins import FIRST_OWNER, AdminRecord, AuditEntry, AuditQuery, Role
 from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
+from .identities import Claim, Identity
 from .ids import moment, new_id, new_request_id
-from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, User
+from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, SelfService, User
 from .limits import (
     LIMIT_PARTS,
     UNIT_NAMES,
@@ -70,6 +71,7 @@ __all__ = [
     "Bound",
     "Budget",
     "BudgetState",
+    "Claim",
     "DaySpread",
     "Delivery",
     "DeliveryState",
@@ -77,6 +79,7 @@ __all__ = [
     "Erasure",
     "FilterCount",
     "Group",
+    "Identity",
     "Imported",
     "Kept",
     "KeyChange",
@@ -103,6 +106,7 @@ __all__ = [
     "RefusedAgain",
     "ReportQuery",
     "Role",
+    "SelfService",
     "Spread",
     "Unit",
     "Usage",

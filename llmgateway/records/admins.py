@@ -79,6 +79,8 @@ class AuditQuery:
     """Selects the entries of the audit log that match every given field, newest first."""
 
     target: str | None = None
+    action: str | None = None
+    """An action like ``key.update``, or the noun of several, like ``key``."""
     admin: str | None = None
     """Identifier or name of an admin; :data:`FIRST_OWNER` for ``ADMIN_KEY``."""
     since: datetime | None = None

@@ -50,11 +50,40 @@ class KeyRecord:
     """Digest of the previous key, which also works until ``retires_at``."""
     retires_at: datetime | None = None
     raised: Raise | None = None
+    self_made: bool = False
+    """Whether its user has made it; see :class:`SelfService`."""
 
     @property
     def digests(self) -> tuple[str, ...]:
         """The digests under which this key is found: the current one, and the retiring one if there is one."""
         return (self.digest,) if self.retiring_digest is None else (self.digest, self.retiring_digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfService:
+    """What people may do with keys that they make themselves."""
+
+    keys: int
+    """How many each person may have at the same time, also blocked and expired ones."""
+    days: int | None = None
+    """How long a key is valid at most; ``None`` for no end."""
+    models: tuple[str, ...] | None = None
+    """Models that such a key may use; ``None`` for all that its group allows."""
+    limits: Limits = UNLIMITED
+    """Limits of each such key."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any] | None) -> SelfService | None:
+        """Convert the output of ``dataclasses.asdict``, which stores save. Fields of a newer version are ignored."""
+        if document is None:
+            return None
+        models = document.get("models")
+        return cls(
+            keys=document["keys"],
+            days=document.get("days"),
+            models=None if models is None else tuple(models),
+            limits=Limits.from_json(document.get("limits")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +107,8 @@ class Group:
     """Raises ``limits``."""
     cost_centre: str | None = None
     """Where accounting books its cost."""
+    self_service: SelfService | None = None
+    """What its members may make themselves; ``None`` for nothing."""
 
     def changed(
         self,

@@ -65,10 +65,15 @@ class RefusalQuery:
     groups: tuple[str, ...] | None = None
     """Only of these groups."""
     code: str | None = None
+    status: int | None = None
+    model: str | None = None
+    endpoint: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     """Exclusive."""
     before: tuple[datetime, str] | None = None
     """Only what comes after this time and identifier, which are those of the last one of the page before."""
+    newer_than: tuple[datetime, str] | None = None
+    """Only what was refused after this time, or then with a higher identifier."""
     limit: int
     """Maximum number of refusals."""

@@ -25,10 +25,20 @@ class RecordQuery:
     """Exclusive."""
     outcome: Outcome | None = None
     usage_source: UsageSource | None = None
+    status: int | None = None
+    model: str | None = None
+    """As the client named it."""
+    deployment: str | None = None
+    endpoint: str | None = None
+    stream: bool | None = None
+    region: str | None = None
+    min_duration_ms: float | None = None
     after: str = ""
     """Only records after this identifier, which is the last one of the page before."""
     before: tuple[datetime, str] | None = None
     """Like ``after``, with the time of that record, which need not exist any more."""
+    newer_than: tuple[datetime, str] | None = None
+    """Only records that arrived after this time, or then with a higher identifier."""
     limit: int
     """Maximum number of records."""
 

@@ -106,6 +106,8 @@ class Attempt:
     """Its name at Azure; ``None`` in records of older versions."""
     resource: str | None = None
     """The address of its resource at Azure; ``None`` for that of ``LLM_BASE_URL``, and in records of older versions."""
+    sent_ms: float | None = None
+    """When it was sent: milliseconds after the arrival of the request; ``None`` in records of older versions."""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Attempt:
@@ -175,6 +177,13 @@ class UsageRecord:
     """The code in Azure's error, or the gateway's own."""
     tool_uses: Mapping[str, int] = field(default_factory=dict)
     """How often Azure ran its own tools that it bills by use, such as ``web_search``."""
+    admitted_ms: float | None = None
+    """From the arrival of the request until all its limits allowed it. This field and the two below are not known of
+    requests during which the process died, nor in records of older versions."""
+    sent_ms: float | None = None
+    """From the arrival of the request until it was sent to Azure for the first time."""
+    limits: tuple[str, ...] = ()
+    """The limits that it was checked against: names as in the header ``x-llmgateway-limit``."""
 
     @property
     def counted_model(self) -> str:

@@ -17,12 +17,14 @@ from ..interfaces import (
     Cooldowns,
     CounterStore,
     Erasures,
+    IdentityStore,
     KeyStore,
     OrganisationStore,
     PersonStore,
     Pingable,
     RefusalLog,
     Scrubbing,
+    SessionStore,
     Spending,
     UsageLog,
 )
@@ -58,6 +60,8 @@ class Stores:
     admins: AdminStore
     organisation: OrganisationStore
     persons: PersonStore
+    identities: IdentityStore
+    sessions: SessionStore
     usage_log: UsageLog
     spending: Spending
     counters: CounterStore
@@ -121,10 +125,12 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         SQLiteAuditLog,
         SQLiteDatabase,
         SQLiteErasures,
+        SQLiteIdentities,
         SQLiteKeys,
         SQLiteOrganisation,
         SQLitePersons,
         SQLiteRefusalLog,
+        SQLiteSessions,
         SQLiteUsageLog,
     )
 
@@ -137,6 +143,8 @@ def _sqlite(settings: Settings, clock: Clock, counters: CounterStore, owners: Sh
         admins=SQLiteAdmins(database),
         organisation=organisation,
         persons=SQLitePersons(database),
+        identities=SQLiteIdentities(database),
+        sessions=SQLiteSessions(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),
@@ -158,6 +166,7 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
     from .mongo.audit import MongoAuditLog
     from .mongo.database import MongoDatabase, check_url
     from .mongo.erasures import MongoErasures
+    from .mongo.identities import MongoIdentities, MongoSessions
     from .mongo.keys import MongoKeys
     from .mongo.organisation import MongoOrganisation
     from .mongo.persons import MongoPersons
@@ -178,6 +187,8 @@ def _mongo(url: str, settings: Settings, clock: Clock, counters: CounterStore, o
         admins=MongoAdmins(database),
         organisation=organisation,
         persons=MongoPersons(database, begin_version=organisation.begin_version),
+        identities=MongoIdentities(database),
+        sessions=MongoSessions(database),
         usage_log=usage_log,
         spending=_spending(usage_log, clock),
         stored=_stored(usage_log, clock, owners),

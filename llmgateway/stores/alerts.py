@@ -70,9 +70,10 @@ class MemoryAlerts:
         with self._lock:
             return sum(at is not None for at in self._due.values())
 
-    def recent(self, *, limit: int) -> list[Alert]:
+    def recent(self, *, limit: int, after: tuple[datetime, str] | None = None) -> list[Alert]:
         with self._lock:
-            return sorted(self._alerts.values(), key=lambda alert: (alert.at, alert.id), reverse=True)[:limit]
+            found = [each for each in self._alerts.values() if after is None or (each.at, each.id) < after]
+        return sorted(found, key=lambda alert: (alert.at, alert.id), reverse=True)[:limit]
 
     def observe(self, outage: Outage, *, until: datetime) -> Outage:
         with self._lock:
@@ -169,10 +170,10 @@ class FallbackAlerts:
     def waiting(self) -> int:
         return self._local.waiting() + self._ask(self._shared.waiting, lambda: 0, instead=0)
 
-    def recent(self, *, limit: int) -> Sequence[Alert]:
-        local = self._local.recent(limit=limit)
+    def recent(self, *, limit: int, after: tuple[datetime, str] | None = None) -> Sequence[Alert]:
+        local = self._local.recent(limit=limit, after=after)
         try:
-            both = [*local, *self._shared.recent(limit=limit)]
+            both = [*local, *self._shared.recent(limit=limit, after=after)]
         except StoreUnavailable:
             if not local:
                 raise

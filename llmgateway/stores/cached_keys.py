@@ -117,6 +117,12 @@ class CachedKeys:
             self._changed([] if taken else records)
         return taken
 
+    def add_checked(self, record: KeyRecord, check: Callable[[Sequence[KeyRecord]], None]) -> bool:
+        with self._noticed():
+            added = self._store.add_checked(record, check)
+            self._changed([record] if added else [])
+        return added
+
     def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
         with self._noticed():
             imported = self._store.import_all(records, changes, alone=alone)

@@ -255,10 +255,12 @@ class Metrics:
             self._known_deployments.add(labels)
         return labels
 
-    def exposition(self, stores: StoreHealth, *, azure_key_ok: bool, budgets: Sequence[BudgetState] = ()) -> bytes:
+    def exposition(
+        self, stores: StoreHealth, *, azure_key_ok: bool, configured: bool = True, budgets: Sequence[BudgetState] = ()
+    ) -> bytes:
         """Return all metrics in Prometheus' text format, with the present state of the stores and of *budgets*."""
         state = CollectorRegistry()
-        state.register(_State(stores, azure_key_ok))
+        state.register(_State(stores, azure_key_ok, configured))
         state.register(_Budgets(budgets))
         return self._numbers() + generate_latest(state)
 
@@ -324,8 +326,9 @@ class MeteredUsageRecorder:
 
 
 class _State(Collector):
-    def __init__(self, stores: StoreHealth, azure_key_ok: bool) -> None:
+    def __init__(self, stores: StoreHealth, azure_key_ok: bool, configured: bool) -> None:
         self._stores = stores
+        self._configured = configured
         self._azure_key_ok = azure_key_ok
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -341,6 +344,11 @@ class _State(Collector):
         yield levels
         yield GaugeMetricFamily(
             "llmgateway_azure_key_ok", "1 if there is a key for Azure and Azure accepts it.", value=self._azure_key_ok
+        )
+        yield GaugeMetricFamily(
+            "llmgateway_azure_configured",
+            "1 if an address of Azure is set and can be used, or models have deployments.",
+            value=self._configured,
         )
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..records import PRICE_KINDS, ModelSettings, Prices, Usage
 from .models import own_settings, without_version
@@ -102,6 +102,26 @@ def added(costs: Sequence[float | None]) -> float | None:
     """Return the sum of *costs*; None if one of them is not known."""
     known = [cost for cost in costs if cost is not None]
     return sum(known) if len(known) == len(costs) else None
+
+
+class ListedAs(NamedTuple):
+    """Where a list price comes from."""
+
+    model: str
+    """The name in the table."""
+    source: str
+    """Whose data it is."""
+    date: str
+    """The day of these data, like 2026-11-28."""
+
+
+@lru_cache(maxsize=1000)
+def listed_as(model: str) -> ListedAs | None:
+    """Return the place in the table where :func:`list_prices` finds the prices of *model*; None if it finds none."""
+    name = model.strip().lower()
+    while (found := _places().get(letters_of(name))) is None and (shorter := without_version(name)) != name:
+        name = shorter
+    return found
 
 
 @lru_cache(maxsize=1000)
@@ -213,6 +233,16 @@ def _cost_by_unit(prices: Prices, usage: Usage) -> float | None:
 @lru_cache(maxsize=8)
 def _table(deployment_type: str) -> dict[str, Prices]:
     return {letters_of(model): prices for model, prices in prices_of_table(shipped_table(), deployment_type).items()}
+
+
+@lru_cache(maxsize=1)
+def _places() -> dict[str, ListedAs]:
+    rows = shipped_table()["prices"]
+    return {
+        letters_of(row["model"]): ListedAs(row["model"], row["source"], row["date"])
+        for row in rows
+        if row["deployment"] == "global" and row["tier"] == "default" and not row["above"]
+    }
 
 
 def _of_rows(rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> Prices:

@@ -363,5 +363,6 @@ def _record(fields: dict[str, Any]) -> UsageRecord:
     fields["content_filter"] = tuple(fields["content_filter"])
     fields["stored_ids"] = tuple(fields.get("stored_ids", ()))
     fields["filter_severities"] = tuple(fields.get("filter_severities", ()))
+    fields["limits"] = tuple(fields.get("limits", ()))
     fields["attempts"] = tuple(map(Attempt.from_json, fields.get("attempts", ())))
     return UsageRecord(**fields)

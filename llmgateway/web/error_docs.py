@@ -36,9 +36,11 @@ from ..errors import (
     UnsupportedMediaType,
     UpstreamCredentials,
     UpstreamMoved,
+    UpstreamNotConfigured,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from ..proxy.routing import NOT_CONFIGURED
 from .errors import ErrorSchema, invalid_fields
 
 _RETRY_AFTER = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}, "example": 5}
@@ -454,6 +456,7 @@ REFUSALS = {
             "credentials": UpstreamCredentials(
                 "The model's provider refused the gateway's own key. Your key is fine: tell the admin."
             ),
+            "not configured": UpstreamNotConfigured(NOT_CONFIGURED),
             "moved": UpstreamMoved(
                 "The model's provider has moved, and the gateway's setting of its address is not right any more: tell "
                 "the admin. Nothing was charged."

@@ -25,6 +25,9 @@ LIMITS: dict[str, Any] = {
     "budget": {"amount": 5, "unit": "usd", "period": "month"},
 }
 NO_LIMITS: dict[str, Any] = dict.fromkeys(LIMITS)
+SELF_SERVICE: dict[str, Any] = {"keys": 2, "days": 180, "models": None, "limits": NO_LIMITS}
+WITHOUT_GROUP = {"without_group": SELF_SERVICE}
+WITHOUT_GROUP_REQUEST = {"without_group": {"keys": 12, "days": 345}}
 GROUP: dict[str, Any] = {
     "name": "ml-2026",
     "note": "Tuesdays, room 101",
@@ -39,6 +42,7 @@ GROUP: dict[str, Any] = {
         "budget": {"amount": 150, "unit": "usd", "period": "total"},
     },
     "member_limits": NO_LIMITS | {"budget": {"amount": 2, "unit": "usd", "period": "week"}},
+    "self_service": SELF_SERVICE,
     "raise": None,
     "created_at": "2026-09-20T09:00:00+00:00",
 }
@@ -70,6 +74,7 @@ KEY: dict[str, Any] = {
     "models": [MODEL],
     "limits": LIMITS,
     "raise": None,
+    "self_made": False,
     "retires_at": None,
     "created_at": "2026-10-01T08:15:30.250000+00:00",
 }
@@ -144,8 +149,17 @@ PERSON_SETTINGS: dict[str, Any] = {
 RAISED_PERSON = PERSON_SETTINGS | {"raise": RAISE}
 PERSON_REQUEST = {"limits": {"budget": {"amount": 7.65, "unit": "usd", "period": "month"}}}
 LISTED_PERSON = PERSON_SETTINGS | {"key_count": 1}
-SETTINGS: dict[str, Any] = {"timezone": "Europe/Helsinki", "pending": None}
-PENDING_SETTINGS: dict[str, Any] = {
+_AZURE_ADDRESS: dict[str, Any] = {
+    "base_url": "https://NAME.openai.azure.com/openai/v1",
+    "api_version": None,
+    "key_header": "api-key",
+    "stored": {"base_url": None, "api_version": None, "key_header": None},
+    "from_environment": ["base_url"],
+    "overridden": [],
+    "azure_key": "ok",
+}
+SETTINGS: dict[str, Any] = {"timezone": "Europe/Helsinki", "pending": None} | _AZURE_ADDRESS
+PENDING_SETTINGS: dict[str, Any] = _AZURE_ADDRESS | {
     "timezone": "UTC",
     "pending": {"timezone": "Europe/Helsinki", "since": "2026-12-01T00:00:00+02:00"},
 }
@@ -266,6 +280,9 @@ PROMPT = {
     "set_at": "2026-10-01T08:00:00+00:00",
 }
 FIRST_PROMPT = PROMPT | {"version": 1, "prompt": "You are a helpful assistant.", "set_at": "2026-09-15T12:30:00+00:00"}
+
+PROMPT_VERSIONS = [PROMPT | {"set_by": "Grace"}, FIRST_PROMPT | {"set_by": "ADMIN_KEY"}]
+OWN_PROMPTS = [PROMPT | dict.fromkeys(("group", "key", "user", "name"))]
 
 PROMPT_REQUEST = {"prompt": "Write here what every conversation begins with."}
 
@@ -401,6 +418,9 @@ LOG_RECORD = {
     "spilled_over": False,
     "error_code": None,
     "tool_uses": {},
+    "admitted_ms": 11.9,
+    "sent_ms": 12.4,
+    "limits": ["key.requests_per_minute", "group.budget"],
 }
 FILTER_REPORT = {
     "rows": [
@@ -414,7 +434,12 @@ LOG_CSV = """\
 "kind","timestamp","id","user","status","code","count"
 "refusal","2026-10-31T09:14:00.100000+00:00","019b3f2a-9d02-7c11-a3f4-5e6f70819233","ada","429","insufficient_quota","3"
 """
-LOG_PAGE = {"items": [{"kind": "record", **LOG_RECORD}], "next": LOG_CURSOR}
+LOG_PAGE = {
+    "items": [{"kind": "record", **LOG_RECORD}],
+    "next": LOG_CURSOR,
+    "newest": LOG_CURSOR,
+    "searched_from": None,
+}
 FOUND_RECORD = {"kind": "record", **LOG_RECORD, "state": "stored", "what_to_do": None}
 REFUSAL: dict[str, Any] = {
     "id": "019b3f2a-9d02-7c11-a3f4-5e6f70819233",
@@ -433,7 +458,12 @@ REFUSAL: dict[str, Any] = {
     "count": 3,
     "last_at": "2026-10-31T09:14:21.700000+00:00",
 }
-REFUSAL_PAGE = {"items": [REFUSAL], "next": None}
+REFUSAL_PAGE = {
+    "items": [REFUSAL],
+    "next": None,
+    "newest": f"1793438040100.{REFUSAL['id']}",
+    "searched_from": None,
+}
 FOUND_REFUSAL = {
     **REFUSAL,
     "first_id": REFUSAL["id"],
@@ -634,6 +664,17 @@ MODEL_SETTINGS: dict[str, Any] = {
     },
     "max_output_tokens": 16384,
 }
+MODEL_PRICES: dict[str, Any] = {
+    "items": [
+        {
+            "model": MODEL,
+            "source": "list",
+            "prices": {"prompt": 0.15, "cached": 0.075, "completion": 0.6},
+            "listed_as": {"model": MODEL, "source": "litellm azure/gpt-4o-mini", "date": "2026-11-28"},
+        }
+    ],
+    "next": None,
+}
 DIAGNOSIS: dict[str, Any] = {
     "ok": False,
     "items": [
@@ -689,6 +730,7 @@ ALERTS: dict[str, Any] = {
     ],
     "alerts": [
         {
+            "id": "alert_5f2b8c0d9a41e7f3b6c2d8a0",
             "event": "budget",
             "text": "The group 'ml-2026' has used 83 % of a budget of 150.00 USD in total: 124.61 USD.",
             "scope": "group:ml-2026",
@@ -719,6 +761,7 @@ ALERTS: dict[str, Any] = {
         }
     ],
 }
+FIRED_ALERTS: dict[str, Any] = {"items": ALERTS["alerts"], "next": None}
 ALERT_TEST: dict[str, Any] = {
     "targets": [
         {"target": "hook_1f2e3d4c", "delivered": True, "status": 200, "reason": None, "remedy": None},

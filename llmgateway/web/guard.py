@@ -43,6 +43,11 @@ class AdminGuard:
             for digest in _digests(key)
         ]
 
+    def owner(self, key_id: str) -> Admin | None:
+        """Return the first owner who has signed in with the key *key_id*; None if it was replaced since."""
+        owners = (owner for _, _, owner in self._keys)
+        return next((owner for owner in owners if hmac.compare_digest(owner.key_id, key_id)), None)
+
     def check(self, key: str | None, address: str) -> Admin:
         """Check the admin key of a request from *address*, and return whose it is.
 

@@ -45,6 +45,8 @@ def get_readiness() -> ResponseReturnValue:
     problems = health.problems()
     checks = {name: problem or OK for name, problem in problems.items()}
     checks["azure_key"] = services().gateway.credentials.problem() or OK
+    if address := services().gateway.credentials.address_problem():
+        checks["azure_address"] = address
     if deployments := services().gateway.credentials.deployments_problem():
         checks["deployments"] = deployments
     journal = services().journal.backlog()

@@ -54,6 +54,7 @@ def get_metrics() -> Response:
     text = services().metrics.exposition(
         services().stores,
         azure_key_ok=services().gateway.credentials.problem() is None,
+        configured=services().gateway.credentials.address_problem() is None,
         budgets=services().budgets.latest(),
     )
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")

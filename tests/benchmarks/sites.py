@@ -227,7 +227,9 @@ class Gateway:
     def open(self, *, threads: int | None = None, tls: bool = False) -> Iterator[Target]:
         with (
             tempfile.TemporaryDirectory(prefix="llmgateway-benchmark-") as folder,
-            GatewayProcess(self._settings(threads, tls), folder=Path(folder), python=self._python) as gateway,
+            GatewayProcess(
+                self._settings(threads, tls), folder=Path(folder), python=self._python, warm=False
+            ) as gateway,
         ):
             key = prepare(gateway, self._notes)
             target = Target(port=gateway.port, keys=(key,), pid=gateway.pid, gateway=gateway)

@@ -46,6 +46,20 @@ def test_members_are_limited(told, run):  # noqa: F811
     run("groups", "remove", "class")
 
 
+def test_people_may_make_keys(told, run):  # noqa: F811
+    offered = told("groups", "set", "class", "--self-service", "2keys/180days")["self_service"]
+    assert {"keys": 2, "days": 180, "models": None, "limits": NO_LIMITS} == offered
+    assert told("groups", "set", "class", "--note", "x")["self_service"] == offered
+    assert told("groups", "set", "class", "--self-service", "none")["self_service"] is None
+    run("groups", "remove", "class")
+
+    assert {"without_group": None} == told("settings", "self-service")
+    assert 1 == told("settings", "self-service", "--self-service", "1key")["without_group"]["keys"]
+    assert {"without_group": None} == told("settings", "self-service", "--self-service", "none")
+    run("settings", "self-service", "--self-service", "many", status=2)
+    assert "2keys/180days" in run.result.stderr
+
+
 @pytest.mark.parametrize("kind", ["keys", "groups", "users"])
 def test_limits_are_raised_for_a_while(run, told, kind):  # noqa: F811
     """For hours or days, until a day or a time; ended early; what raises nothing is refused."""

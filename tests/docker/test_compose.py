@@ -66,7 +66,7 @@ def test_what_is_required_is_not_commented_out() -> None:
     required = {name for path in FILES for name, kind in variables(path).items() if kind == "?"}
     open_lines = set(re.findall(r"^([A-Z_]+)=", (DOCKER / "example.env").read_text(), re.MULTILINE))
 
-    assert {"ADMIN_KEY", "LLM_BASE_URL", "TLS_FOLDER", "MONGOPASSWORD", "REDISPASSWORD"} <= required
+    assert {"ADMIN_KEY", "TLS_FOLDER", "MONGOPASSWORD", "REDISPASSWORD"} <= required
     assert required <= open_lines
 
 

@@ -163,7 +163,10 @@ Start = Callable[..., GatewayProcess]
 def start_gateway(
     stores: StoreEnvironment, azure: Simulator, azure_environ: dict[str, str], tmp_path: Path
 ) -> Iterator[Start]:
-    """Start one more gateway of the deployment, with settings of its own; None takes one away."""
+    """Start one more gateway of the deployment, with settings of its own; None takes one away.
+
+    It is forked from a process that has imported the program unless *warm* is false.
+    """
     with ExitStack() as stack:
         yield _starter(stack, {**stores.environ, **azure_environ}, tmp_path)
 
@@ -176,9 +179,9 @@ def start_alone(azure: Simulator, azure_environ: dict[str, str], tmp_path: Path)
 
 
 def _starter(stack: ExitStack, environ: dict[str, str], folder: Path) -> Start:
-    def start(**settings: str | None) -> GatewayProcess:
+    def start(*, warm: bool = True, **settings: str | None) -> GatewayProcess:
         given = {name: value for name, value in (environ | settings).items() if value is not None}
-        return stack.enter_context(GatewayProcess(given, folder=folder / f"gateway-{secrets.token_hex(4)}"))
+        return stack.enter_context(GatewayProcess(given, folder=folder / f"gateway-{secrets.token_hex(4)}", warm=warm))
 
     return start
 

@@ -9,14 +9,16 @@ import sys
 
 import pytest
 
+from llmgateway.simulator import Simulator
 from tests.gateway_process import ADMIN_KEY, GatewayProcess
 
+AZURE_KEY = "functional-tests-azure-key"
 FINE = {"LLM_BASE_URL": "https://name.openai.azure.com/openai/v1", "LLM_API_KEY": "azure-key"}
 
 
 def refusal(tmp_path, environ):
     """Start a gateway that must not start; return what it says."""
-    gateway = GatewayProcess(environ, folder=tmp_path)
+    gateway = GatewayProcess(environ, folder=tmp_path, warm=False)
     try:
         gateway.launch()
         assert 2 == gateway.wait()
@@ -65,28 +67,28 @@ def test_names_every_problem_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_starts_without_an_address_if_models_have_deployments(tmp_path, processes):
-    """As long as no model has any, LLM_BASE_URL=none is needed, so that nobody forgets it."""
-    environ = {"LLM_BASE_URL": "none", "LLMGATEWAY_PROCESSES": processes}
-    east = {"name": "east", "base_url": "https://n.openai.azure.com/openai/v1", "deployment": "gpt-4o"}
-    with GatewayProcess(environ, folder=tmp_path) as gateway:
-        assert 200 == gateway.admin("PUT", "/admin/models/gpt-4o", json={"deployments": [east]}).status
-        gateway.stop()
-        gateway.environ["LLM_BASE_URL"] = ""
-        gateway.start()
-        assert 200 == gateway.admin("PUT", "/admin/models/gpt-4o", json={"deployments": []}).status
-        gateway.stop()
-        assert 2 == gateway.output.count("Upstream: the deployments of the registered models")
-        gateway.launch()
-        assert 2 == gateway.wait()
+def test_starts_with_nothing_but_an_admin_key(tmp_path, processes):
+    """The address is set while it runs, for all processes at once; it is kept."""
+    with GatewayProcess({"LLM_BASE_URL": "", "LLMGATEWAY_PROCESSES": processes}, folder=tmp_path) as gateway:
+        assert "degraded" == gateway.request("GET", "/readyz").json()["status"]
+        with Simulator(key=AZURE_KEY) as azure:
+            sent = gateway.admin("PUT", "/admin/settings", json={"base_url": f"{azure.url}/openai/v1"})
+            assert (200, f"{azure.url}/openai/v1") == (sent.status, sent.json()["base_url"])
+            trial = gateway.admin("POST", "/admin/setllmkey", json={"key": AZURE_KEY}).json()["azure"]
+            assert "Azure accepts the key." == trial["message"]
+            key = gateway.key()
+            assert [200] * 8 == [gateway.chat(key).status for _ in range(8)]
+            gateway.stop()
+            gateway.start()
+            assert 200 == gateway.chat(key).status
 
-    assert gateway.output.count("LLM_BASE_URL is missing. Set it") == 1
+    assert "Upstream: the address that an admin has set" in gateway.output
+    assert AZURE_KEY not in gateway.output
 
 
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
-        ({}, "LLM_BASE_URL is missing"),
         (FINE | {"MONGOUSER": "ada"}, "MONGOUSER is set without MONGOHOST"),
         (FINE | {"MONGOHOST": "db", "MONGOPASSWORD": "x"}, "MONGOPASSWORD is set without MONGOUSER"),
         (FINE | {"LLM_BASE_URL": "https://n.openai.azure.com/openai/deployments/d"}, "LLM_API_VERSION"),
@@ -186,7 +188,7 @@ def test_warns_of_what_should_not_stay_so(tmp_path):
 
 def test_serves_with_as_many_processes_as_it_is_told(tmp_path):
     """LLMGATEWAY_PROCESSES workers beside the first; it listens where it says."""
-    with GatewayProcess(FINE | {"LLMGATEWAY_PROCESSES": "3"}, folder=tmp_path) as gateway:
+    with GatewayProcess(FINE | {"LLMGATEWAY_PROCESSES": "3"}, folder=tmp_path, warm=False) as gateway:
         assert 3 == len(gateway.workers())
         assert f"listens on {gateway.url} - API pages: {gateway.url}/docs" in gateway.output
         gateway.stop()
@@ -194,7 +196,7 @@ def test_serves_with_as_many_processes_as_it_is_told(tmp_path):
 
 def test_writes_nothing_but_its_instance_folder(tmp_path):
     """Beside the test's own file with the output there is only that folder."""
-    with GatewayProcess(FINE, folder=tmp_path) as gateway:
+    with GatewayProcess(FINE, folder=tmp_path, warm=False) as gateway:
         gateway.key()
         gateway.stop()
 

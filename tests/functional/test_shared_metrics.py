@@ -27,7 +27,7 @@ def folders(gateway):
 
 def test_continue_when_a_worker_dies(start_alone):
     """Counters lose and double nothing over crashes, gauges are of the living, and no file is added for the dead."""
-    gateway = start_alone(LLMGATEWAY_PROCESSES="2")
+    gateway = start_alone(LLMGATEWAY_PROCESSES="2", warm=False)
     for worker in gateway.workers():
         connection = gateway.connect_to(worker)
         for _ in range(5):

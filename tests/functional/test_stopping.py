@@ -59,7 +59,7 @@ def refuses_connections(gateway):
 @each_way_to_serve
 def test_lets_a_running_stream_end(start_gateway, azure, stream, records, processes):
     """Nobody new gets in, the stream comes to its [DONE], its record is kept, and the exit status is 0."""
-    gateway = start_gateway(LLMGATEWAY_PROCESSES=processes)
+    gateway = start_gateway(LLMGATEWAY_PROCESSES=processes, warm=False)
     key = gateway.key()
     azure.script(Script(stall_after_events=3))
     response = stream(gateway, key)

@@ -50,6 +50,9 @@ FIELDS = {
     "spilled_over",
     "error_code",
     "tool_uses",
+    "admitted_ms",
+    "sent_ms",
+    "limits",
 }
 
 
@@ -86,7 +89,7 @@ def test_books_what_azure_counted(gateway, key, azure, records, stream):
     assert "East US 2" == record["region"]
     assert answer.header("apim-request-id") == record["upstream_request_id"]
     assert record["cost_usd"] > 0
-    assert record["duration_ms"] > 0
+    assert 0 < record["admitted_ms"] <= record["sent_ms"] < record["duration_ms"]
     assert stream == (record["ttft_ms"] is not None)
 
 

@@ -11,6 +11,7 @@ from llmgateway.accounts.principal import Principal
 from llmgateway.azure.credentials import StaticKey
 from llmgateway.azure.deployments import Target
 from llmgateway.azure.endpoint import Endpoint
+from llmgateway.proxy.default_upstream import UpstreamSettings
 from llmgateway.proxy.operations.chat import CHAT_COMPLETIONS
 from llmgateway.proxy.operations.operation import Operation
 from llmgateway.proxy.request import UpstreamRequest, prepare
@@ -39,7 +40,12 @@ _CIPHER = CredentialCipher("secret")  # once, because it takes 25 ms
 def routing(endpoint: Endpoint = V1, *, offered: tuple[str, ...] = ()) -> Routing:
     policy = OrganisationPolicy(_Stored(Organisation()), _CIPHER, fallback="azure-key", clock=time.time)
     answered = AnsweredModels(lambda _: [], clock=time.time)
-    return Routing(endpoint, key_header="api-key", policy=policy, offered=offered, answered=answered)
+    return Routing(address(endpoint), policy=policy, offered=offered, answered=answered)
+
+
+def address(endpoint: Endpoint | None) -> UpstreamSettings:
+    """What the environment of a gateway with this endpoint has."""
+    return UpstreamSettings(base_url=None if endpoint is None else f"{endpoint.base}{endpoint.query}")
 
 
 def person(*, prompt: Prompt = NO_PROMPT, models: tuple[str, ...] | None = None, **organisation: object) -> Principal:

@@ -64,6 +64,8 @@ def test_the_record_has_what_became_known(entries):
         duration_ms=1500.0,
         upstream_request_id="a-1",
         region="East US 2",
+        admitted_ms=0.0,
+        limits=("key.budget",),
     ) == replace(entries.only, cost_usd=None)
     assert 0 < entries.only.cost_usd < 1
 
@@ -523,6 +525,27 @@ class TestAttempts:
             (each.deployment, each.status, each.upstream_request_id, each.prompt_tokens) for each in record.attempts
         ]
         assert record.cost_usd == record.attempts[-1].cost_usd > 0
+
+    def test_say_when_each_was_sent(self, entries):
+        """After the arrival of the request; the record, when the first one was."""
+        timer = Stopwatch()
+        made = new_call(entries, ConcurrencyLimit(1), timer=timer)
+        timer.advance(0.5)
+        made.begin(draft(), Claimed(), models={}, asked=Asked())
+        timer.advance(0.25)
+        attempt(made, "east", 429)
+        timer.advance(1)
+        answer(made, "west")
+
+        record = entries.only
+        assert (500.0, 750.0) == (record.admitted_ms, record.sent_ms)
+        assert [750.0, 1750.0] == [each.sent_ms for each in record.attempts]
+        # What a process that dies leaves has the same.
+        assert (500.0, 750.0, ("key.budget",)) == (
+            entries.amended[-1].admitted_ms,
+            entries.amended[-1].sent_ms,
+            entries.amended[-1].limits,
+        )
 
     def test_that_ended_in_silence_are_booked_like_an_abandoned_answer(self, entries):
         """Azure may have worked for seven seconds. The record is the sum, and its source the less reliable one."""

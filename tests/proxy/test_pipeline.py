@@ -66,6 +66,7 @@ from llmgateway.stores.sqlite import (
 )
 from llmgateway.usage.answered_models import AnsweredModels
 from tests.parts import FIRST, Entries, Owners, Stopwatch, chunk, stream, usage_event
+from tests.proxy.requests import address
 from tests.proxy.test_usage_options import REFUSALS
 from tests.servers import wait_until
 
@@ -146,9 +147,7 @@ class House:
             limiter=self.limiter,
             policy=self.policy,
             upstream=upstream,
-            routing=Routing(
-                endpoint, key_header="api-key", policy=self.policy, offered=offered, answered=self.answered
-            ),
+            routing=Routing(address(endpoint), policy=self.policy, offered=offered, answered=self.answered),
             failover=Failover(MemoryCooldowns(clock=self.clock), seconds=60, clock=self.clock, timer=self.timer),
             recorder=self.entries,
             concurrency=self.concurrency,

@@ -12,6 +12,7 @@ from llmgateway.accounts.policy import OrganisationPolicy
 from llmgateway.accounts.principal import Principal
 from llmgateway.azure.endpoint import Endpoint
 from llmgateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, UpstreamCredentials
+from llmgateway.proxy.default_upstream import UpstreamSettings
 from llmgateway.proxy.operations.chat import CHAT_COMPLETIONS
 from llmgateway.proxy.request import prepare
 from llmgateway.proxy.routing import Routing
@@ -51,9 +52,7 @@ class World:
         self.policy.set_model(name, {"deployments": deployments or None, **parts})
 
     def routing(self, *offered: str, url: str = V1) -> Routing:
-        return Routing(
-            Endpoint.parse(url), key_header="api-key", policy=self.policy, offered=offered, answered=self.answered
-        )
+        return Routing(UpstreamSettings(base_url=url), policy=self.policy, offered=offered, answered=self.answered)
 
     def principal(self, *models: str) -> Principal:
         record: KeyRecord = replace(key(), models=models or None, group=None, limits=UNLIMITED)
@@ -104,7 +103,7 @@ def test_other_names_lead_to_the_base_url(world):
 )
 def test_the_key_of_the_base_url_is_shared_with_its_host_and_azure(world, own, other, is_shared):
     """In the clear only if it is so at the base URL."""
-    assert is_shared == world.routing(url=own).may_share_key(Endpoint.parse(other))
+    assert is_shared == world.routing(url=own).may_share_key(Endpoint.parse(other), world.policy.stored())
 
 
 def test_what_is_offered_there_does_not_concern_registered_models(world):

@@ -103,7 +103,7 @@ def main() -> None:
             mongo.start()
             site = Site(azure, redis, mongo)
             environ = site.environ | {"LLMGATEWAY_PROCESSES": str(arguments.processes)}
-            with GatewayProcess(environ, folder=Path(folder)) as gateway:
+            with GatewayProcess(environ, folder=Path(folder), warm=False) as gateway:
                 click.echo(Sample.heading())
                 for sample in soak(site, gateway, seconds=arguments.minutes * 60, interval=arguments.interval):
                     click.echo(sample)

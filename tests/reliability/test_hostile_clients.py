@@ -84,7 +84,9 @@ def _many_descriptors() -> Iterator[None]:
 def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     with Simulator() as azure:
         environ = {"LLM_BASE_URL": f"{azure.url}/openai/v1", "LLM_API_KEY": DEFAULT_KEY}
-        with GatewayProcess(environ | {"LLMGATEWAY_THREADS": str(THREADS)}, folder=tmp_path) as gateway:
+        # Not forked from a process that has begun before the limit on files was raised.
+        environ |= {"LLMGATEWAY_THREADS": str(THREADS)}
+        with GatewayProcess(environ, folder=tmp_path, warm=False) as gateway:
             yield gateway
 
 

@@ -66,7 +66,9 @@ def test_everybody_who_asks_is_told_what_is_away(site, start_gateway, away):
     wait_until(lambda: told_of_journal(numbers(gateway)) == waiting, what="what the journal has to say")
 
     ready = gateway.request("GET", "/readyz")
+    began = time.monotonic()
     status = gateway.admin("GET", "/admin/status").json()
+    assert time.monotonic() - began < STORE_TIMEOUT * len(STORES[away]) + MARGIN  # each store is waited for once
     metrics = numbers(gateway)
 
     expected = (503, "unavailable") if away == "both" else (200, "degraded")

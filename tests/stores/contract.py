@@ -46,6 +46,7 @@ from llmgateway.records import (
     Prompt,
     RecordQuery,
     ReportQuery,
+    SelfService,
     Unit,
     UsageRecord,
     UsageRow,
@@ -809,6 +810,50 @@ class KeyStoreContract:
             assert [0, 12, 12, 12] == sorted(len(each.present) for each in imported)
             assert sorted(people) == sorted(record.user for record in elsewhere.of_users(people))
 
+    def test_adds_a_key_that_its_check_allows(self, keys, elsewhere):
+        """The check gets all keys of the user, and no others."""
+        keys.add_all([key(1, user="ada"), key(2, user="Ada"), key(3, user="ada", active=False, self_made=True)])
+        seen = []
+
+        assert keys.add_checked(key(4, user="ada", self_made=True), seen.append)
+        assert not elsewhere.add_checked(key(5, user="ada", digest=key(4).digest), seen.append)
+
+        assert [key(1).id, key(3).id] == [record.id for record in seen[0]]
+        assert key(4, user="ada", self_made=True) == elsewhere.find(key(4).digest).record
+        assert 4 == len(elsewhere.list())
+
+    def test_adds_no_key_that_its_check_refuses(self, keys, elsewhere):
+        """Nothing is left of it, whatever the check raises; a later one is not in its way."""
+
+        def refuse(_):
+            raise Conflict("refused by this test")
+
+        with pytest.raises(Conflict, match="refused by this test"):
+            keys.add_checked(key(1), refuse)
+        with pytest.raises(NoSuchGroup):
+            keys.add_checked(key(2, group="nobody's"), lambda _: None)
+
+        assert [] == elsewhere.list()
+        assert elsewhere.add_checked(key(1), lambda _: None)
+
+    def test_of_checked_keys_at_once_none_is_too_many(self, keys, elsewhere):
+        """However many try at the same moment, each sees those before it."""
+
+        def at_most_two(present):
+            if len(present) >= 2:
+                raise Conflict("two are there")
+
+        def added(store, number):
+            try:
+                return store.add_checked(key(number, user=f"user-{number % 2}"), at_most_two)
+            except Conflict:
+                return False
+
+        tried = at_once(*[partial(added, store, number) for number, store in enumerate([keys, elsewhere] * 4, start=1)])
+
+        assert 4 == sum(map(bool, tried))
+        assert ["user-0", "user-0", "user-1", "user-1"] == sorted(record.user for record in elsewhere.list())
+
     def test_finds_the_keys_of_users(self, keys):
         """All of them, also blocked ones; names are compared exactly."""
         keys.add_all([key(1, user="ada"), key(2, user="ada", active=False), key(3, user="Ada"), key(4, user="émile")])
@@ -1155,6 +1200,7 @@ class OrganisationStoreContract:
         full = group(
             name,
             cost_centre="4711 / Ä",
+            self_service=SelfService(keys=2, days=180, models=("gpt-4o", "a.b $c"), limits=LIMITS),
             note="until summer",
             starts_at=datetime(2026, 1, 1, 8, 0, 0, 1000, UTC),
             expires_at=LATER,
@@ -1959,13 +2005,16 @@ class UsageLogContract:
             client_address="2001:db8::1",
             attempts=(
                 Attempt(deployment="east", status=429, upstream_request_id="0f2b", cost_usd=0.0, error_code="capacity"),
-                Attempt(deployment="west", prompt_tokens=1, completion_tokens=2),
+                Attempt(deployment="west", prompt_tokens=1, completion_tokens=2, sent_ms=14.5),
             ),
             response_id="resp_1",
             service_tier="priority",
             spilled_over=True,
             error_code="content_filter",
             tool_uses={"web_search": 2},
+            admitted_ms=1.25,
+            sent_ms=1.5,
+            limits=("key.requests_per_minute", "member.budget"),
         )
         append(log, [full, usage(2)])
 
@@ -2088,6 +2137,91 @@ class UsageLogContract:
         assert [1, 0] == numbers(group="ml", before=(records[3].timestamp, records[3].id))
         assert [2, 1, 0] == numbers(before=(records[3].timestamp, "req"))
         assert [] == numbers(group="ML")
+
+    def test_shows_records_by_everything_else(self, log):
+        """Alone, and narrowed down by a filter that has an index; the arrival of others decides what is newer."""
+        odd = {
+            "status": 429,
+            "model": "o4-mini",
+            "deployment": "west",
+            "endpoint": "/v1/responses",
+            "stream": True,
+            "region": "Sweden",
+            "duration_ms": 9000.5,
+        }
+        whose = {1: "ada", 2: "ada", 3: "bob"}
+        records = [
+            usage(number, user=whose.get(number, "eve"), timestamp=NEW_YEAR + timedelta(minutes=number))
+            for number in range(6)
+        ]
+        for number in (2, 3):
+            records[number] = replace(records[number], **odd)
+        append(log, records)
+
+        def numbers(**filters: object) -> list[int]:
+            return [int(record.id[-6:]) for record in log.records(RecordQuery(limit=10, **filters))]
+
+        wanted = {("min_duration_ms" if name == "duration_ms" else name): value for name, value in odd.items()}
+        for name, value in wanted.items():
+            assert [3, 2] == numbers(**{name: value})
+            assert [2] == numbers(**{name: value}, user="ada")
+            assert [2] == numbers(**{name: value}, before=(records[3].timestamp, records[3].id))
+            assert [3] == numbers(**{name: value}, newer_than=(records[2].timestamp, records[2].id))
+        assert [3, 2] == numbers(**wanted)
+        assert [] == numbers(min_duration_ms=9001)
+        assert [5, 4, 1, 0] == numbers(stream=False)
+        here = records[3].timestamp
+        assert [5, 4, 3] == numbers(newer_than=(here, "req"))
+        assert [5, 4] == numbers(newer_than=(here, records[3].id), since=NEW_YEAR)
+        assert [4] == numbers(newer_than=(here, "z"), before=(records[5].timestamp, records[5].id), until=LATER)
+        assert [] == numbers(newer_than=(here, "z"), user="ada")
+
+    def test_shows_records_of_several_groups_page_by_page(self, log):
+        """In one order, as if they were of one group."""
+        groups = ["ml", "physics", None, "art"]
+        records = [
+            usage(number, group=groups[number % 4], timestamp=NEW_YEAR + timedelta(minutes=number // 3))
+            for number in range(20)
+        ]
+        append(log, records)
+        of_both = [record for record in reversed(records) if record.group in ("ml", "art")]
+
+        for size in (1, 3, 50):
+            pages, before = [], None
+            while page := log.records(RecordQuery(groups=("ml", "art"), limit=size, before=before)):
+                pages += page
+                before = page[-1].timestamp, page[-1].id
+            assert of_both == pages
+        assert [] == log.records(RecordQuery(groups=(), limit=9))
+        assert [] == log.records(RecordQuery(groups=("art",), group="ml", limit=9))
+
+    def test_bounds_how_far_back_a_page_looks(self, log):
+        """Only where a filter has no index, from the record at which the page begins, in what the index gives."""
+        records = [
+            usage(
+                number,
+                user="ada" if number % 2 else "bob",
+                group="ml" if number > 4 else None,
+                timestamp=NEW_YEAR + timedelta(minutes=number),
+            )
+            for number in range(10)
+        ]
+        append(log, records)
+
+        def minute(**filters: object) -> int | None:
+            at = log.horizon(RecordQuery(limit=1, **filters), most=3)
+            return None if at is None else (at - NEW_YEAR) // timedelta(minutes=1)
+
+        assert [None] * 4 == [minute(), minute(user="ada"), minute(since=NEW_YEAR), minute(groups=("ml",))]
+        assert 6 == minute(region="Sweden")
+        assert 3 == minute(region="Sweden", user="ada")
+        assert 6 == minute(region="Sweden", groups=("ml", "art"))
+        assert 1 == minute(region="Sweden", before=(records[5].timestamp, records[5].id))
+        assert [None] * 3 == [
+            minute(region="Sweden", before=(records[3].timestamp, records[3].id)),
+            minute(region="Sweden", since=records[8].timestamp),
+            minute(region="Sweden", newer_than=(records[8].timestamp, records[8].id)),
+        ]
 
     def test_purges_old_records_and_keeps_their_sums(self, log, elsewhere):
         """In steps of any size, whole days; reports stay as they were."""
@@ -2585,6 +2719,18 @@ class AlertStoreContract:
         assert [whole] == list(elsewhere.recent(limit=1))
         assert [] == list(elsewhere.recent(limit=0))
         assert 2 == elsewhere.waiting()
+
+    def test_goes_on_behind_an_alert(self, alerts, elsewhere):
+        """Also within one millisecond, and when that alert is gone."""
+        for number in (1, 2, 3):
+            alerts.add(alert(number, at=NEW_YEAR))
+        alerts.add(alert(4))
+
+        assert ["alert-0002", "alert-0001"] == [
+            each.id for each in elsewhere.recent(limit=9, after=(NEW_YEAR, "alert-0003"))
+        ]
+        assert ["alert-0003"] == [each.id for each in elsewhere.recent(limit=1, after=(NEW_YEAR, "alert-0003x"))]
+        assert [] == list(elsewhere.recent(limit=9, after=(NEW_YEAR, "alert-0001")))
 
     def test_adds_once_when_many_try(self, alerts, elsewhere):
         """Of all processes of all hosts that see the same, one announces it; the first text stays."""

@@ -123,6 +123,15 @@ class RefusalLogContract:
         assert [] == numbers(log, key_ids=[])
         assert [4, 3] == numbers(log, since=NEW_YEAR + 3 * MINUTE)
         assert [2, 1] == numbers(log, until=NEW_YEAR + 3 * MINUTE)
+        log.append([refusal(5, status=404, model="o4", endpoint="/v1/embeddings")])
+        assert [[5]] * 3 == [
+            numbers(log, **{name: value})
+            for name, value in (("status", 404), ("model", "o4"), ("endpoint", "/v1/embeddings"))
+        ]
+        assert [5, 4] == numbers(log, newer_than=(refusal(3).timestamp, refusal(3).id))
+        assert [4, 3] == numbers(
+            log, newer_than=(refusal(3).timestamp, "a"), before=(refusal(5).timestamp, "a"), since=NEW_YEAR
+        )
         assert [3] == numbers(log, since=NEW_YEAR + 3 * MINUTE, before=(NEW_YEAR + 4 * MINUTE, refusal(4).id))
 
     @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from bson import json_util
 
 from llmgateway.local_time import TimeZones
-from llmgateway.records import Batch, RecordQuery, ReportQuery
+from llmgateway.records import Batch, RecordQuery, ReportQuery, SelfService
 from llmgateway.stores.mongo.database import MongoDatabase
 from llmgateway.stores.mongo.organisation import MongoOrganisation
 from llmgateway.stores.mongo.usage import MongoUsageLog
@@ -94,6 +94,17 @@ def test_older_groups_have_no_cost_centre(stores):
     assert organisation.load().groups["physics"].cost_centre is None
     assert "4711" == organisation.update_group("physics", {"cost_centre": "4711"}).cost_centre
     assert "4711" == organisation.load().groups["physics"].cost_centre
+
+
+def test_older_groups_offer_no_keys(stores):
+    """Until an admin says how many people may make themselves."""
+    _, organisation = stores
+
+    assert organisation.load().groups["physics"].self_service is None
+    assert (
+        SelfService(keys=2) == organisation.update_group("physics", {"self_service": SelfService(keys=2)}).self_service
+    )
+    assert SelfService(keys=2) == organisation.load().groups["physics"].self_service
 
 
 def rebuilt(log):

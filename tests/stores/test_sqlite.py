@@ -194,6 +194,16 @@ class TestSQLiteUsageLog(UsageLogContract):
             ({"group": "physics"}, "logs_group"),
             ({"error_code": "content_filter"}, "logs_error"),
             ({"before": (NEW_YEAR, "req_000001")}, "logs_timestamp"),
+            ({"newer_than": (NEW_YEAR, "req_000001")}, "logs_timestamp"),
+            ({"model": "gpt-4o"}, "logs_model"),
+            ({"status": 429}, "logs_status"),
+            ({"status": 200}, "logs_timestamp"),
+            ({"deployment": "west", "min_duration_ms": 1}, "logs_timestamp"),
+            ({"key_id": "key_0001", "user": "ada", "outcome": Outcome.OK, "since": NEW_YEAR}, "logs_key"),
+            ({"model": "gpt-4o", "outcome": Outcome.OK}, "logs_model"),
+            ({"model": "gpt-4o", "outcome": Outcome.BROKEN, "groups": ("ml",)}, "logs_outcome"),
+            ({"groups": ("ml", "art")}, "logs_group"),
+            ({"groups": tuple(map(str, range(99)))}, "logs_timestamp"),
         ],
     )
     def test_pages_by_the_index(self, log, database, filters, index):

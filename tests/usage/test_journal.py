@@ -182,6 +182,9 @@ def test_ships_every_field(make, log, tmp_path):
         user='ada "日本"\n',
         region="East US 2",
         client_address="::1",
+        admitted_ms=0.5,
+        sent_ms=0.75,
+        limits=("key.budget", "organisation.tokens_per_minute"),
     )
     seen: list[UsageRecord] = []
 

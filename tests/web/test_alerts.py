@@ -9,7 +9,7 @@ import pytest
 from llmgateway.web.context import EXTENSION
 from tests.alerts.sinks import mail_sink, webhook_sink
 from tests.servers import free_port
-from tests.stores.contract import append, usage
+from tests.stores.contract import alert, append, usage
 
 EVENTS = ["budget", "credential", "store", "quota", "backlog", "price"]
 NOTHING = {
@@ -233,6 +233,20 @@ def test_shows_the_last_alerts_and_what_failed(client, call, clock):
         got = call("GET", "/alerts")
         assert [] == got["problems"]
         assert ["delivered"] * 2 == [each["state"] for each in got["alerts"][0]["deliveries"]]
+
+
+def test_lists_what_was_announced_page_by_page(client, call):
+    """Newest first, as ``GET /alerts`` shows them; what is no cursor is refused."""
+    store = client.application.extensions[EXTENSION].alerts.store
+    for number in (1, 2, 3):
+        store.add(alert(number))
+
+    first = call("GET", "/alerts/fired?limit=2")
+    assert ["alert-0003", "alert-0002"] == [each["id"] for each in first["items"]]
+    assert call("GET", "/alerts")["alerts"][:2] == first["items"]
+    second = call("GET", f"/alerts/fired?limit=2&cursor={first['next']}")
+    assert (["alert-0001"], None) == ([each["id"] for each in second["items"]], second["next"])
+    assert "cursor" in call("GET", "/alerts/fired?cursor=alert-0001", status=422)["error"]["errors"]
 
 
 def test_needs_the_admin_key(client):

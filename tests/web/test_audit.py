@@ -46,6 +46,7 @@ CALLS = [
     ("DELETE /admin/users/<path:user>/raise", {}, "user.raise", "physics"),
     ("DELETE /admin/users/<path:user>", {}, "user.remove", "physics"),
     ("PUT /admin/settings", {"json": {"timezone": "Europe/Berlin"}}, "settings.set", ""),
+    ("PUT /admin/self-service", {"json": {"without_group": {"keys": 1}}}, "self_service.set", ""),
     ("POST /admin/groups/<name>/revoke", {}, "group.revoke", "physics"),
     ("PUT /admin/limits", {"json": {"requests_per_minute": 5}}, "limits.set", ""),
     ("PATCH /admin/limits", {"json": {"parallel_requests": 5}}, "limits.set", ""),
@@ -151,6 +152,14 @@ def test_says_what_was_before_and_after(client, admin, new_key, entries, clock):
     assert ("192.0.2.17", "2026-01-01T00:01:00+00:00") == (change["address"], change["timestamp"])
     assert (None, made) == (creation["before"], {"key": made["key"]} | creation["after"])
     assert change["admin_key_id"] == creation["admin_key_id"]
+
+
+def test_are_found_by_what_was_done(everything, entries):
+    """By an action, or by the noun of several; other words that begin like it are others."""
+    assert {"key.update"} == {entry["action"] for entry in entries("action=key.update")}
+    found = {entry["action"] for entry in entries("action=key&limit=1000")}
+    assert {"key.create", "key.import", "key.raise", "key.remove", "key.rotate", "key.update"} == found
+    assert [] == entries("action=ke") == entries("action=key.") == entries("action=update")
 
 
 def test_what_is_refused_leaves_none(client, admin, new_key, entries):

@@ -349,6 +349,7 @@ def answers(
     yield call("delete /admin/users/{user}/raise", "/admin/users/ada/raise")
     yield call("delete /admin/users/{user}", "/admin/users/ada")
     yield call("put /admin/settings", json={"timezone": "Europe/Helsinki"})
+    yield call("put /admin/self-service", json=examples.WITHOUT_GROUP)
     yield call("delete /admin/groups/{name}", "/admin/groups/seminar")
     for query in ("", "?format=csv"):
         closing = {"keys": "remove", "dry_run": True}
@@ -362,6 +363,8 @@ def answers(
         yield call("get /admin/statements/{month}", f"/admin/statements/2026-01?format={kind}")
         yield call("get /admin/groups/{name}/statement", f"/admin/groups/ml/statement?month=2026-01&format={kind}")
     yield call("put /admin/alerts", json={"webhooks": [{"url": "http://127.0.0.1:9/hook"}]})
+    yield call("get /admin/alerts/fired")
+    yield call("get /admin/prompts")
     yield call("post /admin/alerts/test")
     yield call("get /v1/me")
     yield call("put /admin/prompt", "/admin/prompt?group=ml", json={"prompt": "Be kind."})
@@ -397,6 +400,7 @@ def answers(
     yield call("get /admin/usage", "/admin/usage?by=day&format=csv")
     yield call("post /admin/setllmkey", json={"key": AZURE_KEY})
     yield call("get /admin/models/{name}", "/admin/models/gpt-4o")
+    yield call("get /admin/prices")
     yield call("post /admin/doctor", json={"model": "gpt-4o"})
     with listing_resource({"mine": "gpt-4o"}, key=AZURE_KEY) as url:
         yield call("post /admin/models/import", json={"base_url": f"{url}/openai/v1", "key": AZURE_KEY})

@@ -30,6 +30,7 @@ def everything(call, new_key):
         "/models/<path:name>": "/models/gpt-9",
         "/limits": "/limits",
         "/settings": "/settings",
+        "/self-service": "/self-service",
         "/alerts": "/alerts",
         "/currency": "/currency",
     }
@@ -39,6 +40,8 @@ def body_of(rule: str, number: int) -> dict[str, object]:
     """A change of the resource, another one for each number."""
     if rule == "/settings":
         return {"timezone": f"Etc/GMT+{number % 12 + 1}"}
+    if rule == "/self-service":
+        return {"without_group": {"keys": number}}
     if rule == "/currency":
         return {"code": "EUR", "rates": {"2026-01": number / 100}}
     if rule == "/alerts":
@@ -97,7 +100,7 @@ def test_a_change_of_what_somebody_else_has_changed_is_refused(client, admin, ev
         for method in sorted(writes(client, rule), key="DELETE".__eq__):
             known = send(client, admin, "GET", path).headers["ETag"]
             number += 1
-            whole = rule in ("/models/<path:name>", "/limits", "/settings", "/alerts") or rule.startswith("/prompt")
+            whole = "PATCH" not in writes(client, rule) or rule == "/limits"
             changed = send(client, admin, "PUT" if whole else "PATCH", path, body_of(rule, number))
 
             refused = send(client, admin, method, path, body_of(rule, 1), If_Match=known)

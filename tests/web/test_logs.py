@@ -281,12 +281,44 @@ def test_a_page_holds_when_its_last_item_is_gone(call, services, history):
         ("id=req_000007", [7]),
         ("id=req_000007&user=ada", []),
         ("id=req_000007&since=2026-09-21T14:21:20Z", []),
+        ("id=req_000007&model=gpt-9", []),
+        ("id=req_000007&newer_than=1789999999999.x", [7]),
+        ("id=req_000007&newer_than=1990000000000.x", []),
+        ("status=429&model=gpt-4o&user=ada", [16, 12, 8, 4, 0]),
+        ("model=gpt-9", []),
+        ("endpoint=/v1/chat/completions&code=insufficient_quota&user=bob", [18, 14, 10, 6, 2]),
+        ("newer_than=1790000420000.req_000014", [19, 18, 17, 16, 15]),
     ],
 )
 def test_filters_hold_for_both_kinds(call, history, query, numbers):
     assert numbers == pages(call, f"kind=all&{query}", 4)
     assert [number for number in numbers if number % 2] == pages(call, query, 4)
     assert [number for number in numbers if not number % 2] == pages(call, f"kind=refusal&{query}", 4)
+
+
+def test_says_what_is_newest_for_the_next_question(call, services, history):
+    """A list that is followed asks only for what came since."""
+    first = call("GET", "/logs?kind=all&limit=3")
+    new = usage(20, timestamp=moment(1_790_000_000.0) + timedelta(minutes=10))
+    services.usage_log.append([new], batch=Batch("a", 2))
+
+    second = call("GET", f"/logs?kind=all&limit=3&newer_than={first['newest']}")
+    assert [new.id] == [each["id"] for each in second["items"]]
+    third = call("GET", f"/logs?kind=all&limit=3&newer_than={second['newest']}")
+    assert ([], None, second["newest"]) == (third["items"], third["next"], third["newest"])
+    assert call("GET", "/logs?kind=record&user=nobody")["newest"] is None
+
+
+def test_says_how_far_back_it_has_searched(call, services, history, monkeypatch):
+    """A filter without an index searches some records for a page; the pages together find every match."""
+    monkeypatch.setattr("llmgateway.web.admin.logs.SEARCHED_AT_ONCE", 4)
+
+    first = call("GET", "/logs?deployment=gpt-4o&min_duration_ms=5000")
+    assert ([], "2026-09-21T14:18:20+00:00") == (first["items"], first["searched_from"])
+    assert history[::2] == pages(call, "stream=false", 3)
+    assert history[::2] == pages(call, "stream=false", 50)
+    assert [] == pages(call, "stream=true", 50)
+    assert call("GET", "/logs?user=ada")["searched_from"] is None
 
 
 def test_a_cursor_of_the_version_before_still_works(call, history):
@@ -304,6 +336,11 @@ def test_a_cursor_of_the_version_before_still_works(call, history):
         ("kind=everything", "kind"),
         ("kind=all&outcome=broken", "outcome"),
         ("kind=refusal&usage_source=bound", "usage_source"),
+        ("kind=all&stream=false", "stream"),
+        ("kind=all&min_duration_ms=5", "min_duration_ms"),
+        ("status=99", "status"),
+        ("min_duration_ms=-1", "min_duration_ms"),
+        ("newer_than=yesterday", "newer_than"),
         ("since=2026-02-01&until=2026-01-01", "until"),
         ("id=" + "x" * 300, "id"),
     ],

@@ -91,6 +91,21 @@ def test_prices_are_kept_by_name(client):
     assert [item["name"] for item in client.get("/admin/models", headers=ADMIN).json["items"]] == ["a", "team/gpt-4.1"]
 
 
+def test_says_what_each_model_costs_and_why(client):
+    """Your own price, else that of the list under the name that it has there, else that nobody knows."""
+    client.put("/admin/models/team/one", json={"prices": PRICES}, headers=ADMIN)
+    client.put("/admin/models/made-up", json={"reasoning": False}, headers=ADMIN)
+
+    def prices(query=""):
+        items = client.get(f"/admin/prices{query}", headers=ADMIN).json["items"]
+        return {each["model"]: (each["source"], each["prices"], each["listed_as"]) for each in items}
+
+    assert {"made-up": ("unknown", None, None), "team/one": ("own", PRICES, None)} == prices()
+    ((source, found, place),) = prices("?model=GPT-4o-2024-11-20").values()
+    assert ("list", True, True) == (source, found["prompt"] > 0, place["model"].startswith("gpt-4o"))
+    assert all(place.values())
+
+
 @pytest.mark.parametrize("method", ["get", "delete"])
 def test_a_model_without_own_prices_is_not_found(client, method):
     """Nothing is said to be there, or removed, that was never set."""
@@ -228,6 +243,21 @@ class TestDeployments:
 
         assert ["east"] == [each["name"] for each in put(client, {"reasoning": False}).json["deployments"]]
 
+    def test_what_is_shown_can_be_sent_back(self, client):
+        """As a page does, with the fields that are only shown; other values of these are refused."""
+        put(client, {"deployments": [EAST | {"key": "key-of-the-east"}, WEST], "prices": PRICES})
+        shown = client.get("/admin/models/gpt-4o", headers=ADMIN).json
+
+        assert shown == put(client, shown).json
+        east, west = shown["deployments"]
+        assert put(client, {"deployments": [east, west | {"key": "key-of-the-west"}]}).json["deployments"][1]["has_key"]
+        for untrue, field in (
+            ({"deployments": [east | {"has_key": False}]}, "deployments"),
+            (shown | {"name": "gpt-4"}, "name"),
+        ):
+            refused = put(client, untrue)
+            assert (422, [field]) == (refused.status_code, [*refused.json["error"]["errors"]])
+
     def test_an_empty_list_removes_them(self, client):
         put(client, {"deployments": [EAST], "reasoning": False})
 
@@ -363,8 +393,8 @@ class TestWithoutBaseUrl:
     def test_the_status_says_what_is_missing(self, without_base_url):
         """The gateway is ready, so that an admin can register models."""
         client = without_base_url
-        assert ["LLM_BASE_URL is not set, and no model has deployments"] == [
-            warning.partition(":")[0] for warning in client.get("/admin/status", headers=ADMIN).json["warnings"]
+        assert ["No address of Azure is set, and no model has deployments"] == [
+            warning.partition(" (")[0] for warning in client.get("/admin/status", headers=ADMIN).json["warnings"]
         ]
         assert 200 == put(client, {"deployments": [EAST]}).status_code
         assert ["LLM_BASE_URL is not set"] == [

@@ -61,6 +61,28 @@ def test_versions_are_counted_together_and_listed_apart(call, new_key):
     assert [] == versions("?key=nobody")
 
 
+def test_says_who_has_set_which(call, client, new_key):
+    """Each version with its author, and all that are in force with whose they are; a group's admin sees hers."""
+    made, other = new_key(group="ml", name="thesis"), new_key(group="chemistry")
+    grace = call("POST", "/admins", status=201, json={"name": "Grace", "role": "group", "groups": ["ml"]})
+    headers = {"AdminKey": grace["key"]}
+    call("PUT", "/prompt", json={"prompt": "everybody"})
+    call("PUT", "/prompt?group=ml", json={"prompt": "first"})
+    assert 200 == client.put("/admin/prompt?group=ml", json={"prompt": "second"}, headers=headers).status_code
+    for key in (made, other):
+        call("PUT", f"/prompt?key={key['id']}", json={"prompt": "key"})
+    call("DELETE", f"/prompt?key={other['id']}")
+
+    versions = call("GET", "/prompt/versions?group=ml")["items"]
+    assert [("second", "Grace"), ("first", "ADMIN_KEY")] == [(one["prompt"], one["set_by"]) for one in versions]
+    shown = call("GET", "/prompts")["items"]
+    assert [("everybody", None, None), ("second", "ml", None), ("key", "ml", "thesis")] == [
+        (one["prompt"], one["group"], one["name"]) for one in shown
+    ]
+    hers = client.get("/admin/prompts", headers=headers).json["items"]
+    assert shown[1:] == hers
+
+
 def test_a_preview_is_what_would_be_sent(call, sent, new_key, azure):
     """The body as Azure would get it, with whose prompt it is; nothing is sent."""
     made = new_key(group="ml")

@@ -179,6 +179,9 @@ def test_what_is_the_organisations_is_forbidden(grace):
         ("PUT", "/users/ada", {"limits": {}}),
         ("POST", "/groups/physics/raise", {"limits": {"requests_per_minute": 99}, "until": "2026-02-01"}),
         ("GET", "/settings", None),
+        ("GET", "/self-service", None),
+        ("PUT", "/self-service", {"without_group": {"keys": 1}}),
+        ("PATCH", "/groups/physics", {"self_service": {"keys": 1}}),
         ("GET", "/alerts", None),
         ("GET", "/statements/2026-01", None),
         ("PUT", "/settings", {"timezone": "Europe/Berlin"}),
@@ -507,6 +510,23 @@ def test_a_name_says_nothing_about_other_groups(call, grace, client, other):
 
     assert [*unknown["error"]["errors"]] == [*grace("POST", "/keys", status=422, json={"user": odd})["error"]["errors"]]
     call("POST", "/keys", status=201, json={"user": odd})
+
+
+def test_nobody_uses_up_what_others_gave_a_person(call, grace, mine):
+    """A key under the name of somebody with own limits would. Who has a key in her group already may get more."""
+    for user in ("alan", "ada"):
+        call("PUT", f"/users/{user}", json={"limits": {"budget": {"amount": 5, "unit": "usd", "period": "month"}}})
+
+    for method, path, body in (
+        ("POST", "/keys", {"json": {"user": "alan"}}),
+        ("POST", "/addapikey", {"json": {"user": "alan"}}),
+        ("PATCH", f"/keys/{mine['id']}", {"json": {"user": "alan"}}),
+        ("POST", "/keys/import", {"data": "user\nalan\n", "content_type": "text/csv"}),
+    ):
+        assert "user" in str(grace(method, path, status=422, **body)["error"]["errors"])
+    assert "ada" == grace("POST", "/keys", status=201, json={"user": "ada"})["user"]
+    call("POST", "/keys", status=201, json={"user": "alan", "group": "physics"})
+    assert "alan" == grace("POST", "/keys", status=201, json={"user": "alan"})["user"]
 
 
 def test_a_key_that_leaves_while_she_writes_is_safe(client, grace, call, mine, monkeypatch):

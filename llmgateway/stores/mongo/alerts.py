@@ -70,11 +70,15 @@ class MongoAlerts:
         with self._database.collection("alerts") as alerts:
             return alerts.count_documents({"due_at": {"$ne": None}})
 
-    def recent(self, *, limit: int) -> list[Alert]:
+    def recent(self, *, limit: int, after: tuple[datetime, str] | None = None) -> list[Alert]:
         if limit == 0:  # which means "all" to MongoDB
             return []
+        wanted: dict[str, Any] = {}
+        if after is not None:
+            at, name = after
+            wanted = {"$or": [{"at": {"$lt": at}}, {"at": at, "_id": {"$lt": name}}]}
         with self._database.collection("alerts") as alerts:
-            return [_alert(document) for document in alerts.find({}, sort=[("at", -1), ("_id", -1)], limit=limit)]
+            return [_alert(document) for document in alerts.find(wanted, sort=[("at", -1), ("_id", -1)], limit=limit)]
 
     def observe(self, outage: Outage, *, until: datetime) -> Outage:
         always = {"event": outage.event, "scope": outage.scope, "until": until, "cleared": False, "over": outage.over}

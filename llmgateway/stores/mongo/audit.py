@@ -59,6 +59,8 @@ class MongoAuditLog:
 
 def _wanted(query: AuditQuery) -> Document:
     wanted: Document = {} if query.target is None else {"target": query.target}
+    if query.action is not None:
+        wanted["action"] = {"$regex": rf"^{re.escape(query.action)}(\.|$)"}
     if query.after:
         wanted["_id"] = {"$lt": query.after}
     period = {"$gte": query.since, "$lt": query.until}

@@ -45,6 +45,9 @@ _INDEXES = {
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel([("outcome", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel([("usage_source", 1), ("timestamp", 1), ("_id", 1)]),
+        IndexModel([("model", 1), ("timestamp", 1), ("_id", 1)]),
+        # Partial, because nearly every record has 200.
+        IndexModel([("status", 1), ("timestamp", 1), ("_id", 1)], partialFilterExpression={"status": {"$gt": 200}}),
         # Partial, because a request without a stored response has null and an empty list here. Every text is greater
         # than the empty one, which the server knows when it chooses an index; of $type it may not know it.
         *(
@@ -62,6 +65,8 @@ _INDEXES = {
         IndexModel([("user", 1), ("timestamp", 1), ("_id", 1)]),
         IndexModel("repeats.id", partialFilterExpression={"repeats.id": {"$gt": ""}}),
     ],
+    "identities": [IndexModel("user", unique=True, sparse=True), IndexModel([("due_at", 1), ("_id", 1)])],
+    "sessions": [IndexModel("until")],
     "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
     "usage_days": [IndexModel("day"), IndexModel([("whole", 1), ("day", 1)])],
     "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],

@@ -8,7 +8,7 @@ either complete or has no effect, wherever it stops. The next import cleans up t
 An import of a class list also changes keys that exist. What is to be set is first stored in each of them as
 ``pending``, which nobody else looks at, and set when the outcome says so. Such an import takes its turn: there is one
 at a time, so that two of the same list do not both find that nobody is there. The collection ``turns`` says whose turn
-it is.
+it is. A key that a person makes takes a turn of that person, so that nobody gets one more than is allowed.
 
 A single key that is added to a group is imported, too: it is stored with the mark, its group is checked, and then the
 mark is removed (see ``organisation.py``).
@@ -16,6 +16,7 @@ mark is removed (see ``organisation.py``).
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,8 @@ class Turn:
     """Returns whether the new keys may be stored."""
     changes: Mapping[str, Document]
     """The fields to set of keys that exist, by identifier."""
+    name: str = "import"
+    """Turns of different names do not wait for each other."""
 
 
 def import_keys(
@@ -83,7 +86,7 @@ def import_keys(
     try:
         with pymongo.timeout(timeout):
             if turn is not None:
-                _take_turn(database, mine, now, timeout=timeout / 2)
+                _take_turn(database, turn.name, mine, now, timeout=timeout / 2)
             inserted = (turn is None or turn.is_free()) and _insert(database["keys"], documents, mine)
             if inserted:
                 if turn is not None:
@@ -116,25 +119,30 @@ def names_that_exist(keys: Collection[Document], names: Sequence[str]) -> set[st
     return there & {*names}
 
 
-def _take_turn(database: Database[Document], mine: str, now: datetime, *, timeout: float) -> None:
-    """Wait until no other import has its turn.
+def turn_of(user: str) -> str:
+    """Return the name of the turn for keys that a person makes. It does not say who that is."""
+    return hashlib.sha256(user.encode()).hexdigest()
 
-    A turn ends with its import. So nothing has to be given back: if the document of the import is gone, the turn is
-    free. An import that has stopped is ended first, whatever it has done.
+
+def _take_turn(database: Database[Document], name: str, mine: str, now: datetime, *, timeout: float) -> None:
+    """Wait until no other import has its turn of this *name*.
+
+    A turn ends with its import, also if it is not given back: if the document of the import is gone, the turn is free.
+    An import that has stopped is ended first, whatever it has done.
     """
     turns, imports = database["turns"], database["imports"]
     deadline = time.monotonic() + timeout
     while True:
-        found = turns.find_one({"_id": "import"})
+        found = turns.find_one({"_id": name})
         if found is None:
             try:
-                turns.insert_one({"_id": "import", "by": mine, "since": now})
+                turns.insert_one({"_id": name, "by": mine, "since": now})
             except DuplicateKeyError:
                 continue
             return
         if imports.find_one({"_id": found["by"]}) is None:
             took = turns.update_one(
-                {"_id": "import", "by": found["by"]}, {"$set": {"by": mine, "since": now}}
+                {"_id": name, "by": found["by"]}, {"$set": {"by": mine, "since": now}}
             ).modified_count
             if took:
                 return
@@ -143,7 +151,7 @@ def _take_turn(database: Database[Document], mine: str, now: datetime, *, timeou
             _carry_out(database, found["by"], _decide(database, found["by"], _DROPPED), changes=True)
             continue
         if time.monotonic() > deadline:
-            raise StoreUnavailable("Another class list is being imported at the moment. Nothing was stored: try again.")
+            raise StoreUnavailable("Other keys are being made at the moment. Nothing was stored: try again.")
         time.sleep(_ASK_AGAIN_SECONDS)
 
 
@@ -205,6 +213,8 @@ def _carry_out(database: Database[Document], name: str, outcome: str, *, changes
             keys.update_many({"pending.by": name}, {"$unset": {"pending": ""}})
         keys.delete_many({"importing": name})
     database["imports"].delete_one({"_id": name})
+    if changes:
+        database["turns"].delete_many({"by": name})  # there are turns for each person, which would stay
 
 
 def _set_pending(keys: Collection[Document], name: str) -> None:

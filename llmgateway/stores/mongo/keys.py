@@ -38,7 +38,7 @@ from llmgateway.records import (
 )
 
 from .database import Document, MongoDatabase, of_groups
-from .imports import NAMES_AT_ONCE, UNMARKED, Turn, import_keys, names_that_exist
+from .imports import NAMES_AT_ONCE, UNMARKED, Turn, import_keys, names_that_exist, turn_of
 from .organisation import ORGANISATION, MongoOrganisation, limits_fields, prompt_of
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord) if field.name != "id")
@@ -85,6 +85,24 @@ class MongoKeys:
         if not records:
             return set()
         return self._import(records, timeout=self._database.report_timeout)
+
+    def add_checked(self, record: KeyRecord, check: Callable[[Sequence[KeyRecord]], None]) -> bool:
+        refusals: list[Exception] = []
+
+        def is_free() -> bool:
+            if refusals:
+                return False
+            try:
+                check(self.of_users([record.user]))
+            except Exception as refusal:  # noqa: BLE001 - raised again when the import has been cleaned up
+                refusals.append(refusal)
+            return not refusals
+
+        turn = Turn(is_free=is_free, changes={}, name=turn_of(record.user))
+        taken = self._import([record], timeout=self._database.timeout, turn=turn)
+        if refusals:
+            raise refusals[0]
+        return not taken
 
     def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
         new = {(record.user, record.group) for record in records}

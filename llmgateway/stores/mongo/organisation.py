@@ -26,7 +26,18 @@ from pymongo.errors import DuplicateKeyError
 
 from llmgateway.clock import Clock
 from llmgateway.errors import GroupInUse, NoSuchGroup
-from llmgateway.records import Budget, Group, Limits, ModelSettings, Organisation, Prices, Prompt, Raise, moment
+from llmgateway.records import (
+    Budget,
+    Group,
+    Limits,
+    ModelSettings,
+    Organisation,
+    Prices,
+    Prompt,
+    Raise,
+    SelfService,
+    moment,
+)
 
 from .database import Document, MongoDatabase
 from .imports import end_abandoned_imports
@@ -377,6 +388,7 @@ def _group(entry: Mapping[str, Any]) -> Group:
         member_limits=Limits.from_json(entry.get("member_limits")),
         raised=Raise.from_json(entry.get("raised")),
         cost_centre=entry.get("cost_centre"),
+        self_service=SelfService.from_json(entry.get("self_service")),
     )
 
 

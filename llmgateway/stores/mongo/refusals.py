@@ -48,7 +48,7 @@ class MongoRefusalLog:
     def list(self, query: RefusalQuery) -> list[Refusal]:
         if query.limit == 0:  # which means "all" to MongoDB
             return []
-        equal = {"user": query.user, "code": query.code}
+        equal = {name: getattr(query, name) for name in ("user", "code", "status", "model", "endpoint")}
         wanted: Document = {name: value for name, value in equal.items() if value is not None}
         wanted |= of_groups(query.group, query.groups)
         if query.key_ids is not None:
@@ -58,10 +58,17 @@ class MongoRefusalLog:
             period["$gte"] = query.since
         if query.until is not None:
             period["$lt"] = query.until
+        places = []
         if query.before is not None:
             at, id_ = query.before
             period["$lte"] = at
-            wanted["$or"] = [{"timestamp": {"$lt": at}}, {"_id": {"$lt": id_}}]
+            places.append({"$or": [{"timestamp": {"$lt": at}}, {"_id": {"$lt": id_}}]})
+        if query.newer_than is not None:
+            at, id_ = query.newer_than
+            period["$gte"] = max(at, query.since or at)
+            places.append({"$or": [{"timestamp": {"$gt": at}}, {"_id": {"$gt": id_}}]})
+        if places:
+            wanted["$and"] = places
         if period:
             wanted["timestamp"] = period
         with self._database.collection("refusals") as collection:

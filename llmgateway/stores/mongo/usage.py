@@ -90,6 +90,8 @@ _ERASING = timedelta(hours=1)
 """An erasure may run while a rebuild begins that has read the names before."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
 _BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
+_INDEXED = ("key_id", "user", "error_code", "outcome", "usage_source", "status", "model")
+_NOT_INDEXED = ("deployment", "endpoint", "stream", "region")
 _LOCAL_DAY = {"$ifNull": ["$local_day", "$day"]}
 _GROUPINGS: dict[str, object] = {
     "user": "$user",
@@ -228,25 +230,22 @@ class MongoUsageLog:
         return self._has_days
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
-        after = query.after
-        equal = {name: getattr(query, name) for name in ("key_id", "user", "error_code", "outcome", "usage_source")}
-        wanted = _given(equal) | of_groups(query.group, query.groups)
-        period = _given({"$gte": query.since, "$lt": query.until})
         with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
-            before = query.before
-            if after:
-                last = logs.find_one({"_id": after} | of_groups(None, query.groups), {"timestamp": 1})
+            if query.after:
+                last = logs.find_one({"_id": query.after} | of_groups(None, query.groups), {"timestamp": 1})
                 if last is None:
                     return []
-                before = last["timestamp"], after
-            if before is not None:
-                at, id_ = before
-                period["$lte"] = at
-                wanted["$or"] = [{"timestamp": {"$lt": at}}, {"_id": {"$lt": id_}}]
-            if period:
-                wanted["timestamp"] = period
+                query = replace(query, after="", before=(last["timestamp"], query.after))
+            wanted = _indexed(query) | _not_indexed(query)
             found = logs.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_record(document) for document in found]
+
+    def horizon(self, query: RecordQuery, *, most: int) -> datetime | None:
+        if not _not_indexed(query):
+            return None
+        with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
+            found = logs.find(_indexed(query), {"timestamp": 1}, sort=[("timestamp", -1)], limit=1).skip(most)
+            return next((document["timestamp"] for document in found), None)
 
     def find(self, request_id: str) -> UsageRecord | None:
         with self._database.collections() as database:
@@ -644,6 +643,29 @@ def _wanted(query: ReportQuery) -> Document:
     }
 
 
+def _indexed(query: RecordQuery) -> Document:
+    """Return the conditions of *query* that have an index, and those of its period."""
+    wanted = _given({name: getattr(query, name) for name in _INDEXED}) | of_groups(query.group, query.groups)
+    period = _given({"$gte": query.since, "$lt": query.until})
+    places = []
+    if query.before is not None:
+        at, id_ = query.before
+        period["$lte"] = at
+        places.append({"$or": [{"timestamp": {"$lt": at}}, {"_id": {"$lt": id_}}]})
+    if query.newer_than is not None:
+        at, id_ = query.newer_than
+        period["$gte"] = max(at, query.since or at)
+        places.append({"$or": [{"timestamp": {"$gt": at}}, {"_id": {"$gt": id_}}]})
+    if places:
+        wanted["$and"] = places
+    return wanted | ({"timestamp": period} if period else {})
+
+
+def _not_indexed(query: RecordQuery) -> Document:
+    wanted = _given({name: getattr(query, name) for name in _NOT_INDEXED})
+    return wanted | ({} if query.min_duration_ms is None else {"duration_ms": {"$gte": query.min_duration_ms}})
+
+
 def _given(values: Document) -> Document:
     return {name: value for name, value in values.items() if value is not None}
 
@@ -689,5 +711,6 @@ def _record(document: Mapping[str, Any]) -> UsageRecord:
     known["content_filter"] = tuple(known.get("content_filter", ()))
     known["stored_ids"] = tuple(known.get("stored_ids", ()))
     known["filter_severities"] = tuple(known.get("filter_severities", ()))
+    known["limits"] = tuple(known.get("limits", ()))
     known["attempts"] = tuple(map(Attempt.from_json, known.get("attempts", ())))
     return UsageRecord(id=document["_id"], **known)

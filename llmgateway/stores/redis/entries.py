@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from llmgateway.records import Group, KeyRecord, Limits, ModelSettings, Organisation, Person, Prompt, Raise
+from llmgateway.records import Group, KeyRecord, Limits, ModelSettings, Organisation, Person, Prompt, Raise, SelfService
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,7 @@ def _group(shape: dict[str, Any]) -> Group:
     for name in ("created_at", "starts_at", "expires_at"):
         shape[name] = _time(shape[name])
     shape["member_limits"] = Limits.from_json(shape["member_limits"])
+    shape["self_service"] = SelfService.from_json(shape.get("self_service"))
     return Group(**_common(shape))
 
 

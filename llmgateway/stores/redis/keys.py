@@ -64,6 +64,10 @@ class RedisKeys:
         with self._wiping(*records):
             return self._durable.add_all(records)
 
+    def add_checked(self, record: KeyRecord, check: Callable[[Sequence[KeyRecord]], None]) -> bool:
+        with self._wiping(record):
+            return self._durable.add_checked(record, check)
+
     def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
         with self._wiping(*records, *(change.before for change in changes)) as digests:
             imported = self._durable.import_all(records, changes, alone=alone)

@@ -6,6 +6,7 @@ from .audit import SQLiteAuditLog
 from .counters import COUNTERS, SQLiteCounters
 from .database import SQLiteDatabase
 from .erasures import SQLiteErasures
+from .identities import SQLiteIdentities, SQLiteSessions
 from .keys import SQLiteKeys
 from .organisation import SQLiteOrganisation
 from .persons import SQLitePersons
@@ -20,9 +21,11 @@ __all__ = [
     "SQLiteCounters",
     "SQLiteDatabase",
     "SQLiteErasures",
+    "SQLiteIdentities",
     "SQLiteKeys",
     "SQLiteOrganisation",
     "SQLitePersons",
     "SQLiteRefusalLog",
+    "SQLiteSessions",
     "SQLiteUsageLog",
 ]

@@ -20,6 +20,9 @@ _ADD = """
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 """
+_RECENT = "SELECT content, lease FROM alerts WHERE (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?"
+_NO_TIME = 2**62
+"""Later than every alert."""
 _TAKE = """
     UPDATE alerts SET due_at = :until, lease = :lease
     WHERE id = (SELECT id FROM alerts WHERE due_at <= :now ORDER BY due_at, id LIMIT 1)
@@ -69,8 +72,9 @@ class SQLiteAlerts:
         ((number,),) = self._database.rows("SELECT count(*) FROM alerts WHERE due_at IS NOT NULL")
         return int(number)
 
-    def recent(self, *, limit: int) -> list[Alert]:
-        rows = self._database.rows("SELECT content, lease FROM alerts ORDER BY at DESC, id DESC LIMIT ?", (limit,))
+    def recent(self, *, limit: int, after: tuple[datetime, str] | None = None) -> list[Alert]:
+        at, name = (_NO_TIME, "") if after is None else (to_ms(after[0]), after[1])
+        rows = self._database.rows(_RECENT, (at, name, limit))
         return [read_alert(json.loads(content), lease=lease) for content, lease in rows]
 
     def observe(self, outage: Outage, *, until: datetime) -> Outage:

@@ -46,6 +46,8 @@ class SQLiteAuditLog:
         by_first_owner = query.admin == FIRST_OWNER
         filters = {
             "target = ?": query.target,
+            # The whole action, or its noun.
+            "? IN (action, substr(action, 1, instr(action, '.') - 1))": query.action,
             "timestamp >= ?": stored(query.since),
             "timestamp < ?": stored(query.until),
             _OF_GROUPS: listed(query.groups),

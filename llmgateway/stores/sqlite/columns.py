@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from llmgateway.records import UNLIMITED, Limits, Prompt, Raise
+from llmgateway.records import UNLIMITED, Limits, Prompt, Raise, SelfService
 from llmgateway.stores.day_sums import add_counts
 from llmgateway.stores.epoch import from_ms, to_ms
 
@@ -22,6 +22,8 @@ def stored(value: object) -> object:
         return None if value == UNLIMITED else json.dumps(asdict(value))
     if isinstance(value, Prompt):
         return json.dumps(asdict(value) | {"set_at": stored(value.set_at)})
+    if isinstance(value, SelfService):
+        return json.dumps(asdict(value))
     if isinstance(value, Raise):
         return json.dumps(value.as_json())
     if isinstance(value, (tuple, list)):
@@ -60,6 +62,10 @@ def merged_limits(column: str | None, parts: Mapping[str, Any]) -> Limits:
 @functools.lru_cache(maxsize=1024)
 def raise_of(column: str | None) -> Raise | None:
     return None if column is None else Raise.from_json(json.loads(column))
+
+
+def self_service_of(column: str | None) -> SelfService | None:
+    return None if column is None else SelfService.from_json(json.loads(column))
 
 
 def prompt_of(column: str | None) -> Prompt | None:

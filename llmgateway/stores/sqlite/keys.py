@@ -81,6 +81,16 @@ class SQLiteKeys:
                 connection.executemany(_ADD, rows)
         return taken
 
+    def add_checked(self, record: KeyRecord, check: Callable[[Sequence[KeyRecord]], None]) -> bool:
+        row = [stored(getattr(record, name)) for name in _FIELDS]
+        with self._database.transaction() as connection:
+            check([*map(_record, connection.execute(_OF_USERS, (json.dumps([record.user]),)))])
+            if _taken(connection, [record]):
+                return False
+            _check_group(connection, record.group)
+            connection.execute(_ADD, row)
+        return True
+
     def import_all(self, records: Sequence[KeyRecord], changes: Sequence[KeyChange], *, alone: bool) -> Imported:
         rows = [[stored(getattr(record, name)) for name in _FIELDS] for record in records]
         with self._database.transaction() as connection:
@@ -276,7 +286,7 @@ def _taken(connection: sqlite3.Connection, records: Sequence[KeyRecord]) -> set[
 def _record(row: Any) -> KeyRecord:
     # Without a loop over the fields, which would take twice as long. Every look-up calls this function.
     key_id, digest, user, name, created_at, group, email, note, active, starts_at, expires_at, models = row[:12]
-    limits, prompt, retiring_digest, retires_at, raised = row[12:]
+    limits, prompt, retiring_digest, retires_at, raised, self_made = row[12:]
     return KeyRecord(
         id=key_id,
         digest=digest,
@@ -295,4 +305,5 @@ def _record(row: Any) -> KeyRecord:
         retiring_digest=retiring_digest,
         retires_at=None if retires_at is None else from_ms(retires_at),
         raised=None if raised is None else raise_of(raised),
+        self_made=bool(self_made),
     )

@@ -13,7 +13,7 @@ from llmgateway.errors import GroupInUse
 from llmgateway.records import Group, Limits, ModelSettings, Organisation, Prompt
 from llmgateway.stores.epoch import from_ms, to_ms
 
-from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, stored, time_of
+from .columns import limits_of, merged_limits, models_of, prompt_of, raise_of, self_service_of, stored, time_of
 from .database import SQLiteDatabase
 from .persons import PERSONS, person_of
 from .rows import places, some_at_once
@@ -224,5 +224,6 @@ def _group(row: Any) -> Group:
             "prompt": prompt_of(values["prompt"]),
             "member_limits": limits_of(values["member_limits"]),
             "raised": raise_of(values["raised"]),
+            "self_service": self_service_of(values["self_service"]),
         }
     )

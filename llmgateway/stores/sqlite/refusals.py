@@ -67,11 +67,16 @@ class SQLiteRefusalLog:
             conditions[f"key_id IN ({places(query.key_ids)})"] = query.key_ids
         if query.before is not None:
             conditions["(timestamp, id) < (?, ?)"] = (to_ms(query.before[0]), query.before[1])
+        if query.newer_than is not None:
+            conditions["(timestamp, id) > (?, ?)"] = (to_ms(query.newer_than[0]), query.newer_than[1])
         for condition, value in (
             ("user = ?", query.user),
             ('"group" = ?', query.group),
             (f'"group" {IN_LIST}', listed(query.groups)),
             ("code = ?", query.code),
+            ("status = ?", query.status),
+            ("model = ?", query.model),
+            ("endpoint = ?", query.endpoint),
             ("timestamp >= ?", stored(query.since)),
             ("timestamp < ?", stored(query.until)),
         ):

@@ -384,6 +384,34 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE audit ADD COLUMN groups TEXT",
         "CREATE INDEX audit_admin ON audit (admin_id, id)",
     ),
+    # People who sign in at the organisation's identity provider (the content is JSON), and what is known of sessions.
+    (
+        """CREATE TABLE identities (
+            id TEXT NOT NULL PRIMARY KEY,
+            user TEXT,
+            due_at INTEGER,
+            content TEXT NOT NULL
+        )""",
+        "CREATE UNIQUE INDEX identities_user ON identities (user) WHERE user IS NOT NULL",
+        "CREATE INDEX identities_waiting ON identities (id) WHERE user IS NULL",
+        "CREATE INDEX identities_due ON identities (due_at) WHERE due_at IS NOT NULL",
+        "CREATE TABLE sessions (name TEXT NOT NULL PRIMARY KEY, until INTEGER NOT NULL, content TEXT NOT NULL)",
+        "CREATE INDEX sessions_until ON sessions (until)",
+    ),
+    # Keys that people make themselves.
+    (
+        "ALTER TABLE keys ADD COLUMN self_made INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE groups ADD COLUMN self_service TEXT",
+    ),
+    # The way of a request: times in milliseconds after its arrival, and the limits that have let it in (JSON; NULL for
+    # none). The index of the status is for errors.
+    (
+        "ALTER TABLE logs ADD COLUMN admitted_ms REAL",
+        "ALTER TABLE logs ADD COLUMN sent_ms REAL",
+        "ALTER TABLE logs ADD COLUMN limits TEXT",
+        "CREATE INDEX logs_status ON logs (status, timestamp) WHERE status <> 200",
+        "CREATE INDEX logs_model ON logs (model, timestamp)",
+    ),
     # Coarser sums, so that reports about everybody do not read those of every key: by day of everything (whole) and of
     # each group, with the spread of the requests over durations and hours (JSON; NULL in what older versions have
     # summed up); and by month of each series.
@@ -395,7 +423,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             model TEXT NOT NULL,
             deployment TEXT
         )""",
-        'CREATE INDEX usage_day_series_group ON usage_day_series (whole, "group")',
+        'CREATE INDEX usage_day_series_group ON usage_day_series (whole, "group", model, deployment)',
         """CREATE TABLE usage_days (
             series INTEGER NOT NULL,
             local_day INTEGER NOT NULL,
@@ -432,9 +460,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                 requests, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_usd,
                 errors, unpriced_requests, estimated_tokens, bound_tokens
                 FROM usage_shifted
-            ) JOIN usage_series AS finer ON finer.id = series
-            CROSS JOIN usage_day_series AS coarser
-                ON (coarser.whole OR coarser."group" IS finer."group")
+            ) CROSS JOIN usage_series AS finer ON finer.id = series
+            CROSS JOIN usage_day_series AS coarser ON coarser.whole = 0 AND coarser."group" IS finer."group"
+                AND coarser.model = finer.model AND coarser.deployment IS finer.deployment
+            GROUP BY 1, 2, 3""",
+        """INSERT INTO usage_days
+            SELECT coarser.id, local_day, day,
+                sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
+                sum(reasoning_tokens), sum(cost_usd), sum(errors), sum(unpriced_requests), sum(estimated_tokens),
+                sum(bound_tokens), NULL
+            FROM usage_days CROSS JOIN usage_day_series AS finer ON finer.id = series
+            CROSS JOIN usage_day_series AS coarser ON coarser.whole = 1 AND coarser."group" IS NULL
                 AND coarser.model = finer.model AND coarser.deployment IS finer.deployment
             GROUP BY 1, 2, 3""",
         """CREATE TABLE usage_monthly (

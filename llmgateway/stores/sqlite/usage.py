@@ -6,8 +6,9 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
+from heapq import nlargest
 from operator import attrgetter
 from typing import Any
 
@@ -40,14 +41,15 @@ from .database import SQLiteDatabase
 from .day_sums import add_coarser, add_days, forget_day, recount_months
 from .days import date_of, month_and_day, number_of
 from .erasures import erasures_of
+from .record_pages import by_group, conditions_of, joined
 from .reports import TABLES, day_spreads, report_statement, spread_statement, usage_row
 from .rows import insert, places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
 _COLUMNS = ", ".join(f'"{name}"' for name in _FIELDS)
 _VALUES = attrgetter(*_FIELDS)
-_TIMESTAMP, _CONTENT_FILTER, _FILTER_SEVERITIES, _ATTEMPTS, _TOOL_USES, _STORED_IDS = map(
-    _FIELDS.index, ("timestamp", "content_filter", "filter_severities", "attempts", "tool_uses", "stored_ids")
+_TIMESTAMP, _CONTENT_FILTER, _FILTER_SEVERITIES, _ATTEMPTS, _TOOL_USES, _STORED_IDS, _LIMITS = map(
+    _FIELDS.index, ("timestamp", "content_filter", "filter_severities", "attempts", "tool_uses", "stored_ids", "limits")
 )
 
 # Only constant names are formatted into statements; values are always parameters.
@@ -100,8 +102,6 @@ _COUNTED_MODEL = f"iif(model_known, model, '{UNKNOWN_MODEL}')"
 _COUNTED_DEPLOYMENT = (
     f"iif(model_known OR substr(deployment, 1, {LONGEST_RECORDED_MODEL}) <> model, deployment, '{UNKNOWN_MODEL}')"
 )
-# SQLite uses a partial index only for statements that contain its condition: https://www.sqlite.org/partialindex.html
-_IN_PARTIAL_INDEX = "usage_source <> 'upstream'"
 # Attempts at other deployments than the last one, which have sums of their own.
 _FAILED_OVER = """attempts IS NOT NULL AND EXISTS (
     SELECT 1 FROM json_each(attempts) WHERE json_extract(value, '$.azure_deployment') <> deployment
@@ -166,38 +166,36 @@ class SQLiteUsageLog:
         return day_spreads(self._database.rows(statement, values))
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
-        filters: dict[str, object] = {
-            "key_id = ?": query.key_id,
-            "user = ?": query.user,
-            '"group" = ?': query.group,
-            "error_code = ?": query.error_code,
-            "timestamp >= ?": None if query.since is None else to_ms(query.since),
-            "timestamp < ?": None if query.until is None else to_ms(query.until),
-            "outcome = ?": query.outcome,
-            "usage_source = ?": query.usage_source,
-            f'"group" {IN_LIST}': listed(query.groups),
-        }
         if query.after:
             found = self._database.rows('SELECT timestamp, "group" FROM logs WHERE id = ?', (query.after,))
             if not found or not (query.groups is None or found[0][1] in query.groups):
                 return []
-            filters["timestamp <= ?"] = found[0][0]
-            filters["(timestamp, id) < (SELECT timestamp, id FROM logs WHERE id = ?)"] = query.after
-        wanted = {condition: value for condition, value in filters.items() if value is not None}
-        conditions, values = [*wanted], [*wanted.values()]
-        if query.before is not None:
-            at, id_ = query.before
-            conditions.append("(timestamp, id) < (?, ?)")
-            values += [to_ms(at), id_]
-        if query.usage_source not in (None, UsageSource.UPSTREAM):
-            conditions.append(_IN_PARTIAL_INDEX)
+            query = replace(query, after="", before=(from_ms(found[0][0]), query.after))
+        apart = by_group(query)
+        if apart is not None:
+            pages = [record for each in apart for record in self.records(each)]
+            return nlargest(query.limit, pages, key=attrgetter("timestamp", "id"))
+        where, values = conditions_of(query).where()
         rows = self._database.rows(
-            f"SELECT {_COLUMNS} FROM logs"  # noqa: S608
-            + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
-            + " ORDER BY timestamp DESC, id DESC LIMIT ?",
+            f"SELECT {_COLUMNS} FROM logs{where} ORDER BY timestamp DESC, id DESC LIMIT ?",  # noqa: S608
             [*values, query.limit],
         )
         return [_record(row) for row in rows]
+
+    def horizon(self, query: RecordQuery, *, most: int) -> datetime | None:
+        apart = by_group(query)
+        if apart is not None:
+            found = [at for each in apart if (at := self.horizon(each, most=most)) is not None]
+            return max(found, default=None)
+        conditions = conditions_of(query)
+        if not conditions.others:
+            return None
+        where, values = joined(conditions.indexed)
+        rows = self._database.rows(
+            f"SELECT timestamp FROM logs{where} ORDER BY timestamp DESC LIMIT 1 OFFSET ?",  # noqa: S608
+            [*values, most],
+        )
+        return from_ms(rows[0][0]) if rows else None
 
     def find(self, request_id: str) -> UsageRecord | None:
         rows = self._database.rows(_FIND, (request_id,))
@@ -408,6 +406,7 @@ def _row(record: UsageRecord) -> list[object]:
     row[_ATTEMPTS] = json.dumps([asdict(attempt) for attempt in record.attempts]) if record.attempts else None
     row[_TOOL_USES] = json.dumps(dict(record.tool_uses)) if record.tool_uses else None
     row[_STORED_IDS] = json.dumps(record.stored_ids) if record.stored_ids else None
+    row[_LIMITS] = json.dumps(record.limits) if record.limits else None
     return row
 
 
@@ -427,5 +426,6 @@ def _record(row: Sequence[Any]) -> UsageRecord:
             "attempts": tuple(map(Attempt.from_json, json.loads(values["attempts"] or "[]"))),
             "tool_uses": json.loads(values["tool_uses"] or "{}"),
             "stored_ids": tuple(json.loads(values["stored_ids"] or "[]")),
+            "limits": tuple(json.loads(values["limits"] or "[]")),
         }
     )

@@ -13,7 +13,8 @@ from ...records import Alert, DeliveryState
 from .. import examples
 from ..context import services
 from ..errors import invalid_fields
-from ..schemas.alerts import AlertSettingsSchema, AlertsSchema, AlertTestSchema
+from ..schemas.alerts import AlertSettingsSchema, AlertsSchema, AlertTestSchema, FiredAlertsSchema, FiredQuerySchema
+from ..schemas.logs import cursor_of, place_of
 from . import etags
 from .audit_helpers import write_down
 from .blueprint import blp
@@ -68,6 +69,28 @@ def test_alerts() -> dict[str, Any]:
     names = _names(services().alerts.settings())
     outcomes = services().alerts.test()
     return {"targets": [{"target": names.get(target, target)} | outcome._asdict() for target, outcome in outcomes]}
+
+
+@blp.route("/alerts/fired", methods=["GET"])
+@blp.operation(
+    "List the alerts that were announced",
+    description="Each with what has become of it at every target. While no target is set, nothing is announced. An "
+    "alert of a budget is forgotten two days after the budget's period.",
+)
+@blp.arguments(FiredQuerySchema, location="query")
+@blp.response(200, FiredAlertsSchema, description="Newest first.", example=examples.FIRED_ALERTS)
+def list_fired_alerts(query: dict[str, Any]) -> dict[str, Any]:
+    limit, cursor, alerts = query["limit"], query.get("cursor"), services().alerts
+    after = place_of(cursor) if cursor else None
+    if cursor and after is None:
+        raise invalid_fields({"cursor": ["It is none of this list: send 'next' of the page before."]})
+    fired = alerts.store.recent(limit=limit + 1, after=after)
+    page, more = fired[:limit], len(fired) > limit
+    names = _names(alerts.settings())
+    return {
+        "items": [_shown_alert(alert, names) for alert in page],
+        "next": cursor_of(page[-1].at, page[-1].id) if more else None,
+    }
 
 
 def _answer(settings: AlertSettings) -> dict[str, Any]:

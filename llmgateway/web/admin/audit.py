@@ -30,6 +30,7 @@ def list_audit_entries(query: dict[str, Any]) -> dict[str, Any]:
     entries = services().audit.entries.entries(
         AuditQuery(
             target=query.get("target") or None,
+            action=query.get("action") or None,
             admin=query.get("admin") or None,
             since=query.get("since"),
             until=query.get("until"),

@@ -15,6 +15,11 @@ from .rights import check_right
 
 GUARD = "llmgateway.admin_guard"
 
+SIGNED_IN = "llmgateway.signed_in"
+"""In the environ of a request that the dashboard has sent within this process: the :class:`Admin` who is signed in.
+
+Nobody else can do that: what clients send is in the environ under names that begin with ``HTTP_`` (PEP 3333)."""
+
 blp = Blueprint(
     "admin",
     __name__,
@@ -38,9 +43,14 @@ KEY_ID_IN_PATH = {
 
 @blp.before_request
 def _guard() -> None:
-    if not is_preflight():
+    if is_preflight():
+        return
+    admin: Admin | None = request.environ.get(SIGNED_IN)
+    if admin is None:
         check_admin_key(request.headers.get("AdminKey"))
-        prepare()
+    else:
+        _enter(admin)
+    prepare()
 
 
 def check_admin_key(key: str | None) -> None:
@@ -51,7 +61,10 @@ def check_admin_key(key: str | None) -> None:
         GatewayError: see :meth:`AdminGuard.check`.
     """
     guard: AdminGuard = current_app.extensions[GUARD]
-    admin: Admin = guard.check(key, request.remote_addr or "")
+    _enter(guard.check(key, request.remote_addr or ""))
+
+
+def _enter(admin: Admin) -> None:
     g.admin = admin
     if (current := current_request()) is not None:
         current.admin = str(admin)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import StoreUnavailable
 from ...proxy.deployment_states import DeploymentState, describe_lowered
 from ...records import Organisation, moment
 from ..context import services
@@ -21,13 +20,9 @@ _UNREGISTERED: dict[str, Any] = {
 """What does not apply to a deployment of ``LLM_BASE_URL``, since there is no other one to ask."""
 
 
-def deployment_states() -> list[dict[str, Any]]:
+def deployment_states(organisation: Organisation | None) -> list[dict[str, Any]]:
     """Return the registered deployments, and those of ``LLM_BASE_URL`` that have answered this process."""
     gateway = services().gateway
-    try:
-        organisation = services().policy.stored()
-    except StoreUnavailable:
-        organisation = None
     shown = [] if organisation is None else [*_registered(organisation)]
     resources = {each.pop("resource") for each in shown}
     shown += [

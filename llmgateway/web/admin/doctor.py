@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...azure.credentials import StaticKey
+from ...azure.credentials import Credential, StaticKey
 from ...azure.deployments import Target
-from ...azure.endpoint import Endpoint
-from ...errors import DoctorBusy
+from ...azure.endpoint import Endpoint, is_deployment_name
+from ...errors import DoctorBusy, UpstreamCredentials
 from ...proxy.doctor import Examined
 from ...proxy.listing import ListedDeployment, list_deployments
 from ...proxy.operations.table import OPERATIONS
@@ -40,7 +40,8 @@ _SERVES = {
     "Try every deployment",
     "DoctorBusy",
     description="Each deployment and each endpoint that it serves, with calls that cost nothing or one token, at most "
-    "10 seconds each. Says for each what to change. Azure is asked by the process that answers.",
+    "10 seconds each. Says for each what to change. With `base_url`, an address and a key are tried as they are typed, "
+    "and nothing is stored. Azure is asked by the process that answers.",
 )
 @blp.arguments(DoctorSchema, example={})
 @blp.response(200, DiagnosisSchema, description="What came of it.", example=examples.DIAGNOSIS)
@@ -48,10 +49,40 @@ def examine_deployments(wanted: dict[str, Any]) -> dict[str, Any]:
     if not _running.acquire(blocking=False):
         raise DoctorBusy("The deployments are being tried at the moment. Ask again in a minute.")
     try:
-        found = services().doctor.examine(model=wanted.get("model"), request_id=request_id())
+        found = _examine(wanted)
     finally:
         _running.release()
     return diagnosis(found)
+
+
+def _examine(wanted: Mapping[str, Any]) -> list[Examined]:
+    model = wanted.get("model")
+    if "base_url" not in wanted:
+        return services().doctor.examine(model=model, request_id=request_id())
+    endpoint = Endpoint.parse(wanted["base_url"], wanted.get("api_version"))
+    name = model or endpoint.deployment
+    if name is not None and not is_deployment_name(name):
+        raise invalid_fields({"model": ["Must be the name of a deployment: letters, digits, '.', '-' and '_'."]})
+    credential = _credential(wanted, endpoint)
+    return services().doctor.examine_address(endpoint, credential, deployment=name, request_id=request_id())
+
+
+def _credential(wanted: Mapping[str, Any], endpoint: Endpoint) -> Credential:
+    """Return what to authenticate with at an address as it is typed. Raises InvalidFields if there is nothing."""
+    routing, policy = services().gateway.routing, services().policy
+    organisation = policy.stored()
+    header = wanted.get("key_header") or routing.default(organisation).key_header
+    if "key" in wanted:
+        return StaticKey(header, wanted["key"])
+    if not routing.may_share_key(endpoint, organisation):
+        # No admin can read that key, and so none may send it to a server of theirs.
+        raise invalid_fields({"key": ["Give the key of this resource: the one in force is not sent to other hosts."]})
+    if routing.identity is not None:
+        return routing.identity
+    try:
+        return StaticKey(header, policy.credential(organisation))
+    except UpstreamCredentials:
+        raise invalid_fields({"key": ["Give the key of this resource: no usable one is stored."]}) from None
 
 
 def diagnosis(found: list[Examined]) -> dict[str, Any]:
@@ -136,12 +167,15 @@ def _resource(wanted: Mapping[str, Any], endpoint: Endpoint) -> Target:
     """Return the resource to ask. Raises InvalidFields if there is nothing to authenticate with."""
     if wanted["identity"]:
         raise invalid_fields({"identity": ["The list of deployments needs a key: Azure refuses tokens there."]})
-    policy, default = services().policy, services().settings.endpoint
-    if "key" not in wanted and (default is None or urlsplit(default.base).netloc != urlsplit(endpoint.base).netloc):
+    policy, routing = services().policy, services().gateway.routing
+    organisation = policy.stored()
+    default = routing.default(organisation).endpoint
+    same = default is not None and urlsplit(default.base).netloc == urlsplit(endpoint.base).netloc
+    if "key" not in wanted and not (same and routing.may_share_key(endpoint, organisation)):
         # No admin can read that key, and so none may send it to a server of theirs.
         raise invalid_fields({"key": ["Give the key of this resource: that of LLM_BASE_URL goes to its host only."]})
-    key = wanted.get("key") or policy.credential(policy.stored())
-    credential = StaticKey(wanted.get("key_header") or services().settings.key_header, key)
+    key = wanted.get("key") or policy.credential(organisation)
+    credential = StaticKey(wanted.get("key_header") or routing.default(organisation).key_header, key)
     return Target(name="import", endpoint=endpoint, deployment="", credential=credential)
 
 

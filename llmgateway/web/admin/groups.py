@@ -28,6 +28,7 @@ from .allowances import remaining_of
 from .audit_helpers import Replaced, some_limits, write_down
 from .blueprint import blp
 from .names import check_name, check_names
+from .self_service import check_offered
 from .validity import check_validity
 
 NAME_IN_PATH = {
@@ -66,8 +67,8 @@ def get_group(name: str) -> dict[str, Any]:
     description=(
         "All of it is replaced: what is not sent is nothing afterwards. Its keys and its prompt stay. Its limits hold "
         "for all its keys together, beside those of each; `member_limits` hold for each person, for the keys that this "
-        "person has in it. The example is refused until you have put your own values in; `{}` makes a group that is "
-        "only a name for reports."
+        "person has in it; `self_service` lets its members make keys themselves. The example is refused until you have "
+        "put your own values in; `{}` makes a group that is only a name for reports."
     ),
 )
 @blp.arguments(GroupFieldsSchema, template=examples.GROUP_REQUEST)
@@ -79,6 +80,7 @@ def put_group(fields: dict[str, Any], name: str) -> Group:
         _refuse_bad_name(name)
     check_names(fields, before=before)
     check_validity(fields, before=before, instead=_TO_END_NOW)
+    check_offered(fields["self_service"], Group(name=name, created_at=moment(services().clock()), **fields))
     replaced = Replaced(check_group)
     after = groups.put(name, check=replaced, **fields)
     write_down("group.set", name, groups=(name,), before=shown_group(replaced.state), after=shown_group(after))
@@ -111,6 +113,7 @@ def update_group(changes: dict[str, Any], name: str) -> Group:
     check_names(changes, before=before)
     check_validity(changes, before=before, instead=_TO_END_NOW)
     limits, member_limits = some_limits(changes), some_limits(changes, "member_limits")
+    check_offered(changes.get("self_service"), before.changed(changes, limits, member_limits))
     replaced = Replaced(check_group)
     after = groups.update(name, changes, limits=limits, member_limits=member_limits, check=replaced)
     write_down("group.set", name, groups=(name,), before=shown_group(replaced.state), after=shown_group(after))

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...accounts.prompts import Scope
 from ...errors import NotFound
+from ...proxy.default_upstream import with_key_place
 from ...records import KeyQuery, KeyRecord, Prompt
 from .. import examples
 from ..context import request_id, services
@@ -30,7 +31,9 @@ from .blueprint import blp
     description=(
         "It is stored encrypted, and used from the next request on. The API never returns it. It wins over the "
         "`LLM_API_KEY` that the gateway was started with. Then it is tried with one call that costs nothing, for 5 "
-        "seconds at most: `azure` is what came of it. The key stays stored in any case."
+        "seconds at most: `azure` is what came of it. The key stays stored in any case. It is sent to the address of "
+        "Azure that is in force now, and to Azure's own hosts: if an admin stores the address of another host later, "
+        "the key has to be set again."
     ),
 )
 @blp.arguments(CredentialSchema, example={"key": examples.AZURE_KEY})
@@ -45,8 +48,10 @@ from .blueprint import blp
 )
 def set_llm_key(credential: dict[str, str]) -> dict[str, Any]:
     policy = services().policy
-    stored = policy.stored().credential is not None
-    policy.set_credential(credential["key"])
+    before = policy.stored()
+    stored = before.credential is not None
+    endpoint = services().gateway.routing.default(before).endpoint
+    policy.set_credential(credential["key"], settings=lambda document, key: with_key_place(document, key, endpoint))
     write_down("credential.set", "", before={"stored": stored}, after={"stored": True})
     trial = services().gateway.credentials.try_key(credential["key"], request_id=request_id())
     return {"stored": True, "azure": trial}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from flask import Response
@@ -13,6 +14,7 @@ from ...records import Outcome, RecordQuery, Refusal, RefusalQuery, UsageRecord,
 from ...usage.segments import Line
 from .. import examples
 from ..context import services
+from ..dates import shown as at_organisation
 from ..error_docs import UNKNOWN_REQUEST
 from ..schemas.fields import AnswerSchema
 from ..schemas.logs import (
@@ -24,6 +26,7 @@ from ..schemas.logs import (
     LogQuerySchema,
     LogRecordSchema,
     LogRefusalSchema,
+    cursor_before,
     cursor_of,
     place_of,
 )
@@ -35,6 +38,14 @@ from .what_to_do import about_record, about_refusal
 _ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _ATTEMPT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d{1,3}")
 """What Azure is told as ``x-ms-client-request-id`` of a further attempt."""
+
+SEARCHED_AT_ONCE = 50_000
+"""The most records that a page looks at, if not every filter has an index."""
+
+_OF_BOTH = ("key", "user", "group", "code", "status", "model", "endpoint")
+_OF_RECORDS_ALONE = ("deployment", "stream", "region", "min_duration_ms")
+_FIELDS = {"key": "key_id", "code": "error_code"}
+"""The fields of filters that have other names, in records."""
 
 _OF_RECORDS = tuple(LogRecordSchema().fields)
 _OF_REFUSALS = tuple(LogRefusalSchema().fields)
@@ -49,13 +60,28 @@ _STATES = {"begin": "running", "end": "waiting"}
 
 _PAGE = {
     "type": "object",
-    "required": ["items", "next"],
+    "required": ["items", "next", "newest", "searched_from"],
     "properties": {
         "items": {"type": "array", "items": {"oneOf": [LogRecordSchema, LogRefusalSchema]}},
         "next": {
             "type": "string",
             "nullable": True,
             "description": "`cursor` of the next page; null on the last one.",
+            "example": None,
+        },
+        "newest": {
+            "type": "string",
+            "nullable": True,
+            "description": "`newer_than` for what comes after this answer; null if there is nothing yet.",
+            "example": examples.LOG_CURSOR,
+        },
+        "searched_from": {
+            "type": "string",
+            "format": "date-time",
+            "nullable": True,
+            "description": "From when on was searched, if that was not everything: filters that match few of many "
+            "records take several pages. Then a page may have fewer items than `limit`, or none, and the next page has "
+            "what is older.",
             "example": None,
         },
     },
@@ -90,15 +116,25 @@ def list_usage_records(query: dict[str, Any]) -> dict[str, Any] | Response:
     limit, kind = query["limit"], query["kind"]
     reach.check_filter(query.get("group"))
     items: list[UsageRecord | Refusal] = []
+    searched_from = None
     if query.get("id"):
         items += _found(query)
     else:
-        items += _records(query) if kind in (RECORD, ALL) else ()
-        items += _refusals(query) if kind in (REFUSAL, ALL) else ()
-    items.sort(key=lambda item: (item.timestamp, item.id), reverse=True)
-    page, more = items[:limit], len(items) > limit
+        records = _record_query(query)
+        if kind in (RECORD, ALL):
+            searched_from = services().usage_log.horizon(records, most=SEARCHED_AT_ONCE)
+        if searched_from is not None:
+            query["since"] = searched_from
+        if kind in (RECORD, ALL):
+            items += services().usage_log.records(replace(records, since=query.get("since")))
+        if kind in (REFUSAL, ALL):
+            items += _refusals(query)
+    items.sort(key=_place, reverse=True)
+    page = items[:limit]
     shown = [*map(_shown, page)]
-    following = cursor_of(page[-1].timestamp, page[-1].id) if more else None
+    following = None if searched_from is None else cursor_before(searched_from)
+    if len(items) > limit:
+        following, searched_from = cursor_of(*_place(page[-1])), None
     if query["format"] == "csv":
         return csv_table(
             shown,
@@ -107,27 +143,32 @@ def list_usage_records(query: dict[str, Any]) -> dict[str, Any] | Response:
             reader=query.get("reader"),
             next_cursor=following,
         )
-    return {"items": shown, "next": following}
+    return {
+        "items": shown,
+        "next": following,
+        "newest": cursor_of(*_place(page[0])) if page else query.get("newer_than") or None,
+        "searched_from": None if searched_from is None else at_organisation(searched_from).isoformat(),
+    }
 
 
-def _records(query: dict[str, Any]) -> list[UsageRecord]:
+def _place(item: UsageRecord | Refusal) -> tuple[datetime, str]:
+    return item.timestamp, item.id
+
+
+def _record_query(query: dict[str, Any]) -> RecordQuery:
     cursor = query.get("cursor", "")
     before = place_of(cursor)
-    return services().usage_log.records(
-        RecordQuery(
-            key_id=query.get("key"),
-            user=query.get("user"),
-            group=query.get("group"),
-            groups=reach.reach(),
-            error_code=query.get("code"),
-            since=query.get("since"),
-            until=query.get("until"),
-            outcome=Outcome(query["outcome"]) if "outcome" in query else None,
-            usage_source=UsageSource(query["usage_source"]) if "usage_source" in query else None,
-            after="" if before else cursor,
-            before=before,
-            limit=query["limit"] + 1,
-        )
+    return RecordQuery(
+        **{_FIELDS.get(name, name): query.get(name) for name in (*_OF_BOTH, *_OF_RECORDS_ALONE)},
+        groups=reach.reach(),
+        since=query.get("since"),
+        until=query.get("until"),
+        outcome=Outcome(query["outcome"]) if "outcome" in query else None,
+        usage_source=UsageSource(query["usage_source"]) if "usage_source" in query else None,
+        after="" if before else cursor,
+        before=before,
+        newer_than=place_of(query.get("newer_than", "")),
+        limit=query["limit"] + 1,
     )
 
 
@@ -139,13 +180,12 @@ def _refusals(query: dict[str, Any]) -> list[Refusal]:
     return services().refusals.stored.list(
         RefusalQuery(
             key_ids=None if query.get("key") is None else (query["key"],),
-            user=query.get("user"),
-            group=query.get("group"),
+            **{name: query.get(name) for name in _OF_BOTH if name != "key"},
             groups=reach.reach(),
-            code=query.get("code"),
             since=query.get("since"),
             until=query.get("until"),
             before=before,
+            newer_than=place_of(query.get("newer_than", "")),
             limit=query["limit"] + 1,
         )
     )
@@ -163,12 +203,21 @@ def _found(query: dict[str, Any]) -> list[UsageRecord | Refusal]:
 def _matches(item: UsageRecord | Refusal, query: dict[str, Any]) -> bool:
     if not reach.reaches(item.group):
         return False
-    names = {"key": "key_id", "user": "user", "group": "group", "outcome": "outcome", "usage_source": "usage_source"}
-    names["code"] = "error_code" if isinstance(item, UsageRecord) else "code"
+    names = {name: _FIELDS.get(name, name) for name in _OF_BOTH}
+    if isinstance(item, UsageRecord):
+        names |= {name: name for name in ("outcome", "usage_source", "deployment", "stream", "region")}
+        if item.duration_ms < (query.get("min_duration_ms") or 0):
+            return False
+    else:
+        names["code"] = "code"
     if any(query.get(name) is not None and query[name] != getattr(item, field) for name, field in names.items()):
         return False
-    since, until = query.get("since"), query.get("until")
-    return (since is None or since <= item.timestamp) and (until is None or item.timestamp < until)
+    since, until, after = query.get("since"), query.get("until"), place_of(query.get("newer_than", ""))
+    return (
+        (since is None or since <= item.timestamp)
+        and (until is None or item.timestamp < until)
+        and (after is None or _place(item) > after)
+    )
 
 
 def _shown(item: UsageRecord | Refusal) -> dict[str, Any]:

@@ -26,6 +26,8 @@ _MODEL_IN_PATH = {
     "example": examples.NO_MODEL,
 }
 
+_READ_ONLY = "Is only shown, and is not so: send 'key' to store a key, or 'identity': true to remove it."
+
 
 @blp.route("/models", methods=["GET"])
 @blp.operation(
@@ -61,6 +63,8 @@ def get_model_settings(name: str) -> dict[str, Any]:
 @blp.response(200, NamedModelSettingsSchema, description="In force.", example=examples.MODEL_SETTINGS)
 def set_model_settings(parts: dict[str, Any], name: str) -> dict[str, Any]:
     policy = services().policy
+    if parts.pop("name", name) != name:
+        raise invalid_fields({"name": ["Must be the name in the address: a model cannot be renamed."]})
     if parts.get("prices") is not None:
         parts["prices"] = Prices.from_json(parts["prices"])
     before = policy.stored().models.get(name)
@@ -111,15 +115,18 @@ def _deployments(sent: list[dict[str, Any]] | None, before: ModelSettings) -> tu
     stored = {each.name: each for each in before.deployments or ()}
     made = []
     for index, fields in enumerate(sent):
-        key = fields.pop("key", None)
+        key, shown_key = fields.pop("key", None), fields.pop("has_key", None)
         old = stored.get(fields["name"])
+        has_key = old is not None and old.key is not None
+        if shown_key not in (None, has_key, has_key or key is not None):
+            raise invalid_fields({"deployments": {str(index): {"has_key": [_READ_ONLY]}}})
         encrypted = None if key is None else services().policy.encrypt(key)
         endpoint = Endpoint.parse(fields["base_url"], fields.get("api_version"))
         if encrypted is None and old is not None and not fields["identity"]:
             # A key must not go to another resource than the one it was given for.
             keeps = Endpoint.parse(old.base_url, old.api_version).origin == endpoint.origin
             encrypted = old.key if keeps else None
-        if encrypted is None and not services().gateway.routing.may_share_key(endpoint):
+        if encrypted is None and not services().gateway.routing.may_share_key(endpoint, services().policy.stored()):
             raise invalid_fields({"deployments": {str(index): _no_key(identity=fields["identity"])}})
         made.append(Deployment(**fields, key=encrypted))
     return tuple(made)

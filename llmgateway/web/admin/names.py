@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ...records import Group, KeyQuery, KeyRecord
@@ -11,6 +11,11 @@ from ..errors import invalid_fields
 from ..schemas.names import problem_in_path, problem_of_name, problem_of_user
 from . import reach
 from .validity import Problems
+
+_LIMITED = (
+    "This person has limits that all keys of theirs share, and none of these keys is in a group of yours: a new one "
+    "would use up what others gave. Ask an admin to make the first key in your group."
+)
 
 
 def check_names(sent: Mapping[str, Any], *, before: KeyRecord | Group | None = None) -> None:
@@ -34,14 +39,26 @@ def name_problems(sent: Mapping[str, Any], *, before: KeyRecord | Group | None =
         check = problem_of_user if field == "user" else problem_of_name
         if name is not None and name != getattr(before, field, None) and (problem := check(name)):
             problems[field] = [problem]
-    # Somebody with such a name may get a second key.
-    if "user" in problems and services().keys.list(KeyQuery(user=sent["user"], groups=reach.reach(), limit=1)):
-        del problems["user"]
+    user = sent.get("user")
+    if user is not None and user != getattr(before, "user", None):
+        is_limited = reach.reach() is not None and user in _limited_people()
+        if "user" in problems or is_limited:
+            has_key = services().keys.list(KeyQuery(user=user, groups=reach.reach(), limit=1))
+            if has_key:
+                problems.pop("user", None)  # somebody with such a name may get a second key
+            elif is_limited:
+                problems["user"] = [_LIMITED]
     kept = getattr(before, "models", None) or ()
     new = [name for name in sent.get("models") or () if name not in kept]
     if found := [problem for name in new if (problem := problem_of_name(name))]:
         problems["models"] = found[:1]
     return problems
+
+
+def _limited_people() -> Collection[str]:
+    """Return the people who have limits of their own; those that the last look-up found, for files of many lines."""
+    policy = services().policy
+    return (policy.in_memory() or policy.stored()).persons
 
 
 def check_name(name: str) -> None:

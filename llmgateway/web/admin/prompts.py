@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from ...accounts.prompts import Scope
 from ...errors import Forbidden
-from ...records import Prompt
+from ...records import FIRST_OWNER, AuditQuery, Group, KeyRecord, Prompt
 from .. import examples
 from ..context import services
 from ..schemas.organisation import (
     NewPromptSchema,
+    OwnPromptsSchema,
     PreviewRequestSchema,
     PreviewSchema,
     PromptSchema,
@@ -24,6 +26,9 @@ from ..schemas.organisation import (
 from . import etags, reach
 from .audit_helpers import PromptOwner, put_in_force, shown_prompt, target_of, visible_prompt, write_down
 from .blueprint import blp
+
+_MOST_ENTRIES = 1000
+"""The most entries of the audit log in which the authors of prompts are looked for."""
 
 _WHOSE = "Of the group or the key that is named; of the organisation if none is."
 
@@ -79,10 +84,57 @@ def delete_prompt(whose: dict[str, str]) -> dict[str, Any]:
     200,
     PromptVersionsSchema,
     description="Newest first.",
-    example={"items": [examples.PROMPT, examples.FIRST_PROMPT], "next": None},
+    example={"items": examples.PROMPT_VERSIONS, "next": None},
 )
 def list_prompt_versions(whose: dict[str, str]) -> dict[str, Any]:
-    return {"items": services().prompts.versions(_scope(whose)), "next": None}
+    scope = _scope(whose)
+    versions = services().prompts.versions(scope)
+    authors = _authors(scope, {prompt.version for prompt in versions})
+    return {"items": [asdict(one) | {"set_by": authors.get(one.version)} for one in versions], "next": None}
+
+
+@blp.route("/prompts", methods=["GET"])
+@blp.operation(
+    "List the prompts in force",
+    description="The organisation's, and those of all groups and keys that have one of their own, also an empty one. "
+    "An admin of the role `group` sees those of its groups and their keys.",
+)
+@blp.response(
+    200,
+    OwnPromptsSchema,
+    description="First the organisation's, then those of groups, then those of keys.",
+    example={"items": examples.OWN_PROMPTS, "next": None},
+)
+def list_prompts() -> dict[str, Any]:
+    return {
+        "items": [_owned(prompt, owner) for prompt, owner in services().prompts.all() if _reaches(owner)],
+        "next": None,
+    }
+
+
+def _reaches(owner: KeyRecord | Group | None) -> bool:
+    group = owner.group if isinstance(owner, KeyRecord) else None if owner is None else owner.name
+    return reach.reaches(group)
+
+
+def _owned(prompt: Prompt, owner: KeyRecord | Group | None) -> dict[str, Any]:
+    whose: dict[str, Any] = dict.fromkeys(("group", "key", "user", "name"))
+    if isinstance(owner, KeyRecord):
+        whose |= {"group": owner.group, "key": owner.id, "user": owner.user, "name": owner.name}
+    elif owner is not None:
+        whose["group"] = owner.name
+    return asdict(prompt) | whose
+
+
+def _authors(scope: Scope, versions: set[int]) -> dict[int, str]:
+    """Return who has set each version, as far as the newest entries of the audit log say."""
+    found: dict[int, str] = {}
+    query = AuditQuery(target=target_of(scope), groups=reach.reach(), limit=_MOST_ENTRIES)
+    for entry in services().audit.entries.entries(query) if versions else ():
+        version = (entry.after or {}).get("version")
+        if entry.action == "prompt.set" and version in versions:
+            found[version] = entry.admin_name or FIRST_OWNER
+    return found
 
 
 @blp.route("/prompt/preview", methods=["POST"])

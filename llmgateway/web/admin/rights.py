@@ -52,17 +52,21 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/users/<path:user>/erase": {"POST": WRITERS},
     # What holds for everybody.
     "/admin/settings": {"GET": READERS, "PUT": WRITERS},
+    "/admin/self-service": {"GET": READERS, "PUT": WRITERS},
     "/admin/alerts": {"GET": READERS, "PUT": WRITERS},
+    "/admin/alerts/fired": {"GET": READERS},
     "/admin/alerts/test": {"POST": WRITERS},
     "/admin/currency": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     "/admin/limits": {"GET": READERS, "PUT": WRITERS, "PATCH": WRITERS},
     # Prompts, also those of groups and keys.
     "/admin/prompt": {"GET": GROUP_READERS, "PUT": GROUP_WRITERS, "DELETE": GROUP_WRITERS},
+    "/admin/prompts": {"GET": GROUP_READERS},
     "/admin/prompt/versions": {"GET": GROUP_READERS},
     "/admin/prompt/preview": {"POST": GROUP_READERS},  # changes nothing
     # Models and deployments.
     "/admin/models": {"GET": READERS},
     "/admin/models/<path:name>": {"GET": READERS, "PUT": WRITERS, "DELETE": WRITERS},
+    "/admin/prices": {"GET": READERS},
     "/admin/models/import": {"POST": WRITERS},
     "/admin/doctor": {"POST": WRITERS},  # sends requests to Azure
     # Reports.
@@ -78,6 +82,11 @@ RIGHTS: dict[str, dict[str, Roles]] = {
 """The roles that may call each endpoint, by rule and method. ``HEAD`` needs the right of ``GET``."""
 
 
+def may(admin: Admin, method: str, rule: str) -> bool:
+    """Return whether *admin* may call the endpoint of this *rule*, as :func:`check_right` checks."""
+    return admin.role in _allowed(method, rule)
+
+
 def check_right(admin: Admin, method: str, rule: str) -> None:
     """Check that *admin* may call the endpoint of this *rule*; an owner may call also one that is not in the table.
 
@@ -86,9 +95,13 @@ def check_right(admin: Admin, method: str, rule: str) -> None:
     """
     if method == "OPTIONS":  # says only which methods there are
         return
-    allowed = RIGHTS.get(rule, {}).get("GET" if method == "HEAD" else method, OWNERS)
+    allowed = _allowed(method, rule)
     if admin.role in allowed:
         return
     *others, last = (role.value for role in Role if role in allowed)
     roles = f"{', '.join(others)} or {last}" if others else last
     raise Forbidden(f"Your role is {admin.role.value!r}. For this it must be {roles}: ask an owner of this gateway.")
+
+
+def _allowed(method: str, rule: str) -> Roles:
+    return RIGHTS.get(rule, {}).get("GET" if method == "HEAD" else method, OWNERS)

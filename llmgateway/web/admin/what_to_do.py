@@ -61,6 +61,8 @@ REFUSED: dict[str | None, str] = {
     "what is wrong.",
     "upstream_credentials": "Azure refuses the organisation's key, or there is none. Set it: llmgateway llm-key set. "
     "The user's key is right.",
+    "upstream_not_configured": "Nobody has told the gateway where Azure is. Set the address: llmgateway settings set "
+    "--base-url ADDRESS, then the key: llmgateway llm-key set. The dashboard leads through both.",
     "upstream_moved": "Azure answers with a redirect: LLM_BASE_URL, or the base_url of a deployment, is not right any "
     "more. llmgateway doctor shows where it leads.",
     "upstream_unreachable": "There was no connection to Azure, or it broke. llmgateway doctor tries again, and says "

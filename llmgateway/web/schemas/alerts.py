@@ -137,6 +137,7 @@ class DeliverySchema(AnswerSchema):
 class AlertSchema(AnswerSchema):
     """An alert that was announced."""
 
+    id = ma.fields.String(metadata={"example": "alert_5f2b8c0d9a41e7f3b6c2d8a0"})
     event = ma.fields.String(metadata={"example": "budget"})
     text = ma.fields.String(metadata={"example": examples.ALERTS["alerts"][0]["text"]})
     scope = ma.fields.String(
@@ -168,6 +169,28 @@ class AlertsSchema(AnswerSchema):
     )
     alerts = ma.fields.List(
         ma.fields.Nested(AlertSchema), metadata={"description": "The last 50 that were announced, newest first."}
+    )
+
+
+class FiredQuerySchema(ma.Schema):
+    limit = ma.fields.Integer(
+        load_default=50,
+        validate=validate.Range(min=1, max=1000),
+        metadata={"description": "The most alerts on a page.", "example": 50},
+    )
+    cursor = ma.fields.String(
+        validate=validate.Length(max=100),
+        metadata={
+            "description": "`next` of the page before.",
+            "choices": {"first page": "", "next page": "1793437927345.alert_5f2b8c0d9a41e7f3b6c2d8a0"},
+        },
+    )
+
+
+class FiredAlertsSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(AlertSchema))
+    next = ma.fields.String(
+        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
     )
 
 

@@ -17,6 +17,12 @@ class AuditQuerySchema(ma.Schema):
             "choices": {"everything": "", "one key": examples.KEY_ID, "one group": examples.GROUP["name"]},
         }
     )
+    action = ma.fields.String(
+        metadata={
+            "description": "Only changes of this kind: an action like `key.update`, or the first word of several.",
+            "choices": {"of every kind": "", "raised limits": "key.raise", "of keys": "key"},
+        }
+    )
     admin = ma.fields.String(
         metadata={
             "description": "Only changes by this admin: the id or the name, or `ADMIN_KEY` for the first owner.",

@@ -11,16 +11,53 @@ from ...azure.endpoint import Endpoint
 from .. import examples
 from .fields import AnswerSchema
 from .health import QuotaSchema
-from .organisation import KEY_HEADERS, check_base_url, check_deployment_name, check_key
+from .organisation import KEY_HEADERS, check_api_version, check_base_url, check_deployment_name, check_key
 
 
 class DoctorSchema(ma.Schema):
     model = ma.fields.String(
+        validate=validate.Length(max=256),
         metadata={
-            "description": "Only this model or deployment; all if it is not given.",
+            "description": "Only this model or deployment; all if it is not given. With `base_url` the deployment to "
+            "try there; without it any name will do, and only address and key are tried.",
             "example": examples.MODEL,
-        }
+        },
     )
+    base_url = ma.fields.String(
+        validate=[validate.Length(max=1000), check_base_url],
+        metadata={
+            "description": "An address to try as it is typed, before it is stored. Nothing is stored.",
+            "example": "https://NAME.openai.azure.com/openai/v1",
+        },
+    )
+    api_version = ma.fields.String(
+        validate=check_api_version,
+        metadata={"description": "For the classic form of this address.", "example": "2024-10-21"},
+    )
+    key = ma.fields.String(
+        load_only=True,
+        validate=[validate.Length(min=1, max=1000), check_key],
+        metadata={
+            "description": "The key for this address. If it is not given, the stored one is sent, where it may be.",
+            "example": "the key of the resource",
+        },
+    )
+    key_header = ma.fields.String(
+        validate=validate.OneOf(KEY_HEADERS),
+        metadata={"description": "The header in force if it is not given.", "example": "api-key"},
+    )
+
+    @ma.validates_schema
+    def _whole(self, data: dict[str, Any], **_: Any) -> None:
+        if "base_url" not in data:
+            for name in ("api_version", "key", "key_header"):
+                if name in data:
+                    raise ma.ValidationError("Send it with the base_url that it is for.", field_name=name)
+            return
+        try:
+            Endpoint.parse(data["base_url"], data.get("api_version"))
+        except ValueError as error:
+            raise ma.ValidationError(f"The address {error}.", field_name="base_url") from None
 
 
 class ExaminedSchema(AnswerSchema):
@@ -84,7 +121,7 @@ class ImportSchema(ma.Schema):
         },
     )
     api_version = ma.fields.String(
-        validate=validate.Regexp(r"^[A-Za-z0-9.-]{1,40}$", error="Must be a version such as 2024-10-21."),
+        validate=check_api_version,
         metadata={"description": "For the classic form of the address.", "example": "2024-10-21"},
     )
     key = ma.fields.String(

@@ -11,6 +11,7 @@ from marshmallow import validate
 
 from ..dates import DAY, instant, shown
 
+_INTEGER = re.compile(r"-?[0-9]{1,12}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -65,6 +66,26 @@ class Day(ma.fields.Date):
         if not (isinstance(value, str) and DAY.fullmatch(value)):
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
         return super()._deserialize(value, *args, **kwargs)
+
+
+class OptionalInteger(ma.fields.String):
+    """A whole number in a query. It is documented as text, so that the page of the documentation can leave it out."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, *args, **kwargs)
+        if not _INTEGER.fullmatch(text):
+            raise ma.ValidationError("Must be a whole number.")
+        return int(text)
+
+
+class OptionalBoolean(ma.fields.String):
+    """``true`` or ``false`` in a query; documented as :class:`OptionalInteger` is."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, *args, **kwargs)
+        if text not in ("true", "false"):
+            raise ma.ValidationError("Must be true or false.")
+        return text == "true"
 
 
 class AnswerSchema(ma.Schema):

@@ -12,6 +12,7 @@ from .. import examples
 from .fields import AnswerSchema, Moment, single_line
 from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
 from .raises import RaiseField
+from .self_service import SelfServiceInForceSchema, SelfServiceSchema
 
 
 class GroupChangesSchema(ma.Schema):
@@ -68,6 +69,14 @@ class GroupChangesSchema(ma.Schema):
         metadata={"description": "What each person may use with all of the keys that this person has in the group."},
     )
 
+    self_service = ma.fields.Nested(
+        SelfServiceSchema,
+        allow_none=True,
+        metadata={
+            "description": "What its members may make themselves in the dashboard; null: nothing. Replaced as a whole."
+        },
+    )
+
     @ma.post_load
     def _as_group_fields(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         if data.get("models") is not None:
@@ -94,6 +103,11 @@ class GroupSchema(AnswerSchema):
     limits = ma.fields.Nested(LimitsInForceSchema)
     member_limits = ma.fields.Nested(
         LimitsInForceSchema, metadata={"description": "Of each person, for the keys that this person has in the group."}
+    )
+    self_service = ma.fields.Nested(
+        SelfServiceInForceSchema,
+        allow_none=True,
+        metadata={"description": "What its members may make themselves; null: nothing."},
     )
     raised = RaiseField()
     created_at = Moment(metadata={"example": examples.GROUP["created_at"]})

@@ -141,6 +141,9 @@ class KeySchema(KeyFieldsSchema, IdentitySchema):
 
     limits = ma.fields.Nested(LimitsInForceSchema)
     raised = RaiseField()
+    self_made = ma.fields.Boolean(
+        metadata={"description": "Whether its user has made it in the dashboard.", "example": False}
+    )
     retires_at = Moment(
         allow_none=True,
         metadata={"description": "Until when the key that this one has replaced opens the same.", "example": None},

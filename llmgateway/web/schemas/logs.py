@@ -11,7 +11,7 @@ from marshmallow import validate
 
 from ...records import Outcome, UsageSource
 from .. import examples
-from .fields import AnswerSchema, Moment
+from .fields import AnswerSchema, Moment, OptionalBoolean, OptionalInteger
 from .tables import TableSchema
 from .usage import UsageRecordSchema
 
@@ -19,12 +19,19 @@ RECORD, REFUSAL, ALL = "record", "refusal", "all"
 
 _OUTCOMES = ", ".join(f"`{outcome.value}`" for outcome in Outcome)
 _SOURCES = ", ".join(f"`{source.value}`" for source in UsageSource)
+OF_RECORDS = ("outcome", "usage_source", "deployment", "stream", "region", "min_duration_ms")
+"""Filters that refusals cannot match, because nothing was sent to Azure."""
 _CURSOR = re.compile(r"(\d{1,14})\.([\w-]{1,64})")
 
 
 def cursor_of(timestamp: datetime, id_: str) -> str:
     """Return the cursor of the page after this item. It holds when the item is deleted, too."""
     return f"{round(timestamp.timestamp() * 1000)}.{id_}"
+
+
+def cursor_before(timestamp: datetime) -> str:
+    """Return the cursor of the page with what is older than *timestamp*."""
+    return cursor_of(timestamp, "-")  # no identifier sorts before it
 
 
 def place_of(cursor: str) -> tuple[datetime, str] | None:
@@ -93,6 +100,57 @@ class LogQuerySchema(TableSchema):
             "choices": {"however it was counted": "", **{source.value: source.value for source in UsageSource}},
         },
     )
+    model = ma.fields.String(
+        metadata={
+            "description": "Only requests for this model, as the user named it.",
+            "choices": {"every model": "", "one model": examples.MODEL},
+        }
+    )
+    endpoint = ma.fields.String(
+        metadata={
+            "description": "Only requests to this endpoint.",
+            "choices": {"every endpoint": "", "chat completions": "/v1/chat/completions"},
+        }
+    )
+    status = OptionalInteger(
+        validate=validate.Range(min=100, max=599),
+        metadata={
+            "description": "Only with this status: Azure's of a record, the gateway's of a refusal.",
+            "choices": {"every status": "", "over a limit": "429"},
+        },
+    )
+    deployment = ma.fields.String(
+        metadata={
+            "description": "Only records of this deployment of Azure's.",
+            "choices": {"every deployment": "", "one deployment": examples.MODEL},
+        }
+    )
+    stream = OptionalBoolean(
+        metadata={
+            "description": "Only records of answers that were streamed, or that were not.",
+            "choices": {"both": "", "streamed": "true", "in one piece": "false"},
+        }
+    )
+    region = ma.fields.String(
+        metadata={
+            "description": "Only records that this region of Azure's has answered.",
+            "choices": {"every region": "", "one region": "East US 2"},
+        }
+    )
+    min_duration_ms = OptionalInteger(
+        validate=validate.Range(min=0, max=10**9),
+        metadata={
+            "description": "Only records of requests that took at least this long, in milliseconds.",
+            "choices": {"however long": "", "a minute and more": "60000"},
+        },
+    )
+    newer_than = ma.fields.String(
+        metadata={
+            "description": "Only what arrived after this: `newest` of an earlier answer. A request is listed when it "
+            "has ended, so one that arrived before may still come.",
+            "choices": {"everything": "", "what is new": examples.LOG_CURSOR},
+        },
+    )
     limit = ma.fields.Integer(
         load_default=100,
         validate=validate.Range(min=1, max=1000),
@@ -115,6 +173,11 @@ class LogQuerySchema(TableSchema):
         if value not in UsageSource.__members__.values():
             raise ma.ValidationError(f"Must be one of {_SOURCES}.")
 
+    @ma.validates("newer_than")
+    def _known_place(self, value: str, **_: Any) -> None:
+        if value and place_of(value) is None:
+            raise ma.ValidationError("Must be what an earlier answer has as newest or next.")
+
     @ma.validates_schema
     def _in_order(self, data: dict[str, Any], **_: Any) -> None:
         if data.get("since") and data.get("until") and data["until"] <= data["since"]:
@@ -122,8 +185,8 @@ class LogQuerySchema(TableSchema):
 
     @ma.validates_schema
     def _of_records(self, data: dict[str, Any], **_: Any) -> None:
-        for name in ("outcome", "usage_source"):
-            if data.get(name) and data.get("kind") != RECORD:
+        for name in OF_RECORDS:
+            if data.get(name) not in (None, "") and data.get("kind") != RECORD:
                 raise ma.ValidationError("Refusals have none: leave it out, or ask for kind=record.", field_name=name)
 
 

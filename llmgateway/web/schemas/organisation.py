@@ -109,8 +109,35 @@ class PreviewSchema(AnswerSchema):
     )
 
 
+class PromptVersionSchema(PromptSchema):
+    set_by = ma.fields.String(
+        allow_none=True,
+        metadata={
+            "description": "The admin's name at that time, `ADMIN_KEY` for the first owner; null if the audit log does "
+            "not say.",
+            "example": examples.ADMIN["name"],
+        },
+    )
+
+
+class OwnPromptSchema(PromptSchema):
+    """A prompt in force, with whose it is."""
+
+    group = ma.fields.String(
+        allow_none=True, metadata={"description": "The group, or that of the key.", "example": "ml-2026"}
+    )
+    key = ma.fields.String(allow_none=True, metadata={"description": "The key's `id`.", "example": examples.KEY_ID})
+    user = ma.fields.String(allow_none=True, metadata={"description": "Of the key.", "example": "ada"})
+    name = ma.fields.String(allow_none=True, metadata={"description": "Of the key.", "example": "thesis"})
+
+
+class OwnPromptsSchema(AnswerSchema):
+    items = ma.fields.List(ma.fields.Nested(OwnPromptSchema))
+    next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
+
+
 class PromptVersionsSchema(AnswerSchema):
-    items = ma.fields.List(ma.fields.Nested(PromptSchema))
+    items = ma.fields.List(ma.fields.Nested(PromptVersionSchema))
     next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
 
 
@@ -231,6 +258,9 @@ def check_base_url(url: str) -> None:
         raise ma.ValidationError("Write https: over http the key would cross the internet in the clear.")
 
 
+check_api_version = validate.Regexp(r"^[A-Za-z0-9.-]{1,40}(?!\n)$", error="Must be a version such as 2024-10-21.")
+
+
 def check_deployment_name(name: str) -> None:
     if not is_deployment_name(name):
         raise ma.ValidationError("Must be the name of a deployment: letters, digits, '.', '-' and '_'.")
@@ -263,7 +293,7 @@ class DeploymentSchema(ma.Schema):
         metadata={"description": "Its name at Azure.", "example": examples.MODEL},
     )
     api_version = ma.fields.String(
-        validate=validate.Regexp(r"^[A-Za-z0-9.-]{1,40}(?!\n)$", error="Must be a version such as 2024-10-21."),
+        validate=check_api_version,
         metadata={"description": "For the classic form of the address.", "example": "2024-10-21"},
     )
     identity = ma.fields.Boolean(
@@ -299,6 +329,10 @@ class NewDeploymentSchema(DeploymentSchema):
             "for this name stays, or else the key of `LLM_BASE_URL` is sent.",
             "example": "the key of the resource",
         },
+    )
+    has_key = ma.fields.Boolean(
+        load_only=True,
+        metadata={"description": "As `GET` shows it, so that what it shows can be sent back. It changes nothing."},
     )
 
     @ma.validates_schema
@@ -366,6 +400,13 @@ class ModelPartsSchema(ma.Schema):
 class ModelSettingsSchema(ModelPartsSchema):
     """Settings to change. A part that is not named stays; `null` removes one."""
 
+    name = ma.fields.String(
+        load_only=True,
+        metadata={
+            "description": "As `GET` shows it, so that what it shows can be sent back: that of the address.",
+            "example": examples.MODEL,
+        },
+    )
     deployments = ma.fields.List(
         ma.fields.Nested(NewDeploymentSchema),
         allow_none=True,
@@ -392,7 +433,8 @@ class ModelSettingsSchema(ModelPartsSchema):
     @ma.validates_schema
     def _some(self, data: dict[str, Any], **_: Any) -> None:
         if not data:
-            raise ma.ValidationError("Name at least one of: " + ", ".join(self.fields) + ".", field_name="prices")
+            parts = ", ".join(name for name in self.fields if name != "name")
+            raise ma.ValidationError(f"Name at least one of: {parts}.", field_name="prices")
 
 
 class NamedModelSettingsSchema(ModelPartsSchema):

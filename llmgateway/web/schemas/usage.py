@@ -288,6 +288,13 @@ class AttemptSchema(AnswerSchema):
     completion_tokens = ma.fields.Integer(metadata={"example": 0})
     cost_usd = ma.fields.Float(allow_none=True, metadata={"example": 0.0})
     error_code = ma.fields.String(allow_none=True, metadata={"example": "rate_limit_tokens"})
+    sent_ms = ma.fields.Float(
+        allow_none=True,
+        metadata={
+            "description": "When it was sent, after the arrival of the request; null in records of older versions.",
+            "example": 14.2,
+        },
+    )
 
 
 class UsageRecordSchema(AnswerSchema):
@@ -391,4 +398,23 @@ class UsageRecordSchema(AnswerSchema):
         keys=ma.fields.String(),
         values=ma.fields.Integer(),
         metadata={"description": "How often Azure ran tools that it bills by use.", "example": {}},
+    )
+    admitted_ms = ma.fields.Float(
+        allow_none=True,
+        metadata={
+            "description": "From its arrival until all its limits allowed it. null, as the next one, in records of "
+            "older versions, and if the gateway died meanwhile.",
+            "example": 11.9,
+        },
+    )
+    sent_ms = ma.fields.Float(
+        allow_none=True,
+        metadata={"description": "From its arrival until it was sent to Azure for the first time.", "example": 12.4},
+    )
+    limits = ma.fields.List(
+        ma.fields.String(),
+        metadata={
+            "description": "The limits that it was checked against, as in `x-llmgateway-limit`.",
+            "example": ["key.requests_per_minute", "group.budget"],
+        },
     )

@@ -1,0 +1,71 @@
+"""Relative links: only a proxy in front knows the whole path of a page."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import redirect, request, url_for
+from werkzeug.wrappers import Response
+
+STATIC = Path(__file__).parent / "static"
+
+_NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*-]*)?")
+"""A path below ``/dashboard``, with a query."""
+
+
+def link(endpoint: str, **values: Any) -> str:
+    """Return the address of a page relative to the current one. ``.keys`` is an endpoint of the dashboard.
+
+    Values that are None or empty are left out of the query.
+    """
+    address = url_for(endpoint, **{name: value for name, value in values.items() if value not in (None, "")})
+    path = address.removeprefix(request.root_path).lstrip("/")
+    return "../" * (request.path.count("/") - 1) + path
+
+
+def here(**changes: Any) -> str:
+    """Return the address of the current page with these values of its query changed; None removes one."""
+    query = [(name, value) for name, value in request.args.items(multi=True) if name not in changes]
+    query += [(name, str(value)) for name, value in changes.items() if value not in (None, "")]
+    return f"?{urlencode(query)}"
+
+
+def to(endpoint: str, **values: Any) -> Response:
+    """Lead the browser to a page after a form was sent (303: with GET)."""
+    return redirect(url_for(endpoint, **values), 303)
+
+
+def asset(name: str) -> str:
+    """Return the address of a file in ``static/``. It changes with the file, which browsers may keep for good."""
+    return link(".static_file", name=name, v=_version(name))
+
+
+@lru_cache
+def _version(name: str) -> str:
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+
+
+def this_page() -> str:
+    """Return the current page as :func:`wanted_page` takes it."""
+    path = request.full_path if request.query_string else request.path
+    return path.removeprefix("/dashboard").lstrip("/")
+
+
+def wanted_page(text: str | None) -> str | None:
+    """Return the address of the page *text*, which a link brought along; None if it is not one of ours.
+
+    Only paths below ``/dashboard``: a link from elsewhere must not lead people who sign in to another site.
+    """
+    if (
+        not text
+        or len(text) > 1000
+        or not _NEXT.fullmatch(text)
+        or {".", ".."} & set(text.partition("?")[0].split("/"))
+    ):
+        return None
+    return f"{request.root_path}/dashboard/{text}"
