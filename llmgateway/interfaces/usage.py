@@ -18,6 +18,7 @@ from ..records import (
     Rebuilding,
     RecordQuery,
     Refusal,
+    RefusalCount,
     RefusalQuery,
     ReportQuery,
     UsageRecord,
@@ -205,6 +206,21 @@ class RefusalLog(Protocol):
         ...
 
     def list(self, query: RefusalQuery) -> list[Refusal]: ...
+
+    def counts(
+        self,
+        *,
+        since: datetime | None,
+        until: datetime | None,
+        group: str | None = None,
+        groups: tuple[str, ...] | None = None,
+    ) -> Iterable[RefusalCount]:
+        """Count the refusals of a period that ends before *until*, with their repetitions.
+
+        Args:
+            groups: Only those of these groups, if it is not None.
+        """
+        ...
 
     def kept_of(self, user: str) -> Kept:
         """Return for which keys requests of *user* were refused, and the number of refusals."""

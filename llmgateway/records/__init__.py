@@ -26,7 +26,7 @@ from .limits import (
 )
 from .models import MODEL_FIELDS, PRICE_KINDS, TOKEN_KINDS, UNIT_KINDS, Deployment, ModelSettings, Prices
 from .organisation import Organisation
-from .refusals import Refusal, RefusalQuery, RefusedAgain
+from .refusals import Refusal, RefusalCount, RefusalQuery, RefusedAgain
 from .reports import ALL_USAGE, FILTER_GROUPINGS, GROUPINGS, FilterCount, Rebuilding, RecordQuery, ReportQuery, UsageRow
 from .spread import PERCENTILE_ERROR, DaySpread, Spread, bucket_of, percentile
 from .usage import (
@@ -102,6 +102,7 @@ __all__ = [
     "Rebuilding",
     "RecordQuery",
     "Refusal",
+    "RefusalCount",
     "RefusalQuery",
     "RefusedAgain",
     "ReportQuery",
