@@ -24,6 +24,8 @@ from llmgateway.records import bucket_of
 from llmgateway.stores.sqlite import SQLiteDatabase
 from llmgateway.stores.sums import SUMS
 
+from .stock import COARSER
+
 DAYS = 365
 GROUPS = 300
 MODELS = (
@@ -70,29 +72,13 @@ _DAY = "CAST(strftime('%Y%m%d', timestamp / 1000, 'unixepoch') AS INTEGER)"
 _AMOUNTS = """count(*), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
     sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok'), 0,
     sum(iif(usage_source = 'estimated', total_tokens, 0)), 0"""
-_ADDED_UP = ", ".join(f"sum({name})" for name in SUMS)
 _SUMS = (
     """INSERT INTO usage_series (key_id, user, "group", model, deployment)
         SELECT DISTINCT key_id, user, "group", model, deployment FROM logs""",
     f"""INSERT INTO usage_daily (series, month, day, {", ".join(SUMS)})
         SELECT series.id, {_DAY} / 100, {_DAY} AS day, {_AMOUNTS} FROM logs CROSS JOIN usage_series AS series
             ON series.key_id = logs.key_id AND series.model = logs.model GROUP BY 1, 2, 3""",
-    f"""INSERT INTO usage_monthly (month, series, {", ".join(SUMS)})
-        SELECT month, series, {_ADDED_UP} FROM usage_daily GROUP BY 1, 2""",
-    """INSERT INTO usage_day_series (whole, "group", model, deployment)
-        SELECT DISTINCT 1, NULL, model, deployment FROM usage_series
-        UNION ALL SELECT DISTINCT 0, "group", model, deployment FROM usage_series""",
-    f"""INSERT INTO usage_days (series, local_day, day, {", ".join(SUMS)})
-        SELECT coarser.id, day, day, {_ADDED_UP} FROM usage_daily
-            JOIN usage_series AS finer ON finer.id = series
-            JOIN usage_day_series AS coarser ON NOT coarser.whole AND coarser."group" IS finer."group"
-                AND coarser.model = finer.model
-            GROUP BY 1, 2, 3""",
-    f"""INSERT INTO usage_days (series, local_day, day, {", ".join(SUMS)})
-        SELECT coarser.id, day, day, {_ADDED_UP} FROM usage_days
-            JOIN usage_day_series AS finer ON finer.id = series
-            JOIN usage_day_series AS coarser ON coarser.whole AND coarser.model = finer.model
-            GROUP BY 1, 2, 3""",
+    *COARSER,
 )
 
 

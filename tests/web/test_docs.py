@@ -437,7 +437,7 @@ def test_real_answers_are_as_documented(client, admin, new_key, document):
 def test_a_report_has_rows_to_check(client, admin, new_key):
     """The call above sees every field of a row; the groupings come first."""
     reports = [answer.json for name, answer in answers(client, admin, new_key) if name == "get /admin/usage"]
-    [_, grouped] = [report for report in reports if report and report["rows"]]
+    [_, grouped, _] = [report for report in reports if report and report["rows"]]
 
     assert 12 + 3 * len(MEDIA) == grouped["total"]["requests"]
     assert ["day", "month", "user", "key", "group", "model", "requests"] == list(grouped["rows"][0])[:7]
