@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from datetime import timedelta
 
 from flask import Flask
 
@@ -19,6 +20,7 @@ from .accounts.groups import Groups
 from .accounts.holders import (
     AlertsHolder,
     AuditHolder,
+    IdentitiesHolder,
     KeysHolder,
     PersonsHolder,
     PromptsHolder,
@@ -26,17 +28,23 @@ from .accounts.holders import (
     StoredResponsesHolder,
     UsageHolder,
 )
+from .accounts.identities import Identities
 from .accounts.keys import Keys
+from .accounts.leavers import Leavers
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .accounts.self_service import SelfService
+from .accounts.sessions import Sessions
+from .accounts.sign_in_rules import SignInRules
 from .alerts.outages import Sources
+from .alerts.settings import Event
 from .alerts.watcher import Alerts
 from .azure.client import AzureClient
 from .azure.credentials import EntraToken
 from .clock import Clock, Timer
 from .env_file import with_env_file
+from .oidc.provider import OpenIDProvider
 from .proxy.concurrency import ConcurrencyLimit
 from .proxy.default_upstream import UpstreamSettings
 from .proxy.deployment_states import DeploymentStates
@@ -69,6 +77,7 @@ from .web.cors import AllowedOrigins
 from .web.errors import register_error_handlers
 from .web.forwarded import ForwardedHeaders
 from .web.guard import AdminGuard
+from .web.schemas.names import problem_of_user
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +221,13 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
     )
     keys = Keys(stores.keys, policy, clock=clock)
     admins = Admins(stores.admins, clock=clock)
-    groups = Groups(policy, clock=clock, on_removed=admins.forget_group)
+    rules = SignInRules(policy)
+
+    def forget_group(name: str) -> None:
+        admins.forget_group(name)
+        rules.forget_group(name)
+
+    groups = Groups(policy, clock=clock, on_removed=forget_group)
     metrics = Metrics()
     limiter = Limiter(
         stores.counters,
@@ -235,6 +250,8 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         metrics.waiting(backlog)
         refusals.look_after()
         alerts.need()
+        if leavers is not None:
+            leavers.need()
 
     journal = Journal(
         settings.instance / "journal",
@@ -248,7 +265,20 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         look_after=lambda: personal_data.look_after(),
     )
     persons = Persons(stores.persons, stores.keys, policy)
-    personal_data = _personal_data(stores, keys, persons, policy, journal, refusals, limiter, clock)
+    audit = Audit(stores.audit_log, clock=clock)
+    identities = Identities(
+        stores.identities,
+        rules,
+        stores.keys,
+        persons,
+        stores.usage_log,
+        policy,
+        audit,
+        user_claim=settings.oidc_user_claim,
+        problem_of_name=problem_of_user,
+        clock=clock,
+    )
+    personal_data = _personal_data(stores, keys, persons, identities, policy, journal, refusals, limiter, clock)
     stores.stored.in_journals = journal.find_stored
     concurrency = ConcurrencyLimit(settings.threads - RESERVED_THREADS, key_share=settings.key_share)
     metrics.can_hold(concurrency.capacity)
@@ -307,6 +337,21 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         ),
         clock=clock,
     )
+    provider = None if settings.oidc is None else OpenIDProvider(settings.oidc, clock=clock, timer=timer)
+    leavers = None
+    if provider is not None:
+        leavers = Leavers(
+            provider,
+            identities,
+            stores.identities,
+            stores.keys,
+            policy,
+            claim=lambda name, now, until: stores.alerts.claim(name, now=now, until=until),
+            announce=lambda user, text: alerts.announce(Event.LEAVER, text, user=user),
+            max_days=settings.oidc_max_days,
+            clock=clock,
+            timer=timer,
+        )
     return Services(
         settings=settings,
         gateway=gateway,
@@ -326,6 +371,10 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
         personal_data=personal_data,
         closings=Closings(keys, groups, clock=clock),
         persons=persons,
+        identities=identities,
+        sessions=Sessions(stores.sessions, longest=timedelta(hours=settings.session_hours), clock=clock),
+        provider=provider,
+        leavers=leavers,
         prompts=Prompts(policy, groups, keys, clock=clock),
         policy=policy,
         limiter=limiter,
@@ -334,7 +383,7 @@ def _wire(settings: Settings, upstream: AzureClient, clock: Clock, timer: Timer,
             settings.instance / "budgets.json",
             clock=clock,
         ),
-        audit=Audit(stores.audit_log, clock=clock),
+        audit=audit,
         usage_log=stores.usage_log,
         journal=journal,
         stores=health,
@@ -350,6 +399,7 @@ def _personal_data(
     stores: Stores,
     keys: Keys,
     persons: Persons,
+    identities: Identities,
     policy: OrganisationPolicy,
     journal: Journal,
     refusals: Refusals,
@@ -367,6 +417,7 @@ def _personal_data(
         (
             KeysHolder(keys),
             PersonsHolder(persons, policy),
+            IdentitiesHolder(identities),
             UsageHolder(stores.usage_log),
             RefusalsHolder(refusals.stored),
             AuditHolder(stores.audit_log),

@@ -140,6 +140,25 @@ class NameTaken(Conflict):
         super().__init__("There is an admin with this name already. Choose another one.", param="name")
 
 
+class SignInRefused(GatewayError):
+    """Somebody may not sign in, or the sign-in was not valid."""
+
+    status, type, code = 403, "permission_error", "sign_in_refused"
+
+
+class GrantEnded(SignInRefused):
+    """The identity provider says that a code or a refresh token is not valid any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The identity provider does not accept this sign-in any more. Sign in again.")
+
+
+class IdentityProviderUnavailable(GatewayError):
+    """The organisation's identity provider does not answer, or not as it should."""
+
+    status, code = 503, "identity_provider_unavailable"
+
+
 class UserTaken(Conflict):
     """Another account of the identity provider stands for this person."""
 

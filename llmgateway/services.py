@@ -10,14 +10,18 @@ from .accounts.bulk import Bulk
 from .accounts.closing import Closings
 from .accounts.erasure import PersonalData
 from .accounts.groups import Groups
+from .accounts.identities import Identities
 from .accounts.keys import Keys
+from .accounts.leavers import Leavers
 from .accounts.persons import Persons
 from .accounts.policy import OrganisationPolicy
 from .accounts.prompts import Prompts
 from .accounts.self_service import SelfService
+from .accounts.sessions import Sessions
 from .alerts.watcher import Alerts
 from .clock import Clock
 from .interfaces import Upstream, UsageLog
+from .oidc.provider import OpenIDProvider
 from .proxy.doctor import Doctor
 from .proxy.pipeline import Gateway
 from .ratelimit.budget_watch import BudgetWatch
@@ -47,6 +51,11 @@ class Services:
     closings: Closings
     personal_data: PersonalData
     persons: Persons
+    identities: Identities
+    sessions: Sessions
+    provider: OpenIDProvider | None
+    """The identity provider that signs people in; None without ``OIDC_ISSUER``."""
+    leavers: Leavers | None
     prompts: Prompts
     policy: OrganisationPolicy
     limiter: Limiter

@@ -14,6 +14,7 @@ from .azure.endpoint import NO_BASE_URL, Endpoint
 from .azure.identity import KINDS, Identity
 from .env_file import ENV_FILE, with_env_file
 from .errors import ConfigurationError
+from .oidc.settings import ProviderSettings, missing_extra
 from .settings_names import is_set_by_kubernetes, unknown_settings
 
 MISSING_BASE_URL = (
@@ -445,6 +446,64 @@ class Settings:
         reloads=True,
     )
 
+    oidc_issuer: str | None = _setting(
+        "OIDC_ISSUER",
+        "[Signing in](sign-in.md) with your identity provider: its issuer, exactly as its discovery document names it, "
+        "such as `https://login.microsoftonline.com/TENANT/v2.0`. Needs the extra `oidc`.",
+        None,
+        parse=parsers.issuer,
+        shown="nobody signs in with one",
+    )
+    oidc_client_id: str | None = _setting(
+        "OIDC_CLIENT_ID", "The identifier of this gateway at the identity provider.", None, shown="none"
+    )
+    oidc_client_secret: str | None = _setting(
+        "OIDC_CLIENT_SECRET", "The secret of this gateway at the identity provider.", None, secret=True, shown="none"
+    )
+    oidc_user_claim: str = _setting(
+        "OIDC_USER_CLAIM",
+        "The claim with the name that keys have as `user`. `email` counts only if the provider has verified it.",
+        "preferred_username",
+        parse=parsers.word,
+    )
+    oidc_scopes: tuple[str, ...] | None = _setting(
+        "OIDC_SCOPES",
+        "What the provider is asked for, separated by blanks; `openid` must be among it.",
+        None,
+        parse=parsers.scopes,
+        shown="`openid profile email`, and `offline_access` if the provider has it",
+    )
+    oidc_max_days: int | None = _setting(
+        "OIDC_MAX_DAYS",
+        "Number of days without a sign-in after which the keys of a person are blocked, if the provider gives no "
+        "refresh tokens, see [people who leave](sign-in.md#people-who-leave).",
+        None,
+        parse=_integer(1, 3650),
+        shown="never",
+    )
+    public_url: str | None = _setting(
+        "LLMGATEWAY_PUBLIC_URL",
+        "The address under which browsers reach this gateway, with the path in front of `/dashboard` if there is one. "
+        "The identity provider sends them back to it.",
+        None,
+        parse=parsers.public_url,
+        shown="what the browser asks for",
+        reloads=True,
+    )
+    session_idle_minutes: int = _setting(
+        "LLMGATEWAY_SESSION_IDLE_MINUTES",
+        "Number of minutes after which somebody who does nothing on the dashboard has to sign in again.",
+        60,
+        parse=_integer(1, 7 * 24 * 60),
+        reloads=True,
+    )
+    session_hours: int = _setting(
+        "LLMGATEWAY_SESSION_HOURS",
+        "Number of hours after which everybody has to sign in again.",
+        12,
+        parse=_integer(1, 31 * 24),
+    )
+
     env_file: Path | None = _setting(  # noqa: RUF009
         ENV_FILE,
         "File with more of these variables, see [below](#a-file-of-settings). What the environment has itself wins.",
@@ -492,6 +551,8 @@ class Settings:
             _identity(values.get)
         except ConfigurationError as error:
             problems += error.problems
+        if values.get("oidc_issuer") and (problem := missing_extra()):
+            problems.append(problem)
         if problems:
             raise ConfigurationError(problems)
         return cls(**values, unknown=unknown_settings_in(environ))
@@ -567,6 +628,18 @@ class Settings:
         login = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
         return f"redis://{login}{self.redis_host}:{self.redis_port}/0"
 
+    @property
+    def oidc(self) -> ProviderSettings | None:
+        """The identity provider that signs people in, or None."""
+        if self.oidc_issuer is None or self.oidc_client_id is None or self.oidc_client_secret is None:
+            return None
+        return ProviderSettings(
+            issuer=self.oidc_issuer,
+            client_id=self.oidc_client_id,
+            client_secret=self.oidc_client_secret,
+            scopes=self.oidc_scopes,
+        )
+
     def warnings(self) -> list[str]:
         """Return a warning for each setting that works but should be changed."""
         found = [*self.unknown]
@@ -576,9 +649,12 @@ class Settings:
                 f"its address. Use {SHORT_ADMIN_KEY} characters or more, for example from: "
                 "openssl rand -hex 24"
             )
-        url = urlsplit(self.base_url or "")
-        if url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
+        if is_unencrypted(self.base_url or ""):
             found.append("LLM_BASE_URL is not https: Azure's key and everybody's conversations travel unencrypted.")
+        if self.oidc_issuer and is_unencrypted(self.oidc_issuer):
+            found.append("OIDC_ISSUER is not https: whoever is on the way can sign in as anybody.")
+        if self.oidc_issuer and self.public_url and is_unencrypted(self.public_url):
+            found.append("LLMGATEWAY_PUBLIC_URL is not https: sessions and what pages show travel unencrypted.")
         if self.identity_kind and self.api_key:
             found.append("LLM_API_KEY is not used, because LLM_IDENTITY is set: remove one of them.")
         if self.trusted_proxy == "*":
@@ -598,6 +674,12 @@ class Settings:
                 "folder. Set REDISHOST for limits of all hosts together."
             )
         return found
+
+
+def is_unencrypted(address: str) -> bool:
+    """Whether what is sent to this address can be read on the way."""
+    url = urlsplit(address)
+    return url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost")
 
 
 def settings_fields() -> list[Field[Any]]:
@@ -639,4 +721,21 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("MONGOUSER is set without MONGOHOST: set MONGOHOST to use MongoDB.")
     if values.get("redis_password") and not (values.get("redis_host") or values.get("redis_full_url")):
         problems.append("REDISPASSWORD is set without REDISHOST: set REDISHOST to use Redis.")
-    return problems
+    return problems + _sign_in_contradictions(values)
+
+
+def _sign_in_contradictions(values: Mapping[str, Any]) -> list[str]:
+    names = {
+        "oidc_issuer": "OIDC_ISSUER",
+        "oidc_client_id": "OIDC_CLIENT_ID",
+        "oidc_client_secret": "OIDC_CLIENT_SECRET",
+    }
+    others = {"oidc_user_claim": "OIDC_USER_CLAIM", "oidc_scopes": "OIDC_SCOPES", "oidc_max_days": "OIDC_MAX_DAYS"}
+    if not any(values.get(name) for name in (*names, *others)):
+        return []
+    needed = ", ".join(names.values())
+    return [
+        f"{variable} is missing. Set {needed} to let people sign in with your identity provider, or none of them."
+        for name, variable in names.items()
+        if not values.get(name)
+    ]

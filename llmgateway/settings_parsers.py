@@ -135,6 +135,42 @@ def _in_ascii(origin: str) -> str:
         raise ValueError("names a host that is not valid: write it as browsers do, like https://xn--…") from None
 
 
+def issuer(text: str) -> str:
+    """Return the issuer as it is: it is compared with what the provider says, also a slash at its end."""
+    _address(text)
+    if re.search(r"//login\.microsoftonline\.[a-z]+/(common|organizations|consumers)(/|$)", text):
+        raise ValueError("must name your tenant in place of common: everybody in the world could sign in otherwise")
+    return text
+
+
+def public_url(text: str) -> str:
+    """Return the address without a slash at its end, as paths are put behind it."""
+    return _address(text).rstrip("/")
+
+
+def _address(text: str) -> str:
+    url(text, "https", "http")
+    if any(character in text for character in "?#@\\") or any(c.isspace() or not c.isprintable() for c in text):
+        raise ValueError("must be an address like https://id.example.org/path, without a query, #, @ or blanks")
+    if not re.match(r"https?://[^/]", text):
+        raise ValueError("names no host")
+    return text
+
+
+def word(text: str) -> str:
+    if any(character.isspace() for character in text):
+        raise ValueError("must be one name, without blanks")
+    return text
+
+
+def scopes(text: str) -> tuple[str, ...]:
+    # RFC 6749 section 3.3
+    names = tuple(text.split())
+    if "openid" not in names or not all(re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", name) for name in names):
+        raise ValueError("must be names separated by blanks, with openid among them")
+    return names
+
+
 def without_blanks_around(text: str) -> str:
     if text != text.strip():
         raise ValueError("begins or ends with a blank or a line break: remove it")

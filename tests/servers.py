@@ -5,6 +5,7 @@ A server dies with the process that started it, however that ends (on Linux).
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import os
@@ -382,17 +383,21 @@ class SwitchingProxy:
 class MongoServer(Server):
     """SecantusDB, a MongoDB-wire server with real storage and login, set up as a standalone server."""
 
+    _with_user: Path | None = None
+    """The data of a server that has the user and nothing else, as soon as one has been made in this process."""
+
     def __init__(self) -> None:
         super().__init__()
         self.url = f"mongodb://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/"
-        self._provisioned = False
 
     def start(self) -> None:
-        if not self._provisioned:
-            self._provision()
+        if not (self.folder / "data").exists():
+            if MongoServer._with_user is None:
+                MongoServer._with_user = self._make_user()
+            shutil.copytree(MongoServer._with_user, self.folder / "data", dirs_exist_ok=True)
         super().start()
 
-    def _provision(self) -> None:
+    def _make_user(self) -> Path:
         # A user can only be made while nobody has to log in.
         open_url = f"mongodb://127.0.0.1:{self.port}/"
         self._run(*self._command()[:-1])
@@ -400,7 +405,9 @@ class MongoServer(Server):
         with pymongo.MongoClient(open_url) as client:
             client.admin.command("createUser", USER, pwd=PASSWORD, roles=[{"role": "root", "db": "admin"}])
         self.kill()
-        self._provisioned = True
+        kept = Path(tempfile.mkdtemp(prefix="llmgateway-test-"))
+        atexit.register(shutil.rmtree, kept, ignore_errors=True)
+        return shutil.copytree(self.folder / "data", kept, dirs_exist_ok=True)
 
     def _command(self) -> list[str]:
         program = str(Path(sysconfig.get_path("scripts")) / "secantusd-py")

@@ -289,9 +289,11 @@ def test_shows_no_secret():
         "REDIS_URL": "redis://:secret-redis-url@h/",
         "SECRET_KEY": "secret-secret",
         "AZURE_CLIENT_SECRET": "secret-client",
+        "OIDC_CLIENT_SECRET": "secret-oidc",
     }
 
-    shown = repr(settings(MONGOUSER="me", **secrets))
+    oidc = {"OIDC_ISSUER": "https://id.example.org", "OIDC_CLIENT_ID": "gateway"}
+    shown = repr((made := settings(MONGOUSER="me", **oidc, **secrets), made.oidc))
 
     assert "secret-" not in shown
     assert {field.metadata["variable"] for field in settings_fields() if field.metadata["secret"]} == set(secrets)

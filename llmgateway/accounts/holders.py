@@ -6,11 +6,13 @@ Each kind of data has one :class:`Holder`. Whoever adds another kind adds a hold
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from ..erased import is_about, named, with_pseudonym, without_person
+from ..errors import NotFound
 from ..interfaces import AlertStore, AuditLog, RefusalLog, StoredResponses, UsageLog
 from ..records import (
     Alert,
@@ -24,6 +26,7 @@ from ..records import (
     RefusalQuery,
     ReportQuery,
 )
+from .identities import Identities
 from .keys import Keys
 from .persons import Persons
 from .policy import OrganisationPolicy
@@ -139,6 +142,33 @@ class PersonsHolder:
 
     def erase(self, erasure: Erasure) -> None:
         """Do nothing: it has no key."""
+
+
+class IdentitiesHolder:
+    """The account at the identity provider. It is forgotten, with its e-mail address and its refresh token."""
+
+    name = "identity"
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    def kept_of(self, user: str) -> Kept:
+        return Kept({}, int(self._identities.of_user(user) is not None))
+
+    def export(self, user: str, key_ids: Collection[str]) -> Mapping[str, Iterable[Any]]:  # noqa: ARG002
+        identity = self._identities.of_user(user)
+        if identity is None:
+            return {"identity": []}
+        return {"identity": [{name: value for name, value in asdict(identity).items() if name != "refresh_token"}]}
+
+    def erase_name(self, user: str, pseudonym: str) -> None:  # noqa: ARG002
+        identity = self._identities.of_user(user)
+        if identity is not None:
+            with suppress(NotFound):  # another process has forgotten it meanwhile
+                self._identities.remove(identity.id)
+
+    def erase(self, erasure: Erasure) -> None:
+        """Do nothing: it is found by the name."""
 
 
 class AlertsHolder:

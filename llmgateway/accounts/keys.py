@@ -13,7 +13,7 @@ from ..clock import Clock
 from ..current import current_request
 from ..errors import Conflict, InvalidKey, NotFound, StoreUnavailable
 from ..interfaces import KeyStore
-from ..records import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, moment, new_id
+from ..records import ALL_KEYS, Group, GroupSize, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, moment, new_id
 from .policy import OrganisationPolicy
 from .principal import Principal, PrincipalCache
 
@@ -207,6 +207,18 @@ class Keys:
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         return self._store.list(query)
+
+    def ids(self, query: KeyQuery = ALL_KEYS) -> Sequence[str]:
+        """As :meth:`~llmgateway.interfaces.KeyStore.ids`."""
+        return self._store.ids(query)
+
+    def count(self, query: KeyQuery = ALL_KEYS) -> int:
+        """As :meth:`~llmgateway.interfaces.KeyStore.count`."""
+        return self._store.count(query)
+
+    def group_sizes(self) -> Mapping[str, GroupSize]:
+        """As :meth:`~llmgateway.interfaces.KeyStore.group_sizes`."""
+        return self._store.group_sizes()
 
     def update(
         self,

@@ -31,11 +31,16 @@ class Persons:
         """Return what is set for *user*. Nothing is set for somebody who is not known."""
         return self._store.get(user) or Person(user=user)
 
-    def list(self, *, after: str = "", limit: int) -> list[tuple[Person, int]]:
-        """Return people behind the name *after*, sorted by name, each with the number of their keys."""
-        users = {user.name: user.keys for user in self._keys.users(after=after, limit=limit)}
+    def list(self, text: str | None = None) -> list[tuple[Person, int]]:
+        """Return people, sorted by name, each with the number of their keys.
+
+        Args:
+            text: Only those in whose name, or in an e-mail address of whose keys, this occurs, in any case.
+        """
+        users = {user.name: user.keys for user in self._keys.users(text=text)}
         set_for = self._policy.stored().persons
-        names = sorted({*users, *(name for name in set_for if name > after)})[:limit]
+        folded = (text or "").casefold()
+        names = sorted({*users, *(name for name in set_for if folded in name.casefold())})
         return [(set_for.get(name) or Person(user=name), users.get(name, 0)) for name in names]
 
     def set_limits(self, user: str, limits: Limits, *, check: Check | None = None) -> tuple[Person, Person]:

@@ -31,7 +31,8 @@ FEW_SECONDS = 10.0
 TURNS_OF_A_STORE = 2
 """A store that does not answer once may only have been slow."""
 
-_KEPT = timedelta(days=30)
+KEPT = timedelta(days=30)
+"""How long alerts can be read."""
 
 
 class Condition(NamedTuple):
@@ -208,7 +209,7 @@ def _alert(outage: Outage, text: str, now: datetime, *parts: str) -> Alert:
         event=outage.event,
         scope=outage.scope,
         text=text,
-        kept_until=now + _KEPT,
+        kept_until=now + KEPT,
     )
 
 

@@ -29,6 +29,8 @@ class Event(StrEnum):
     """Usage records wait for the store."""
     PRICE = "price"
     """A model is used without a known price."""
+    LEAVER = "leaver"
+    """Somebody's account at the identity provider has ended, and the keys are blocked."""
 
 
 class Format(StrEnum):

@@ -18,7 +18,7 @@ from ..interfaces import AlertStore, UsageLog
 from ..records import Alert, KeyRecord, Organisation, moment
 from .budgets import BudgetAlerts, alert_id
 from .delivery import Deliveries
-from .outages import Conditions, Outages, Sources
+from .outages import KEPT, Conditions, Outages, Sources
 from .outcome import Outcome
 from .settings import DOCUMENT, AlertSettings, Event
 
@@ -118,6 +118,21 @@ class Alerts:
             ),
         )
         return AlertSettings.from_document(document, self._policy.decrypt)
+
+    def announce(self, event: Event, text: str, *, user: str) -> None:
+        """Store a warning about a person that another part of the gateway has, and send it to those who want such."""
+        now, settings = moment(self._clock()), self.settings()
+        scope = f"person:{user}"
+        alert = Alert(
+            id=alert_id(event, scope, now.isoformat()),
+            at=now,
+            event=event,
+            scope=scope,
+            text=text,
+            user=user,
+            kept_until=now + KEPT,
+        )
+        self._deliveries.enqueue(alert, settings if event in settings.events else AlertSettings())
 
     def test(self) -> list[tuple[str, Outcome]]:
         """Send a test to every target now, and return what happened, by the target's identifier."""

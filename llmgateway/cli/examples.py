@@ -12,6 +12,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys list": [
         "llmgateway keys list --group physics --columns user,expires_at,limits --sort user",
         "llmgateway keys list --group physics --columns user,spent,left,last_used --sort left",
+        "llmgateway keys list --search lovelace --state expiring",
         "llmgateway keys list --json | jq -r '.[] | select(.active | not) | .user'",
     ],
     "keys add": [

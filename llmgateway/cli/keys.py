@@ -31,16 +31,30 @@ def keys() -> None:
 @click.option("--user", help="Only keys of this user.")
 @click.option("--group", help="Only keys of this group.")
 @click.option("--active/--blocked", default=None, help="Only active keys, or only blocked ones.")
+@click.option(
+    "--state",
+    type=click.Choice(["active", "expiring", "not_yet_valid", "expired", "blocked"]),
+    help="Only keys in this state. Those that expire soon are active, too.",
+)
+@click.option("--search", metavar="TEXT", help="Only keys with this text in user, name, group, e-mail, note or id.")
 @csv_options
 @listing
 def list_(
-    gateway: Remote, user: str | None, group: str | None, active: bool | None, as_csv: bool, reader: str | None
+    gateway: Remote,
+    user: str | None,
+    group: str | None,
+    active: bool | None,
+    state: str | None,
+    search: str | None,
+    as_csv: bool,
+    reader: str | None,
 ) -> None:
     """List keys, oldest first, with what is spent and left of their budgets and when they were used last.
 
     Of a key without a budget, 'spent' is what it has cost this month.
     """
     query = {"user": user, "group": group, "active": None if active is None else str(active).lower()}
+    query |= {"state": state, "q": search}
     if is_csv(as_csv=as_csv, reader=reader):
         print_csv(gateway, "/keys", query, reader=reader, most=_EVERY_KEY)
         return

@@ -18,10 +18,11 @@ def users() -> None:
 
 
 @users.command("list")
+@click.option("--search", metavar="TEXT", help="Only people with this text in their name, or in the e-mail of a key.")
 @listing
-def list_(gateway: Remote) -> None:
+def list_(gateway: Remote, search: str | None) -> None:
     """List those who have keys, and those for whom limits are set, by name."""
-    gateway.show_all([*gateway.client.pages("/users")], "user", "key_count", "limits", "raise")
+    gateway.show_all([*gateway.client.pages("/users", query={"q": search})], "user", "key_count", "limits", "raise")
 
 
 @users.command()

@@ -12,6 +12,7 @@ from ..records import (
     AuditEntry,
     AuditQuery,
     Group,
+    GroupSize,
     Imported,
     KeyChange,
     KeyQuery,
@@ -104,8 +105,24 @@ class KeyStore(Protocol):
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]: ...
 
-    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
-        """Return people who have keys, by name in the order of code points, behind the name *after*."""
+    def ids(self, query: KeyQuery = ALL_KEYS) -> Sequence[str]:
+        """Return the identifiers of the keys of :meth:`list`, in the same order."""
+        ...
+
+    def count(self, query: KeyQuery = ALL_KEYS) -> int:
+        """Return how many keys match. Pages and the order of *query* are ignored."""
+        ...
+
+    def users(self, *, text: str | None = None) -> Sequence[User]:
+        """Return the people who have keys, by name in the order of code points.
+
+        Args:
+            text: Only those in whose name, or in an e-mail address of whose keys, this occurs, in any case.
+        """
+        ...
+
+    def group_sizes(self) -> Mapping[str, GroupSize]:
+        """Return the size of each group that has keys."""
         ...
 
     def update(

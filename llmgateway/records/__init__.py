@@ -8,9 +8,26 @@ from __future__ import annotations
 from .admins import FIRST_OWNER, AdminRecord, AuditEntry, AuditQuery, Role
 from .alerts import Alert, Delivery, DeliveryState, Outage
 from .erasures import NOTHING_KEPT, Erasure, Kept, NameDigest
-from .identities import Claim, Identity
+from .identities import Account, Claim, Identity
 from .ids import moment, new_id, new_request_id
-from .keys import ALL_KEYS, Group, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, Person, Prompt, SelfService, User
+from .keys import (
+    ALL_KEYS,
+    EXPIRES_SOON,
+    KEY_ORDERS,
+    SEARCHED,
+    Group,
+    GroupSize,
+    Imported,
+    KeyChange,
+    KeyQuery,
+    KeyRecord,
+    KeyState,
+    Lookup,
+    Person,
+    Prompt,
+    SelfService,
+    User,
+)
 from .limits import (
     LIMIT_PARTS,
     UNIT_NAMES,
@@ -47,21 +64,25 @@ from .usage import (
 __all__ = [
     "ALL_KEYS",
     "ALL_USAGE",
+    "EXPIRES_SOON",
     "FILTER_GROUPINGS",
     "FIRST_OWNER",
     "GROUPINGS",
+    "KEY_ORDERS",
     "LIMIT_PARTS",
     "LONGEST_RECORDED_MODEL",
     "MODEL_FIELDS",
     "NOTHING_KEPT",
     "PERCENTILE_ERROR",
     "PRICE_KINDS",
+    "SEARCHED",
     "TOKEN_KINDS",
     "UNIT_KINDS",
     "UNIT_NAMES",
     "UNKNOWN_MODEL",
     "UNKNOWN_QUOTA",
     "UNLIMITED",
+    "Account",
     "AdminRecord",
     "Alert",
     "Attempt",
@@ -79,12 +100,14 @@ __all__ = [
     "Erasure",
     "FilterCount",
     "Group",
+    "GroupSize",
     "Identity",
     "Imported",
     "Kept",
     "KeyChange",
     "KeyQuery",
     "KeyRecord",
+    "KeyState",
     "Limits",
     "Lookup",
     "ModelSettings",

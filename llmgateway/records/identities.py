@@ -6,10 +6,20 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 Claim = str | tuple[str, ...]
 """What a provider says about a person under one name: one value or several."""
+
+
+class Account(NamedTuple):
+    """What the identity provider says of one of its accounts, checked. ``repr()`` must not be logged."""
+
+    issuer: str
+    subject: str
+    """The provider's identifier of the account, which never changes."""
+    claims: Mapping[str, Any]
+    refresh_token: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +30,7 @@ class Identity:
     """See :meth:`id_of`."""
     issuer: str
     subject: str
-    """The provider's identifier of the account, which never changes."""
+    """As in :attr:`Account.subject`."""
     claimed: str
     """The name that the provider gave at the last sign-in. Other accounts may claim the same."""
     first_at: datetime

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from .limits import UNLIMITED, Limits, Raise
@@ -136,10 +137,61 @@ class Person:
     """Raises these limits, and what :attr:`Group.member_limits` says for this person."""
 
 
+EXPIRES_SOON = timedelta(days=14)
+"""How long before its end a key counts as one that expires soon."""
+
+
+class KeyState(StrEnum):
+    """What a key itself says about whether it is let in. The dates of its group are not part of it."""
+
+    ACTIVE = "active"
+    EXPIRING = "expiring"
+    """Active, and its end is within :data:`EXPIRES_SOON`."""
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+    BLOCKED = "blocked"
+
+    @classmethod
+    def of(cls, key: KeyRecord, now: datetime) -> KeyState:
+        """Return the state of *key*. A blocked key is blocked, whatever its dates are."""
+        if not key.active:
+            return cls.BLOCKED
+        if key.expires_at is not None and key.expires_at <= now:
+            return cls.EXPIRED
+        if key.starts_at is not None and key.starts_at > now:
+            return cls.NOT_YET_VALID
+        if key.expires_at is not None and key.expires_at <= now + EXPIRES_SOON:
+            return cls.EXPIRING
+        return cls.ACTIVE
+
+
+KEY_ORDERS = ("created_at", "user", "name", "group", "expires_at")
+"""What stores can sort keys by."""
+
+SEARCHED = ("user", "name", "group", "email", "note")
+"""Where a text is looked for, beside the identifier of the key."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyQuery:
-    """Selects the keys that match every given field. They are sorted by identifier, oldest first."""
+    """Selects the keys that match every given field. Unless *order* says otherwise, the oldest identifier comes first.
 
+    Sorting ignores the case of ASCII letters. Keys without a group come before all groups, and keys without an end
+    after all others. Equal keys are sorted by identifier.
+    """
+
+    text: str | None = None
+    """Only keys in which this text occurs somewhere, in any case: in their identifier or in one of ``SEARCHED``."""
+    state: KeyState | None = None
+    """Only keys in this state at ``now``. ``ACTIVE`` includes those that expire soon."""
+    now: datetime | None = None
+    """Needed with ``state``."""
+    order: str | None = None
+    """One of ``KEY_ORDERS``. Then ``after`` must be empty."""
+    descending: bool = False
+    """Only with ``order``."""
+    offset: int = 0
+    """How many of the first keys are left out."""
     user: str | None = None
     group: str | None = None
     groups: tuple[str, ...] | None = None
@@ -181,6 +233,14 @@ class User(NamedTuple):
 
     name: str
     keys: int
+
+
+class GroupSize(NamedTuple):
+    """How large a group is."""
+
+    keys: int
+    users: int
+    """The people who have these keys."""
 
 
 class Lookup(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import StoreUnavailable
 from ..interfaces import KeyStore
-from ..records import ALL_KEYS, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
+from ..records import ALL_KEYS, GroupSize, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
 from .circuit import Circuit
 from .recent_version import RecentVersion
 
@@ -141,8 +141,17 @@ class CachedKeys:
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         return self._store.list(query)
 
-    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
-        return self._store.users(after=after, limit=limit)
+    def ids(self, query: KeyQuery = ALL_KEYS) -> Sequence[str]:
+        return self._store.ids(query)
+
+    def count(self, query: KeyQuery = ALL_KEYS) -> int:
+        return self._store.count(query)
+
+    def users(self, *, text: str | None = None) -> Sequence[User]:
+        return self._store.users(text=text)
+
+    def group_sizes(self) -> Mapping[str, GroupSize]:
+        return self._store.group_sizes()
 
     def update(
         self,

@@ -39,6 +39,7 @@ from ..errors import (
     UpstreamNotConfigured,
     UpstreamTimeout,
     UpstreamUnreachable,
+    UserTaken,
 )
 from ..proxy.routing import NOT_CONFIGURED
 from .errors import ErrorSchema, invalid_fields
@@ -147,6 +148,16 @@ REFUSALS = {
         "There is no such admin.",
         {"unknown": NotFound("There is no admin with this id. GET /admin/admins lists those there are.", param="id")},
     ),
+    "UnknownIdentity": Refusal(
+        404,
+        "There is no such account.",
+        {
+            "unknown": NotFound(
+                "There is no account with this id. GET /admin/identities lists those there are.", param="id"
+            )
+        },
+    ),
+    "UserTaken": Refusal(409, "Another account has the keys of this person.", {"user": UserTaken()}),
     "AdminNameTaken": Refusal(409, "Another admin has this name.", {"name": NameTaken()}),
     "AdminThrottled": Refusal(
         429,

@@ -106,6 +106,7 @@ GROUP_LEFT: dict[str, Any] = GROUP | {
         },
     }
 }
+GROUP_PAGE = {"items": [GROUP_LEFT], "total": 1, "next": None}
 KEY_LEFT: dict[str, Any] = KEY | {
     "spent": {"requests": 12, "total_tokens": 4600, "cost_usd": 0.75},
     "remaining": {
@@ -123,6 +124,7 @@ KEY_LEFT: dict[str, Any] = KEY | {
     },
     "last_used": "2026-10-31T09:12:07.345000+00:00",
 }
+KEY_PAGE = {"items": [KEY_LEFT], "total": 1, "next": None}
 NEW_KEY = {"key": SECRET_KEY, **KEY}
 ADDED_KEY = NEW_KEY | dict.fromkeys(("group", "email", "expires_at", "models")) | {"limits": NO_LIMITS}
 BLOCKED_KEY = KEY | {"active": False, "note": "lost her laptop"}
@@ -149,6 +151,7 @@ PERSON_SETTINGS: dict[str, Any] = {
 RAISED_PERSON = PERSON_SETTINGS | {"raise": RAISE}
 PERSON_REQUEST = {"limits": {"budget": {"amount": 7.65, "unit": "usd", "period": "month"}}}
 LISTED_PERSON = PERSON_SETTINGS | {"key_count": 1}
+PERSON_PAGE = {"items": [LISTED_PERSON], "total": 1, "next": None}
 _AZURE_ADDRESS: dict[str, Any] = {
     "base_url": "https://NAME.openai.azure.com/openai/v1",
     "api_version": None,
@@ -340,6 +343,34 @@ ADMIN: dict[str, Any] = {
     "expires_at": "2027-04-01T00:00:00+00:00",
     "retires_at": None,
     "created_at": "2026-10-01T08:00:00.000000+00:00",
+}
+IDENTITY: dict[str, Any] = {
+    "id": "person_5f2b8c0d9a413e7f60b1c2d3e4f5",
+    "issuer": "https://id.example.org",
+    "subject": "8c1f0a52-0d7b-4a5e-9f53-2d1f6f3a7c11",
+    "claimed": "ada",
+    "user": "ada",
+    "email": "ada@example.org",
+    "active": True,
+    "role": None,
+    "groups": ["ml-2026"],
+    "first_at": "2026-10-01T08:00:00.000000+00:00",
+    "signed_in_at": "2026-10-31T09:10:00.000000+00:00",
+    "refused_since": None,
+    "left_at": None,
+}
+SIGN_IN_REQUEST: dict[str, Any] = {
+    "rules": [
+        {"claim": "groups", "value": "llm-admins", "role": "admin"},
+        {"claim": "realm_access.roles", "value": "teaching-ml", "role": "group", "groups": ["ml-2026"]},
+        {"claim": "groups", "value": "ml-2026", "group": "ml-2026"},
+    ],
+    "admits": "everybody",
+}
+SIGN_IN: dict[str, Any] = SIGN_IN_REQUEST | {
+    "rules": [{"role": None, "groups": [], "group": None} | rule for rule in SIGN_IN_REQUEST["rules"]],
+    "issuer": "https://id.example.org",
+    "user_claim": "preferred_username",
 }
 ADMIN_KEY = "llmgw-admin-this-is-an-example-and-opens-nothing"
 NEW_ADMIN = ADMIN | {"key": ADMIN_KEY}
@@ -732,7 +763,7 @@ ALERTS_REQUEST: dict[str, Any] = {
     "emails": ["put-your-own-values-in@example.org"],
     "webhooks": [{"url": "https://example.org/hook", "secret": "a long random text", "format": "json"}],
     "thresholds": [50, 80, 100],
-    "events": ["budget", "credential", "store", "quota", "backlog", "price"],
+    "events": ["budget", "credential", "store", "quota", "backlog", "price", "leaver"],
 }
 ALERTS: dict[str, Any] = {
     "smtp_url": "smtp://gateway@mail.example.org:587",
@@ -741,7 +772,7 @@ ALERTS: dict[str, Any] = {
     "webhooks": [{"id": "hook_1f2e3d4c", "url": "https://example.org/hook", "has_secret": True, "format": "json"}],
     "emails": ["admin@example.org"],
     "thresholds": [50, 80, 100],
-    "events": ["budget", "credential", "store", "quota", "backlog", "price"],
+    "events": ["budget", "credential", "store", "quota", "backlog", "price", "leaver"],
     "problems": [
         "admin@example.org: Nothing listens there. Look at the host and the port, and whether the server runs."
     ],

@@ -94,8 +94,12 @@ def test_a_request_that_runs_is_found(pair, azure):
     wait_until(lambda: "stored" == found(pair, id_)["state"], what="the record in the store")
 
 
-def test_a_flood_disturbs_nobody_and_fills_nothing(start_gateway):
-    """Ten thousand refusals of one key and one address: a good request takes no longer, and few entries are kept."""
+def test_a_flood_disturbs_nobody_and_fills_nothing(start_gateway, stores):
+    """Ten thousand refusals of one key and one address: a good request takes no longer, and few entries are kept.
+
+    A fifth of it where other stores are behind: what keeps it from them is the same.
+    """
+    each_sends = 1250 if stores.redis is stores.mongo is None else 250
     gateway = start_gateway()
     good, bad = gateway.key(user="good"), gateway.key(user="flood", active=False)
     before = len(refusals(gateway))
@@ -103,7 +107,7 @@ def test_a_flood_disturbs_nobody_and_fills_nothing(start_gateway):
 
     def flood(number):
         connection = gateway.connect()
-        for _ in range(1250):
+        for _ in range(each_sends):
             connection.request("GET", "/v1/me", headers={"Authorization": f"Bearer {bad if number % 2 else 'nobody'}"})
             connection.getresponse().read()
         connection.close()
@@ -115,7 +119,7 @@ def test_a_flood_disturbs_nobody_and_fills_nothing(start_gateway):
 
     assert sorted(times)[len(times) // 2] < quiet + 1
     of_flood = lambda: refusals(gateway, "&code=invalid_api_key")  # noqa: E731
-    wait_until(lambda: sum(each["count"] for each in of_flood()) >= 10_000, what="10,000 refusals")
+    wait_until(lambda: sum(each["count"] for each in of_flood()) >= 8 * each_sends, what="all refusals")
     assert len(refusals(gateway)) - before <= 10
     assert 0 == metric(gateway, "llmgateway_refusals_dropped")
 

@@ -31,11 +31,13 @@ from llmgateway.records import (
     DeliveryState,
     Erasure,
     Group,
+    GroupSize,
     Imported,
     Kept,
     KeyChange,
     KeyQuery,
     KeyRecord,
+    KeyState,
     Limits,
     ModelSettings,
     NameDigest,
@@ -943,6 +945,103 @@ class KeyStoreContract:
         assert numbers(user="ada", limit=1) == [1]
         assert numbers(user="eve") == []
         assert numbers(group="' OR 1 --") == []
+
+    def test_finds_a_text_in_any_case(self, keys):
+        """In any of the fields that people know of a key, and nothing of it is a pattern."""
+        keys.add(key(1, user="ada.lovelace", name="Thesis"))
+        keys.add(key(2, user="bob", email="Bob.Müller@example.org", note="100% of_it"))
+        keys.add(key(3, user="eve", group="physics", note="Ω [x]*"))
+        keys.add(key(4, user="eve", active=False, note=None))
+
+        def numbers(text: str, **filters: object) -> list[int]:
+            query = KeyQuery(text=text, **filters)
+            found = keys.list(query)
+            assert [one.id for one in found] == keys.ids(query)
+            assert keys.count(query) == len(found)
+            return [int(record.id[-4:]) for record in found]
+
+        found = {text: numbers(text) for text in ("LOVE", "bob.mÜLLER@", "0% OF_", "PHYS", "ω [X]*", "_0004", "%")}
+        assert [*found.values()] == [[1], [2], [2], [3], [3], [4], [2]]
+        for text in (".*", "b_b", "' OR 1 --", "nobody"):
+            assert numbers(text) == []
+        assert numbers("eve") == [3, 4]
+        assert numbers("eve", active=True) == [3]
+        assert numbers("e", groups=("physics",)) == [3]
+        assert numbers("E", user="eve", state=KeyState.BLOCKED, now=NEW_YEAR) == [4]
+
+    def test_lists_in_every_order(self, keys):
+        """Forwards and backwards, page by page; equal keys by identifier."""
+        keys.add(key(1, user="bob", name="b", group="physics", created_at=NEW_YEAR + timedelta(days=2)))
+        keys.add(key(2, user="Ada", name="a", expires_at=NEW_YEAR + timedelta(days=9), created_at=NEW_YEAR))
+        keys.add(key(3, user="ada", name="C", group="chemistry", created_at=NEW_YEAR))
+        keys.add(key(4, user="carl", name="a", group="physics", expires_at=NEW_YEAR + timedelta(days=3)))
+
+        def numbers(**query: object) -> list[int]:
+            found = keys.list(KeyQuery(**query))
+            assert [one.id for one in found] == keys.ids(KeyQuery(**query))
+            return [int(record.id[-4:]) for record in found]
+
+        orders = {
+            "user": [2, 3, 1, 4],
+            "name": [2, 4, 1, 3],
+            "group": [2, 3, 1, 4],
+            "expires_at": [4, 2, 1, 3],
+        }
+        assert orders == {order: numbers(order=order) for order in orders}
+        assert numbers(order="created_at")[-1] == 1
+        for order, wanted in orders.items():
+            assert numbers(order=order, descending=True) == wanted[::-1]
+            assert numbers(order=order, offset=1, limit=2) == wanted[1:3]
+        assert numbers(offset=3) == [4]
+        assert numbers(order="user", offset=4, limit=2) == numbers(order="user", limit=0) == []
+
+    def test_selects_by_state(self, keys):
+        """As the state of each key says; those that expire soon are active, too."""
+        days = {
+            1: (None, None),
+            2: (-1, 30),
+            3: (None, 14),
+            4: (1, 30),
+            5: (-9, 0),
+            6: (1, 0),
+            7: (0, None),
+        }
+        ends = {
+            number: {
+                name: None if ahead is None else NEW_YEAR + timedelta(days=ahead)
+                for name, ahead in zip(("starts_at", "expires_at"), dates, strict=True)
+            }
+            for number, dates in days.items()
+        }
+        for number, dates in ends.items():
+            keys.add(key(number, **dates))
+            keys.add(key(number + 10, active=False, **dates))
+
+        found = {
+            state: [int(one.id[-4:]) for one in keys.list(KeyQuery(state=state, now=NEW_YEAR))] for state in KeyState
+        }
+        assert found == {
+            KeyState.ACTIVE: [1, 2, 3, 7],
+            KeyState.EXPIRING: [3],
+            KeyState.NOT_YET_VALID: [4],
+            KeyState.EXPIRED: [5, 6],
+            KeyState.BLOCKED: [11, 12, 13, 14, 15, 16, 17],
+        }
+        for one in keys.list():
+            state = KeyState.of(one, NEW_YEAR)
+            assert int(one.id[-4:]) in found[state]
+        assert keys.count(KeyQuery(state=KeyState.ACTIVE, now=NEW_YEAR, active=False)) == 0
+        assert keys.count(KeyQuery(limit=1, after="key_0007")) == 14
+
+    def test_counts_keys_and_people_of_groups(self, keys):
+        """Of those that have keys."""
+        keys.add(key(1, user="ada", group="physics"))
+        keys.add(key(2, user="ada", group="physics", active=False))
+        keys.add(key(3, user="bob", group="physics"))
+        keys.add(key(4, user="bob", group="chemistry"))
+        keys.add(key(5, user="bob"))
+
+        assert {"physics": GroupSize(3, 2), "chemistry": GroupSize(1, 1)} == keys.group_sizes()
 
     def test_shows_no_digest(self, keys):
         """What goes by a digest may be logged whole."""

@@ -112,11 +112,19 @@ class PersonStoreContract:
         assert organisation.update_group("physics", {"raised": None}).raised is None
 
     def test_lists_those_who_have_keys(self, keys):
-        """By name in the order of code points, page by page, each once."""
+        """By name in the order of code points, each once."""
         for number, user in enumerate(["b", "a", "B", "ä", "b", "a ", "😀"], 1):
             keys.add(key(number, user=user, created_at=NEW_YEAR))
 
         everybody = [User("B", 1), User("a", 1), User("a ", 1), User("b", 2), User("ä", 1), User("😀", 1)]
-        assert everybody == list(keys.users(limit=100))
-        assert everybody[2:4] == list(keys.users(after="a", limit=2))
-        assert [] == list(keys.users(after="😀", limit=2))
+        assert everybody == list(keys.users())
+
+    def test_finds_people_by_name_and_address(self, keys):
+        """In any case. All their keys are counted, whichever has the address."""
+        keys.add(key(1, user="Ädä", created_at=NEW_YEAR))
+        keys.add(key(2, user="Ädä", email="lovelace@example.org", created_at=NEW_YEAR))
+        keys.add(key(3, user="bob", email="bob@example.org", note="ädä", created_at=NEW_YEAR))
+
+        assert [User("Ädä", 2)] == list(keys.users(text="äDÄ")) == list(keys.users(text="LOVEL"))
+        assert [User("bob", 1), User("Ädä", 2)] == list(keys.users(text="@"))
+        assert [] == list(keys.users(text=".*"))

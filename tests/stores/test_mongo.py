@@ -473,7 +473,7 @@ class TestAway:
                 lambda: keys.add_all([key()]),
                 lambda: keys.of_users(["ada"]),
                 lambda: keys.get_all(["key_0001"]),
-                lambda: keys.users(limit=10),
+                lambda: keys.users(),
                 lambda: keys.revoke_group("course"),
                 lambda: keys.remove_all(["key_0001"]),
                 lambda: log.records(RecordQuery(limit=10)),

@@ -11,7 +11,7 @@ from tests.alerts.sinks import mail_sink, webhook_sink
 from tests.servers import free_port
 from tests.stores.contract import alert, append, usage
 
-EVENTS = ["budget", "credential", "store", "quota", "backlog", "price"]
+EVENTS = ["budget", "credential", "store", "quota", "backlog", "price", "leaver"]
 NOTHING = {
     "smtp_url": None,
     "has_smtp_password": False,

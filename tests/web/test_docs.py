@@ -15,17 +15,21 @@ from flask.testing import FlaskClient
 from openapi_schema_validator import OAS30Validator
 from werkzeug.test import TestResponse
 
-from llmgateway.records import FILTER_GROUPINGS
+from llmgateway.records import FILTER_GROUPINGS, Account
 from llmgateway.simulator.pictures import draw
 from llmgateway.simulator.recordings import silent_wav
 from llmgateway.usage.report import REPORT_GROUPINGS
 from llmgateway.web import examples
 from llmgateway.web.context import EXTENSION
 from llmgateway.web.docs import API
+from llmgateway.web.schemas.groups import INCLUDABLE_OF_GROUPS
 from llmgateway.web.schemas.keys import INCLUDABLE
+from llmgateway.web.schemas.persons import INCLUDABLE_OF_PERSONS
 from tests.resources import listing_resource
 
 from .conftest import ADMIN_KEY, AZURE_KEY
+
+ACCOUNT = Account("https://id.example.org", "subject-1", {"preferred_username": "eve", "groups": ["ml"]}, None)
 
 CHAT = "/v1/chat/completions"
 UNDOCUMENTED = {("get", "/"), ("get", "/docs"), ("get", "/docs/assets/{name}"), ("get", "/openapi.json")}
@@ -230,6 +234,8 @@ def test_every_field_of_an_answer_is_promised(document):
                     "Converted": CONVERTED,
                     "FilterRow": FILTER_GROUPINGS,
                     "KeyWithUsage": INCLUDABLE,
+                    "ListedPerson": INCLUDABLE_OF_PERSONS,
+                    "ListedGroup": INCLUDABLE_OF_GROUPS,
                 }
                 assert optional == set(asked_for.get(component, ())), (name, component)
 
@@ -380,6 +386,14 @@ def answers(
     yield call("patch /admin/admins/{admin_id}", admin_path, json={"expires_at": "2027-04-01"})
     yield call("post /admin/admins/{admin_id}/rotate", f"{admin_path}/rotate", json={"overlap_seconds": 60})
     yield call("delete /admin/admins/{admin_id}", admin_path)
+    yield call("put /admin/sign-in", json={"rules": [{"claim": "groups", "value": "ml", "group": "ml"}]})
+    identity = client.application.extensions[EXTENSION].identities.sign_in(ACCOUNT)
+    yield call("get /admin/identities")
+    identity_path = f"/admin/identities/{identity.id}"
+    yield call("get /admin/identities/{identity_id}", identity_path)
+    yield call("patch /admin/identities/{identity_id}", identity_path, json={"active": False})
+    yield call("delete /admin/identities/{identity_id}", identity_path)
+    yield call("post /admin/sessions/end", json={})
     yield call("get /admin/audit", "/admin/audit?limit=2")
     yield call("get /v1/models/{model}", "/v1/models/gpt-4o-mini")
     yield call("post /admin/addapikey", json={"user": "alan"})

@@ -182,7 +182,7 @@ class TestGroups:
 
         nothing = dict.fromkeys(("note", "starts_at", "expires_at", "models")) | {"limits": NO_LIMITS}
         assert made | nothing == empty == as_set(call, "/groups/Physik 1")
-        assert {"items": [call("GET", "/groups/Physik 1")], "next": None} == call("GET", "/groups")
+        assert {"items": [call("GET", "/groups/Physik 1")], "total": 1, "next": None} == call("GET", "/groups")
         assert "Be kind." == call("GET", "/prompt?group=Physik 1")["prompt"]
 
     def test_can_be_changed_in_parts(self, call):

@@ -12,6 +12,7 @@ from llmgateway.web.admin.rights import RIGHTS
 CONTRACT = {
     # The table of docs/admin.md, by what an endpoint is about: the roles that may change it, and those that may read.
     "admins": ({"owner"}, {"owner"}),
+    "sign-in": ({"owner"}, {"owner", "admin", "viewer"}),
     "organisation": ({"owner", "admin"}, {"owner", "admin", "viewer"}),
     "of a group": ({"owner", "admin", "group"}, {"owner", "admin", "viewer", "group"}),
     "groups": ({"owner", "admin"}, {"owner", "admin", "viewer", "group"}),
@@ -19,6 +20,7 @@ CONTRACT = {
 }
 ABOUT = [
     (r"/admin/admins", "admins"),
+    (r"/admin/(sign-in|sessions)", "sign-in"),
     (r"/metrics", "metrics"),
     (r"/admin/groups/<name>/raise", "groups"),
     (r"/admin/groups/<name>/", "of a group"),

@@ -7,12 +7,13 @@ group is set only if the mark still exists. So another process may remove the ma
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Several
 from dataclasses import asdict, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
 
@@ -25,10 +26,14 @@ from llmgateway.clock import Clock
 from llmgateway.errors import Conflict, NoSuchGroup
 from llmgateway.records import (
     ALL_KEYS,
+    EXPIRES_SOON,
+    SEARCHED,
+    GroupSize,
     Imported,
     KeyChange,
     KeyQuery,
     KeyRecord,
+    KeyState,
     Limits,
     Lookup,
     Prompt,
@@ -43,6 +48,8 @@ from .organisation import ORGANISATION, MongoOrganisation, limits_fields, prompt
 
 _FIELDS = tuple(field.name for field in fields(KeyRecord) if field.name != "id")
 _CHANGEABLE = frozenset(_FIELDS) - {"digest", "retiring_digest"}
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""Sorts keys without an end after all others."""
 
 
 class MongoKeys:
@@ -164,25 +171,46 @@ class MongoKeys:
         return self._find_all({"_id": {"$in": [*key_ids]}})
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
+        return [key for key in map(_key, self._selected(query)) if key is not None]
+
+    def ids(self, query: KeyQuery = ALL_KEYS) -> Sequence[str]:
+        return [document["_id"] for document in self._selected(query, {"_id": 1})]
+
+    def _selected(self, query: KeyQuery, fields: Document | None = None) -> Sequence[Document]:
         limit = query.limit
         if limit == 0:  # which means "all" to MongoDB
             return []
-        wanted = _conditions(query)
+        wanted = {"_id": {"$gt": query.after}, **_conditions(query), **UNMARKED}
         # All keys of a group take longer than a page, so they get the same timeout as revoking them.
-        seconds = self._database.report_timeout if limit is None else None
+        seconds = self._database.report_timeout if limit is None or query.order or query.text else None
         with self._database.collection("keys", seconds=seconds) as keys:
-            found = keys.find({"_id": {"$gt": query.after}, **wanted, **UNMARKED}, sort=[("_id", 1)], limit=limit or 0)
-            return [key for key in map(_key, found) if key is not None]
+            if query.order is None:
+                return [*keys.find(wanted, fields, sort=[("_id", 1)], skip=query.offset, limit=limit or 0)]
+            return [*keys.aggregate(_sorted(query, wanted, fields), allowDiskUse=True)]
 
-    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
-        pipeline: Sequence[Document] = [
-            {"$match": {"user": {"$gt": after}} | UNMARKED},
-            {"$group": {"_id": "$user", "keys": {"$sum": 1}}},
+    def count(self, query: KeyQuery = ALL_KEYS) -> int:
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
+            return keys.count_documents(_conditions(query) | UNMARKED)
+
+    def users(self, *, text: str | None = None) -> Sequence[User]:
+        pipeline: list[Document] = [
+            {"$match": UNMARKED},
+            {"$group": {"_id": "$user", "keys": {"$sum": 1}, "emails": {"$addToSet": "$email"}}},
             {"$sort": {"_id": 1}},
-            {"$limit": limit},
         ]
+        if text is not None:
+            pipeline.append({"$match": _occurs(("_id", "emails"), text)})
         with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
             return [User(found["_id"], found["keys"]) for found in keys.aggregate(pipeline)]
+
+    def group_sizes(self) -> dict[str, GroupSize]:
+        pipeline: Sequence[Document] = [
+            {"$match": {"group": {"$ne": None}} | UNMARKED},
+            {"$group": {"_id": {"group": "$group", "user": "$user"}, "keys": {"$sum": 1}}},
+            {"$group": {"_id": "$_id.group", "keys": {"$sum": "$keys"}, "users": {"$sum": 1}}},
+        ]
+        with self._database.collection("keys", seconds=self._database.report_timeout) as keys:
+            return {found["_id"]: GroupSize(found["keys"], found["users"]) for found in keys.aggregate(pipeline)}
 
     def update(
         self,
@@ -339,7 +367,55 @@ def _conditions(query: KeyQuery) -> Document:
     """Return the conditions of *query*, without those of pages."""
     filters = {"user": query.user, "active": query.active}
     wanted: Document = {name: value for name, value in filters.items() if value is not None}
+    if query.state is not None:
+        wanted["$and"] = [_in_state(query.state, query.now)]
+    if query.text is not None:
+        wanted |= _occurs(("_id", *SEARCHED), query.text)
     return wanted | of_groups(query.group, query.groups)
+
+
+def _in_state(state: KeyState, now: datetime | None) -> Document:
+    if now is None:
+        raise ValueError("a query for a state needs the time")
+    # A missing date does not match $lte or $gt, so $not selects it.
+    begun, open_ended = {"$not": {"$gt": now}}, {"$not": {"$lte": now}}
+    conditions: dict[KeyState, Document] = {
+        KeyState.BLOCKED: {"active": False},
+        KeyState.EXPIRED: {"active": True, "expires_at": {"$lte": now}},
+        KeyState.NOT_YET_VALID: {"active": True, "starts_at": {"$gt": now}, "expires_at": open_ended},
+        KeyState.EXPIRING: {
+            "active": True,
+            "starts_at": begun,
+            "expires_at": {"$gt": now, "$lte": now + EXPIRES_SOON},
+        },
+        KeyState.ACTIVE: {"active": True, "starts_at": begun, "expires_at": open_ended},
+    }
+    return conditions[state]
+
+
+def _occurs(names: Sequence[str], text: str) -> Document:
+    """Return the condition that *text* occurs in one of these fields, in any case."""
+    return {"$or": [{name: {"$regex": re.escape(text), "$options": "i"}} for name in names]}
+
+
+def _sorted(query: KeyQuery, wanted: Document, fields: Document | None) -> list[Document]:
+    """Return the pipeline of a page of keys in the order of *query*."""
+    field = f"${query.order}"
+    by: Document = {"$toLower": {"$ifNull": [field, ""]}}
+    if query.order == "expires_at":
+        by = {"$ifNull": [field, _NEVER]}
+    elif query.order == "created_at":
+        by = {"$ifNull": [field, None]}
+    direction = -1 if query.descending else 1
+    pipeline: list[Document] = [
+        {"$match": wanted},
+        {"$addFields": {"sorted_by": by}},
+        {"$sort": {"sorted_by": direction, "_id": direction}},
+        {"$skip": query.offset},
+    ]
+    if query.limit is not None:
+        pipeline.append({"$limit": query.limit})
+    return pipeline if fields is None else [*pipeline, {"$project": fields}]
 
 
 def _checked(document: Document, check: Callable[[KeyRecord], None] | None) -> Document:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from llmgateway.errors import StoreUnavailable
 from llmgateway.interfaces import KeyStore
-from llmgateway.records import ALL_KEYS, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
+from llmgateway.records import ALL_KEYS, GroupSize, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
 
 from .cache import RedisCache
 from .organisation import durable_generation
@@ -86,8 +86,17 @@ class RedisKeys:
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
         return self._durable.list(query)
 
-    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
-        return self._durable.users(after=after, limit=limit)
+    def ids(self, query: KeyQuery = ALL_KEYS) -> Sequence[str]:
+        return self._durable.ids(query)
+
+    def count(self, query: KeyQuery = ALL_KEYS) -> int:
+        return self._durable.count(query)
+
+    def users(self, *, text: str | None = None) -> Sequence[User]:
+        return self._durable.users(text=text)
+
+    def group_sizes(self) -> Mapping[str, GroupSize]:
+        return self._durable.group_sizes()
 
     def update(
         self,

@@ -225,6 +225,8 @@ class SQLiteDatabase:
             # Deleted rows are overwritten: they may contain names. Those of counters do not, and are written for every
             # request (https://www.sqlite.org/pragma.html#pragma_secure_delete).
             connection.execute("PRAGMA secure_delete = ON")
+        # SQLite's own lower() knows ASCII letters alone (https://www.sqlite.org/lang_corefunc.html#lower).
+        connection.create_function("folded", 1, str.casefold, deterministic=True)
         return connection
 
     def _create(self) -> None:

@@ -11,7 +11,20 @@ from operator import itemgetter
 from typing import Any
 
 from llmgateway.errors import Conflict, NoSuchGroup
-from llmgateway.records import ALL_KEYS, UNLIMITED, Imported, KeyChange, KeyQuery, KeyRecord, Lookup, User
+from llmgateway.records import (
+    ALL_KEYS,
+    EXPIRES_SOON,
+    SEARCHED,
+    UNLIMITED,
+    GroupSize,
+    Imported,
+    KeyChange,
+    KeyQuery,
+    KeyRecord,
+    KeyState,
+    Lookup,
+    User,
+)
 from llmgateway.stores.epoch import from_ms
 
 from .columns import IN_LIST, limits_of, listed, merged_limits, models_of, prompt_of, raise_of, stored
@@ -51,6 +64,17 @@ _ROTATE = f"""
     WHERE id = :id
     RETURNING {_COLUMNS}
 """  # noqa: S608
+_SIZES = """
+    SELECT "group", count(*), count(DISTINCT "user") FROM keys WHERE "group" IS NOT NULL GROUP BY "group"
+"""
+_ORDERS: dict[str | None, tuple[str, ...]] = {
+    None: ("id",),
+    "created_at": ("created_at", "id"),
+    "user": ('lower("user")', "id"),
+    "name": ("lower(name)", "id"),
+    "group": ("lower(coalesce(\"group\", ''))", "id"),
+    "expires_at": ("expires_at IS NULL", "expires_at", "id"),
+}
 _REMOVE = f"DELETE FROM keys WHERE id = ? RETURNING {_COLUMNS}"  # noqa: S608
 
 
@@ -123,18 +147,33 @@ class SQLiteKeys:
         return [*map(_record, sorted(found, key=_id))]
 
     def list(self, query: KeyQuery = ALL_KEYS) -> list[KeyRecord]:
-        wanted = _conditions(query)
-        rows = self._database.rows(
-            f"SELECT {_COLUMNS} FROM keys WHERE {' AND '.join(['id > ?', *wanted])} ORDER BY id LIMIT ?",  # noqa: S608
-            [query.after, *wanted.values(), -1 if query.limit is None else query.limit],
-        )
-        return [_record(row) for row in rows]
+        return [*map(_record, self._selected(_COLUMNS, query))]
 
-    def users(self, *, after: str = "", limit: int) -> Sequence[User]:
-        rows = self._database.rows(
-            "SELECT user, count(*) FROM keys WHERE user > ? GROUP BY user ORDER BY user LIMIT ?", (after, limit)
+    def ids(self, query: KeyQuery = ALL_KEYS) -> Sequence[str]:
+        return [*map(_id, self._selected("id", query))]
+
+    def _selected(self, columns: str, query: KeyQuery) -> Sequence[Any]:
+        wanted = {"id > ?": query.after, **_conditions(query)}
+        order = ", ".join(f"{term}{' DESC' * query.descending}" for term in _ORDERS[query.order])
+        return self._database.rows(
+            f"SELECT {columns} FROM keys WHERE {' AND '.join(wanted)} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608
+            [*wanted.values(), _limit(query.limit), query.offset],
         )
-        return [User(*row) for row in rows]
+
+    def count(self, query: KeyQuery = ALL_KEYS) -> int:
+        wanted = {"id > ?": "", **_conditions(query)}
+        statement = f"SELECT count(*) FROM keys WHERE {' AND '.join(wanted)}"  # noqa: S608
+        ((count,),) = self._database.rows(statement, [*wanted.values()])
+        return int(count)
+
+    def users(self, *, text: str | None = None) -> Sequence[User]:
+        having = "" if text is None else f"HAVING max({_occurs(('user', 'email'))})"
+        statement = f"SELECT user, count(*) FROM keys GROUP BY user {having} ORDER BY user"  # noqa: S608
+        return [User(*row) for row in self._database.rows(statement, [] if text is None else [text.casefold()])]
+
+    def group_sizes(self) -> dict[str, GroupSize]:
+        rows = self._database.rows(_SIZES)
+        return {group: GroupSize(keys, users) for group, keys, users in rows}
 
     def update(
         self,
@@ -234,8 +273,40 @@ def _conditions(query: KeyQuery) -> dict[str, Any]:
         '"group" = ?': query.group,
         f'"group" {IN_LIST}': listed(query.groups),
         "active = ?": query.active,
+        # Last, because it takes longest.
+        _occurs(("id", *SEARCHED)): None if query.text is None else query.text.casefold(),
     }
-    return {condition: value for condition, value in filters.items() if value is not None}
+    wanted = {condition: value for condition, value in filters.items() if value is not None}
+    return wanted if query.state is None else _in_state(query.state, query.now) | wanted
+
+
+def _in_state(state: KeyState, now: datetime | None) -> dict[str, Any]:
+    """Return the conditions that a key is in *state*, each with its parameter."""
+    if now is None:
+        raise ValueError("a query for a state needs the time")
+    if state is KeyState.BLOCKED:
+        return {"active IS ?": False}
+    at = stored(now)
+    if state is KeyState.EXPIRED:
+        return {"active IS ?": True, "expires_at <= ?": at}
+    if state is KeyState.NOT_YET_VALID:
+        return {"active IS ?": True, "starts_at > ?": at, "coalesce(expires_at > ?, 1)": at}
+    valid = {"active IS ?": True, "coalesce(starts_at <= ?, 1)": at}
+    if state is KeyState.EXPIRING:
+        return valid | {"expires_at > ?": at, "expires_at <= ?": stored(now + EXPIRES_SOON)}
+    return valid | {"coalesce(expires_at > ?, 1)": at}
+
+
+def _occurs(columns: Sequence[str]) -> str:
+    """Return the condition that a folded text, which is its parameter, occurs in one of *columns*."""
+    # One text of all columns, because every call of a function of ours takes a microsecond. No name has a line end, and
+    # in a note nobody looks for one.
+    together = " || char(10) || ".join(f"coalesce(\"{name}\", '')" for name in columns)
+    return f"instr(folded({together}), ?)"
+
+
+def _limit(limit: int | None) -> int:
+    return -1 if limit is None else limit
 
 
 def _changed(

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ...ratelimit.allowances import Allowance
-from ...ratelimit.periods import LocalDay
 from ...ratelimit.scopes import Scope
-from ...records import LIMIT_PARTS, KeyRecord, Period, ReportQuery, UsageRow, moment
+from ...records import LIMIT_PARTS, KeyRecord, KeyState, moment
 from ..context import services
+from .lists import NOTHING, spent_this_month, trends
 
 
 def remaining_of(scopes: Sequence[Scope]) -> list[dict[str, Any]]:
@@ -23,28 +23,26 @@ def remaining_of(scopes: Sequence[Scope]) -> list[dict[str, Any]]:
 
 def with_usage(keys: Sequence[KeyRecord], include: Collection[str]) -> list[dict[str, Any]]:
     """Return the fields of *keys*, and those that *include* names; for all keys with few questions to the stores."""
-    shown = [asdict(key) for key in keys]
+    shown, ids, now = [asdict(key) for key in keys], [key.id for key in keys], moment(services().clock())
+    if "state" in include:
+        for key, one in zip(keys, shown, strict=True):
+            one["state"] = KeyState.of(key, now).value
     if "remaining" in include:
-        now = moment(services().clock())
         for one, remaining in zip(shown, remaining_of([Scope.of_key(key, now) for key in keys]), strict=True):
             one["remaining"] = remaining
     if "spent" in include:
-        spent = _spent_this_month(keys)
+        spent = spent_this_month("key", ids)
         for one in shown:
-            one["spent"] = spent.get(one["id"], UsageRow(by={}))
+            one["spent"] = spent.get(one["id"], NOTHING)
+    if "trend" in include:
+        trend = trends("key", ids)
+        for one in shown:
+            one["trend"] = trend(one["id"])
     if "last_used" in include:
-        last_used = services().usage_log.last_used([key.id for key in keys])
+        last_used = services().usage_log.last_used(ids)
         for one in shown:
             one["last_used"] = last_used.get(one["id"])
     return shown
-
-
-def _spent_this_month(keys: Sequence[KeyRecord]) -> dict[str | None, UsageRow]:
-    services().journal.flush_soon()  # otherwise the last requests of this process would be missing
-    today = LocalDay.at(moment(services().clock()), services().policy.time_zones())
-    month = today.first_day(Period.MONTH)
-    query = ReportQuery(by=("key",), among={"key": [key.id for key in keys]}, first_day=month)
-    return {row.by["key"]: row for row in services().usage_log.report(query)}
 
 
 def _shown(allowance: Allowance) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import marshmallow as ma
 
 from ...errors import Forbidden
-from ...ratelimit.scopes import Scope
 from ...records import Group, moment
 from .. import examples
 from ..context import services
@@ -18,15 +15,18 @@ from ..schemas.fields import single_line
 from ..schemas.groups import (
     GroupChangesSchema,
     GroupFieldsSchema,
+    GroupIncludeSchema,
     GroupListSchema,
+    GroupQuerySchema,
     GroupSchema,
-    GroupWithAllowancesSchema,
+    ListedGroupSchema,
     RevokedSchema,
 )
+from ..schemas.usage import names_of
 from . import etags, reach
-from .allowances import remaining_of
 from .audit_helpers import Replaced, some_limits, write_down
 from .blueprint import blp
+from .group_list import group_page, shown_groups
 from .names import check_name, check_names
 from .self_service import check_offered
 from .validity import check_validity
@@ -44,20 +44,22 @@ _schema = GroupSchema()
 
 @blp.route("/groups", methods=["GET"])
 @blp.operation("List the groups", description="`GET /admin/keys?group=NAME` lists the keys of a group.")
-@blp.response(200, GroupListSchema, description="By name.", example={"items": [examples.GROUP_LEFT], "next": None})
-def list_groups() -> dict[str, Any]:
-    reached = [group for group in services().groups.list() if reach.reaches(group.name)]
-    return {"items": _with_remaining(reached), "next": None}
+@blp.arguments(GroupQuerySchema, location="query")
+@blp.response(200, GroupListSchema, description="By name, unless `sort` says otherwise.", example=examples.GROUP_PAGE)
+def list_groups(query: dict[str, Any]) -> dict[str, Any]:
+    page = group_page(query)
+    return {"items": shown_groups(page.groups, names_of(query["include"]))} | page.place
 
 
 @blp.route("/groups/<name>", methods=["GET"], parameters=[NAME_IN_PATH])
 @blp.operation("Look a group up", "UnknownGroup", description="With what is used and left of its limits.")
-@blp.response(200, GroupWithAllowancesSchema, description="The group.", example=examples.GROUP_LEFT)
-def get_group(name: str) -> dict[str, Any]:
+@blp.arguments(GroupIncludeSchema, location="query")
+@blp.response(200, ListedGroupSchema, description="The group.", example=examples.GROUP_LEFT)
+def get_group(query: dict[str, str], name: str) -> dict[str, Any]:
     reach.check_group(name)
     group = services().groups.get(name)
     etags.show(shown_group(group))
-    (shown,) = _with_remaining([group])
+    (shown,) = shown_groups([group], names_of(query["include"]))
     return shown
 
 
@@ -148,12 +150,6 @@ def revoke_group(name: str) -> dict[str, int]:
     told = {"revoked": len(revoked)}
     write_down("group.revoke", name, groups=(name,), after={**told, "ids": revoked})
     return told
-
-
-def _with_remaining(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    now = moment(services().clock())
-    remaining = remaining_of([Scope.of_group(group, now) for group in groups])
-    return [asdict(group) | {"remaining": left} for group, left in zip(groups, remaining, strict=True)]
 
 
 def _refuse_bad_name(name: str) -> None:

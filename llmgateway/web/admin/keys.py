@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response
 
-from ...records import KeyQuery, KeyRecord
+from ...records import KeyRecord
 from .. import examples
 from ..context import services
 from ..schemas.keys import (
@@ -39,6 +39,7 @@ from .audit_helpers import (
     write_down,
 )
 from .blueprint import KEY_ID_IN_PATH, blp
+from .key_list import key_page
 from .key_table import KEY_COLUMNS, key_row
 from .names import check_names
 from .validity import check_validity
@@ -49,32 +50,31 @@ from .validity import check_validity
     "List keys page by page",
     description=(
         "The keys themselves are not stored, so they are not listed. `include` adds what each has spent this month, "
-        "what is used and left of its limits, and when it was used last."
+        "what is used and left of its limits, what it has used on each of the last days, and when it was used last."
     ),
 )
 @blp.arguments(KeyQuerySchema, location="query")
-@blp.response(200, KeyPageSchema, description="Oldest first.", example={"items": [examples.KEY_LEFT], "next": None})
+@blp.response(200, KeyPageSchema, description="Oldest first, unless `sort` says otherwise.", example=examples.KEY_PAGE)
 @blp.alt_response(
     200,
     schema={"type": "string"},
     content_type="text/csv",
-    description="Oldest first.",
+    description="Oldest first, unless `sort` says otherwise.",
     example=examples.KEY_LIST_CSV,
     success=True,
 )
 def list_keys(query: dict[str, Any]) -> dict[str, Any] | Response:
-    limit, include = query.pop("limit"), names_of(query.pop("include"))
-    form, reader = query.pop("format"), query.pop("reader", None)
-    reach.check_filter(query.get("group"))
-    wanted = KeyQuery(after=query.pop("cursor", ""), limit=limit + 1, groups=reach.reach(), **query)
-    records = services().keys.list(wanted)
-    more = len(records) > limit
-    page = records[:limit]
-    following = page[-1].id if more else None
-    if form == "csv":
-        rows = map(key_row, page)
-        return csv_table(rows, KEY_COLUMNS, name="keys.csv", verbatim=("id",), reader=reader, next_cursor=following)
-    return {"items": with_usage(page, include), "next": following}
+    page = key_page(query)
+    if query["format"] == "csv":
+        return csv_table(
+            map(key_row, page.keys),
+            KEY_COLUMNS,
+            name="keys.csv",
+            verbatim=("id",),
+            reader=query.get("reader"),
+            next_cursor=page.place["next"],
+        )
+    return {"items": with_usage(page.keys, names_of(query["include"]))} | page.place
 
 
 @blp.route("/keys", methods=["POST"])

@@ -30,6 +30,11 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/admins": {"GET": OWNERS, "POST": OWNERS},
     "/admin/admins/<admin_id>": {"GET": OWNERS, "PATCH": OWNERS, "DELETE": OWNERS},
     "/admin/admins/<admin_id>/rotate": {"POST": OWNERS},
+    # Signing in. Rules can make somebody an owner.
+    "/admin/sign-in": {"GET": READERS, "PUT": OWNERS},
+    "/admin/identities": {"GET": READERS},
+    "/admin/identities/<identity_id>": {"GET": READERS, "PATCH": WRITERS, "DELETE": WRITERS},
+    "/admin/sessions/end": {"POST": OWNERS},
     # Keys.
     "/admin/keys": {"GET": GROUP_READERS, "POST": GROUP_WRITERS},
     "/admin/keys/<key_id>": {"GET": GROUP_READERS, "PATCH": GROUP_WRITERS, "DELETE": GROUP_WRITERS},

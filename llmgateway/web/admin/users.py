@@ -20,10 +20,12 @@ from ..schemas.persons import (
     PersonSchema,
     PersonSettingsSchema,
 )
+from ..schemas.usage import names_of
 from . import etags
 from .allowances import remaining_of
 from .audit_helpers import some_limits, write_down
 from .blueprint import blp
+from .person_list import person_page, shown_people
 
 USER_IN_PATH = {
     "in": "path",
@@ -41,13 +43,10 @@ _schema = PersonSettingsSchema()
     description="Those who have keys, and those for whom limits are set.",
 )
 @blp.arguments(PersonQuerySchema, location="query")
-@blp.response(200, PersonPageSchema, description="By name.", example={"items": [examples.LISTED_PERSON], "next": None})
+@blp.response(200, PersonPageSchema, description="By name, unless `sort` says otherwise.", example=examples.PERSON_PAGE)
 def list_users(query: dict[str, Any]) -> dict[str, Any]:
-    limit = query["limit"]
-    found = services().persons.list(after=query.get("cursor", ""), limit=limit + 1)
-    items = [{"user": one.user, "limits": one.limits, "raised": one.raised, "key_count": keys} for one, keys in found]
-    page = items[:limit]
-    return {"items": page, "next": page[-1]["user"] if len(items) > limit else None}
+    page = person_page(query)
+    return {"items": shown_people(page.people, names_of(query["include"]))} | page.place
 
 
 @blp.route("/users/<path:user>", methods=["GET"], parameters=[USER_IN_PATH])

@@ -93,6 +93,11 @@ class Form:
         texts = value if isinstance(value, list) else (value or "").replace("\n", ",").split(",")
         return [text.strip() for text in texts if text.strip()] or None
 
+    def chosen(self, name: str) -> tuple[str, ...]:
+        """Return the boxes of this name that were ticked."""
+        value = self.values.get(name)
+        return tuple(value) if isinstance(value, list | tuple) else (value,) if value else ()
+
     def limits(self, prefix: str = "limits") -> dict[str, Any]:
         """Return limits as the API takes them. Empty fields are null: they lift a limit."""
         amount = self.number(f"{prefix}.budget.amount")

@@ -57,6 +57,8 @@ class Visitor:
     """In whose name the pages use the admin API; None for those who see their own page only."""
     user: str | None = None
     """Whose page "My keys" is; None for admins who are nobody else."""
+    groups: tuple[str, ...] = ()
+    """Of :attr:`Kind.PERSON`: groups that the person belongs to by the rules for signing in."""
     key_id: str | None = None
     """Of :attr:`Kind.KEY`: the key, the only one that may be seen."""
 

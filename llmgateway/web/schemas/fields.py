@@ -15,14 +15,14 @@ _INTEGER = re.compile(r"-?[0-9]{1,12}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _one_line(text: str) -> None:
+def one_line(text: str) -> None:
     # Not a pattern: Python and JavaScript read patterns differently, and clients are generated from the schemas.
     if _CONTROL.search(text):
         raise ma.ValidationError("Must be one line, without control characters.")
 
 
 def single_line(limit: int) -> list[Any]:
-    return [validate.Length(min=1, max=limit), _one_line]
+    return [validate.Length(min=1, max=limit), one_line]
 
 
 class Moment(ma.fields.AwareDateTime):

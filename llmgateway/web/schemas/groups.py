@@ -11,6 +11,7 @@ from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
 from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
+from .lists import ListSchema, PageSchema, SpentSchema, TrendSchema, include_field, search_field, sort_field
 from .raises import RaiseField
 from .self_service import SelfServiceInForceSchema, SelfServiceSchema
 
@@ -117,9 +118,36 @@ class GroupWithAllowancesSchema(GroupSchema):
     remaining = ma.fields.Nested(AllowancesSchema)
 
 
-class GroupListSchema(AnswerSchema):
-    items = ma.fields.List(ma.fields.Nested(GroupWithAllowancesSchema))
-    next = ma.fields.String(allow_none=True, metadata={"description": "Always null: all are here.", "example": None})
+INCLUDABLE_OF_GROUPS = ("spent", "trend", "key_count", "user_count")
+
+
+class ListedGroupSchema(GroupWithAllowancesSchema):
+    """A group, with what ``include`` names."""
+
+    spent = ma.fields.Nested(SpentSchema)
+    trend = ma.fields.Nested(TrendSchema)
+    key_count = ma.fields.Integer(metadata={"description": "Number of its keys.", "example": 28})
+    user_count = ma.fields.Integer(metadata={"description": "Number of people who have these keys.", "example": 27})
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in INCLUDABLE_OF_GROUPS
+
+
+class GroupListSchema(PageSchema):
+    items = ma.fields.List(ma.fields.Nested(ListedGroupSchema))
+
+
+class GroupIncludeSchema(ma.Schema):
+    include = include_field("group", INCLUDABLE_OF_GROUPS)
+
+
+class GroupQuerySchema(GroupIncludeSchema, ListSchema):
+    q = search_field("groups", "the name, the cost centre or the note")
+    sort = sort_field(("name", "expires_at", "key_count", "user_count", "spent"))
+    limit = ma.fields.Integer(
+        validate=validate.Range(min=1, max=1000),
+        metadata={"description": "The most groups on a page. Without it, all are on one page.", "example": 100},
+    )
 
 
 class RevokedSchema(AnswerSchema):

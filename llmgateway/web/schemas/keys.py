@@ -9,16 +9,29 @@ import marshmallow as ma
 from marshmallow import validate
 
 from ...accounts.keys import flaw_of, is_usable_key
-from ...records import Limits
+from ...records import EXPIRES_SOON, KEY_ORDERS, KeyState, Limits
 from .. import examples
 from .fields import AnswerSchema, Moment, single_line
 from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
+from .lists import (
+    ListSchema,
+    PageSchema,
+    SpentSchema,
+    TrendSchema,
+    include_field,
+    limit_field,
+    search_field,
+    sort_field,
+)
 from .raises import RaiseField
 from .tables import TableSchema
-from .usage import names_of
 
 SHORTEST_OWN_KEY = 20
 """Minimum length of a key that an admin chooses. A generated key has 49 characters; a short key can be guessed."""
+
+_STATES = (
+    f"`active`; `expiring` (active, and ends within {EXPIRES_SOON.days} days); `not_yet_valid`; `expired`; `blocked`."
+)
 
 LONGEST_OVERLAP = 30 * 86_400
 """Seconds for which the old key and the new one both work."""
@@ -164,16 +177,10 @@ class KeyWithSecretSchema(KeySchema, SecretSchema):
     """A key that was just created, with the key itself."""
 
 
-INCLUDABLE = ("spent", "remaining", "last_used")
+INCLUDABLE = ("spent", "remaining", "last_used", "trend", "state")
 """What is read only if somebody asks for it, because it is not stored with the key."""
 
-
-class SpentSchema(AnswerSchema):
-    """What the key has used since the beginning of the month, whether it has a budget or not."""
-
-    requests = ma.fields.Integer(metadata={"example": 12})
-    total_tokens = ma.fields.Integer(metadata={"example": 4600})
-    cost_usd = ma.fields.Float(metadata={"example": 0.75})
+SORTABLE = (*KEY_ORDERS, "last_used", "spent")
 
 
 class KeyWithUsageSchema(KeySchema):
@@ -181,6 +188,13 @@ class KeyWithUsageSchema(KeySchema):
 
     spent = ma.fields.Nested(SpentSchema)
     remaining = ma.fields.Nested(AllowancesSchema)
+    trend = ma.fields.Nested(TrendSchema)
+    state = ma.fields.String(
+        metadata={
+            "description": _STATES + " The dates of the group are not part of it.",
+            "example": "active",
+        }
+    )
     last_used = Moment(
         allow_none=True,
         metadata={
@@ -193,32 +207,16 @@ class KeyWithUsageSchema(KeySchema):
         field_obj.required = field_name not in INCLUDABLE
 
 
-class KeyPageSchema(AnswerSchema):
+class KeyPageSchema(PageSchema):
     items = ma.fields.List(ma.fields.Nested(KeyWithUsageSchema))
-    next = ma.fields.String(
-        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
-    )
 
 
 class IncludeSchema(ma.Schema):
-    include = ma.fields.String(
-        load_default="",
-        metadata={
-            "description": "What else to say of each key, separated by commas: any of "
-            + ", ".join(f"`{name}`" for name in INCLUDABLE)
-            + ".",
-            "choices": {"nothing": "", "everything": ",".join(INCLUDABLE), "what is left of limits": "remaining"},
-        },
-    )
-
-    @ma.validates("include")
-    def _known(self, value: str, **_: Any) -> None:
-        if unknown := [name for name in names_of(value) if name not in INCLUDABLE]:
-            known = ", ".join(INCLUDABLE)
-            raise ma.ValidationError(f"Any of {known}, separated by commas; not {', '.join(unknown)[:100]}.")
+    include = include_field("key", INCLUDABLE)
 
 
-class KeyQuerySchema(TableSchema, IncludeSchema):
+class KeyQuerySchema(TableSchema, IncludeSchema, ListSchema):
+    q = search_field("keys", "the user, the name, the group, the e-mail address, the note or the id")
     user = ma.fields.String(
         metadata={"description": "Only this user's.", "choices": {"everybody's": "", "one user's": "ada"}}
     )
@@ -226,17 +224,12 @@ class KeyQuerySchema(TableSchema, IncludeSchema):
         metadata={"description": "Only this group's.", "choices": {"every group's": "", "one group's": "ml-2026"}}
     )
     active = ma.fields.Boolean(metadata={"description": "Only those that are active, or only those that are not."})
-    limit = ma.fields.Integer(
-        load_default=100,
-        validate=validate.Range(min=1, max=1000),
-        metadata={"description": "The most keys on a page.", "example": 100},
+    state = ma.fields.String(
+        validate=validate.OneOf(["", *KeyState]),
+        metadata={"description": f"Only keys in this state: {_STATES}", "choices": {"any": "", "blocked": "blocked"}},
     )
-    cursor = ma.fields.String(
-        metadata={
-            "description": "`next` of the page before.",
-            "choices": {"first page": "", "next page": examples.KEY_ID},
-        },
-    )
+    sort = sort_field(SORTABLE)
+    limit = limit_field("keys")
 
 
 class RotationSchema(ma.Schema):

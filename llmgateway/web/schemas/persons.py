@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import validate
 
 from ...records import Limits
 from .. import examples
 from .fields import AnswerSchema
 from .keys import KeySchema
 from .limits import AllowancesSchema, LimitsInForceSchema, LimitsSchema
+from .lists import (
+    ListSchema,
+    PageSchema,
+    SpentSchema,
+    TrendSchema,
+    include_field,
+    limit_field,
+    search_field,
+    sort_field,
+)
 from .raises import RaiseField
 from .users import UsageSoFarSchema
 
@@ -38,8 +47,22 @@ class PersonSettingsSchema(AnswerSchema):
     raised = RaiseField()
 
 
+INCLUDABLE_OF_PERSONS = ("spent", "remaining", "trend", "groups")
+
+
 class ListedPersonSchema(PersonSettingsSchema):
+    """A person, with what ``include`` names."""
+
     key_count = ma.fields.Integer(metadata={"description": "Number of keys of this person.", "example": 2})
+    spent = ma.fields.Nested(SpentSchema)
+    remaining = ma.fields.Nested(AllowancesSchema, metadata={"description": "Of the person's limits."})
+    trend = ma.fields.Nested(TrendSchema)
+    groups = ma.fields.List(
+        ma.fields.String(), metadata={"description": "Those of the person's keys.", "example": ["ml-2026"]}
+    )
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in INCLUDABLE_OF_PERSONS
 
 
 class MembershipSchema(AnswerSchema):
@@ -59,19 +82,12 @@ class PersonSchema(PersonSettingsSchema):
     usage = ma.fields.Nested(UsageSoFarSchema, metadata={"description": "Of all keys, also of removed ones."})
 
 
-class PersonPageSchema(AnswerSchema):
+class PersonPageSchema(PageSchema):
     items = ma.fields.List(ma.fields.Nested(ListedPersonSchema))
-    next = ma.fields.String(
-        allow_none=True, metadata={"description": "`cursor` of the next page; null on the last one.", "example": None}
-    )
 
 
-class PersonQuerySchema(ma.Schema):
-    limit = ma.fields.Integer(
-        load_default=100,
-        validate=validate.Range(min=1, max=1000),
-        metadata={"description": "The most people on a page.", "example": 100},
-    )
-    cursor = ma.fields.String(
-        metadata={"description": "`next` of the page before.", "choices": {"first page": "", "next page": "ada"}}
-    )
+class PersonQuerySchema(ListSchema):
+    q = search_field("people", "the name, or the e-mail address of one of the keys")
+    sort = sort_field(("user", "key_count", "spent"))
+    include = include_field("person", INCLUDABLE_OF_PERSONS)
+    limit = limit_field("people")

@@ -1,0 +1,1 @@
+"""The organisation's identity provider, which signs people in with OpenID Connect (extra ``oidc``)."""
