@@ -74,10 +74,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "server": {"app", "env_file", "logs", "proxy", "services", "settings", "syscalls", "usage", "web"},
     "simulator": set(),
+    "demo": {"app", "services", "settings", "stores", "web"},
     "cli": {
         "__init__",
         "app",
         "azure/environment",
+        "demo",
         "env_file",
         "logs",
         "reconcile",

@@ -2,12 +2,16 @@
 
 from . import (  # noqa: F401
     admins,
+    alerts,
     keys,
     limits,
     me,
+    models,
+    one_time,
     overview,
     parts,
     prompts,
+    settings,
     sign_in,
 )
 from .blueprint import blp, register
