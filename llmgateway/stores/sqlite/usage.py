@@ -41,7 +41,7 @@ from .database import SQLiteDatabase
 from .day_sums import add_coarser, add_days, forget_day, recount_months
 from .days import date_of, month_and_day, number_of
 from .erasures import erasures_of
-from .record_pages import by_group, conditions_of, joined
+from .record_pages import SCATTERED, by_group, conditions_of, joined
 from .reports import TABLES, day_spreads, report_statement, spread_statement, usage_row
 from .rows import insert, places, some_at_once
 
@@ -185,11 +185,13 @@ class SQLiteUsageLog:
     def horizon(self, query: RecordQuery, *, most: int) -> datetime | None:
         apart = by_group(query)
         if apart is not None:
-            found = [at for each in apart if (at := self.horizon(each, most=most)) is not None]
-            return max(found, default=None)
+            found = [self.horizon(each, most=most // len(apart)) for each in apart]
+            return max((at for at in found if at is not None), default=None)
         conditions = conditions_of(query)
         if not conditions.others:
             return None
+        if conditions.is_scattered:
+            most //= SCATTERED
         where, values = joined(conditions.indexed)
         rows = self._database.rows(
             f"SELECT timestamp FROM logs{where} ORDER BY timestamp DESC LIMIT 1 OFFSET ?",  # noqa: S608

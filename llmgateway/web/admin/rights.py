@@ -80,6 +80,7 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     "/admin/usage/latency": {"GET": GROUP_READERS},
     "/admin/usage/hours": {"GET": GROUP_READERS},
     "/admin/usage/refusals": {"GET": GROUP_READERS},
+    "/admin/reconcile": {"POST": READERS},  # changes nothing
     "/admin/statements/<month>": {"GET": READERS},
     "/admin/logs": {"GET": GROUP_READERS},
     "/admin/logs/<request_id>": {"GET": GROUP_READERS},
