@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     limits,
     me,
     models,
+    one_time,
     overview,
     parts,
     prompts,
