@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -22,6 +22,7 @@ pytest.register_assert_rewrite(
 )
 
 from tests.servers import MongoServer, RedisServer, Server  # noqa: E402 - after that
+from tests.shortcuts import compile_late, derive_once  # noqa: E402 - after that
 
 S = TypeVar("S", bound=Server)
 
@@ -46,9 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-# Each application derives three keys from its secrets, which takes 0.1 s of CPU, and nearly all tests have the same
-# secrets. The function is pure.
-hashlib.scrypt = functools.lru_cache(hashlib.scrypt)
+derive_once()
+compile_late()
 
 
 @dataclass
@@ -69,6 +69,28 @@ class OtherServer:
     """A server that somebody else runs and the environment names."""
 
     url: str
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Make a folder, by its name, once for all workers of pytest-xdist. Nobody may change it afterwards."""
+    mine = tmp_path_factory.getbasetemp()
+    common = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = common / "made-once" / name, common / "made-once" / f"{name}.done"
+        folder.mkdir(parents=True, exist_ok=True)
+        with done.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
 
 
 @pytest.fixture

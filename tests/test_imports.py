@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "oidc",
         "proxy",
         "ratelimit",
+        "reconcile",
         "services",
         "settings",
         "stores/health",
