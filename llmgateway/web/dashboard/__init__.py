@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     parts,
     people,
     prompts,
+    self_service,
     settings,
     sign_in,
 )
