@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     admins,
     alerts,
+    audit,
     keys,
     limits,
     me,
@@ -11,6 +12,8 @@ from . import (  # noqa: F401
     overview,
     parts,
     prompts,
+    reconcile,
+    requests,
     settings,
     sign_in,
 )
