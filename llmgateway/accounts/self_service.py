@@ -18,6 +18,19 @@ from ..records import SelfService as Rule
 from .keys import Keys
 from .policy import OrganisationPolicy
 
+
+@dataclass(frozen=True, slots=True)
+class _SelfService:
+    """Stands in the audit log for whoever changes an own key. The person is named in what was changed, where an erasure
+    finds the name."""
+
+    id: str
+    name: str
+    key_id: str
+
+
+AUTHOR = _SelfService("self-service", "self-service", "self-service")
+
 DOCUMENT = "self_service"
 """The name of the document with what people may make outside of all groups."""
 

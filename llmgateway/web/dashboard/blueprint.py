@@ -28,7 +28,7 @@ from ..errors import http_error
 from . import charts, formats
 from .api import AdminApi, ApiError
 from .forms import once
-from .links import STATIC, asset, here, link, this_page, to, wanted_page
+from .links import STATIC, asset, gateway, here, link, root, this_page, to, wanted_page
 from .navigation import entries
 from .sessions import DashboardSessions, Visitor, visitor
 
@@ -100,6 +100,8 @@ def _let_in() -> BaseResponse | None:
     if found is None:
         return to(".sign_in", next=this_page() if request.method in _SAFE else None)
     g.visitor = found
+    if found.admin is None and request.endpoint == "dashboard.overview":
+        return to(".me")
     if found.admin is None and request.endpoint not in PERSONAL:
         raise ApiError(403, _FOR_ADMINS)
     return None
@@ -144,6 +146,8 @@ def _common() -> dict[str, Any]:
         "more_entries": more,
         "link": link,
         "here": here,
+        "root": root,
+        "gateway": gateway,
         "asset": asset,
         "allowed": allowed,
         "once": once,

@@ -35,6 +35,20 @@ def here(**changes: Any) -> str:
     return f"?{urlencode(query)}"
 
 
+def root() -> str:
+    """Return the address of the gateway relative to the current page."""
+    return "../" * (request.path.count("/") - 1) or "./"
+
+
+def gateway() -> str:
+    """Return the address of the gateway as the browser has reached it, as far as it can be known here.
+
+    A path that a proxy in front has taken away is missing. The script puts the whole address into elements with
+    ``data-root``, which have the address of :func:`root`.
+    """
+    return f"{request.host_url.rstrip('/')}{request.root_path.rstrip('/')}"
+
+
 def to(endpoint: str, **values: Any) -> Response:
     """Lead the browser to a page after a form was sent (303: with GET)."""
     return redirect(url_for(endpoint, **values), 303)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from flask import Response, current_app, redirect, request
+from flask import Response, current_app, redirect, request, session
 from werkzeug.wrappers import Response as BaseResponse
 
 from ...accounts import admins
@@ -111,7 +111,7 @@ def onward(is_admin: bool, wanted: str | None) -> BaseResponse:
     address = wanted_page(wanted)
     if address is not None:
         return redirect(address, 303)
-    return to(".overview" if is_admin or "dashboard.me" not in current_app.view_functions else ".me")
+    return to(".overview" if is_admin else ".me")
 
 
 def guard() -> AdminGuard:
@@ -128,7 +128,7 @@ def public_address() -> str:
 def keep_signed_in(key_id: str, key: str) -> None:
     """Let the session of a key's holder go on with the new *key*, which replaces the one it began with."""
     if signed_in().key_id == key_id:
-        sessions.begin(Kind.KEY, key_id, key=key_id, mark=services().keys.session_mark(key))
+        session["mark"] = services().keys.session_mark(key)
 
 
 def _begin(key: str, address: str) -> bool:
@@ -161,18 +161,18 @@ def _begin(key: str, address: str) -> bool:
 
 
 @sessions.resumes(Kind.OWNER)
-def _owner(session: Any) -> Visitor | None:
-    return _visitor(Kind.OWNER, guard().owner(session["mark"]))
+def _owner(began: Any) -> Visitor | None:
+    return _visitor(Kind.OWNER, guard().owner(began["mark"]))
 
 
 @sessions.resumes(Kind.ADMIN)
-def _named(session: Any) -> Visitor | None:
-    return _visitor(Kind.ADMIN, services().admins.resume(session["admin"], session["mark"]))
+def _named(began: Any) -> Visitor | None:
+    return _visitor(Kind.ADMIN, services().admins.resume(began["admin"], began["mark"]))
 
 
 @sessions.resumes(Kind.KEY)
-def _holder(session: Any) -> Visitor | None:
-    principal = services().keys.resume(session["key"], session["mark"])
+def _holder(began: Any) -> Visitor | None:
+    principal = services().keys.resume(began["key"], began["mark"])
     if principal is None:
         return None
     record = principal.key

@@ -9,8 +9,9 @@ from marshmallow import validate
 
 from ...records import Limits, SelfService
 from .. import examples
-from .fields import AnswerSchema, single_line
+from .fields import AnswerSchema, Moment, single_line
 from .limits import LimitsInForceSchema, LimitsSchema
+from .names import problem_of_name
 
 MOST_KEYS = 100
 LONGEST_DAYS = 3660
@@ -63,6 +64,25 @@ class SelfServiceInForceSchema(AnswerSchema):
     days = ma.fields.Integer(allow_none=True, metadata={"example": 180})
     models = ma.fields.List(ma.fields.String(), allow_none=True, metadata={"example": None})
     limits = ma.fields.Nested(LimitsInForceSchema)
+
+
+def _can_be_read(name: str) -> None:
+    if problem := problem_of_name(name):
+        raise ma.ValidationError(problem)
+
+
+class KeyNameSchema(ma.Schema):
+    """The name of a key."""
+
+    name = ma.fields.String(required=True, validate=[*single_line(200), _can_be_read])
+
+
+class OwnKeySchema(KeyNameSchema):
+    """A key that somebody makes. Who it is, and everything else, is not for the form to say."""
+
+    group = ma.fields.String(required=True, allow_none=True)
+    models = ma.fields.List(ma.fields.String(), required=True, allow_none=True)
+    expires_at = Moment(is_end=True, required=True, allow_none=True)
 
 
 class WithoutGroupSchema(ma.Schema):

@@ -18,6 +18,12 @@ document.addEventListener("click", async (event) => {
   button.textContent = "Copied";
 });
 
+// Only the browser knows the whole address of the gateway, if a proxy in front takes away a part of it.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const place of document.querySelectorAll("[data-root]"))
+    place.textContent = new URL(place.dataset.root, location.href).href.replace(/\/$/, "");
+});
+
 // A second click must not send a form twice.
 document.addEventListener("submit", (event) => {
   const form = event.target;
