@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     prompts,
     provider_sign_in,
     sign_in,
+    sign_in_rules,
 )
 from .blueprint import blp, register
 
