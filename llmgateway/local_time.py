@@ -110,6 +110,11 @@ def problem_of_zone(name: str) -> str | None:
     return f"Must be a time zone of the IANA list, like Europe/Berlin, America/New_York or UTC.{suggestion}"
 
 
+def known_zones() -> list[str]:
+    """Return the names of all time zones, in alphabetical order."""
+    return sorted(_known_zones())
+
+
 @lru_cache(maxsize=1)
 def _known_zones() -> frozenset[str]:
     return frozenset(available_timezones()) - _NOT_ZONES

@@ -322,6 +322,13 @@ class Settings:
         32 * 1024 * 1024,
         parse=_integer(1024, 1024**3),
     )
+    reconcile_bytes: int = _setting(
+        "LLMGATEWAY_RECONCILE_BYTES",
+        "Largest export of Azure's, in bytes after unpacking, that is [compared](admin.md#does-azures-bill-agree) "
+        "on the dashboard; 100 MB take about a second. `llmgateway reconcile` takes any size.",
+        256 * 1024 * 1024,
+        parse=_integer(1024, 2**40),
+    )
     max_body_containers: int = _setting(
         "LLMGATEWAY_MAX_BODY_CONTAINERS",
         "The most objects and arrays in the body of a request; more get 400. Twice as many names in "

@@ -70,6 +70,7 @@ def reconcile(
     from ..reconcile.compare import reconcile as compared
     from ..reconcile.files import UnusableFile
     from ..reconcile.meters import own_meter
+    from ..reconcile.results import own_model
     from .client import CallFailed
 
     def usage(first: date, last: date) -> Iterable[Mapping[str, Any]]:
@@ -78,7 +79,7 @@ def reconcile(
         return rows
 
     try:
-        own_meters, own_models = dict(map(own_meter, meters)), dict(map(_own_model, models))
+        own_meters, own_models = dict(map(own_meter, meters)), dict(map(own_model, models))
     except ValueError as error:
         fail([str(error)])
     with ExitStack() as opened:
@@ -119,13 +120,6 @@ def _in_folder(folder: Path) -> list[Path]:
 
         raise UnusableFile(f"{folder}: there is no file in it that ends with {', '.join(_ENDINGS)}.")
     return found
-
-
-def _own_model(text: str) -> tuple[str, str]:
-    name, _, model = text.partition("=")
-    if not name.strip() or not model.strip():
-        raise ValueError(f"{text!r} is not NAME=MODEL.")
-    return name.strip(), model.strip()
 
 
 def _csv(document: Mapping[str, Any], reader: str | None) -> str:

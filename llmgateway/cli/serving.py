@@ -34,6 +34,8 @@ LLMGateway {version} is running, with a simulated Azure behind it. Ctrl-C stops 
   user key    {key}
   admin key   {admin_key}
   API pages   {url}/docs
+  dashboard   {dashboard}
+              This link lets you in once, from this machine, within ten minutes; later the admin key does.
 
 With curl:
 
@@ -82,13 +84,15 @@ def serve(
 @click.option(
     "--port", type=int, help="Port of the gateway; 0 takes a free one. [8080, or a free one if that is taken]"
 )
-def try_(port: int | None) -> None:
+@click.option("--demo", is_flag=True, help="Make up three months of traffic, to be looked at in the dashboard.")
+def try_(port: int | None, demo: bool) -> None:
     """Run the gateway and a simulated Azure on this machine. Nothing else is needed."""
     from ..app import create_app
     from ..logs import configure_logging
     from ..server.worker import Worker
     from ..simulator import DEFAULT_DEPLOYMENTS, Simulator
     from ..web.context import EXTENSION
+    from ..web.dashboard import one_time
 
     listener = _listen_somewhere() if port is None else _listen_or_explain(_HOST, port)
     admin_key, azure_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
@@ -108,10 +112,16 @@ def try_(port: int | None) -> None:
             }
         )
         configure_logging(settings.log_level, settings.secrets())
+        if demo:
+            from ..demo import fill
+
+            click.echo("Three months of traffic are being made up …")
+            fill(settings, now=time.time())
         app = create_app(settings, serves_alone=True)
         _, key = app.extensions[EXTENSION].keys.create(user="you", name="try")
         url = f"http://{_HOST}:{listener.getsockname()[1]}"
-        click.echo(_WELCOME.format(version=__version__, url=url, key=key, admin_key=admin_key, model=models[0]))
+        values = {"version": __version__, "url": url, "key": key, "admin_key": admin_key, "model": models[0]}
+        click.echo(_WELCOME.format(**values, dashboard=url + one_time.offer(app, admin_key, clock=time.time)))
         # A terminal that is closed ends it as Ctrl-C does, or the folder would stay.
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         Worker(app, settings, listener).run()

@@ -65,6 +65,8 @@ class UsageLog(Protocol):
         """Return from when on a page of *query* looks at about *most* records; None if no bound is needed.
 
         Not every filter has an index. If one has none, and few records match, all others would be read to fill a page.
+        Records of one key, group and so on are scattered among others, so that it takes longer to look at them: of
+        these it is a fifth of *most*, and of several groups together, too.
         """
         ...
 

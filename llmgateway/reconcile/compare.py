@@ -37,6 +37,7 @@ def reconcile(
     *,
     meters: Mapping[str, Meter] | None = None,
     models: Mapping[str, str] | None = None,
+    most_bytes: int | None = None,
 ) -> Reconciliation:
     """Read *files*, and compare them with our usage of the same days.
 
@@ -44,11 +45,12 @@ def reconcile(
         files: Names and seekable streams of exports of costs, or of Azure Monitor's metrics.
         meters: What is known about further meters, see :func:`~.meters.meter_of`.
         models: Which model a deployment, or a name that users ask for, is; where its name does not tell.
+        most_bytes: Of all files together, unpacked; None for any number.
 
     Raises:
-        UnusableFile: a file cannot be read.
+        UnusableFile: a file cannot be read, or they are larger.
     """
-    statement = read_statement(files)
+    statement = read_statement(files, most_bytes=most_bytes)
     return compare(statement, usage(*statement.days), meters=meters, models=models)
 
 

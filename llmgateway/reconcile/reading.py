@@ -9,7 +9,7 @@ from itertools import islice
 from typing import BinaryIO, TextIO, cast
 
 from .exports import is_export, read_export
-from .files import UnusableFile, reading, texts
+from .files import Allowance, UnusableFile, reading, texts
 from .monitor import is_metrics_table, read_metrics_json, read_metrics_table
 from .statement import FileSummary, Statement
 
@@ -17,23 +17,24 @@ _LINES_ABOVE = 30
 """Spreadsheets and the portal have a title above a table."""
 
 
-def read_statement(files: Iterable[tuple[str, BinaryIO]]) -> Statement:
+def read_statement(files: Iterable[tuple[str, BinaryIO]], *, most_bytes: int | None = None) -> Statement:
     """Return what Azure has counted, from all *files* together.
 
     Args:
         files: Names and seekable streams. They are read one after the other, and none is held in memory.
+        most_bytes: Of all files together, unpacked; None for any number.
 
     Raises:
         UnusableFile: one cannot be read, or nothing in them is of Azure's AI services.
     """
-    statement = Statement()
+    statement, allowance = Statement(), Allowance(most_bytes)
     names = []
     for name, stream in files:
-        with closing(texts(name, stream)) as parts:
+        with closing(texts(name, stream, allowance)) as parts:
             for part, text in parts:
                 names.append(part)
                 with reading(part):
-                    statement.add(_read(part, cast(TextIO, text)))
+                    statement.add(_read(part, cast(TextIO, text), allowance))
     if next(statement.amounts(), None) is None:
         others = sum(summary.other_rows for summary in statement.files)
         raise UnusableFile(
@@ -43,10 +44,11 @@ def read_statement(files: Iterable[tuple[str, BinaryIO]]) -> Statement:
     return statement
 
 
-def _read(name: str, text: TextIO) -> FileSummary:
+def _read(name: str, text: TextIO, allowance: Allowance) -> FileSummary:
     start = text.readline().strip() or text.readline().strip()
     text.seek(0)
     if start.startswith(("{", "[")):
+        allowance.for_json()
         return read_metrics_json(name, text)
     above: list[str] = []
     for line in islice(text, _LINES_ABOVE):

@@ -123,6 +123,18 @@ class Reconciliation:
         }
 
 
+def own_model(text: str) -> tuple[str, str]:
+    """Read ``NAME=MODEL``, which somebody says about a deployment, or about a name that users ask for.
+
+    Raises:
+        ValueError: it is written in another way; the text says how.
+    """
+    name, _, model = text.partition("=")
+    if not name.strip() or not model.strip():
+        raise ValueError(f"{text!r} is not NAME=MODEL.")
+    return name.strip(), model.strip()
+
+
 def totals_of(days: Iterable[Comparison]) -> list[Comparison]:
     """Return the sums over all days, for each subject and kind."""
     totals: dict[tuple[Subject, str], Comparison] = {}

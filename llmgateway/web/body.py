@@ -14,10 +14,12 @@ import marshmallow as ma
 import orjson
 from flask import Request, request
 from webargs.flaskparser import FlaskParser
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.formparser import FormDataParser
 from werkzeug.wsgi import get_content_length
 
 from ..errors import BodyTooLarge, GatewayError, InvalidRequest, Overloaded, UnsupportedMediaType
-from ..proxy.forms import Form, FormFormat, read_form
+from ..proxy.forms import MOST_PARTS, Form, FormFormat, read_form
 from ..proxy.json_errors import why_not_json
 
 PIECE = 1024 * 1024
@@ -156,6 +158,34 @@ def read_upload(environ: WSGIEnvironment, form: FormFormat, *, largest: int, fol
     if length is not None and size < length:
         raise InvalidRequest(_CUT_SHORT)
     return read_form(file, size, environ.get("CONTENT_TYPE"), form)
+
+
+def read_files(folder: Path) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    """Read the form of the current request, and return its fields and its files, each in a file without a name.
+
+    Args:
+        folder: For these files.
+
+    Raises:
+        BodyTooLarge, InvalidRequest, UnsupportedMediaType, Overloaded: as for :func:`read_upload`.
+    """
+    check_media_type_of_form(request.headers.get("Content-Type"), request.headers.get("Content-Encoding"))
+
+    def file(*_: object, **__: object) -> BinaryIO:
+        return cast(BinaryIO, SpooledTemporaryFile(FORM_BYTES_IN_MEMORY, dir=str(folder)))
+
+    parser = FormDataParser(
+        stream_factory=file, max_form_memory_size=FORM_BYTES_IN_MEMORY, max_form_parts=MOST_PARTS, silent=False
+    )
+    try:
+        _, fields, files = parser.parse(
+            cast(BinaryIO, request.stream), request.mimetype, request.content_length, request.mimetype_params
+        )
+    except TimeoutError:
+        raise InvalidRequest(_TOO_SLOW) from None
+    except (OSError, ValueError) as error:
+        raise _why_not_read(error) from None
+    return fields, files
 
 
 def _why_not_read(error: Exception) -> GatewayError:

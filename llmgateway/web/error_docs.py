@@ -312,6 +312,11 @@ REFUSALS = {
         "The deployments are being tried at the moment.",
         {"running": DoctorBusy("The deployments are being tried at the moment. Ask again in a minute.")},
     ),
+    "ReconcileBusy": Refusal(
+        503,
+        "Another bill is being compared at the moment.",
+        {"running": Overloaded("Another bill is being compared at the moment. Try again soon.", retry_after=10)},
+    ),
     "DeploymentsNotListed": Refusal(
         502,
         "Azure does not list the deployments of this resource; or there is no key to ask it with.",

@@ -453,6 +453,28 @@ LOG_RECORD = {
     "sent_ms": 12.4,
     "limits": ["key.requests_per_minute", "group.budget"],
 }
+_COMPARED: dict[str, Any] = {
+    "source": "bill",
+    "by": "deployment",
+    "name": "gpt-4o-mini",
+    "day": "2026-10-30",
+    "kind": "completion",
+    "azure": 120450.0,
+    "ours": 120113.0,
+    "gap": -337.0,
+    "percent": -0.28,
+    "currency": None,
+    "where": "Azure has more: calls that do not go through the gateway",
+}
+RECONCILIATION = {
+    "period": {"start": "2026-10-30", "end": "2026-10-30"},
+    "files": [{"name": "october.csv", "schema": "FOCUS 1.0", "rows": 412, "rows_of_other_services": 3817}],
+    "totals": [_COMPARED | {"day": None}],
+    "days": [_COMPARED],
+    "not_compared": [],
+    "threshold": None,
+    "beyond": [],
+}
 FILTER_REPORT = {
     "rows": [
         {"category": "jailbreak", "severity": "found", "requests": 1, "fired": 1},

@@ -2307,14 +2307,16 @@ class UsageLogContract:
         ]
         append(log, records)
 
-        def minute(**filters: object) -> int | None:
-            at = log.horizon(RecordQuery(limit=1, **filters), most=3)
+        def minute(*, most: int = 3, **filters: object) -> int | None:
+            at = log.horizon(RecordQuery(limit=1, **filters), most=most)
             return None if at is None else (at - NEW_YEAR) // timedelta(minutes=1)
 
         assert [None] * 4 == [minute(), minute(user="ada"), minute(since=NEW_YEAR), minute(groups=("ml",))]
         assert 6 == minute(region="Sweden")
-        assert 3 == minute(region="Sweden", user="ada")
-        assert 6 == minute(region="Sweden", groups=("ml", "art"))
+        assert 3 == minute(region="Sweden", user="ada", most=15)
+        assert minute(region="Sweden", user="ada", most=30) is None
+        assert 6 == minute(region="Sweden", groups=("ml",), most=15)
+        assert 4 < minute(region="Sweden", groups=("ml", "art"), most=20) < 9
         assert 1 == minute(region="Sweden", before=(records[5].timestamp, records[5].id))
         assert [None] * 3 == [
             minute(region="Sweden", before=(records[3].timestamp, records[3].id)),

@@ -13,7 +13,12 @@ from .conftest import ADMIN_KEY
 
 AZURE_KEY = "canary-azure-key"
 OWN_KEY = "canary-own-key-of-ada"
-CHANGES_NOTHING = {"POST /admin/prompt/preview", "POST /admin/doctor", "POST /admin/alerts/test"}
+CHANGES_NOTHING = {
+    "POST /admin/reconcile",
+    "POST /admin/prompt/preview",
+    "POST /admin/doctor",
+    "POST /admin/alerts/test",
+}
 ELSEWHERE = {
     "POST /admin/models/import",
     "POST /admin/keys/bulk",

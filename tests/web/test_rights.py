@@ -30,8 +30,8 @@ ABOUT = [
     (r"/admin/", "organisation"),
 ]
 ROWS = {f"{method} {rule}": roles for rule, methods in RIGHTS.items() for method, roles in methods.items()}
-READS = {"POST /admin/prompt/preview"}
-"""With POST, and changes nothing: whoever may read a prompt may see what it does."""
+READS = {"POST /admin/prompt/preview", "POST /admin/reconcile"}
+"""With POST, and changes nothing: whoever may read prompts or usage may see what follows from them."""
 CHANGES = {"GET /admin/users/<path:user>/export"}
 """With GET, and for whoever may change a person: it has everything that is kept of the person."""
 

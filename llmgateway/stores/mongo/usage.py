@@ -83,6 +83,8 @@ _ERASING = timedelta(hours=1)
 """An erasure may run while a rebuild begins that has read the names before."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
 _BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
+_SCATTERED = 5
+"""How much longer it takes to read a record that the index of a field gives than one of a period."""
 _INDEXED = ("key_id", "user", "error_code", "outcome", "usage_source", "status", "model")
 _NOT_INDEXED = ("deployment", "endpoint", "stream", "region")
 _LOCAL_DAY = {"$ifNull": ["$local_day", "$day"]}
@@ -210,8 +212,11 @@ class MongoUsageLog:
     def horizon(self, query: RecordQuery, *, most: int) -> datetime | None:
         if not _not_indexed(query):
             return None
+        wanted = _indexed(query)
+        if wanted.keys() - {"timestamp", "$and"}:
+            most //= _SCATTERED
         with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
-            found = logs.find(_indexed(query), {"timestamp": 1}, sort=[("timestamp", -1)], limit=1).skip(most)
+            found = logs.find(wanted, {"timestamp": 1}, sort=[("timestamp", -1)], limit=1).skip(most)
             return next((document["timestamp"] for document in found), None)
 
     def find(self, request_id: str) -> UsageRecord | None:

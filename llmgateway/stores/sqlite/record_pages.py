@@ -19,6 +19,9 @@ from .columns import IN_LIST, listed
 MOST_APART = 20
 """The most groups each of which is asked for its own page. With more, the records of all groups are looked at."""
 
+SCATTERED = 5
+"""How much longer it takes to read a record that the index of a column gives than one of a period (of 10 million)."""
+
 _COLUMNS = {
     "key_id": "key_id",
     "user": "user",
@@ -54,6 +57,8 @@ class Conditions(NamedTuple):
     indexed: list[Condition]
     """What the index answers: at most one column, and the time."""
     others: list[Condition]
+    is_scattered: bool
+    """Whether the index gives records that do not lie side by side."""
 
     def where(self) -> Condition:
         return joined([*self.indexed, *self.others])
@@ -81,7 +86,7 @@ def conditions_of(query: RecordQuery) -> Conditions:
         others.append(Condition(f'+"group" {IN_LIST}', (listed(query.groups),)))
     if query.min_duration_ms is not None:
         others.append(Condition("duration_ms >= ?", (query.min_duration_ms,)))
-    return Conditions(indexed, others)
+    return Conditions(indexed, others, is_scattered=chosen is not None)
 
 
 def by_group(query: RecordQuery) -> list[RecordQuery] | None:

@@ -37,7 +37,7 @@ from llmgateway.stores.sums import SUMS, Cell, Zones, daily_sums
 from .columns import IN_LIST, listed
 from .database import SQLiteDatabase
 from .erasures import erasures_of
-from .record_pages import by_group, conditions_of, joined
+from .record_pages import SCATTERED, by_group, conditions_of, joined
 from .rows import insert, places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
@@ -203,11 +203,13 @@ class SQLiteUsageLog:
     def horizon(self, query: RecordQuery, *, most: int) -> datetime | None:
         apart = by_group(query)
         if apart is not None:
-            found = [at for each in apart if (at := self.horizon(each, most=most)) is not None]
-            return max(found, default=None)
+            found = [self.horizon(each, most=most // len(apart)) for each in apart]
+            return max((at for at in found if at is not None), default=None)
         conditions = conditions_of(query)
         if not conditions.others:
             return None
+        if conditions.is_scattered:
+            most //= SCATTERED
         where, values = joined(conditions.indexed)
         rows = self._database.rows(
             f"SELECT timestamp FROM logs{where} ORDER BY timestamp DESC LIMIT 1 OFFSET ?",  # noqa: S608

@@ -170,6 +170,7 @@ def _written(action: str, before: Person, after: Person) -> Person:
 
 
 def _usage_so_far(user: str) -> dict[str, UsageRow]:
+    services().journal.flush_soon()  # otherwise the last requests of this process would be missing
     today = LocalDay.at(moment(services().clock()), services().policy.time_zones())
     first_days = {
         "today": today.day,

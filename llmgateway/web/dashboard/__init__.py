@@ -2,13 +2,20 @@
 
 from . import (  # noqa: F401
     admins,
+    alerts,
+    groups,
     keys,
+    keys_bulk,
     limits,
     me,
+    models,
+    one_time,
     overview,
     parts,
+    people,
     prompts,
     provider_sign_in,
+    settings,
     sign_in,
     sign_in_rules,
 )

@@ -150,6 +150,7 @@ def _common() -> dict[str, Any]:
         "gateway": gateway,
         "asset": asset,
         "allowed": allowed,
+        "can_link": lambda endpoint: f"dashboard{endpoint}" in registered,
         "once": once,
         "charts": charts,
         "theme": _theme(),

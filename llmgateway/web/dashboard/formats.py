@@ -120,6 +120,11 @@ def _parsed(time: datetime | str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def many(number: float, noun: str, nouns: str | None = None) -> str:
+    """``1 request``, ``2,000 requests``; *nouns* if the plural is not formed with an s."""
+    return f"{count(number)} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def words(values: Any) -> str:
     """``a, b and c``."""
     *others, last = [str(value) for value in values] or [NONE]
@@ -131,7 +136,20 @@ def lines(text: str | None) -> Markup:
     return Markup("<br>").join(escape(text or NONE).split("\n"))
 
 
-FILTERS: tuple[Callable[..., Any], ...] = (count, short, money, amount, percent, seconds, when, day, ago, words, lines)
+FILTERS: tuple[Callable[..., Any], ...] = (
+    count,
+    short,
+    money,
+    amount,
+    percent,
+    seconds,
+    when,
+    day,
+    ago,
+    many,
+    words,
+    lines,
+)
 
 
 def register(app: Flask) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from ...records import PRICE_KINDS
 from .api import ApiError
 from .forms import Form
+from .rows import gather, renumber, rows
 
 _TEXTS = ("name", "base_url", "deployment")
 _OPTIONAL = ("api_version", "key_header")
@@ -56,19 +57,8 @@ def _deployments(form: Form) -> dict[str, Any]:
     return {"deployments": [_deployment(form, place) for place in _kept(form)]}
 
 
-def _places(form: Form) -> list[int]:
-    places = (name.split(".") for name in form.values if name.startswith("deployments.") and name.endswith(".name"))
-    return sorted(int(parts[1]) for parts in places if parts[1].isdigit())
-
-
 def _kept(form: Form) -> list[int]:
-    """Return the places of those that are not to be removed, and are not the empty one at the end."""
-    return [
-        place
-        for place in _places(form)
-        if not form.checked(f"deployments.{place}.remove")
-        and any(form.text(f"deployments.{place}.{name}") for name in _TEXTS)
-    ]
+    return rows(form, "deployments", _TEXTS)
 
 
 def _deployment(form: Form, place: int) -> dict[str, Any]:
@@ -82,22 +72,13 @@ def _deployment(form: Form, place: int) -> dict[str, Any]:
 
 def _deployments_refused(form: Form, error: ApiError) -> Form:
     form = form.refused(error)
-    kept = _kept(form)
-    form.errors = {_renumbered(name, kept): texts for name, texts in form.errors.items()}
-    for place in _places(form):
-        # Never shown again, as it may hold a key where none belongs.
-        name = f"deployments.{place}.base_url"
-        scheme, sign, rest = str(form[name]).partition("://")
-        form.values[name] = f"{scheme}{sign}{rest.partition('?')[0].rpartition('@')[2]}"
+    renumber(form, "deployments", _kept(form))
+    for name, value in form.values.items():
+        if name.endswith(".base_url"):
+            # Never shown again, as it may hold a key where none belongs.
+            scheme, sign, rest = str(value).partition("://")
+            form.values[name] = f"{scheme}{sign}{rest.partition('?')[0].rpartition('@')[2]}"
     return form
-
-
-def _renumbered(name: str, kept: list[int]) -> str:
-    """Return the name of a field of the form, for that of the body: it has none of what is to be removed."""
-    parts = name.split(".")
-    if parts[0] == "deployments" and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < len(kept):
-        parts[1] = str(kept[int(parts[1])])
-    return ".".join(parts)
 
 
 def _prices(form: Form) -> dict[str, Any]:
@@ -139,10 +120,8 @@ def _others(form: Form) -> dict[str, Any]:
 
 def _others_refused(form: Form, error: ApiError) -> Form:
     form = form.refused(error)
-    for name, texts in [*form.errors.items()]:
-        field, _, place = name.partition(".")
-        if place:
-            form.errors.setdefault(field, []).extend(texts)
+    for name in ("aliases", "endpoints"):
+        gather(form, name)
     return form
 
 
