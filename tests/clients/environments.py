@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class Environment:
         if self._registry == "npm":
             # Node looks for packages beside the program.
             for path in PROGRAMS.glob("*.mjs"):
-                shutil.copy(path, self._folder)
+                self._put(path)
         search = os.pathsep.join([str(self._folder / "node_modules" / ".bin"), os.environ["PATH"]])
         own = {"PATH": search, "HOME": str(self._folder), "PYTHONPYCACHEPREFIX": str(self._folder / "pycache")}
         return subprocess.run(
@@ -77,6 +78,11 @@ class Environment:
             text=True,
             timeout=RUN_SECONDS,
         )
+
+    def _put(self, program: Path) -> None:
+        """Copy it at once: another process may be reading it."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            Path(shutil.copy(program, folder)).replace(self._folder / program.name)
 
     def _command(self, program: Path) -> list[str]:
         if program.suffix == ".py":

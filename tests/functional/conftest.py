@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import redis
 
 from llmgateway.simulator import Deployment, Simulator
 from tests.gateway_process import GatewayProcess
+from tests.programs import needed
 from tests.servers import PASSWORD, USER, MongoServer, RedisServer, wait_until
 
 AZURE_KEY = "azure-key-of-the-functional-tests"
@@ -74,6 +76,17 @@ def azure(simulator: Simulator) -> Iterator[Simulator]:
     simulator.reset()
     yield simulator
     simulator.reset()
+
+
+@pytest.fixture(scope="session")
+def node_modules(made_once: Callable[..., Path]) -> Path:
+    """OpenAI's client for JavaScript: a program finds it that has a link of this name beside it."""
+
+    def install(folder: Path) -> None:
+        npm = [needed("npm", package="npm"), "install", "--no-audit", "--no-fund", "--silent", "openai@6"]
+        subprocess.run(npm, cwd=folder, check=True, timeout=120)
+
+    return made_once("node-client", install) / "node_modules"
 
 
 @pytest.fixture(scope="session")

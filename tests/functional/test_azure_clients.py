@@ -12,7 +12,6 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.functional.test_odd_streams import NODE_CLIENT
 from tests.gateway_process import GatewayProcess
 from tests.programs import needed
 
@@ -104,12 +103,11 @@ def test_azures_v1_form(gateway, key):
         assert "list" == client.models.list().object
 
 
-def test_azure_openai_of_node(gateway, key, tmp_path):
+def test_azure_openai_of_node(gateway, key, node_modules, tmp_path):
     """AzureOpenAI of OpenAI's client for JavaScript: chat, a response, an embedding, and the list of models."""
     node = needed("node", package="nodejs")
     program = shutil.copy(PROGRAM, tmp_path)
-    npm = [needed("npm", package="npm"), "install", "--no-audit", "--no-fund", "--silent", NODE_CLIENT]
-    subprocess.run(npm, cwd=tmp_path, check=True, timeout=120)
+    (tmp_path / "node_modules").symlink_to(node_modules)
     task = {"endpoint": gateway.url, "key": key, "version": VERSION, "model": "gpt-4o"}
 
     done = subprocess.run([node, program], input=json.dumps(task), capture_output=True, text=True, timeout=120)

@@ -22,18 +22,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def environment_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Client], Environment]:
+def environment_of(made_once: Callable[..., Path]) -> Callable[[Client], Environment]:
     """Install a client, and with it those that stand beside it."""
-    installed: dict[str, Environment] = {}
 
     def install(client: Client) -> Environment:
-        if client.name not in installed:
-            companions = companions_of(client)
-            python = Path(sys.executable) if client.with_tests else None
-            environment = Environment(tmp_path_factory.mktemp("environment"), *companions, python=python)
-            environment.install()
-            installed.update((other.name, environment) for other in companions)
-        return installed[client.name]
+        companions = companions_of(client)
+
+        def environment(folder: Path) -> Environment:
+            return Environment(folder, *companions, python=Path(sys.executable) if client.with_tests else None)
+
+        name = f"clients-with-{companions[0].name}"
+        return environment(made_once(name, lambda folder: environment(folder).install()))
 
     return install
 

@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     admins,
     alerts,
+    class_lists,
     groups,
     keys,
     keys_bulk,
