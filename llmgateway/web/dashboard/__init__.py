@@ -15,8 +15,10 @@ from . import (  # noqa: F401
     parts,
     people,
     prompts,
+    provider_sign_in,
     settings,
     sign_in,
+    sign_in_rules,
 )
 from .blueprint import blp, register
 
