@@ -16,10 +16,12 @@ from . import (  # noqa: F401
     parts,
     people,
     prompts,
+    provider_sign_in,
     reconcile,
     requests,
     settings,
     sign_in,
+    sign_in_rules,
 )
 from .blueprint import blp, register
 
