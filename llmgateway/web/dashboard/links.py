@@ -68,6 +68,8 @@ def _version(name: str) -> str:
 
 def this_page() -> str:
     """Return the current page as :func:`wanted_page` takes it."""
+    if request.endpoint == "dashboard.provider_callback":
+        return "sign-in"  # nothing of what the identity provider has sent
     path = request.full_path if request.query_string else request.path
     return path.removeprefix("/dashboard").lstrip("/")
 
