@@ -55,7 +55,7 @@ class Window:
     def sign_in(self, key: str = ADMIN_KEY) -> None:
         self.page.goto("/dashboard/sign-in")
         self.page.get_by_label("Key", exact=True).fill(key)
-        self.page.get_by_role("button", name="Sign in", exact=True).first.click()
+        self.page.get_by_label("Key", exact=True).press("Enter")
         self.page.wait_for_url(lambda url: "sign-in" not in url)
 
 
