@@ -17,6 +17,7 @@ from . import (  # noqa: F401
     prompts,
     settings,
     sign_in,
+    statements,
 )
 from .blueprint import blp, register
 
