@@ -57,7 +57,13 @@ def _lines(by: str, user: str, month: str) -> dict[str, Any]:
     first = date.fromisoformat(f"{month}-01")
     end = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
     found = api().get("/admin/usage", by=by, user=user, start=first.isoformat(), end=end.isoformat())
-    return {"total": found["total"], "rows": [{"name": row[by], **row} for row in found["rows"]]}
+    return {"total": _known(found["total"]), "rows": [{"name": row[by], **_known(row)} for row in found["rows"]]}
+
+
+def _known(sums: dict[str, Any]) -> dict[str, Any]:
+    """Return *sums* without a cost if no request has a known price: nothing is not the same as not known."""
+    nothing_known = 0 < sums["requests"] == sums["unpriced_requests"]
+    return sums | {"cost_usd": None} if nothing_known else sums
 
 
 def _month() -> tuple[str, list[str]]:
