@@ -17,6 +17,7 @@ import click
 from flask.testing import FlaskClient
 
 from llmgateway.app import create_app
+from llmgateway.settings import Settings
 from llmgateway.web.dashboard.links import STATIC
 
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
@@ -85,7 +86,7 @@ def main() -> None:
 def _signed_in(folder: Path) -> FlaskClient:
     key = secrets.token_hex(20)
     environ: Mapping[str, str] = {"ADMIN_KEY": key, "LLMGATEWAY_INSTANCE": str(folder)}
-    client = create_app(environ).test_client()
+    client = create_app(Settings.from_env(environ)).test_client()
     client.post("/dashboard/sign-in", data={"key": key}, headers=SAME_SITE)
     return client
 

@@ -19,6 +19,8 @@ from .formats import money, short
 DAYS = 30
 _MOST_BARS = 100
 """With more days than these there is a bar for each week: narrower ones say nothing, and make the page large."""
+_MOST_OF_MANY_DAYS = 6
+"""How many models are told apart where there are many days, for the same reason."""
 _OTHERS = "others"
 _FIRST: dict[str, Callable[[date], date]] = {
     "day": lambda day: day,
@@ -56,7 +58,8 @@ def usage_chart(days: int = DAYS, **query: str) -> UsageChart:
     found = api().get("/admin/usage", by=f"{by},model", start=start.isoformat(), **query)["rows"]
     priced = any(row["cost_usd"] for row in found)
     field, form = ("cost_usd", money) if priced else ("requests", short)
-    series = _series(found, [name_of(period, by) for period in periods], by, field)
+    most = COLOURS if days <= DAYS else _MOST_OF_MANY_DAYS
+    series = _series(found, [name_of(period, by) for period in periods], by, field, most=most)
     title = f"{'Cost' if priced else 'Requests'} per {by} by model"
     rows = [
         [f"{day.day} {day:%b}", *(form(values[number]) for values in series.values())]
@@ -78,7 +81,9 @@ def name_of(period: date, by: str) -> str:
     return _NAMES[by](period)
 
 
-def _series(rows: Sequence[Mapping[str, Any]], days: Sequence[str], by: str, field: str) -> dict[str, list[float]]:
+def _series(
+    rows: Sequence[Mapping[str, Any]], days: Sequence[str], by: str, field: str, *, most: int
+) -> dict[str, list[float]]:
     """Return the values of each model by day or week, the largest model first. What has no colour is added up."""
     places = {day: number for number, day in enumerate(days)}
     by_model: dict[str, list[float]] = {}
@@ -87,7 +92,7 @@ def _series(rows: Sequence[Mapping[str, Any]], days: Sequence[str], by: str, fie
         if (place := places.get(row[by])) is not None:
             values[place] += row[field]
     ordered = sorted((model for model in by_model if any(by_model[model])), key=lambda model: -sum(by_model[model]))
-    kept = ordered if len(ordered) <= COLOURS else ordered[: COLOURS - 1]
+    kept = ordered if len(ordered) <= most else ordered[: most - 1]
     series = {model: by_model[model] for model in kept}
     if rest := ordered[len(kept) :]:
         series[_OTHERS] = [sum(by_model[model][place] for model in rest) for place in range(len(days))]
