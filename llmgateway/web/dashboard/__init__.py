@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     admins,
     alerts,
+    audit,
     class_lists,
     groups,
     keys,
@@ -16,6 +17,8 @@ from . import (  # noqa: F401
     people,
     prompts,
     provider_sign_in,
+    reconcile,
+    requests,
     settings,
     sign_in,
     sign_in_rules,
