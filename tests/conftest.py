@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ pytest.register_assert_rewrite(
 )
 
 from tests.servers import MongoServer, RedisServer, Server  # noqa: E402 - after that
+from tests.shortcuts import compile_late, derive_once  # noqa: E402 - after that
 
 S = TypeVar("S", bound=Server)
 
@@ -48,9 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-# Each application derives three keys from its secrets, which takes 0.1 s of CPU, and nearly all tests have the same
-# secrets. The function is pure.
-hashlib.scrypt = functools.lru_cache(hashlib.scrypt)
+derive_once()
+compile_late()
 
 
 @dataclass

@@ -4,7 +4,7 @@ To import everything takes a process half a second of CPU, and the tests start h
 same command with an environment, a folder and an output of its own, and ends like any other. Nothing of the
 application is made before the fork.
 
-This file is also the program that is forked, and then imports neither pytest nor other tests.
+This file is also the program that is forked, and then imports neither pytest nor tests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import atexit
 import ctypes
 import functools
 import gc
-import hashlib
 import importlib
 import json
 import os
@@ -31,6 +30,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+from tests import ROOT
+from tests.shortcuts import compile_late, derive_once
 
 _MOST_BYTES = 100_000
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -92,8 +94,9 @@ class _WarmProgram:
         with theirs:
             self._process = subprocess.Popen(
                 # What a gateway's own command line says.
-                [sys.executable, __file__, str(theirs.fileno()), remembered.name, "llmgateway", "serve"],
+                [sys.executable, "-m", __name__, str(theirs.fileno()), remembered.name, "llmgateway", "serve"],
                 env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
+                cwd=ROOT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -205,29 +208,12 @@ def _choose_late() -> None:
     values.ValueClass = make
 
 
-def _remember(name: str, folder: Path) -> None:
-    """Let all processes work out only once what the function *name* of hashlib, which is slow and pure, returns."""
-    function = getattr(hashlib, name)
-
-    def remembering(*arguments: Any, **named: Any) -> bytes:
-        kept = folder / hashlib.sha256(repr((arguments, sorted(named.items()))).encode()).hexdigest()
-        with suppress(FileNotFoundError):
-            return kept.read_bytes()
-        value: bytes = function(*arguments, **named)
-        written = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-        with suppress(FileNotFoundError):  # the tests have ended
-            written.write_bytes(value)
-            written.replace(kept)
-        return value
-
-    setattr(hashlib, name, remembering)
-
-
 def _main() -> None:
     _, control, remembered, *_ = sys.argv
-    del sys.path[0]  # this file's folder
     _import_everything()
-    _remember("scrypt", Path(remembered))
+    derive_once(Path(remembered))
+    compile_late()
+    del sys.path[0]  # the checkout
     # No collection of garbage copies the pages that all have in common.
     gc.collect()
     gc.freeze()

@@ -10,6 +10,7 @@ from ..records import (
     ALL_USAGE,
     Batch,
     Bound,
+    DaySpread,
     Erasure,
     FilterCount,
     Kept,
@@ -17,6 +18,7 @@ from ..records import (
     Rebuilding,
     RecordQuery,
     Refusal,
+    RefusalCount,
     RefusalQuery,
     ReportQuery,
     UsageRecord,
@@ -48,8 +50,18 @@ class UsageLog(Protocol):
     def report(self, query: ReportQuery = ALL_USAGE) -> Iterable[UsageRow]:
         """Add up usage. Reads only the sums, not the records.
 
-        Rows are sorted by the groupings, in the given order, ascending (a missing value first).
+        Rows are sorted by the groupings, in the given order, ascending (a missing value first); with ``query.top`` by
+        their cost.
         Without groupings there is exactly one row; it contains zeros if nothing matches.
+        """
+        ...
+
+    def spreads(self, query: ReportQuery = ALL_USAGE) -> Iterable[DaySpread]:
+        """Say for each day how long its requests took and at which hour they came. Reads only the sums.
+
+        *query* may name days of the organisation, groups, models and deployments; it has no groupings, and no user and
+        no key. Days without requests are missing. Requests that an older version has added up have no spread, until
+        somebody rebuilds the sums from records that are still there.
         """
         ...
 
@@ -196,6 +208,21 @@ class RefusalLog(Protocol):
         ...
 
     def list(self, query: RefusalQuery) -> list[Refusal]: ...
+
+    def counts(
+        self,
+        *,
+        since: datetime | None,
+        until: datetime | None,
+        group: str | None = None,
+        groups: tuple[str, ...] | None = None,
+    ) -> Iterable[RefusalCount]:
+        """Count the refusals of a period that ends before *until*, with their repetitions.
+
+        Args:
+            groups: Only those of these groups, if it is not None.
+        """
+        ...
 
     def kept_of(self, user: str) -> Kept:
         """Return for which keys requests of *user* were refused, and the number of refusals."""

@@ -43,8 +43,9 @@ from .limits import (
 )
 from .models import MODEL_FIELDS, PRICE_KINDS, TOKEN_KINDS, UNIT_KINDS, Deployment, ModelSettings, Prices
 from .organisation import Organisation
-from .refusals import Refusal, RefusalQuery, RefusedAgain
+from .refusals import Refusal, RefusalCount, RefusalQuery, RefusedAgain
 from .reports import ALL_USAGE, FILTER_GROUPINGS, GROUPINGS, FilterCount, Rebuilding, RecordQuery, ReportQuery, UsageRow
+from .spread import PERCENTILE_ERROR, DaySpread, Spread, bucket_of, percentile
 from .usage import (
     LONGEST_RECORDED_MODEL,
     UNKNOWN_MODEL,
@@ -72,6 +73,7 @@ __all__ = [
     "LONGEST_RECORDED_MODEL",
     "MODEL_FIELDS",
     "NOTHING_KEPT",
+    "PERCENTILE_ERROR",
     "PRICE_KINDS",
     "SEARCHED",
     "TOKEN_KINDS",
@@ -91,6 +93,7 @@ __all__ = [
     "Budget",
     "BudgetState",
     "Claim",
+    "DaySpread",
     "Delivery",
     "DeliveryState",
     "Deployment",
@@ -122,20 +125,24 @@ __all__ = [
     "Rebuilding",
     "RecordQuery",
     "Refusal",
+    "RefusalCount",
     "RefusalQuery",
     "RefusedAgain",
     "ReportQuery",
     "Role",
     "SelfService",
+    "Spread",
     "Unit",
     "Usage",
     "UsageRecord",
     "UsageRow",
     "UsageSource",
     "User",
+    "bucket_of",
     "in_force",
     "is_higher",
     "moment",
     "new_id",
     "new_request_id",
+    "percentile",
 ]

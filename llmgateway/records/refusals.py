@@ -77,3 +77,12 @@ class RefusalQuery:
     """Only what was refused after this time, or then with a higher identifier."""
     limit: int
     """Maximum number of refusals."""
+
+
+class RefusalCount(NamedTuple):
+    """How many requests were refused with the same code at about the same time."""
+
+    at: datetime
+    """To the minute."""
+    code: str | None
+    requests: int

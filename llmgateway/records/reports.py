@@ -66,6 +66,8 @@ class ReportQuery:
     """By grouping: only these values of it. So one query adds up the usage of a whole page of keys."""
     groups: tuple[str, ...] | None = None
     """Only usage in these groups."""
+    top: int | None = None
+    """Only this many rows: those with the highest cost, the highest first."""
     promptly: bool = False
     """If true, the store gives up after a few seconds, because a request waits for the answer."""
 

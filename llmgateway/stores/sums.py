@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from llmgateway.local_time import TimeZones
 from llmgateway.records import Attempt, Outcome, UsageRecord, UsageSource
+
+Key = TypeVar("Key")
 
 Zones = Callable[[], TimeZones]
 """Returns the time zones of the organisation that are in force now."""
@@ -54,18 +56,22 @@ class Cell(NamedTuple):
 def daily_sums(records: Iterable[UsageRecord], zones: TimeZones) -> dict[Cell, tuple[float, ...]]:
     """Add up *records* by cell. The sums are in the order of ``SUMS``."""
     sums: dict[Cell, tuple[float, ...]] = {}
-    days = _Days(zones)
+    days = Days(zones)
     for record in records:
         day, local_day = days.of(record.timestamp)
         series = record.key_id, record.user, record.group, record.counted_model
         for deployment, counted in _counted(record):
-            cell = Cell(day, local_day, *series, deployment)
-            before = sums.get(cell)
-            sums[cell] = counted if before is None else tuple(a + b for a, b in zip(before, counted, strict=True))
+            add_sums(sums, Cell(day, local_day, *series, deployment), counted)
     return sums
 
 
-class _Days:
+def add_sums(sums: dict[Key, tuple[float, ...]], cell: Key, amounts: Sequence[float]) -> None:
+    """Add *amounts* to the sum of *cell*."""
+    before = sums.get(cell)
+    sums[cell] = tuple(amounts) if before is None else tuple(a + b for a, b in zip(before, amounts, strict=True))
+
+
+class Days:
     """Finds the days of many instants that are close together."""
 
     def __init__(self, zones: TimeZones) -> None:
@@ -81,6 +87,10 @@ class _Days:
             parts = [(end, local_day) for _, end, local_day in self._zones.days(start, start + timedelta(days=1))]
             self._parts[day] = parts
         return day, next(local_day for end, local_day in parts if timestamp < end)
+
+    def with_hour(self, timestamp: datetime) -> tuple[date, date, int]:
+        """Return the two days, and the hour of the clock of the organisation."""
+        return *self.of(timestamp), timestamp.astimezone(self._zones.at(timestamp)).hour
 
 
 def _counted(record: UsageRecord) -> list[tuple[str, tuple[float, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
@@ -48,7 +49,7 @@ def report(
     groups: Mapping[str, Group],
     currency: Currency | None = None,
 ) -> tuple[list[ReportRow], ReportRow]:
-    """Return the rows of a report, sorted by its groupings, and their total.
+    """Return the rows of a report, sorted by its groupings, and the total of all of them, also with ``query.top``.
 
     Args:
         read: :meth:`~llmgateway.interfaces.UsageLog.report`.
@@ -61,13 +62,27 @@ def report(
     for name, is_needed in (("group", COST_CENTRE in by), ("month", currency is not None and "day" not in by)):
         if is_needed and name not in needed:
             needed.append(name)
-    rows = [_priced(row, currency) for row in read(replace(query, by=needed))]
-    total = _added(rows, by={})
+    if query.top is not None and list(by) == needed:
+        total, _ = _read(read, replace(query, by=["month"] if currency else [], top=None), currency)
+        return [_priced(row, currency) for row in read(query)], total
+    total, rows = _read(read, replace(query, by=needed, top=None), currency)
     if COST_CENTRE in by:
         for row in rows:
             group = groups.get(row.usage.by["group"] or "")
             row.usage.by[COST_CENTRE] = None if group is None else group.cost_centre
-    return (rows if list(by) == needed else _by(rows, by)), total
+    found = rows if list(by) == needed else _by(rows, by)
+    return (found if query.top is None else _highest(found, query.top)), total
+
+
+def _read(
+    read: Callable[[ReportQuery], Iterable[UsageRow]], query: ReportQuery, currency: Currency | None
+) -> tuple[ReportRow, list[ReportRow]]:
+    rows = [_priced(row, currency) for row in read(query)]
+    return _added(rows, by={}), rows
+
+
+def _highest(rows: Sequence[ReportRow], number: int) -> list[ReportRow]:
+    return heapq.nlargest(number, rows, key=lambda row: row.usage.cost_usd)
 
 
 def _priced(row: UsageRow, currency: Currency | None) -> ReportRow:

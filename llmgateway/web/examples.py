@@ -482,6 +482,23 @@ FILTER_REPORT = {
     ],
     "total": {"requests": 5, "fired": 1},
 }
+_TIMES = {
+    "requests": 530,
+    "ttft_ms": {"requests": 412, "p50": 562.0, "p90": 1780.0, "p99": 5620.0},
+    "duration_ms": {"requests": 521, "p50": 3160.0, "p90": 10000.0, "p99": 31600.0},
+}
+LATENCY = {"days": [{"day": "2026-10-31", **_TIMES}], "total": _TIMES}
+_HOURS = [[0] * 9 + [12, 30, 41, 17, 28, 36, 33, 20, 9] + [0] * 6] * 5 + [[0] * 24] * 2
+HOURS = {
+    "requests": _HOURS,
+    "cost_usd": [[round(number * 0.002, 3) for number in hours] for hours in _HOURS],
+    "counted_requests": 1130,
+    "all_requests": 1130,
+}
+REFUSAL_REPORT = {
+    "rows": [{"day": "2026-10-31", "code": "rate_limit_exceeded", "requests": 7}],
+    "total": {"requests": 7},
+}
 LOG_CURSOR = f"1793437927345.{REQUEST_ID}"
 LOG_CSV = """\
 "kind","timestamp","id","user","status","code","count"

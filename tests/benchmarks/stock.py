@@ -23,6 +23,27 @@ USERS_OF_FEW = 36
 """Who makes some thousand requests a day."""
 DAYS = 365
 MODELS = ("gpt-4o", "gpt-4o-mini")
+_ADDED_UP = ", ".join(f"sum({name})" for name in SUMS)
+COARSER = (
+    f"""INSERT INTO usage_monthly (month, series, {", ".join(SUMS)})
+        SELECT month, series, {_ADDED_UP} FROM usage_daily GROUP BY 1, 2""",
+    """INSERT INTO usage_day_series (whole, "group", model, deployment)
+        SELECT DISTINCT 1, NULL, model, deployment FROM usage_series
+        UNION ALL SELECT DISTINCT 0, "group", model, deployment FROM usage_series""",
+    f"""INSERT INTO usage_days (series, local_day, day, {", ".join(SUMS)})
+        SELECT coarser.id, day, day, {_ADDED_UP} FROM usage_daily
+            JOIN usage_series AS finer ON finer.id = series
+            JOIN usage_day_series AS coarser ON coarser.whole = 0 AND coarser."group" IS finer."group"
+                AND coarser.model = finer.model AND coarser.deployment IS finer.deployment
+            GROUP BY 1, 2, 3""",
+    f"""INSERT INTO usage_days (series, local_day, day, {", ".join(SUMS)})
+        SELECT coarser.id, day, day, {_ADDED_UP} FROM usage_days
+            JOIN usage_day_series AS finer ON finer.id = series
+            JOIN usage_day_series AS coarser ON coarser.whole = 1 AND coarser.model = finer.model
+                AND coarser.deployment IS finer.deployment
+            GROUP BY 1, 2, 3""",
+)
+"""Statements that make the coarser sums of ``usage_daily``, in which there is nothing on another day than in UTC."""
 BATCH_RECORDS = 500  # what the journal ships at once
 
 
@@ -70,6 +91,10 @@ def add_sums(gateway: GatewayProcess, records: int) -> None:
             f"INSERT INTO usage_daily ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
             (_cell(first, number, each + (number < rest)) for number in range(cells)),
         )
+        for table in ("usage_monthly", "usage_days", "usage_day_series"):
+            database.execute(f"DELETE FROM {table}")
+        for statement in COARSER:
+            database.execute(statement)
         database.execute("COMMIT")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -53,6 +53,7 @@ from llmgateway.records import (
     UsageRecord,
     UsageRow,
     UsageSource,
+    bucket_of,
 )
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -2054,6 +2055,110 @@ class UsageLogContract:
         assert (11, 1000) == (total("ada", last_day=date(2026, 1, 31)), total("ada", first_day=date(2026, 2, 1)))
         assert (10, 0) == (total("ada", key_id="key_0002"), total("ada", key_id="key_0003"))
         assert (0, 0) == (total("ADA"), total("äda "))
+
+    def test_reports_the_highest_alone(self, log):
+        """By cost; those that cost the same in the order of their names."""
+        costs = {"ada": 1.0, "bob": 3.0, "cleo": 2.0, "dan": 2.0}
+        for number, (user, cost) in enumerate(costs.items()):
+            append(log, [usage(number, user=user, key_id=f"key_{user}", group=f"group of {user}", cost_usd=cost)])
+
+        january, day = {"first_day": date(2026, 1, 1)}, {"first_day": date(2025, 12, 30)}
+        for period in ({}, january, day):
+            rows = log.report(ReportQuery(by=["user"], top=3, **period))
+            assert [("bob", 3.0), ("cleo", 2.0), ("dan", 2.0)] == [(row.by["user"], row.cost_usd) for row in rows]
+            rows = log.report(ReportQuery(by=["day", "group"], top=1, **period))
+            assert ["group of bob"] == [row.by["group"] for row in rows]
+
+    def test_every_kind_of_sums_says_the_same(self, zoned):
+        """By day or for whole months, with and without users and keys, in both kinds of days."""
+        log = zoned(BERLIN)
+        records = [
+            usage(
+                number,
+                timestamp=NEW_YEAR + timedelta(hours=7 * number),
+                user=f"user {number % 5}",
+                key_id=f"key_{number % 7}",
+                group=[None, "physics", "chemistry"][number % 3],
+                model=["gpt-4o", "o3"][number % 2],
+                total_tokens=number,
+            )
+            for number in range(200)
+        ]
+        append(log, [*records[:-1], replace(records[-1], **FAILED_OVER)])
+
+        def sums(*by: str, **query: object) -> dict[tuple[str | None, ...], tuple[int, ...]]:
+            # Groupings are added at the end, so that finer sums are read, and are left out here.
+            found: dict[tuple[str | None, ...], tuple[int, ...]] = {}
+            for row in log.report(ReportQuery(by=by, **query)):
+                name = tuple(row.by[each] for each in by if each not in ("user", "key", "day"))
+                counted = (row.requests, row.total_tokens, row.errors)
+                found[name] = tuple(map(sum, zip(found.get(name, (0, 0, 0)), counted, strict=True)))
+            return found
+
+        months = {"first_day": date(2026, 1, 1), "last_day": date(2026, 2, 28)}
+        days = {"first_day": date(2026, 1, 3), "last_day": date(2026, 2, 17)}
+        narrow = ({}, {"group": "physics"}, {"groups": ("physics", "chemistry")}, {"among": {"model": ["o3"]}})
+        for period in ({}, months, days):
+            for query in ({**period, **each, "in_utc": in_utc} for each in narrow for in_utc in (False, True)):
+                for by in ((), ("group",), ("month", "model"), ("deployment",)):
+                    coarse, of_months, fine = (sums(*by, *more, **query) for more in ((), ("user",), ("day", "key")))
+                    assert coarse == of_months == fine, (query, by)
+
+    def test_says_when_requests_came_and_how_long_they_took(self, zoned):
+        """By day and hour of the organisation. Durations are those of requests that ended well, and of all streams the
+        time to the first token; the cost is that of all."""
+        log = zoned(BERLIN)
+        evening = datetime(2026, 1, 1, 22, 30, tzinfo=UTC)  # 23:30 in Berlin
+        append(
+            log,
+            [
+                usage(1, timestamp=evening, ttft_ms=250.0, duration_ms=4000.0, cost_usd=0.5),
+                usage(2, timestamp=evening, ttft_ms=260.0, duration_ms=9.0, outcome=Outcome.BROKEN, cost_usd=None),
+                usage(3, timestamp=evening + timedelta(hours=1), duration_ms=0.2, group="physics", model="o3"),
+            ],
+        )
+        append(log, [usage(4, timestamp=evening, duration_ms=4100.0, cost_usd=0.25, group="physics")])
+
+        first, second = log.spreads()
+        assert ("2026-01-01", 3, "2026-01-02", 1) == (first.day, first.requests, second.day, second.requests)
+        assert {23: 3} == first.spread.hours
+        assert {23: 0.75} == first.spread.cost_usd
+        assert {bucket_of(250.0): 2} == first.spread.first_token
+        assert {bucket_of(4000.0): 2} == first.spread.duration
+        assert ({0: 1}, {}, {0: 1}) == (second.spread.hours, second.spread.first_token, second.spread.duration)
+
+        def hours(**query: object) -> list[tuple[str, int, dict[int, int]]]:
+            return [(each.day, each.requests, each.spread.hours) for each in log.spreads(ReportQuery(**query))]
+
+        both = [("2026-01-01", 1, {23: 1}), ("2026-01-02", 1, {0: 1})]
+        assert both == hours(group="physics") == hours(groups=("physics", "chemistry"))
+        assert [] == hours(groups=()) == hours(group="nobody's")
+        assert (
+            both[1:] == hours(among={"model": ["o3"]}) == hours(first_day=date(2026, 1, 2), last_day=date(2026, 1, 2))
+        )
+
+    def test_a_batch_counts_once_in_what_takes_how_long(self, log, elsewhere):
+        batch = Batch("here", 1)
+        for each in (log, elsewhere):
+            append(each, [usage(1, duration_ms=100.0), usage(2, duration_ms=100.0)], batch)
+
+        (day,) = log.spreads()
+
+        assert (2, {bucket_of(100.0): 2}) == (day.requests, day.spread.duration)
+
+    def test_rebuilds_what_takes_how_long(self, zoned, spoil):
+        log = zoned(BERLIN)
+        hours = [NEW_YEAR + timedelta(hours=n) for n in range(60)]
+        append(log, [usage(n, timestamp=at, ttft_ms=n**2, duration_ms=n**3, group="ml") for n, at in enumerate(hours)])
+        before = [*log.spreads()], [*log.spreads(ReportQuery(group="ml"))]
+        assert 60 == sum(day.spread.requests for day in before[0])
+        spoil()
+        assert before[0] != [*log.spreads()]
+
+        for _ in log.rebuild():
+            pass
+
+        assert before == ([*log.spreads()], [*log.spreads(ReportQuery(group="ml"))])
 
     def test_counts_beyond_32_bits(self, log):
         """Large sums are exact."""

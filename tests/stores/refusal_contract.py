@@ -134,6 +134,27 @@ class RefusalLogContract:
         )
         assert [3] == numbers(log, since=NEW_YEAR + 3 * MINUTE, before=(NEW_YEAR + 4 * MINUTE, refusal(4).id))
 
+    def test_counts_by_minute_and_code(self, log, elsewhere):
+        """With repetitions; a period ends before its end; groups are compared exactly."""
+        log.append(
+            [
+                refusal(1),
+                repeated(refusal(2, timestamp=NEW_YEAR + 1.5 * MINUTE), 7),
+                refusal(3, code=None, group="Physics"),
+                refusal(4, group=None),
+            ]
+        )
+
+        def counts(**filters: object) -> list[tuple[int, str | None, int]]:
+            found = elsewhere.counts(**{"since": None, "until": None, **filters})
+            return sorted(((each.at - NEW_YEAR) // MINUTE, each.code, each.requests) for each in found)
+
+        code = "insufficient_quota"
+        assert [(1, code, 8), (3, None, 1), (4, code, 1)] == counts()
+        assert [(3, None, 1)] == counts(since=NEW_YEAR + 3 * MINUTE, until=NEW_YEAR + 4 * MINUTE)
+        assert [(1, code, 8)] == counts(group="physics") == counts(groups=("physics", "chemistry"))
+        assert [] == counts(groups=()) == counts(groups=("physics",), group="Physics")
+
     @pytest.fixture
     def erasures(self) -> Erasures:
         """The erasures beside ``log``."""

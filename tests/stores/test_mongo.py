@@ -240,12 +240,10 @@ class TestMongoUsageLog(UsageLogContract):
     @pytest.fixture
     def spoil(self, collections):
         def spoil():
-            daily = collections["usage_daily"]
-            daily.update_many({}, {"$inc": {"requests": 1}})
-            of_nothing = dict.fromkeys(SUMS, 7)
-            daily.insert_one(
-                of_nothing | {"day": "2026-04-01", "key_id": "k", "user": "u", "model": "m", "group": None}
-            )
+            of_nothing = dict.fromkeys(SUMS, 7) | {"day": "2026-04-01", "model": "m", "group": None}
+            for name, more in (("usage_daily", {"key_id": "k", "user": "u"}), ("usage_days", {"whole": True})):
+                collections[name].update_many({}, {"$inc": {"requests": 1, "spread.h0": 77}})
+                collections[name].insert_one(of_nothing | more)
 
         return spoil
 
@@ -317,7 +315,7 @@ class TestMongoUsageLog(UsageLogContract):
 
         append(elsewhere, [usage(2, total_tokens=10)])
 
-        by = ReportQuery(by=["deployment"])
+        by = ReportQuery(by=["deployment", "user"])
         assert [(None, 1), ("gpt-4o-eu", 10)] == [(row.by["deployment"], row.total_tokens) for row in log.report(by)]
         for _ in log.rebuild():
             pass

@@ -111,3 +111,39 @@ def rebuilt(log):
     for _ in log.rebuild():
         pass
     return log
+
+
+def test_older_sums_have_no_hours_until_they_are_rebuilt(stores):
+    """Coarser sums are made of them at the upgrade; what their records say is found by a rebuild."""
+    log, _ = stores
+    log.append([usage(1, timestamp=datetime(2026, 11, 2, 12, tzinfo=UTC))], batch=Batch("new", 1))
+
+    assert 31 == sum(day.requests for day in log.spreads())
+    rebuilt(log)
+
+    assert [("2026-10-24", 3, 3), ("2026-10-25", 24, 24), ("2026-10-26", 3, 3), ("2026-11-02", 1, 1)] == [
+        (day.day, day.requests, day.spread.requests) for day in log.spreads()
+    ]
+
+
+def test_every_report_has_what_is_there_at_the_upgrade(stores):
+    """Whatever it groups by, before anything is appended."""
+    log, _ = stores
+
+    for by in ((), ("day",), ("group", "model"), ("month", "user"), ("user",), ("day", "key"), ("deployment",)):
+        assert 30 == sum(row.requests for row in log.report(ReportQuery(by=by)))
+
+
+def test_purged_days_stay_in_the_coarser_sums(mongo_stores, mongo_server, database_name):
+    """Their records are deleted, so they are made from the sums of keys, once."""
+    log, _ = mongo_stores
+    with pymongo.MongoClient(mongo_server.url) as client:
+        client[database_name]["logs"].delete_many({"timestamp": {"$lt": datetime(2026, 10, 25, tzinfo=UTC)}})
+        client[database_name]["usage_state"].update_one({}, {"$set": {"kept_before": "2026-10-25"}})
+    log.append([usage(1, timestamp=datetime(2026, 11, 2, 12, tzinfo=UTC))], batch=Batch("new", 1))
+    expected = [("2026-10-24", 3), ("2026-10-25", 24), ("2026-10-26", 3), ("2026-11-02", 1)]
+
+    for _ in range(2):
+        assert expected == [(row.by["day"], row.requests) for row in log.report(ReportQuery(by=["day"]))]
+        assert [0, 24, 3, 1] == [day.spread.requests for day in log.spreads()]
+        rebuilt(log)

@@ -167,9 +167,16 @@ class TestSQLiteUsageLog(UsageLogContract):
     def spoil(self, database):
         def spoil():
             with database.transaction() as connection:
-                connection.execute("UPDATE usage_daily SET requests = requests + 1")
-                of_nothing = (1, 202604, 20260401, 7, *[0] * (len(SUMS) - 1))
-                connection.execute(f"INSERT INTO usage_daily VALUES ({places(of_nothing)})", of_nothing)
+                for table in ("usage_daily", "usage_days", "usage_monthly"):
+                    connection.execute(f"UPDATE {table} SET requests = requests + 1")
+                connection.execute("""UPDATE usage_days SET spread = '{"h0": 77}'""")
+                sums = (7, *[0] * (len(SUMS) - 1))
+                for table, *of_nothing in (
+                    ("usage_daily", 1, 202604, 20260401, *sums),
+                    ("usage_days", 1, 20260401, 20260401, *sums, None),
+                    ("usage_monthly", 202604, 1, *sums),
+                ):
+                    connection.execute(f"INSERT INTO {table} VALUES ({places(of_nothing)})", of_nothing)
 
         return spoil
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,16 +32,21 @@ def azure() -> Iterator[Simulator]:
 @pytest.fixture
 def make_app(azure, clock, tmp_path) -> Iterator[Callable[..., Flask]]:
     """Makes an application with an instance folder of its own; settings can be replaced by name."""
+    with making_apps(azure, clock, tmp_path) as make:
+        yield make
+
+
+@contextmanager
+def making_apps(azure: Simulator, clock: Callable[[], float], folder: Path) -> Iterator[Callable[..., Flask]]:
     apps: list[Flask] = []
 
     def make(**environ: str) -> Flask:
-        folder = tmp_path / f"instance-{len(apps)}"
         defaults = {
             "ADMIN_KEY": ADMIN_KEY,
             "LLM_BASE_URL": f"{azure.url}/openai/v1",
             "LLM_API_KEY": AZURE_KEY,
             "LLMGATEWAY_MODELS": ",".join(MODELS),
-            "LLMGATEWAY_INSTANCE": str(folder),
+            "LLMGATEWAY_INSTANCE": str(folder / f"instance-{len(apps)}"),
             "LLMGATEWAY_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         }
         app = create_app(Settings.from_env(defaults | environ), clock=clock)

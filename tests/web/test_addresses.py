@@ -7,6 +7,9 @@ from urllib.parse import unquote
 import pytest
 
 from llmgateway.web.addresses import endpoints
+from tests.conftest import Clock
+
+from .conftest import making_apps
 
 CHAT = "/chat/completions"
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
@@ -73,6 +76,13 @@ BASES = [
     "/openai/deployments/gpt-4o?api-version=2024-10-21",
 ]
 """What clients put in front of the path of an endpoint."""
+
+
+@pytest.fixture(scope="module")
+def client(azure, tmp_path_factory):
+    """One application for all: nothing here changes what another test finds."""
+    with making_apps(azure, Clock(), tmp_path_factory.mktemp("addresses")) as make:
+        yield make().test_client()
 
 
 @pytest.fixture(autouse=True)

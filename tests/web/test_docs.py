@@ -416,6 +416,10 @@ def answers(
     yield call("put /admin/prompt", json={"prompt": ""})
     yield call("get /admin/usage", "/admin/usage?by=day,month,user,key,group,model")
     yield call("get /admin/usage", "/admin/usage?by=day&format=csv")
+    yield call("get /admin/usage", "/admin/usage?by=user&top=3")
+    yield call("get /admin/usage/latency")
+    yield call("get /admin/usage/hours")
+    yield call("get /admin/usage/refusals")
     yield call("post /admin/setllmkey", json={"key": AZURE_KEY})
     yield call("get /admin/models/{name}", "/admin/models/gpt-4o")
     yield call("get /admin/prices")
@@ -451,7 +455,7 @@ def test_real_answers_are_as_documented(client, admin, new_key, document):
 def test_a_report_has_rows_to_check(client, admin, new_key):
     """The call above sees every field of a row; the groupings come first."""
     reports = [answer.json for name, answer in answers(client, admin, new_key) if name == "get /admin/usage"]
-    [_, grouped] = [report for report in reports if report and report["rows"]]
+    [_, grouped, _] = [report for report in reports if report and report["rows"]]
 
     assert 12 + 3 * len(MEDIA) == grouped["total"]["requests"]
     assert ["day", "month", "user", "key", "group", "model", "requests"] == list(grouped["rows"][0])[:7]

@@ -134,6 +134,9 @@ def test_a_foreign_group_is_as_good_as_none(call, grace):
         ("GET", "/prompt/versions?group={}", None),
         ("GET", "/keys?group={}", None),
         ("GET", "/usage/filters?group={}", None),
+        ("GET", "/usage/latency?group={}", None),
+        ("GET", "/usage/hours?group={}", None),
+        ("GET", "/usage/refusals?group={}", None),
         ("GET", "/logs?group={}", None),
         ("GET", "/groups/{}/statement?month=2026-01", None),
         ("GET", "/groups/{}/statement?month=2026-01&format=csv", None),
@@ -226,6 +229,8 @@ def test_records_and_sums_are_hers(grace, call, records, mine, other):
     filters = grace("GET", "/usage/filters?by=user")
     assert ["ada"] == [row["user"] for row in filters["rows"]]
     assert 0 == grace("GET", "/usage/filters", query_string={"key": other["id"]})["total"]["requests"]
+    assert 2 == grace("GET", "/usage/latency")["total"]["requests"]
+    assert 2 == grace("GET", "/usage/hours")["all_requests"] == grace("GET", "/usage/hours")["counted_requests"]
     for query in ({"by": "cost_centre"}, {"tz": "utc"}, {"by": "week"}, {"start": "2026-01-01", "end": "2026-01-01"}):
         assert 5 == grace("GET", "/usage", query_string=query)["total"]["total_tokens"]
     statement = grace("GET", "/groups/physics/statement", query_string={"month": "2026-01"})

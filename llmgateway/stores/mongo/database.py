@@ -68,6 +68,7 @@ _INDEXES = {
     "identities": [IndexModel("user", unique=True, sparse=True), IndexModel([("due_at", 1), ("_id", 1)])],
     "sessions": [IndexModel("until")],
     "erasures": [IndexModel("key_ids"), IndexModel("erased_at")],
+    "usage_days": [IndexModel("day"), IndexModel([("whole", 1), ("day", 1)])],
     "usage_daily": [IndexModel("day"), *(IndexModel([(name, 1), ("day", 1)]) for name in ("key_id", "user", "group"))],
 }
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.database import Database
 
 from llmgateway.erased import refusals_without_erased
-from llmgateway.records import Erasure, Kept, Refusal, RefusalQuery, RefusedAgain
+from llmgateway.records import Erasure, Kept, Refusal, RefusalCount, RefusalQuery, RefusedAgain
 
 from .database import Document, MongoDatabase, of_groups
 from .erasures import erasures_of
@@ -74,6 +74,26 @@ class MongoRefusalLog:
         with self._database.collection("refusals") as collection:
             found = collection.find(wanted, sort=[("timestamp", -1), ("_id", -1)], limit=query.limit)
             return [_refusal(document) for document in found]
+
+    def counts(
+        self,
+        *,
+        since: datetime | None,
+        until: datetime | None,
+        group: str | None = None,
+        groups: tuple[str, ...] | None = None,
+    ) -> Iterator[RefusalCount]:
+        wanted = of_groups(group, groups)
+        bounds = {"$gte": since, "$lt": until}
+        if period := {bound: moment for bound, moment in bounds.items() if moment is not None}:
+            wanted["timestamp"] = period
+        minute = {"$dateToString": {"format": "%Y-%m-%dT%H:%M", "date": "$timestamp"}}
+        counted = {"_id": {"minute": minute, "code": "$code"}, "requests": {"$sum": "$count"}}
+        with self._database.collection("refusals", seconds=self._database.report_timeout) as collection:
+            found = [*collection.aggregate([{"$match": wanted}, {"$group": counted}])]
+        for document in found:
+            at = datetime.fromisoformat(document["_id"]["minute"]).replace(tzinfo=UTC)
+            yield RefusalCount(at, document["_id"].get("code"), document["requests"])
 
     def kept_of(self, user: str) -> Kept:
         with self._database.collection("refusals", seconds=self._database.report_timeout) as collection:

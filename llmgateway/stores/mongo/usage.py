@@ -8,6 +8,10 @@ Collections:
     Sums, with one document for each day, key, model and deployment. ``day`` is in UTC; what is on another day in the
     organisation's time zone has a document of its own, with that ``local_day``. ``counted`` has the highest batch of
     each source that is included in the sums. It changes in the same atomic update as the sums.
+``usage_days``
+    Coarser sums, without users and keys: one document for each day, group, model and deployment, and one for each day,
+    model and deployment of everybody (``whole``). They also say how the requests are spread (``spread``, see
+    :mod:`llmgateway.stores.day_sums`). ``day``, ``local_day`` and ``counted`` are as in ``usage_daily``.
 ``usage_sources``
     For each source: the batch that it is ``sending``, and the ``number`` of the last accepted batch.
 ``usage_state``
@@ -36,7 +40,7 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
 
-from pymongo import ReplaceOne, ReturnDocument, UpdateOne
+from pymongo import ReplaceOne, ReturnDocument
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
@@ -49,6 +53,7 @@ from llmgateway.records import (
     UNKNOWN_MODEL,
     Attempt,
     Batch,
+    DaySpread,
     Erasure,
     FilterCount,
     Kept,
@@ -62,22 +67,24 @@ from llmgateway.records import (
     moment,
 )
 
+from ..day_sums import Timed, answers, day_sums, is_about_everybody, spreads
 from ..sums import SUMS, Cell, Zones, daily_sums
+from .counting import count_once, is_there_already, replace_day
 from .database import Document, MongoDatabase, of_groups
+from .day_sums import add_days, add_missing_days, day_documents, day_spreads
 from .erasures import erasures_of, erasures_since
 from .sum_names import SumNames
 
 log = logging.getLogger(__name__)
 
-_DUPLICATE_KEY = 11000  # https://www.mongodb.com/docs/manual/reference/error-codes/
-
 _FIELDS = tuple(field.name for field in fields(UsageRecord) if field.name != "id")
 _FAILED_OVER = "failed_over"
 """Marks records whose attempts have sums of their own, so that a rebuild finds them."""
 _STATE = "usage"
-_VERSION = 3
+_VERSION = 4
 """Version of the sums. Those of version 1 do not count the requests without a known price, nor the tokens that are
-estimated or bound. Those of version 2 have names from which that of a person can be found."""
+estimated or bound. Those of version 2 have names from which that of a person can be found. Version 3 has no coarser
+sums."""
 _RENAMED_AT_ONCE = 500
 _ERASING = timedelta(hours=1)
 """An erasure may run while a rebuild begins that has read the names before."""
@@ -130,6 +137,12 @@ _SERIES = {
     "deployment": _COUNTED_DEPLOYMENT,
 }
 
+_TIMED = {
+    **dict.fromkeys(("timestamp", "group", "ttft_ms", "duration_ms", "outcome", "cost_usd"), 1),
+    "model": _COUNTED_MODEL,
+    "deployment": _COUNTED_DEPLOYMENT,
+}
+
 
 def _groupings(*, in_utc: bool) -> dict[str, object]:
     day = "$day" if in_utc else _LOCAL_DAY
@@ -162,6 +175,7 @@ class MongoUsageLog:
         self._zones = zones
         self._clock = clock
         self._is_complete = False
+        self._has_days = False
         # Longer than a rebuild may take for one day.
         self._lease = timedelta(seconds=2 * database.report_timeout)
 
@@ -178,8 +192,10 @@ class MongoUsageLog:
             key_ids = {record.key_id for record in records}
             erasures = erasures_of(database, key_ids)
             counted = _store(database, without_erased(records, erasures), batch)
-            sums = daily_sums(_with_names(counted, records), self._zones())
+            zones = self._zones()
+            sums = daily_sums(_with_names(counted, records), zones)
             _add(database, sums, batch, erasures, self._names)
+            add_days(database, day_sums(sums), spreads(map(Timed.of, counted), zones), batch)
             # An erasure that has begun in between may have missed some of it, and so may one before a repetition.
             for erasure in erasures_of(database, key_ids):
                 _erase(database, erasure, key_ids & {*erasure.key_ids})
@@ -187,16 +203,33 @@ class MongoUsageLog:
 
     def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
         by, groupings = query.by, _groupings(in_utc=query.in_utc)
-        pipeline: list[Document] = [
-            {"$match": _wanted(query)},
-            {"$group": {"_id": {name: groupings[name] for name in by} or None, **_SUMMED}},
-        ]
-        if by:
-            pipeline.append({"$sort": {f"_id.{name}": 1 for name in by}})
         seconds = _PROMPT_SECONDS if query.promptly else self._database.report_timeout
-        with self._database.collection("usage_daily", seconds=seconds) as daily:
-            rows = [_row(document) for document in daily.aggregate(pipeline, allowDiskUse=True)]
+        with self._database.collections(seconds=seconds) as database:
+            from_days = answers(query) and self._finds_days(database)
+            pipeline: list[Document] = [
+                {"$match": _wanted(query) | ({"whole": is_about_everybody(query)} if from_days else {})},
+                {"$group": {"_id": {name: groupings[name] for name in by} or None, **_SUMMED}},
+            ]
+            if by:
+                order = {"cost_usd": -1} if query.top is not None else {}
+                pipeline.append({"$sort": order | {f"_id.{name}": 1 for name in by}})
+            if query.top is not None:
+                pipeline.append({"$limit": query.top})
+            sums = database["usage_days" if from_days else "usage_daily"]
+            rows = [_row(document) for document in sums.aggregate(pipeline, allowDiskUse=True)]
         return rows if rows or by else [UsageRow(by={})]
+
+    def spreads(self, query: ReportQuery = ALL_USAGE) -> list[DaySpread]:
+        wanted = _wanted(query) | {"whole": is_about_everybody(query)}
+        with self._database.collection("usage_days", seconds=self._database.report_timeout) as days:
+            return day_spreads(days.find(wanted, {"day": 1, "local_day": 1, "requests": 1, "spread": 1}))
+
+    def _finds_days(self, database: Database[Document]) -> bool:
+        """Whether the coarser sums are complete: not yet between an upgrade and the first records that are appended."""
+        if not self._has_days:
+            state = database["usage_state"].find_one({"_id": _STATE}) or {}
+            self._has_days = bool(state.get("complete")) and state.get("version", 1) >= _VERSION
+        return self._has_days
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         with self._database.collection("logs", seconds=self._database.report_timeout) as logs:
@@ -332,6 +365,8 @@ class MongoUsageLog:
                 if kept_before is not None:
                     self._prolong_lease(database, mine)
                     _rename_sums(database, kept_before, self._names)
+                    self._prolong_lease(database, mine)
+                    add_missing_days(database, kept_before)
             with self._database.collections() as database:
                 for erasure in erasures_since(database, began - _ERASING):
                     _erase(database, erasure, erasure.key_ids)
@@ -414,7 +449,7 @@ def _store(database: Database[Document], records: Sequence[UsageRecord], batch: 
     except BulkWriteError as error:
         # The insert is unordered, so the other records are stored although some exist already.
         problems = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
-        if not all(map(_is_there_already, problems)):
+        if not all(map(is_there_already, problems)):
             raise
         there = {documents[problem["index"]]["_id"] for problem in problems}
         ours = database["logs"].find({"_id": {"$in": [*there]}, "batch": name})
@@ -456,30 +491,13 @@ def _add(
     erasures: Sequence[Erasure],
     names: SumNames,
 ) -> None:
-    if not sums:
-        return
-    counted = f"counted.{batch.source}"
-    daily = database["usage_daily"]
-    # First create the documents, then add the numbers. After a failed upsert with the filter below, it would be unclear
-    # whether the batch is already counted or another process has just created the document.
-    made = [
-        UpdateOne({"_id": names.of(cell)}, {"$setOnInsert": _document(_shown(cell, erasures))}, upsert=True)
-        for cell in sums
-    ]
-    try:
-        daily.bulk_write(made, ordered=False)
-    except BulkWriteError as error:
-        if not all(map(_is_there_already, [*error.details["writeErrors"], *error.details["writeConcernErrors"]])):
-            raise
-    daily.bulk_write(
-        [
-            UpdateOne(
-                {"_id": names.of(cell), counted: {"$not": {"$gte": batch.number}}},
-                {"$inc": dict(zip(SUMS, amounts, strict=True)), "$set": {counted: batch.number}},
-            )
+    count_once(
+        database["usage_daily"],
+        {
+            names.of(cell): (_document(_shown(cell, erasures)), dict(zip(SUMS, amounts, strict=True)))
             for cell, amounts in sums.items()
-        ],
-        ordered=False,
+        },
+        batch,
     )
 
 
@@ -509,7 +527,8 @@ def _give_lease_back(database: Database[Document], by: str) -> None:
 
 def _days(database: Database[Document]) -> list[date]:
     """Return every day from the first record or sum to the last one."""
-    found = [date.fromisoformat(day) for day in database["usage_daily"].distinct("day")]
+    sums = (database["usage_daily"], database["usage_days"])
+    found = [date.fromisoformat(day) for each in sums for day in each.distinct("day")]
     for direction in (1, -1):
         end = database["logs"].find_one({}, {"timestamp": 1}, sort=[("timestamp", direction)])
         if end is not None:
@@ -539,22 +558,29 @@ def _rebuild(
     database: Database[Document], day: date, unfinished: Sequence[Batch], zones: TimeZones, names: SumNames
 ) -> None:
     """Replace the sums of the UTC day *day*. Each single replacement is atomic, so this may stop anywhere."""
-    # Unfinished batches will be repeated, and must be added then.
-    again = {f"counted.{batch.source}": "" for batch in unfinished}
-    updates = {}
-    for cell, amounts in _sums_of(database, day, unfinished, zones).items():
-        change: Document = {"$set": _document(cell) | dict(zip(SUMS, amounts, strict=True))}
-        if again:
-            change["$unset"] = again
-        updates[names.of(cell)] = change
-    daily = database["usage_daily"]
-    there = {document["_id"] for document in daily.find({"day": day.isoformat()}, {"_id": 1})}
-    if stale := there - updates.keys():
-        daily.delete_many({"_id": {"$in": [*stale]}})
-    if updates:
-        daily.bulk_write(
-            [UpdateOne({"_id": which}, change, upsert=True) for which, change in updates.items()], ordered=False
-        )
+    sums = _sums_of(database, day, unfinished, zones)
+    finer = {names.of(cell): _document(cell) | dict(zip(SUMS, amounts, strict=True)) for cell, amounts in sums.items()}
+    replace_day(database["usage_daily"], day, finer, unfinished)
+    wanted = _uncounted(unfinished) | {"timestamp": {"$gte": _midnight(day), "$lt": _midnight(day + timedelta(days=1))}}
+    found = database["logs"].aggregate([{"$match": wanted}, {"$project": _TIMED}])
+    timed = spreads(map(_timed, found), zones)
+    replace_day(database["usage_days"], day, day_documents(day_sums(sums), timed), unfinished)
+
+
+def _timed(document: Document) -> Timed:
+    return Timed(
+        document["timestamp"],
+        document.get("group"),
+        document["model"],
+        document["deployment"],
+        document.get("ttft_ms"),
+        document["duration_ms"] if document["outcome"] == Outcome.OK else None,
+        document.get("cost_usd") or 0.0,
+    )
+
+
+def _uncounted(unfinished: Sequence[Batch]) -> Document:
+    return {"batch": {"$nin": [_name(batch) for batch in unfinished]}}
 
 
 def _sums_of(
@@ -562,7 +588,7 @@ def _sums_of(
 ) -> dict[Cell, tuple[float, ...]]:
     """Add up the records of the UTC day *day*, without those of *unfinished* batches."""
     logs, found = database["logs"], []
-    counted = {"batch": {"$nin": [_name(batch) for batch in unfinished]}}
+    counted = _uncounted(unfinished)
     for start, end, local_day in zones.days(_midnight(day), _midnight(day + timedelta(days=1))):
         wanted = {"timestamp": {"$gte": start, "$lt": end}, **counted}
         pipeline: list[Document] = [
@@ -582,11 +608,6 @@ def _sums_of(
 
 def _being_rebuilt() -> StoreUnavailable:
     return StoreUnavailable("The sums of usage are being rebuilt. Try again later.")
-
-
-def _is_there_already(problem: Mapping[str, Any]) -> bool:
-    # An operator may have added another unique index. Servers before 4.4 do not say which index it was.
-    return problem.get("code") == _DUPLICATE_KEY and problem.get("keyPattern", {"_id": 1}) == {"_id": 1}
 
 
 def _name(batch: Batch) -> str:

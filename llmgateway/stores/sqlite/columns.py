@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from llmgateway.records import UNLIMITED, Limits, Prompt, Raise, SelfService
+from llmgateway.stores.day_sums import add_counts
 from llmgateway.stores.epoch import from_ms, to_ms
 
 
@@ -77,3 +78,12 @@ def prompt_of(column: str | None) -> Prompt | None:
         set_at=time_of(document["set_at"]),
         scope=document["scope"],
     )
+
+
+def added_counts(column: str | None, other: str | None) -> str | None:
+    """Add up two columns of numbers by name, as JSON. Statements have this as a function, so that they can add."""
+    if column is None or other is None:
+        return other if column is None else column
+    counts = json.loads(column)
+    add_counts(counts, json.loads(other))
+    return json.dumps(counts)

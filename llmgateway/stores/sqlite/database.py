@@ -17,6 +17,7 @@ from typing import Any
 
 from llmgateway.errors import ConfigurationError, StoreReadOnly, StoreUnavailable
 
+from .columns import added_counts
 from .schema import MIGRATIONS
 
 log = logging.getLogger(__name__)
@@ -219,6 +220,7 @@ class SQLiteDatabase:
         # Pages are read from the page cache of the operating system, which all threads and processes share. With
         # 200,000 keys a look-up takes half the time, and connections need no large cache.
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+        connection.create_function("added_counts", 2, added_counts, deterministic=True)
         if self._is_durable:
             # Deleted rows are overwritten: they may contain names. Those of counters do not, and are written for every
             # request (https://www.sqlite.org/pragma.html#pragma_secure_delete).

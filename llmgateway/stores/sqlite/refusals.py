@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from llmgateway.erased import refusals_without_erased
-from llmgateway.records import Erasure, Kept, Refusal, RefusalQuery, RefusedAgain
+from llmgateway.records import Erasure, Kept, Refusal, RefusalCount, RefusalQuery, RefusedAgain
 from llmgateway.stores.epoch import from_ms, to_ms
 
 from .columns import IN_LIST, listed, stored, time_of
@@ -40,6 +40,7 @@ _PURGE = """
 _PURGE_OLDEST = """
     DELETE FROM refusals WHERE rowid IN (SELECT rowid FROM refusals ORDER BY timestamp, id LIMIT ?)
 """
+_MINUTE = 60_000
 
 
 class SQLiteRefusalLog:
@@ -89,6 +90,29 @@ class SQLiteRefusalLog:
             [*(value for values in conditions.values() for value in values), query.limit],
         )
         return [_refusal(row) for row in rows]
+
+    def counts(
+        self,
+        *,
+        since: datetime | None,
+        until: datetime | None,
+        group: str | None = None,
+        groups: tuple[str, ...] | None = None,
+    ) -> Iterator[RefusalCount]:
+        filters = {
+            "timestamp >= ?": stored(since),
+            "timestamp < ?": stored(until),
+            '"group" = ?': group,
+            f'"group" {IN_LIST}': listed(groups),
+        }
+        wanted = {condition: value for condition, value in filters.items() if value is not None}
+        rows = self._database.rows(
+            f"SELECT timestamp / {_MINUTE}, code, sum(count) FROM refusals"  # noqa: S608
+            + (f" WHERE {' AND '.join(wanted)}" if wanted else "")
+            + " GROUP BY 1, 2",
+            [*wanted.values()],
+        )
+        return (RefusalCount(from_ms(minute * _MINUTE), code, count) for minute, code, count in rows)
 
     def kept_of(self, user: str) -> Kept:
         names: dict[str, set[str]] = {}

@@ -412,4 +412,98 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX logs_status ON logs (status, timestamp) WHERE status <> 200",
         "CREATE INDEX logs_model ON logs (model, timestamp)",
     ),
+    # Coarser sums, so that reports about everybody do not read those of every key: by day of everything (whole) and of
+    # each group, with the spread of the requests over durations and hours (JSON; NULL in what older versions have
+    # summed up); and by month of each series.
+    (
+        """CREATE TABLE usage_day_series (
+            id INTEGER PRIMARY KEY,
+            whole INTEGER NOT NULL,
+            "group" TEXT,
+            model TEXT NOT NULL,
+            deployment TEXT
+        )""",
+        'CREATE INDEX usage_day_series_group ON usage_day_series (whole, "group", model, deployment)',
+        """CREATE TABLE usage_days (
+            series INTEGER NOT NULL,
+            local_day INTEGER NOT NULL,
+            day INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            total_tokens INTEGER NOT NULL,
+            cached_tokens INTEGER NOT NULL,
+            reasoning_tokens INTEGER NOT NULL,
+            cost_usd REAL NOT NULL,
+            errors INTEGER NOT NULL,
+            unpriced_requests INTEGER NOT NULL,
+            estimated_tokens INTEGER NOT NULL,
+            bound_tokens INTEGER NOT NULL,
+            spread TEXT,
+            PRIMARY KEY (series, local_day, day)
+        ) WITHOUT ROWID""",
+        """INSERT INTO usage_day_series (whole, "group", model, deployment)
+            SELECT DISTINCT 1, NULL, model, deployment FROM usage_series
+            UNION ALL SELECT DISTINCT 0, "group", model, deployment FROM usage_series""",
+        """INSERT INTO usage_days
+            SELECT coarser.id, local_day, day,
+                sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
+                sum(reasoning_tokens), sum(cost_usd), sum(errors), sum(unpriced_requests), sum(estimated_tokens),
+                sum(bound_tokens), NULL
+            FROM (
+                SELECT series, day AS local_day, day,
+                requests, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_usd,
+                errors, unpriced_requests, estimated_tokens, bound_tokens
+                FROM usage_daily
+                UNION ALL
+                SELECT series, local_day, day,
+                requests, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_usd,
+                errors, unpriced_requests, estimated_tokens, bound_tokens
+                FROM usage_shifted
+            ) CROSS JOIN usage_series AS finer ON finer.id = series
+            CROSS JOIN usage_day_series AS coarser ON coarser.whole = 0 AND coarser."group" IS finer."group"
+                AND coarser.model = finer.model AND coarser.deployment IS finer.deployment
+            GROUP BY 1, 2, 3""",
+        """INSERT INTO usage_days
+            SELECT coarser.id, local_day, day,
+                sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
+                sum(reasoning_tokens), sum(cost_usd), sum(errors), sum(unpriced_requests), sum(estimated_tokens),
+                sum(bound_tokens), NULL
+            FROM usage_days CROSS JOIN usage_day_series AS finer ON finer.id = series
+            CROSS JOIN usage_day_series AS coarser ON coarser.whole = 1 AND coarser."group" IS NULL
+                AND coarser.model = finer.model AND coarser.deployment IS finer.deployment
+            GROUP BY 1, 2, 3""",
+        """CREATE TABLE usage_monthly (
+            month INTEGER NOT NULL,
+            series INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            total_tokens INTEGER NOT NULL,
+            cached_tokens INTEGER NOT NULL,
+            reasoning_tokens INTEGER NOT NULL,
+            cost_usd REAL NOT NULL,
+            errors INTEGER NOT NULL,
+            unpriced_requests INTEGER NOT NULL,
+            estimated_tokens INTEGER NOT NULL,
+            bound_tokens INTEGER NOT NULL,
+            PRIMARY KEY (month, series)
+        ) WITHOUT ROWID""",
+        """INSERT INTO usage_monthly
+            SELECT month, series,
+                sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
+                sum(reasoning_tokens), sum(cost_usd), sum(errors), sum(unpriced_requests), sum(estimated_tokens),
+                sum(bound_tokens)
+            FROM (
+                SELECT series, month,
+                requests, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_usd,
+                errors, unpriced_requests, estimated_tokens, bound_tokens
+                FROM usage_daily
+                UNION ALL
+                SELECT series, local_month,
+                requests, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_usd,
+                errors, unpriced_requests, estimated_tokens, bound_tokens
+                FROM usage_shifted
+            ) GROUP BY 1, 2""",
+    ),
 )

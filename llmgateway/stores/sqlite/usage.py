@@ -20,6 +20,7 @@ from llmgateway.records import (
     UNKNOWN_MODEL,
     Attempt,
     Batch,
+    DaySpread,
     Erasure,
     FilterCount,
     Kept,
@@ -31,13 +32,17 @@ from llmgateway.records import (
     UsageRow,
     UsageSource,
 )
+from llmgateway.stores.day_sums import DayCell, StoredSpread, Timed, add_counts, spreads
 from llmgateway.stores.epoch import from_ms, to_ms
-from llmgateway.stores.sums import SUMS, Cell, Zones, daily_sums
+from llmgateway.stores.sums import SUMS, Cell, Zones, add_sums, daily_sums
 
 from .columns import IN_LIST, listed
 from .database import SQLiteDatabase
+from .day_sums import add_coarser, add_days, forget_day, recount_months
+from .days import date_of, month_and_day, number_of
 from .erasures import erasures_of
 from .record_pages import SCATTERED, by_group, conditions_of, joined
+from .reports import TABLES, day_spreads, report_statement, spread_statement, usage_row
 from .rows import insert, places, some_at_once
 
 _FIELDS = tuple(field.name for field in fields(UsageRecord))
@@ -80,14 +85,13 @@ _LAST_DAYS = """
     FROM json_each(?) JOIN usage_series ON key_id = value
 """
 # Deletes by primary key, one series after the other, because the table is not sorted by day.
-_FORGET = "DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series)"
+_FORGET = """
+    DELETE FROM usage_daily WHERE (series, month, day) IN (SELECT id, ?, ? FROM usage_series) RETURNING series
+"""
 _FORGET_SHIFTED = """
     DELETE FROM usage_shifted
-    WHERE (series, local_month, local_day, day) IN (SELECT id, ?, ?, ? FROM usage_series)
+    WHERE (series, local_month, local_day, day) IN (SELECT id, ?, ?, ? FROM usage_series) RETURNING series
 """
-_ADDED_UP = ", ".join(
-    f"{f'total({name})' if name == 'cost_usd' else f'coalesce(sum({name}), 0)'} AS {name}" for name in SUMS
-)
 _COUNTED = """
     count(*), sum(prompt_tokens), sum(completion_tokens), sum(total_tokens), sum(cached_tokens),
     sum(reasoning_tokens), total(cost_usd), sum(outcome <> 'ok'),
@@ -102,19 +106,16 @@ _COUNTED_DEPLOYMENT = (
 _FAILED_OVER = """attempts IS NOT NULL AND EXISTS (
     SELECT 1 FROM json_each(attempts) WHERE json_extract(value, '$.azure_deployment') <> deployment
 )"""
-_OF_SERIES = {"user": "user", "key": "key_id", "group": '"group"', "model": "model", "deployment": "deployment"}
-_AMONG = "series IN (SELECT id FROM usage_series WHERE {} IN (SELECT value FROM json_each(?)))"
-# Whole days since 1 March of the year 0, and from that the number of the week, which begins on Monday. With months that
-# begin in March, the leap day is the last one (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-_YEAR, _MONTH = "(by_day / 10000 - (by_day / 100 % 100 < 3))", "((by_day / 100 % 100 + 9) % 12)"
-_DAYS = f"(365 * {_YEAR} + {_YEAR} / 4 - {_YEAR} / 100 + {_YEAR} / 400 + ({_MONTH} * 306 + 5) / 10 + by_day % 100 - 1)"
-_WEEK = f"({_DAYS} + 2) / 7"
-_GROUPINGS = {"day": "day", "week": _WEEK.replace("by_day", "day"), "month": "month", **_OF_SERIES}
-_FIRST_MONDAY = -307
-"""The ordinal (:meth:`datetime.date.toordinal`) of the Monday of week 0."""
-
-
-_TABLES = ("usage_daily", "usage_shifted")
+_COUNT = f"""
+    SELECT key_id, user, "group", {_COUNTED_MODEL}, {_COUNTED_DEPLOYMENT}, {_COUNTED} FROM logs
+    WHERE timestamp >= ? AND timestamp < ? AND NOT ({_FAILED_OVER}) GROUP BY 1, 2, 3, 4, 5
+"""  # noqa: S608
+_FAILED_OVER_IN = f"SELECT {_COLUMNS} FROM logs WHERE timestamp >= ? AND timestamp < ? AND {_FAILED_OVER}"  # noqa: S608
+_TIMES = f"""
+    SELECT timestamp, "group", {_COUNTED_MODEL}, {_COUNTED_DEPLOYMENT}, ttft_ms,
+        iif(outcome = 'ok', duration_ms, NULL), coalesce(cost_usd, 0)
+    FROM logs WHERE timestamp >= ? AND timestamp < ?
+"""  # noqa: S608
 _MINUTE = 60_000
 """No time zone changes in the middle of a minute."""
 
@@ -123,9 +124,6 @@ KEPT_SERIES = 10_000
 
 REPLACED_AT_ONCE = 5000
 """Maximum number of records in which one transaction replaces a name, so that other writers get access in between."""
-
-
-_SERIES_OF_GROUPS = f'series IN (SELECT id FROM usage_series WHERE "group" {IN_LIST})'  # noqa: S608
 
 
 class SQLiteUsageLog:
@@ -152,6 +150,7 @@ class SQLiteUsageLog:
             sums = daily_sums(new, zones)
             series = {cell.series: self._series.get(cell.series) or _series(connection, cell) for cell in sums}
             _add(connection, ((series[cell.series], cell, amounts) for cell, amounts in sums.items()))
+            add_coarser(connection, sums, spreads(map(Timed.of, new), zones), series)
             connection.execute("REPLACE INTO usage_sources VALUES (?, ?)", batch)
         if len(self._series) > KEPT_SERIES:
             self._series.clear()
@@ -159,29 +158,12 @@ class SQLiteUsageLog:
 
     def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
         # query.promptly is ignored: a local file answers quickly, or fails after its timeout.
-        by = query.by
-        filters = {
-            "{day} >= ?": None if query.first_day is None else _number(query.first_day),
-            "{day} <= ?": None if query.last_day is None else _number(query.last_day),
-            "series IN (SELECT id FROM usage_series WHERE key_id = ?)": query.key_id,
-            "series IN (SELECT id FROM usage_series WHERE user = ?)": query.user,
-            'series IN (SELECT id FROM usage_series WHERE "group" = ?)': query.group,
-            _SERIES_OF_GROUPS: listed(query.groups),
-        }
-        wanted = {condition: value for condition, value in filters.items() if value is not None}
-        conditions, values = [*wanted], [*wanted.values()]
-        for grouping, names in query.among.items():
-            # As JSON, because the number of parameters of a statement has a limit.
-            conditions.append(_AMONG.format(_OF_SERIES[grouping]))
-            values.append(json.dumps(list(names)))
-        rows = self._database.rows(_report(by, conditions, in_utc=query.in_utc), values * len(_TABLES))
-        return [
-            UsageRow(
-                by={name: _named(name, value) for name, value in zip(by, row[: len(by)], strict=True)},
-                **dict(zip(SUMS, row[len(by) :], strict=True)),
-            )
-            for row in rows
-        ]
+        statement, values = report_statement(query)
+        return [usage_row(query.by, row) for row in self._database.rows(statement, values)]
+
+    def spreads(self, query: ReportQuery = ALL_USAGE) -> list[DaySpread]:
+        statement, values = spread_statement(query)
+        return day_spreads(self._database.rows(statement, values))
 
     def records(self, query: RecordQuery) -> list[UsageRecord]:
         if query.after:
@@ -231,7 +213,7 @@ class SQLiteUsageLog:
         purged = [key_id for key_id in key_ids if key_id not in found]
         if purged:
             days = sorted(self._database.rows(_LAST_DAYS, (json.dumps(purged),)))  # the latest day of a key comes last
-            found |= {key_id: _start(_date(day) + timedelta(days=1)) for key_id, day in days if day}
+            found |= {key_id: _start(date_of(day) + timedelta(days=1)) for key_id, day in days if day}
         return found
 
     def filter_counts(self, query: ReportQuery = ALL_USAGE) -> list[FilterCount]:
@@ -268,7 +250,7 @@ class SQLiteUsageLog:
                 (_midnight(first_day), limit),
             ).rowcount
             if purged:
-                connection.execute("UPDATE usage_purged SET kept_before = max(kept_before, ?)", (_number(first_day),))
+                connection.execute("UPDATE usage_purged SET kept_before = max(kept_before, ?)", (number_of(first_day),))
         return purged
 
     def kept_of(self, user: str) -> Kept:
@@ -310,7 +292,7 @@ class SQLiteUsageLog:
         # Each day is one transaction, and each batch is one, so batches in between are counted as usual.
         ((kept_before,),) = self._database.rows("SELECT kept_before FROM usage_purged")
         days = [day for day in self._days() if day >= kept_before]
-        kept = _date(kept_before) if kept_before else None
+        kept = date_of(kept_before) if kept_before else None
         yield Rebuilding(done=0, days=len(days), kept_before=kept)
         for done, day in enumerate(days, 1):
             zones = self._zones()
@@ -322,12 +304,12 @@ class SQLiteUsageLog:
         ((first, last),) = self._database.rows("SELECT min(timestamp), max(timestamp) FROM logs")
         days = {
             day
-            for table in _TABLES
+            for table in (*TABLES, "usage_days")
             for (day,) in self._database.rows(f"SELECT DISTINCT day FROM {table}")  # noqa: S608
         }
         if first is not None:
             start, end = from_ms(first).date(), from_ms(last).date()
-            days.update(_number(start + timedelta(days=number)) for number in range((end - start).days + 1))
+            days.update(number_of(start + timedelta(days=number)) for number in range((end - start).days + 1))
         return sorted(days)
 
 
@@ -367,9 +349,9 @@ def _add(connection: sqlite3.Connection, sums: Iterable[tuple[int, Cell, Sequenc
     there, shifted = [], []
     for series, cell, amounts in sums:
         if cell.local_day == cell.day:
-            there.append((series, *_month_and_day(cell.day), *amounts))
+            there.append((series, *month_and_day(cell.day), *amounts))
         else:
-            shifted.append((series, *_month_and_day(cell.local_day), _number(cell.day), *amounts))
+            shifted.append((series, *month_and_day(cell.local_day), number_of(cell.day), *amounts))
     insert(connection, _ADD, there)
     insert(connection, _ADD_SHIFTED, shifted)
 
@@ -377,69 +359,37 @@ def _add(connection: sqlite3.Connection, sums: Iterable[tuple[int, Cell, Sequenc
 def _rebuild(connection: sqlite3.Connection, number: int, zones: TimeZones) -> None:
     if connection.execute("SELECT kept_before > ? FROM usage_purged", (number,)).fetchone()[0]:
         return  # purged in the meantime
-    day = _date(number)
-    connection.execute(_FORGET, _month_and_day(day))
-    for local_day in (day - timedelta(days=1), day + timedelta(days=1)):
-        connection.execute(_FORGET_SHIFTED, (*_month_and_day(local_day), number))
+    day = date_of(number)
+    changed = _forget(connection, day)
+    sums: dict[Cell, tuple[float, ...]] = {}
+    timed: dict[DayCell, StoredSpread] = {}
     for start, end, local_day in zones.days(_start(day), _start(day + timedelta(days=1))):
         interval = (to_ms(start), to_ms(end))
-        for key_id, user, group, model, deployment, *sums in connection.execute(
-            f'SELECT key_id, user, "group", {_COUNTED_MODEL}, {_COUNTED_DEPLOYMENT}, {_COUNTED} FROM logs '  # noqa: S608
-            f"WHERE timestamp >= ? AND timestamp < ? AND NOT ({_FAILED_OVER}) GROUP BY 1, 2, 3, 4, 5",
-            interval,
-        ).fetchall():
-            cell = Cell(day, local_day, key_id, user, group, model, deployment)
-            _add(connection, [(_series(connection, cell), cell, sums)])
-        failed_over = connection.execute(
-            f"SELECT {_COLUMNS} FROM logs WHERE timestamp >= ? AND timestamp < ? AND {_FAILED_OVER}",  # noqa: S608
-            interval,
-        ).fetchall()
-        apart = daily_sums(map(_record, failed_over), zones)
-        _add(connection, ((_series(connection, cell), cell, amounts) for cell, amounts in apart.items()))
+        for key_id, user, group, model, deployment, *counted in connection.execute(_COUNT, interval):
+            add_sums(sums, Cell(day, local_day, key_id, user, group, model, deployment), counted)
+        failed_over = connection.execute(_FAILED_OVER_IN, interval)
+        for cell, amounts in daily_sums(map(_record, failed_over), zones).items():
+            add_sums(sums, cell, amounts)
+        for coarser, counts in spreads(map(_timed, connection.execute(_TIMES, interval)), zones).items():
+            add_counts(timed.setdefault(coarser, {}), counts)
+    series = {cell.series: _series(connection, cell) for cell in sums}
+    _add(connection, ((series[cell.series], cell, amounts) for cell, amounts in sums.items()))
+    add_days(connection, sums, timed)
+    recount_months(connection, changed | {*series.values()}, day)
 
 
-def _report(by: Sequence[str], conditions: Sequence[str], *, in_utc: bool) -> str:
-    if "week" in by and "day" not in by:
-        # First add up days: a day is added to its week much faster than a sum of each series is.
-        daily = _report(["day" if name == "week" else name for name in by], conditions, in_utc=in_utc)
-        return _grouped([_WEEK if name == "week" else f"by_{name}" for name in by], daily)
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    added = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
-    if {"day", "week"} & {*by}:
-        columns, grouped = f"series, {{month}} AS month, {{day}} AS day, {', '.join(SUMS)}", ""
-    elif by:
-        # First add up in the order of the table, without sorting. Only the few resulting rows must be sorted.
-        period = ", {month} AS month" if "month" in by else ""
-        columns, grouped = f"series{period}, {added}", " GROUP BY series" + (", {month}" if period else "")
-    else:
-        columns, grouped = added, ""
-    shifted = {"day": "day", "month": "day / 100"} if in_utc else {"day": "local_day", "month": "local_month"}
-    both = " UNION ALL ".join(
-        f"SELECT {columns} FROM {table}{where}{grouped}".format(**names)  # noqa: S608
-        for table, names in zip(_TABLES, ({"day": "day", "month": "month"}, shifted), strict=True)
-    )
-    join = " JOIN usage_series ON usage_series.id = series" if _OF_SERIES.keys() & {*by} else ""
-    return _grouped([f"{_GROUPINGS[name]} AS by_{name}" for name in by], both, join)
+def _forget(connection: sqlite3.Connection, day: date) -> set[int]:
+    """Delete the sums of the UTC day *day*, and return the series that had some."""
+    found = connection.execute(_FORGET, month_and_day(day)).fetchall()
+    for local_day in (day - timedelta(days=1), day + timedelta(days=1)):
+        found += connection.execute(_FORGET_SHIFTED, (*month_and_day(local_day), number_of(day))).fetchall()
+    forget_day(connection, day)
+    return {series for (series,) in found}
 
 
-def _grouped(columns: Sequence[str], rows: str, join: str = "") -> str:
-    numbers = ", ".join(str(position + 1) for position in range(len(columns)))
-    return (
-        f"SELECT {', '.join([*columns, _ADDED_UP])} FROM ({rows}){join}"  # noqa: S608
-        + (f" GROUP BY {numbers} ORDER BY {numbers}" if columns else "")
-    )
-
-
-def _number(day: date) -> int:
-    return (day.year * 100 + day.month) * 100 + day.day
-
-
-def _month_and_day(day: date) -> tuple[int, int]:
-    return _number(day) // 100, _number(day)
-
-
-def _date(day: int) -> date:
-    return date(day // 10000, day // 100 % 100, day % 100)
+def _timed(row: Sequence[Any]) -> Timed:
+    timestamp, *rest = row
+    return Timed(from_ms(timestamp), *rest)
 
 
 def _start(day: date) -> datetime:
@@ -448,17 +398,6 @@ def _start(day: date) -> datetime:
 
 def _midnight(day: date) -> int:
     return to_ms(_start(day))
-
-
-def _named(grouping: str, value: Any) -> str | None:
-    if grouping == "day":
-        return f"{value // 10000:04}-{value // 100 % 100:02}-{value % 100:02}"
-    if grouping == "month":
-        return f"{value // 100:04}-{value % 100:02}"
-    if grouping == "week":
-        year, week, _ = date.fromordinal(_FIRST_MONDAY + 7 * value).isocalendar()
-        return f"{year:04}-W{week:02}"
-    return value  # type: ignore[no-any-return]
 
 
 def _row(record: UsageRecord) -> list[object]:

@@ -60,6 +60,7 @@ def report_usage(query: dict[str, Any]) -> Response:
         group=query.get("group"),
         key_id=query.get("key"),
         groups=reach.reach(),
+        top=query.get("top"),
     )
     found, total = report(
         services().usage_log.report, wanted, groups=services().policy.stored().groups, currency=currency

@@ -77,6 +77,9 @@ RIGHTS: dict[str, dict[str, Roles]] = {
     # Reports.
     "/admin/usage": {"GET": GROUP_READERS},
     "/admin/usage/filters": {"GET": GROUP_READERS},
+    "/admin/usage/latency": {"GET": GROUP_READERS},
+    "/admin/usage/hours": {"GET": GROUP_READERS},
+    "/admin/usage/refusals": {"GET": GROUP_READERS},
     "/admin/reconcile": {"POST": READERS},  # changes nothing
     "/admin/statements/<month>": {"GET": READERS},
     "/admin/logs": {"GET": GROUP_READERS},

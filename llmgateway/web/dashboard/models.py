@@ -189,6 +189,13 @@ def price_words(prices: dict[str, Any] | None) -> str:
     if not prices:
         return ""
     if "prompt" in prices:
-        out = f", ${prices['completion']:.4g} out" if "completion" in prices else ""
-        return f"${prices['prompt']:.4g} in{out}"
-    return ", ".join(f"${prices[kind]:.4g} · {PRICE_LABELS[kind].lower()}" for kind in PRICE_KINDS if kind in prices)
+        out = f", {_dollars(prices['completion'])} out" if "completion" in prices else ""
+        return f"{_dollars(prices['prompt'])} in{out}"
+    return ", ".join(
+        f"{_dollars(prices[kind])} · {PRICE_LABELS[kind].lower()}" for kind in PRICE_KINDS if kind in prices
+    )
+
+
+def _dollars(price: float) -> str:
+    cents = round(price * 100, 6)
+    return f"${price:,.2f}" if cents == int(cents) else f"${price:,.4g}"

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response, request
 from werkzeug.wrappers import Response as BaseResponse
@@ -112,7 +113,7 @@ def _one(whose: Mapping[str, str], form: Form | None = None) -> Response:
         "prompts_one.html",
         status=shown.status if form is None else form.status,
         whose=whose,
-        key=api().get(f"/admin/keys/{whose['key']}") if "key" in whose else None,
+        key=api().get(f"/admin/keys/{quote(whose['key'], safe='')}") if "key" in whose else None,
         own=own,
         in_force=answer.body,
         etag=answer.etag,

@@ -11,7 +11,7 @@ from marshmallow import validate
 from ...records import FILTER_GROUPINGS, Outcome, UsageSource
 from ...usage.report import REPORT_GROUPINGS
 from .. import examples
-from .fields import AnswerSchema, Day, Moment
+from .fields import AnswerSchema, Day, Moment, OptionalInteger
 from .tables import TableSchema
 
 
@@ -256,6 +256,14 @@ class UsageQuerySchema(TableSchema, PeriodSchema):
             "description": "Only the key with this `id`.",
             "choices": {"every key": "", "one key": examples.KEY_ID},
         }
+    )
+    top = OptionalInteger(
+        validate=validate.Range(1, 1000),
+        metadata={
+            "description": "Only this many rows: those with the highest cost, the highest first. The total is that of "
+            "all rows.",
+            "choices": {"every row": "", "the ten highest": "10"},
+        },
     )
     currency = ma.fields.String(
         metadata={
