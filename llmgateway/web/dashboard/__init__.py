@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     admins,
     alerts,
+    audit,
     class_lists,
     groups,
     keys,
@@ -15,8 +16,13 @@ from . import (  # noqa: F401
     parts,
     people,
     prompts,
+    provider_sign_in,
+    reconcile,
+    requests,
+    self_service,
     settings,
     sign_in,
+    sign_in_rules,
 )
 from .blueprint import blp, register
 

@@ -82,6 +82,24 @@ def when(time: datetime | str | None) -> Markup | str:
     )
 
 
+def when_exactly(time: datetime | str | None) -> Markup | str:
+    """As :func:`when`, with seconds; the tooltip has the milliseconds."""
+    if time is None:
+        return NONE
+    local = shown(_parsed(time))
+    text = f"{local.day} {local:%b %Y, %H:%M:%S}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        local.isoformat(), f"{local.isoformat(' ', 'milliseconds')}", text
+    )
+
+
+def after(milliseconds: float | None) -> str:
+    """``after 3.2 ms``, ``after 8.2 s``: how long after the arrival of a request."""
+    if milliseconds is None:
+        return "not known"
+    return f"after {milliseconds:.1f} ms" if milliseconds < 10 else f"after {seconds(milliseconds)}"
+
+
 def day(time: datetime | date | str | None) -> str:
     """``29 Nov 2026``. A point in time is shown as its day in the organisation's time zone."""
     if time is None:
@@ -144,6 +162,8 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     percent,
     seconds,
     when,
+    when_exactly,
+    after,
     day,
     ago,
     many,
