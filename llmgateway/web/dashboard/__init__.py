@@ -19,6 +19,7 @@ from . import (  # noqa: F401
     provider_sign_in,
     reconcile,
     requests,
+    self_service,
     settings,
     sign_in,
     sign_in_rules,
