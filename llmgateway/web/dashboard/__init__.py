@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     admins,
     alerts,
+    audit,
     class_lists,
     groups,
     keys,
@@ -16,6 +17,9 @@ from . import (  # noqa: F401
     people,
     prompts,
     provider_sign_in,
+    reconcile,
+    requests,
+    self_service,
     settings,
     sign_in,
     sign_in_rules,

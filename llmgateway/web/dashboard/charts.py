@@ -225,3 +225,17 @@ def bars(values: Mapping[str, float], *, title: str, form: Format = money) -> Ma
             f'<text class="tick" x="{name_width + width + 8:.1f}" y="{y + 17}">{escape(form(value))}</text></g>'
         )
     return _svg("".join(drawn), title=title, height=max(len(values), 1) * row)
+
+
+def phases(parts: Mapping[str, float], *, title: str, form: Format = seconds) -> Markup:
+    """One bar, made of the parts of a time in their order."""
+    height, total = 34, sum(parts.values()) or 1
+    drawn, x = [], 0.0
+    for number, (name, value) in enumerate(parts.items()):
+        width = max(value / total * _WIDTH, 1.5)
+        drawn.append(
+            f'<rect class="s{number % COLOURS}" x="{min(x, _WIDTH - 1.5):.1f}" y="4" width="{width:.1f}" '
+            f'height="{height - 8}" rx="2">{_tip(f"{name}: {form(value)}")}</rect>'
+        )
+        x += width
+    return _svg("".join(drawn), title=title, height=height)
