@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     settings,
     sign_in,
     sign_in_rules,
+    statements,
 )
 from .blueprint import blp, register
 
