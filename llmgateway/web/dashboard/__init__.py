@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     alerts,
     audit,
     class_lists,
+    first_run,
     groups,
     keys,
     keys_bulk,
@@ -19,9 +20,11 @@ from . import (  # noqa: F401
     provider_sign_in,
     reconcile,
     requests,
+    self_service,
     settings,
     sign_in,
     sign_in_rules,
+    statements,
 )
 from .blueprint import blp, register
 

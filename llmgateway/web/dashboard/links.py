@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 from flask import redirect, request, url_for
 from werkzeug.wrappers import Response
 
+from ..context import services
+
 STATIC = Path(__file__).parent / "static"
 
 _NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*-]*)?")
@@ -46,7 +48,7 @@ def gateway() -> str:
     A path that a proxy in front has taken away is missing. The script puts the whole address into elements with
     ``data-root``, which have the address of :func:`root`.
     """
-    return f"{request.host_url.rstrip('/')}{request.root_path.rstrip('/')}"
+    return services().settings.public_url or f"{request.host_url.rstrip('/')}{request.root_path.rstrip('/')}"
 
 
 def to(endpoint: str, **values: Any) -> Response:
