@@ -84,7 +84,7 @@ def provider_callback() -> BaseResponse:
         response = _problem(error)
     else:
         sessions.begin(Kind.PERSON, identity.id, identity=identity.id)
-        response = onward(identities.admin(identity) is not None, waiting["next"])
+        response = onward(identities.rights(identity).role is not None, waiting["next"])
     response.delete_cookie(_cookie_name(), path=request.root_path + _COOKIE_PATH)
     return response
 
@@ -171,11 +171,12 @@ def _person(session: Any) -> Visitor | None:
     identity = identities.find(session["identity"])
     if identity is None or not identities.may_enter(identity):
         return None
+    rights = identities.rights(identity)
     return Visitor(
         kind=Kind.PERSON,
         name=identity.user or identity.claimed,
-        admin=identities.admin(identity),
+        admin=identities.admin(identity, rights),
         user=identity.user,
-        groups=identities.rights(identity).member_of,
+        groups=rights.member_of,
         waiting=identity.user is None,
     )

@@ -423,6 +423,6 @@ def test_the_audit_names_the_person(browser, liar, call, app):
     client = browser()
     sign_in(client, liar, STAFF)
     identity = app.extensions[EXTENSION].identities.of_user("grace")
-    with app.test_request_context("/dashboard/"):
-        admin = app.extensions[EXTENSION].identities.admin(identity)
+    identities = app.extensions[EXTENSION].identities
+    admin = identities.admin(identity, identities.rights(identity))
     assert (identity.id, "grace", "admin") == (admin.id, admin.name, admin.role)
