@@ -70,6 +70,12 @@ class TestList:
         assert "26 keys, page 2 of 2" in text
         assert 'href="?sort=user&amp;page=1"' in text
 
+    def test_keeps_its_order_when_somebody_searches(self, owner, three):
+        """The order is a field of the form, which changes with the list."""
+        text = owner.open("keys?sort=-user&user=ada")
+        for field in ('name="sort" value="-user"', 'name="user" value="ada"'):
+            assert f'<input type="hidden" form="filters" {field}>' in text.partition('id="list"')[2]
+
     def test_says_what_is_wrong_with_its_address(self, owner):
         assert "That did not work" in owner.open("keys?sort=colour", status=422)
 
