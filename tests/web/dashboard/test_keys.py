@@ -223,7 +223,7 @@ class TestOneKey:
         client.application.extensions[EXTENSION].refusals.close()
         text = owner.open(f"keys/{made['id']}")
         assert "refused: rate_limit_exceeded" in text
-        assert "of the last 30 days by model" in text
+        assert "Cost per day by model" in text
 
 
 class TestManyKeys:
