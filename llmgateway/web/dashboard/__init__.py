@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     alerts,
     audit,
     class_lists,
+    first_run,
     groups,
     keys,
     keys_bulk,
@@ -23,6 +24,7 @@ from . import (  # noqa: F401
     settings,
     sign_in,
     sign_in_rules,
+    statements,
 )
 from .blueprint import blp, register
 
