@@ -553,7 +553,9 @@ class Settings:
                 Endpoint.parse(values["base_url"], values.get("api_version"))
             except ValueError as error:
                 problems.append(f"LLM_BASE_URL {error}.")
-        problems += _contradictions(values)
+        # One that is wrong itself is not missing.
+        wrong = {problem.partition(" ")[0] for problem in problems}
+        problems += [each for each in _contradictions(values) if each.partition(" ")[0] not in wrong]
         try:
             _identity(values.get)
         except ConfigurationError as error:

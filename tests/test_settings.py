@@ -402,3 +402,54 @@ def test_names_what_an_identity_lacks_among_all_problems():
 def test_warns_of_a_key_beside_an_identity():
     """Only one of them can be sent."""
     assert any("LLM_API_KEY is not used" in one for one in settings(LLM_IDENTITY="managed", LLM_API_KEY="k").warnings())
+
+
+OIDC = {"OIDC_ISSUER": "https://id.example.org/realms/x/", "OIDC_CLIENT_ID": "gateway", "OIDC_CLIENT_SECRET": "s" * 20}
+
+
+def test_an_identity_provider_is_complete_or_none():
+    """The issuer stays as it is, also with a slash at its end: the provider's is compared with it."""
+    provider = settings(**OIDC, OIDC_SCOPES="openid  groups").oidc
+    assert (OIDC["OIDC_ISSUER"], "gateway", ("openid", "groups")) == (
+        provider.issuer,
+        provider.client_id,
+        provider.scopes,
+    )
+    assert settings().oidc is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"OIDC_ISSUER": "https://id.example.org"}, ["OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"]),
+        ({"OIDC_CLIENT_SECRET": "s"}, ["OIDC_ISSUER", "OIDC_CLIENT_ID"]),
+        ({"OIDC_MAX_DAYS": "9"}, ["OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"]),
+        ({"OIDC_USER_CLAIM": "email"}, ["OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"]),
+        (OIDC | {"OIDC_ISSUER": "id.example.org"}, ["OIDC_ISSUER"]),
+        (OIDC | {"OIDC_ISSUER": "https://login.microsoftonline.com/common/v2.0"}, ["OIDC_ISSUER"]),
+        (OIDC | {"OIDC_ISSUER": "https://user:secret@id.example.org"}, ["OIDC_ISSUER"]),
+        (OIDC | {"OIDC_SCOPES": "profile"}, ["OIDC_SCOPES"]),
+        (OIDC | {"OIDC_MAX_DAYS": "0"}, ["OIDC_MAX_DAYS"]),
+        ({"LLMGATEWAY_PUBLIC_URL": "gateway.example.org"}, ["LLMGATEWAY_PUBLIC_URL"]),
+        ({"LLMGATEWAY_PUBLIC_URL": "https://gateway.example.org/?x"}, ["LLMGATEWAY_PUBLIC_URL"]),
+        ({"LLMGATEWAY_SESSION_HOURS": "0"}, ["LLMGATEWAY_SESSION_HOURS"]),
+    ],
+)
+def test_what_contradicts_itself_about_signing_in_is_named(variables, named):
+    with pytest.raises(ConfigurationError) as caught:
+        settings(**variables)
+    assert named == [problem.split()[0] for problem in caught.value.problems if not problem.startswith("LLM_")]
+    assert "secret" not in " ".join(caught.value.problems).replace("OIDC_CLIENT_SECRET", "")
+
+
+def test_without_the_extra_it_is_named(monkeypatch):
+    monkeypatch.setattr("llmgateway.oidc.settings.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"llmgateway\[oidc\]"):
+        settings(**OIDC)
+
+
+def test_warns_of_addresses_that_are_not_encrypted():
+    warnings = settings(
+        **OIDC | {"OIDC_ISSUER": "http://id.example.org"}, LLMGATEWAY_PUBLIC_URL="http://gw.example.org"
+    ).warnings()
+    assert ["OIDC_ISSUER", "LLMGATEWAY_PUBLIC_URL"] == [each.split()[0] for each in warnings if "not https" in each]

@@ -90,7 +90,8 @@ class Identities:
             raise SignInRefused("Your account may not use this gateway. Ask its admin.")
         identity_id, now = Identity.id_of(account.issuer, account.subject), moment(self._clock())
         email = account.claims.get(EMAIL)
-        email = email[:LONGEST_EMAIL] if isinstance(email, str) and email else None
+        # An address that people choose themselves must not tell an admin whose keys are theirs.
+        is_known = isinstance(email, str) and email != "" and account.claims.get("email_verified") is True
         token = None if account.refresh_token is None else self._policy.encrypt(account.refresh_token)
 
         def signed_in(before: Identity | None) -> Identity:
@@ -107,7 +108,7 @@ class Identities:
             return replace(
                 known,
                 claimed=name,
-                email=email,
+                email=str(email)[:LONGEST_EMAIL] if is_known else None,
                 claims=claims,
                 signed_in_at=now,
                 refresh_token=token,
@@ -177,9 +178,8 @@ class Identities:
         """Return what the present rules give to this account."""
         return self.rules.rights(identity.claims)
 
-    def admin(self, identity: Identity) -> Admin | None:
-        """Return the account as an admin, if the present rules make it one."""
-        rights = self.rights(identity)
+    def admin(self, identity: Identity, rights: Rights) -> Admin | None:
+        """Return the account as an admin; None if its *rights* make it none."""
         if rights.role is None or not self.may_enter(identity):
             return None
         return Admin(

@@ -83,6 +83,21 @@ class Keys:
             raise InvalidKey(f"The API key is malformed: {flaw}.")
         return self._checked(sent, lookup)
 
+    def session_mark(self, key: str) -> str:
+        """Return what a session that begins with *key* has to remember for :meth:`resume`. It opens nothing."""
+        return _session_mark(digest(key))
+
+    def resume(self, key_id: str, mark: str) -> Principal | None:
+        """Return the principal of the key with which a session began; None if that key is not valid any more."""
+        record = self._store.get(key_id)
+        sent = next((each for each in record.digests if _session_mark(each) == mark), None) if record else None
+        if sent is None:
+            return None
+        try:
+            return self._checked(sent, self._store.find(sent))
+        except InvalidKey:
+            return None
+
     def _checked(self, sent: str, lookup: Lookup) -> Principal:
         record, version = lookup
         if record is None:
@@ -268,6 +283,10 @@ def digest(key: str) -> str:
     each request computes the digest once.
     """
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _session_mark(key_digest: str) -> str:
+    return digest(f"session of {key_digest}")[:24]
 
 
 def flaw_of(key: str) -> str | None:

@@ -55,7 +55,8 @@ def clear(gateway: Remote, **whose: str | None) -> None:
 @listing
 def versions(gateway: Remote, **whose: str | None) -> None:
     """List every prompt that the organisation has had, or a group or a key, newest first."""
-    gateway.show_all(gateway.call("GET", "/prompt/versions", query=whose)["items"], "version", "set_at", "prompt")
+    found = gateway.call("GET", "/prompt/versions", query=whose)["items"]
+    gateway.show_all(found, "version", "set_at", "set_by", "prompt")
 
 
 @prompt.command()

@@ -21,7 +21,16 @@ log = logging.getLogger(__name__)
 
 
 class Unreachable(Exception):
-    """The provider does not answer, not in time, or with an error of its own."""
+    """The provider does not answer, not in time, or with an error of its own.
+
+    Attributes:
+        rests: Whether it is of no use to ask again at once. An error in answer to a code says nothing about others:
+            anybody can send one that a provider stumbles over.
+    """
+
+    def __init__(self, text: str, *, rests: bool = True) -> None:
+        super().__init__(text)
+        self.rests = rests
 
 
 class Unreadable(Exception):
@@ -89,7 +98,7 @@ def _translated(url: str) -> Iterator[None]:
         log.warning("The identity provider %s has sent something else than JSON.", host)
         raise Unreadable("it has sent something else than JSON") from None
     except requests.HTTPError as error:
-        raise _status(url, 0 if error.response is None else error.response.status_code) from None
+        raise _status(url, 0 if error.response is None else error.response.status_code, rests=False) from None
     except (requests.RequestException, TimeoutError) as error:
         log.warning("The identity provider %s does not answer: %s.", host, type(error).__name__)
         raise Unreachable(type(error).__name__) from None
@@ -97,10 +106,10 @@ def _translated(url: str) -> Iterator[None]:
         raise Unreadable(type(error).__name__) from None
 
 
-def _status(url: str, status: int) -> Unreachable | Unreadable:
+def _status(url: str, status: int, *, rests: bool = True) -> Unreachable | Unreadable:
     log.warning("The identity provider %s answers with status %d.", urlsplit(url).netloc.rpartition("@")[2], status)
     text = f"it answers with status {status}"
-    return Unreachable(text) if status >= 500 or status == 429 else Unreadable(text)
+    return Unreachable(text, rests=rests) if status >= 500 or status == 429 else Unreadable(text)
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -81,12 +81,11 @@ class OpenIDProvider:
         self._keys_read_at = -NEW_KEYS_SECONDS
         self._rests_until = 0.0
 
-    def begin(self, redirect_uri: str, *, hint: str | None = None) -> SignInStart:
+    def begin(self, redirect_uri: str) -> SignInStart:
         """Return where the browser has to go, and what it has to bring back.
 
         Args:
             redirect_uri: Where the provider sends the browser then.
-            hint: The name that the provider may fill in.
         """
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         with self._calling() as connection:
@@ -98,7 +97,6 @@ class OpenIDProvider:
                 nonce=nonce,
                 redirect_uri=redirect_uri,
                 scope=" ".join(self._scopes(addresses)),
-                **({} if hint is None else {"login_hint": hint}),
             )
         return SignInStart(url, state, nonce, verifier)
 
@@ -172,7 +170,8 @@ class OpenIDProvider:
             with Connection.open(self._settings.client_id, self._settings.client_secret, self._timer) as connection:
                 yield connection
         except Unreachable as error:
-            self._rests_until = self._timer() + REST_SECONDS
+            if error.rests:
+                self._rests_until = self._timer() + REST_SECONDS
             raise IdentityProviderUnavailable(
                 "The identity provider does not answer.", retry_after=int(REST_SECONDS)
             ) from error

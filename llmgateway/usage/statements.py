@@ -15,9 +15,6 @@ from ..records import Group, UsageRow
 from .currency import DOLLAR, Currency, decimal_places
 from .rounding import apportioned, exact, rounded
 
-STATEMENT_GROUPINGS = ("group", "user", "model")
-"""What the rows have that a statement is made of."""
-
 _COUNTS = ("requests", "prompt_tokens", "completion_tokens", "total_tokens", "unpriced_requests")
 
 
@@ -78,13 +75,19 @@ class Statement:
 
 
 def statement(
-    month: str, rows: Iterable[UsageRow], *, groups: Mapping[str, Group], currency: Currency | None
+    month: str,
+    rows: Iterable[UsageRow],
+    *,
+    groups: Mapping[str, Group],
+    currency: Currency | None,
+    persons: Mapping[str, Sequence[UsageRow]] | None = None,
 ) -> Statement:
     """Return the statement of a month.
 
     Args:
-        rows: The sums of the month, by :data:`STATEMENT_GROUPINGS`.
+        rows: The sums of the month, by group, user and model; by group and model if *persons* has the users.
         groups: Those that there are now; those that have been removed since are in *rows*, too.
+        persons: Of the groups whose persons are wanted: the sums by user and model. Others have no lines of persons.
     """
     rate = None if currency is None else currency.rate(month)
     books = _Books(DOLLAR if currency is None else currency.code, rate)
@@ -95,13 +98,17 @@ def statement(
     total = books.sum(None, [row for each in of_groups.values() for row in each])
     lines = books.lines(total, {name: of_groups[name] for name in names})
     result = Statement(month=month, currency=None if currency is None else currency.code, rate=rate, total=total)
+
+    def persons_of(name: str | None) -> Sequence[UsageRow]:
+        return of_groups[name] if persons is None else persons.get(name or "", ())
+
     for line in lines:
         group = groups.get(line.name or "")
         of_group = of_groups[line.name]
         result.groups[line.name] = GroupStatement(
             total=line,
             cost_centre=None if group is None else group.cost_centre,
-            persons=books.lines(line, _by("user", of_group)),
+            persons=books.lines(line, found) if (found := _by("user", persons_of(line.name))) else [],
             models=books.lines(line, _by("model", of_group)),
         )
     result.cost_centres = _cost_centres(result.groups.values())

@@ -22,6 +22,9 @@ from ..errors import BodyTooLarge, GatewayError, InvalidRequest, Overloaded, Uns
 from ..proxy.forms import MOST_PARTS, Form, FormFormat, read_form
 from ..proxy.json_errors import why_not_json
 
+PARSED_FORM = "llmgateway.parsed_form"
+"""Has the form of a request that a page of the dashboard makes within this process: its fields and its files."""
+
 PIECE = 1024 * 1024
 """Bytes to read at once. A server may allocate as much memory before the bytes have arrived."""
 
@@ -169,6 +172,8 @@ def read_files(folder: Path) -> tuple[MultiDict[str, str], MultiDict[str, FileSt
     Raises:
         BodyTooLarge, InvalidRequest, UnsupportedMediaType, Overloaded: as for :func:`read_upload`.
     """
+    if PARSED_FORM in request.environ:
+        return cast(tuple[MultiDict[str, str], MultiDict[str, FileStorage]], request.environ[PARSED_FORM])
     check_media_type_of_form(request.headers.get("Content-Type"), request.headers.get("Content-Encoding"))
 
     def file(*_: object, **__: object) -> BinaryIO:

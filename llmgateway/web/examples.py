@@ -487,7 +487,7 @@ _TIMES = {
     "ttft_ms": {"requests": 412, "p50": 562.0, "p90": 1780.0, "p99": 5620.0},
     "duration_ms": {"requests": 521, "p50": 3160.0, "p90": 10000.0, "p99": 31600.0},
 }
-LATENCY = {"days": [{"day": "2026-10-31", **_TIMES}], "total": _TIMES}
+LATENCY = {"rows": [{"day": "2026-10-31", **_TIMES}], "total": _TIMES}
 _HOURS = [[0] * 9 + [12, 30, 41, 17, 28, 36, 33, 20, 9] + [0] * 6] * 5 + [[0] * 24] * 2
 HOURS = {
     "requests": _HOURS,

@@ -48,6 +48,27 @@ class AdminGuard:
         owners = (owner for _, _, owner in self._keys)
         return next((owner for owner in owners if hmac.compare_digest(owner.key_id, key_id)), None)
 
+    def is_owners(self, key: str) -> bool:
+        """Whether this is the key of the first owner. It takes the same time for each key."""
+        sent = hashlib.sha256(_bytes(key)).digest()
+        return sum(hmac.compare_digest(digest, sent) for digest, _, _ in self._keys) > 0
+
+    def refuse_who_has_to_wait(self, address: str) -> None:
+        """Raise AdminThrottled if too much was tried from this address, whatever it sends now."""
+        if wait := self._wrong_keys.wait(address):
+            raise AdminThrottled("Too much was tried from your address.", retry_after=wait)
+
+    def count(self, address: str) -> None:
+        """Count something else that was tried in vain, such as a user's key.
+
+        Raises:
+            AdminThrottled: it was too much.
+        """
+        wait, count = self._wrong_keys.add(address)
+        if wait:
+            raise AdminThrottled("Too much was tried from your address.", retry_after=wait)
+        self._report(address, count)
+
     def check(self, key: str | None, address: str) -> Admin:
         """Check the admin key of a request from *address*, and return whose it is.
 
@@ -95,11 +116,11 @@ class AdminGuard:
         source = source_of(address)
         shown = address[:64] if source == address else f"{address[:64]} (counted as {source})"
         log.warning(
-            "A wrong admin key came from %s, number %d within a minute.%s%s",
+            "A wrong key came from %s, number %d within a minute.%s%s",
             shown,
             count,
             f" It has to wait for up to {WINDOW_SECONDS:g} s now." if count == ATTEMPTS else "",
-            " Wrong admin keys are not logged for the rest of this minute." if left == 0 else "",
+            " Wrong keys are not logged for the rest of this minute." if left == 0 else "",
         )
 
 

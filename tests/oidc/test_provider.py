@@ -38,12 +38,12 @@ def test_signs_in(provider, liar):
 
 def test_asks_for_what_the_provider_has(provider, liar):
     """Each sign-in has values of its own, and asks for a refresh token only where there are some."""
-    first, second = provider.begin(RETURN_TO), provider.begin(RETURN_TO, hint="ada")
+    first, second = provider.begin(RETURN_TO), provider.begin(RETURN_TO)
     query = parse_qs(urlsplit(second.url).query)
 
     assert not {*first[1:]} & {*second[1:]}
     assert ["openid profile email offline_access"] == query["scope"]
-    assert (["ada"], [RETURN_TO], [second.state]) == (query["login_hint"], query["redirect_uri"], query["state"])
+    assert ([RETURN_TO], [second.state]) == (query["redirect_uri"], query["state"])
     assert second.verifier not in second.url
 
 
@@ -188,6 +188,15 @@ def test_nobody_waits_for_one_that_is_down(provider, liar, timer):
     liar.answers.clear()
     timer.advance(5.1)
     assert provider.begin(RETURN_TO).url
+
+
+def test_an_error_in_answer_to_a_code_keeps_nobody_else_out(provider, liar):
+    """Anybody can send a code that a provider stumbles over."""
+    liar.answers["/token"] = 500, {}
+    with pytest.raises(IdentityProviderUnavailable):
+        sign_in(provider, liar)
+    liar.answers.clear()
+    assert "subject-1" == sign_in(provider, liar).subject
 
 
 def test_what_is_known_is_used_while_it_is_down(provider, liar, timer):

@@ -78,7 +78,7 @@ def test_two_owners_at_once_notice_each_other(client, admin, call):
 def test_an_admin_says_whose_the_keys_are(call, sign_in):
     """Somebody whose name has keys waits; then the keys are theirs, and may be taken again."""
     call("POST", "/keys", status=201, json={"user": "ada"})
-    identity = sign_in(email="ada@example.org")
+    identity = sign_in(email="ada@example.org", email_verified=True)
     waiting = call("GET", "/identities?waiting=true")["items"]
     assert [(identity.id, None, "ada", "ada@example.org")] == [
         (each["id"], each["user"], each["claimed"], each["email"]) for each in waiting

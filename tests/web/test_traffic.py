@@ -43,7 +43,7 @@ def get(client):
 
 def test_percentiles_are_at_most_15_percent_off(get):
     """Of what was measured; null where nothing was."""
-    monday, tuesday = get("latency")["days"]
+    monday, tuesday = get("latency")["rows"]
 
     assert (100, 100) == (monday["ttft_ms"]["requests"], monday["duration_ms"]["requests"])
     for name, rank in (("p50", 50), ("p90", 90), ("p99", 99)):
@@ -52,8 +52,10 @@ def test_percentiles_are_at_most_15_percent_off(get):
     assert {"day": "2026-11-03", "requests": 1, "ttft_ms": None, "duration_ms": None} == tuesday
     assert 101 == get("latency")["total"]["requests"]
     assert {"requests": 0, "ttft_ms": None, "duration_ms": None} == get("latency", model="nobody's")["total"]
-    assert [100] == [day["requests"] for day in get("latency", end="2026-11-02")["days"]]
-    assert ["2026-11-03"] == [day["day"] for day in get("latency", model="o3")["days"]]
+    assert [100] == [day["requests"] for day in get("latency", end="2026-11-02")["rows"]]
+    assert [("2026-W45", 101)] == [(row["week"], row["requests"]) for row in get("latency", by="week")["rows"]]
+    assert [("2026-11", 101)] == [(row["month"], row["requests"]) for row in get("latency", by="month")["rows"]]
+    assert ["2026-11-03"] == [day["day"] for day in get("latency", model="o3")["rows"]]
 
 
 def test_hours_are_those_of_each_weekday(get):
@@ -77,7 +79,7 @@ def test_refusals_are_counted_by_day_and_code(get):
     assert {"rows": [], "total": {"requests": 0}} == get("refusals", start="2026-11-03")
 
 
-@pytest.mark.parametrize("query", ["start=2026-11-31", "start=2026-11-02&end=2026-11-01", "tz=utc", "by=day"])
+@pytest.mark.parametrize("query", ["start=2026-11-31", "start=2026-11-02&end=2026-11-01", "tz=utc", "by=hour"])
 @pytest.mark.parametrize("path", ["latency", "hours", "refusals"])
 def test_refuses_what_it_does_not_know(client, path, query):
     assert 422 == client.get(f"/admin/usage/{path}?{query}", headers=ADMIN).status_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from flask import Response, render_template
 from ...errors import NotFound
 from ...local_time import TimeZones
 from ...records import ReportQuery, moment
-from ...usage.statements import STATEMENT_GROUPINGS, Line, Statement, statement
+from ...usage.statements import Line, Statement, statement
 from .. import examples
 from ..context import services
 from ..dates import time_zones
@@ -112,7 +113,7 @@ def get_statement(query: dict[str, Any], month: str) -> Any:
 def get_group_statement(query: dict[str, Any], name: str) -> Any:
     reach.check_group(name)
     month, zones = query["month"], time_zones()
-    found = _statement(month)
+    found = _statement(month, group=name)
     group = found.groups.get(name)
     if group is None:
         raise NotFound(
@@ -141,15 +142,15 @@ def get_group_statement(query: dict[str, Any], name: str) -> Any:
     return _head(found, zones) | named | {"persons": persons, "models": models, "total": _line(group.total)}
 
 
-def _statement(month: str) -> Statement:
+def _statement(month: str, *, group: str | None = None) -> Statement:
+    """Return the statement of a month, with the persons of *group* alone: there may be very many in all."""
     first = date.fromisoformat(f"{month}-01")
     if first > time_zones().day(moment(services().clock())):
         raise invalid_fields({"month": [f"{month} has not begun."]})
-    organisation = services().policy.stored()
-    rows = services().usage_log.report(
-        ReportQuery(by=STATEMENT_GROUPINGS, first_day=first, last_day=_next_month(first) - timedelta(days=1))
-    )
-    return statement(month, rows, groups=organisation.groups, currency=present_currency())
+    organisation, report = services().policy.stored(), services().usage_log.report
+    whole = ReportQuery(by=("group", "model"), first_day=first, last_day=_next_month(first) - timedelta(days=1))
+    persons = {} if group is None else {group: [*report(replace(whole, by=("user", "model"), group=group))]}
+    return statement(month, report(whole), groups=organisation.groups, currency=present_currency(), persons=persons)
 
 
 def _next_month(first: date) -> date:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from .. import examples
 from ..context import services
 from ..schemas.traffic import (
     HoursSchema,
+    LatencyQuerySchema,
     LatencySchema,
     RefusalReportSchema,
     RefusedQuerySchema,
@@ -21,6 +22,11 @@ from ..schemas.traffic import (
 from . import reach
 from .blueprint import blp
 
+_PERIODS: dict[str, Callable[[date], str]] = {
+    "day": date.isoformat,
+    "week": lambda day: "{:04}-W{:02}".format(*day.isocalendar()[:2]),
+    "month": lambda day: day.isoformat()[:7],
+}
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 _EARLIER = (
     "What an older version has added up is not counted here, until `llmgateway rebuild-usage` adds up the records that "
@@ -32,17 +38,18 @@ _EARLIER = (
 @blp.operation(
     "Report how long requests take",
     description="Percentiles of the time to the first token of streams, and of the duration of requests that ended "
-    f"well, for each day with requests and for all of them. They are at most 15 % off. {_EARLIER}",
+    "well, for each day, week or month with requests and for all of them. They are at most 15 % off. "
+    f"{_EARLIER}",
 )
-@blp.arguments(TrafficQuerySchema, location="query")
+@blp.arguments(LatencyQuerySchema, location="query")
 @blp.response(200, LatencySchema, description="The percentiles.", example=examples.LATENCY)
 def report_latency(query: dict[str, Any]) -> dict[str, Any]:
     days = [*services().usage_log.spreads(_wanted(query))]
-    requests = sum(day.requests for day in days)
-    return {
-        "days": [{"day": day.day, **_times(day.requests, day.spread)} for day in days],
-        "total": _times(requests, _total(days)),
-    }
+    by = query["by"]
+    periods: dict[str, list[DaySpread]] = {}
+    for day in days:
+        periods.setdefault(_PERIODS[by](date.fromisoformat(day.day)), []).append(day)
+    return {"rows": [{by: name, **_times(found)} for name, found in periods.items()], "total": _times(days)}
 
 
 @blp.route("/usage/hours", methods=["GET"])
@@ -106,18 +113,14 @@ def _wanted(query: Mapping[str, Any]) -> ReportQuery:
     )
 
 
-def _total(days: Iterable[DaySpread]) -> Spread:
+def _times(days: Sequence[DaySpread]) -> dict[str, Any]:
     total = Spread()
     for day in days:
         total.add(day.spread)
-    return total
-
-
-def _times(requests: int, spread: Spread) -> dict[str, Any]:
     return {
-        "requests": requests,
-        "ttft_ms": _percentiles(spread.first_token),
-        "duration_ms": _percentiles(spread.duration),
+        "requests": sum(day.requests for day in days),
+        "ttft_ms": _percentiles(total.first_token),
+        "duration_ms": _percentiles(total.duration),
     }
 
 

@@ -3,7 +3,9 @@
 from . import (  # noqa: F401
     admins,
     alerts,
+    audit,
     class_lists,
+    first_run,
     groups,
     keys,
     keys_bulk,
@@ -15,8 +17,14 @@ from . import (  # noqa: F401
     parts,
     people,
     prompts,
+    provider_sign_in,
+    reconcile,
+    requests,
+    self_service,
     settings,
     sign_in,
+    sign_in_rules,
+    statements,
 )
 from .blueprint import blp, register
 

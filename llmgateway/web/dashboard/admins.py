@@ -22,6 +22,8 @@ ROLES = (
     (Role.OWNER, "owner: everything, also admins"),
 )
 OVERLAPS = ((0, "at once"), (3600, "in an hour"), (86_400, "in a day"), (604_800, "in a week"))
+MOST_BOXES = 150
+"""Of more groups than this, the names are typed: a page has at most 150 KB."""
 _FIELDS = ("name", "role", "note", "expires_at")
 
 
@@ -115,11 +117,17 @@ def _body(form: Form) -> dict[str, Any]:
         "note": form.text("note"),
         "expires_at": form.text("expires_at"),
     }
-    return body | {"groups": form.chosen("groups")} if role == Role.GROUP else body
+    return body | {"groups": _chosen_groups(form)} if role == Role.GROUP else body
+
+
+def _chosen_groups(form: Form) -> list[str]:
+    """Return the groups whose boxes were ticked, or which were typed, one on each line."""
+    lines = [line for text in form.chosen("groups") for line in text.splitlines()]
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _form_page(form: Form) -> Response:
-    return page("admins_new.html", status=form.status, form=form, roles=ROLES, groups=_groups())
+    return page("admins_new.html", status=form.status, form=form, roles=ROLES, groups=_groups(form))
 
 
 def _one(admin_id: str, form: Form | None = None, *, typed: bool = True) -> Response:
@@ -143,9 +151,14 @@ def _one(admin_id: str, form: Form | None = None, *, typed: bool = True) -> Resp
         refused=form if form is not None and not typed else None,
         roles=ROLES,
         overlaps=OVERLAPS,
-        groups=_groups(),
+        groups=_groups(shown),
     )
 
 
-def _groups() -> list[tuple[str, str]]:
-    return [(group["name"], group["name"]) for group in api().get("/admin/groups")["items"]]
+def _groups(form: Form) -> list[tuple[str, str]] | None:
+    """Return the groups as boxes of *form*; None if there are too many, so that their names are typed."""
+    names = [group["name"] for group in api().get("/admin/groups")["items"]]
+    if len(names) > MOST_BOXES:
+        form.values["groups"] = "\n".join(_chosen_groups(form))
+        return None
+    return [(name, name) for name in names]

@@ -23,6 +23,7 @@ EVENTS = {
     Event.QUOTA: "Azure has lowered a quota",
     Event.BACKLOG: "records wait for the store",
     Event.PRICE: "a model has no known price",
+    Event.LEAVER: "somebody's account has ended, and the keys are blocked",
 }
 FORMATS = ((Format.JSON, "JSON of its own"), (Format.SLACK, "Slack"), (Format.TEAMS, "Teams"))
 _AGAIN = "Type it again: it may hold a secret, so it is not shown."
@@ -87,7 +88,7 @@ def _settings(form: Form | None = None) -> Response:
         form=shown,
         stored=stored,
         number=number,
-        events=[(str(event), f"{event}: {EVENTS.get(event, event)}") for event in Event],
+        events=[(str(event), f"{event}: {EVENTS[event]}") for event in Event],
         formats=FORMATS,
     )
 

@@ -12,11 +12,12 @@ from typing import Any, NoReturn
 
 import orjson
 from flask import Flask, Request, Response
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.test import EnvironBuilder
 
 from ...accounts.admins import Admin
 from ..admin import SIGNED_IN
+from ..body import PARSED_FORM
 
 _CONNECTION = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME")
 """What a request within the process takes over from the one that the browser has sent."""
@@ -115,31 +116,42 @@ class AdminApi:
         Raises:
             ApiError: the answer is an error.
         """
-        response = self._dispatch(
-            EnvironBuilder(
-                path=path,
-                method=method,
-                query_string={name: value for name, value in (query or {}).items() if value not in (None, "")},
-                headers=Headers([("If-Match", f'"{etag}"')] if etag else []),
-                data=body if json is None else orjson.dumps(json),
-                content_type=content_type if json is None else "application/json",
+        return _read(
+            self._dispatch(
+                EnvironBuilder(
+                    path=path,
+                    method=method,
+                    query_string={name: value for name, value in (query or {}).items() if value not in (None, "")},
+                    headers=Headers([("If-Match", f'"{etag}"')] if etag else []),
+                    data=body if json is None else orjson.dumps(json),
+                    content_type=content_type if json is None else "application/json",
+                )
             )
         )
-        with response:
-            data = response.get_data()
-            found: Any = orjson.loads(data) if response.is_json and data else response.get_data(as_text=True) or None
-        if response.status_code >= 400:
-            _refuse(response, found)
-        tag, _ = response.get_etag()
-        return Answer(response.status_code, found, tag, response.headers)
 
-    def _dispatch(self, builder: EnvironBuilder) -> Response:
+    def post_form(self, path: str, fields: MultiDict[str, str], files: MultiDict[str, FileStorage]) -> Answer:
+        """Send a form with files, as :func:`~..body.read_files` returns them. They are closed."""
+        return _read(self._dispatch(EnvironBuilder(path=path, method="POST"), {PARSED_FORM: (fields, files)}))
+
+    def _dispatch(self, builder: EnvironBuilder, extra: Mapping[str, Any] | None = None) -> Response:
         environ = builder.get_environ()
         environ.update((name, self._request.environ[name]) for name in _CONNECTION if name in self._request.environ)
+        environ.update(extra or {})
         environ[SIGNED_IN] = self._admin
         # A context of its own for ``g``, which holds the admin, the tag and the time zones of one request.
         with self._app.app_context(), self._app.request_context(environ):
             return self._app.full_dispatch_request()
+
+
+def _read(response: Response) -> Answer:
+    """Return the answer, or raise its error."""
+    with response:
+        data = response.get_data()
+        found: Any = orjson.loads(data) if response.is_json and data else response.get_data(as_text=True) or None
+    if response.status_code >= 400:
+        _refuse(response, found)
+    tag, _ = response.get_etag()
+    return Answer(response.status_code, found, tag, response.headers)
 
 
 def _refuse(response: Response, body: Any) -> NoReturn:

@@ -23,6 +23,7 @@ _LEFT, _BOTTOM, _TOP = 54, 24, 8
 _PLOT = _HEIGHT - _BOTTOM - _TOP
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _SHADES = 8
+_FEW_DAYS = 45
 
 
 def _svg(content: str, *, title: str, width: float = _WIDTH, height: float = _HEIGHT, kind: str = "chart") -> Markup:
@@ -72,7 +73,9 @@ class _Axis:
 
 def _dates(days: Sequence[date], x: Callable[[int], float]) -> str:
     """The days below a chart: Mondays, or the first days of months if there are many."""
-    named = [index for index, day in enumerate(days) if (day.weekday() == 0 if len(days) <= 45 else day.day == 1)]
+    named = [
+        index for index, day in enumerate(days) if (day.weekday() == 0 if len(days) <= _FEW_DAYS else day.day == 1)
+    ]
     return "".join(
         f'<text class="tick" x="{x(index):.1f}" y="{_HEIGHT - 7}" text-anchor="middle">{days[index].day} '
         f"{days[index]:%b}</text>"
@@ -80,10 +83,11 @@ def _dates(days: Sequence[date], x: Callable[[int], float]) -> str:
     )
 
 
-def _column(day: date, text: str, x: float, width: float, content: str = "") -> str:
+def _column(day: date, text: str, x: float, width: float) -> str:
+    # Its height is in the style, as are the sizes of the cells below: hundreds of them would repeat it.
     return (
         f'<g class="day">{_tip(f"{day:%a} {day.day} {day:%b}: {text}")}'
-        f'<rect class="hit" x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{_PLOT}"/>{content}</g>'
+        f'<rect class="hit" x="{x:.1f}" width="{width:.1f}"/></g>'
     )
 
 
@@ -93,21 +97,26 @@ def stacked(days: Sequence[date], series: Mapping[str, Sequence[float]], *, titl
         return Markup("")
     totals = [sum(values[index] for values in series.values()) for index in range(len(days))]
     axis, slot = _Axis(max(totals), form), (_WIDTH - _LEFT) / len(days)
+    bases, bars = [0.0] * len(days), []
+    for number, values in enumerate(series.values()):
+        # One path for all days: with an element for each bar, a chart of 90 days would be most of the page.
+        path = []
+        for index, value in enumerate(values):
+            if value > 0:
+                bases[index] += value
+                left, height = _LEFT + (index + 0.14) * slot, max(axis.height(value) - 0.6, 0.3)
+                path.append(
+                    f"M{left:.1f} {axis.y(bases[index]):.1f}h{slot * 0.72:.1f}v{height:.1f}h{-slot * 0.72:.1f}z"
+                )
+        bars.append(f'<path class="s{number % COLOURS}" d="{"".join(path)}"/>')
     columns = []
     for index, day in enumerate(days):
-        left, base, bars, said = _LEFT + index * slot, 0.0, [], []
-        for number, (name, values) in enumerate(series.items()):
-            value = values[index]
-            if value <= 0:
-                continue
-            base += value
-            bars.append(
-                f'<rect class="s{number % COLOURS}" x="{left + slot * 0.14:.1f}" y="{axis.y(base):.2f}" '
-                f'width="{slot * 0.72:.1f}" height="{max(axis.height(value) - 0.6, 0.3):.2f}" rx="1.2"/>'
-            )
-            said.append(f"{name} {form(value)}")
-        columns.append(_column(day, ", ".join([form(totals[index]), *said]), left, slot, "".join(bars)))
-    return _svg(axis.svg() + "".join(columns) + _dates(days, lambda i: _LEFT + (i + 0.5) * slot), title=title)
+        # The parts of many days are in the table with the numbers only, which keeps the page small.
+        parts = series.items() if len(days) <= _FEW_DAYS else ()
+        said = [f"{name} {form(values[index])}" for name, values in parts if values[index] > 0]
+        columns.append(_column(day, ", ".join([form(totals[index]), *said]), _LEFT + index * slot, slot))
+    content = axis.svg() + "".join(bars) + "".join(columns)
+    return _svg(content + _dates(days, lambda i: _LEFT + (i + 0.5) * slot), title=title)
 
 
 def lines(
@@ -198,8 +207,8 @@ def heat(rows: Sequence[Sequence[float]], *, title: str, form: Format = short, u
         for hour, value in enumerate(row):
             shade = min(_SHADES, 1 + int(value / top * _SHADES)) if value else 0
             drawn.append(
-                f'<rect class="h{shade}" x="{_LEFT + hour * width + 1:.1f}" y="{y + 1}" width="{width - 2:.1f}" '
-                f'height="{cell - 2}" rx="3">{_tip(f"{name} {hour:02}-{hour + 1:02} h: {form(value)} {unit}")}</rect>'
+                f'<rect class="h{shade}" x="{_LEFT + hour * width + 1:.1f}" y="{y + 1}">'
+                f"{_tip(f'{name} {hour:02}-{hour + 1:02} h: {form(value)} {unit}')}</rect>"
             )
     bottom = 7 * cell
     drawn += [
@@ -225,3 +234,17 @@ def bars(values: Mapping[str, float], *, title: str, form: Format = money) -> Ma
             f'<text class="tick" x="{name_width + width + 8:.1f}" y="{y + 17}">{escape(form(value))}</text></g>'
         )
     return _svg("".join(drawn), title=title, height=max(len(values), 1) * row)
+
+
+def phases(parts: Mapping[str, float], *, title: str, form: Format = seconds) -> Markup:
+    """One bar, made of the parts of a time in their order."""
+    height, total = 34, sum(parts.values()) or 1
+    drawn, x = [], 0.0
+    for number, (name, value) in enumerate(parts.items()):
+        width = max(value / total * _WIDTH, 1.5)
+        drawn.append(
+            f'<rect class="s{number % COLOURS}" x="{min(x, _WIDTH - 1.5):.1f}" y="4" width="{width:.1f}" '
+            f'height="{height - 8}" rx="2">{_tip(f"{name}: {form(value)}")}</rect>'
+        )
+        x += width
+    return _svg("".join(drawn), title=title, height=height)

@@ -34,10 +34,10 @@ def short(value: float | None) -> str:
 
 
 def money(value: float | None) -> str:
-    """``$2,318`` from a hundred dollars on, ``$20.11`` below; ``$0.0042`` for what is less than a cent."""
+    """``$2,318`` from a hundred dollars on, ``$20.11`` below; ``$0.0042`` for what is less than ten cents."""
     if value is None:
         return NONE
-    if value and abs(value) < 0.01:
+    if value and abs(value) < 0.1:
         return f"${value:.2g}" if abs(value) >= 0.0001 else "< $0.0001"
     return f"${value:,.0f}" if abs(value) >= 100 or value == 0 else f"${value:,.2f}"
 
@@ -80,6 +80,24 @@ def when(time: datetime | str | None) -> Markup | str:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         local.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}", text
     )
+
+
+def when_exactly(time: datetime | str | None) -> Markup | str:
+    """As :func:`when`, with seconds; the tooltip has the milliseconds."""
+    if time is None:
+        return NONE
+    local = shown(_parsed(time))
+    text = f"{local.day} {local:%b %Y, %H:%M:%S}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        local.isoformat(), f"{local.isoformat(' ', 'milliseconds')}", text
+    )
+
+
+def after(milliseconds: float | None) -> str:
+    """``after 3.2 ms``, ``after 8.2 s``: how long after the arrival of a request."""
+    if milliseconds is None:
+        return "not known"
+    return f"after {milliseconds:.1f} ms" if milliseconds < 10 else f"after {seconds(milliseconds)}"
 
 
 def day(time: datetime | date | str | None) -> str:
@@ -144,6 +162,8 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     percent,
     seconds,
     when,
+    when_exactly,
+    after,
     day,
     ago,
     many,

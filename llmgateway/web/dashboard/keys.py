@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from flask import Response, request
+from flask import Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..tables import NEXT_CURSOR
@@ -14,7 +14,7 @@ from .api import ApiError
 from .blueprint import allowed, api, blp, notice, page
 from .edits import changes, values_of
 from .forms import Form, was_sent
-from .links import link, to
+from .links import link, to, wanted_page
 from .raises import Raised
 from .usage_charts import usage_chart
 
@@ -122,7 +122,8 @@ def keys_active(key_id: str) -> BaseResponse:
     active = form.text("active") == "yes"
     api().patch(_path(key_id), {"active": active})
     notice("The key is let in again." if active else "Blocked: the next request with this key is refused.")
-    return to(".keys_one", key_id=key_id)
+    back = wanted_page(form.text("back"))
+    return to(".keys_one", key_id=key_id) if back is None else redirect(back, 303)
 
 
 @blp.post("/keys/<key_id>/rotate")

@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 from flask import redirect, request, url_for
 from werkzeug.wrappers import Response
 
+from ..context import services
+
 STATIC = Path(__file__).parent / "static"
 
 _NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*-]*)?")
@@ -46,7 +48,7 @@ def gateway() -> str:
     A path that a proxy in front has taken away is missing. The script puts the whole address into elements with
     ``data-root``, which have the address of :func:`root`.
     """
-    return f"{request.host_url.rstrip('/')}{request.root_path.rstrip('/')}"
+    return services().settings.public_url or f"{request.host_url.rstrip('/')}{request.root_path.rstrip('/')}"
 
 
 def to(endpoint: str, **values: Any) -> Response:
@@ -66,6 +68,8 @@ def _version(name: str) -> str:
 
 def this_page() -> str:
     """Return the current page as :func:`wanted_page` takes it."""
+    if request.endpoint == "dashboard.provider_callback":
+        return "sign-in"  # nothing of what the identity provider has sent
     path = request.full_path if request.query_string else request.path
     return path.removeprefix("/dashboard").lstrip("/")
 

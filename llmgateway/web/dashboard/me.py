@@ -23,6 +23,7 @@ from .api import ApiError
 from .blueprint import PERSONAL, blp, notice, page, signed_in
 from .forms import Form, was_sent
 from .links import to
+from .sign_in import keep_signed_in
 
 PERSONAL |= {
     f"dashboard.{name}" for name in ("me", "me_requests", "me_new", "me_make", "me_key", "me_rename", "me_rotate")
@@ -140,6 +141,7 @@ def me_rotate(key_id: str) -> BaseResponse:
     _write_down(
         "key.rotate", made.after, before=_fields(made.before, "retires_at"), after=_fields(made.after, "retires_at")
     )
+    keep_signed_in(key_id, made.key)
     return page(
         "me_secret.html", key=made.after, secret=made.key, models=own.models_of([made.after]), replaced=made.after
     )
@@ -163,7 +165,7 @@ def _own() -> _Own | None:
     visitor = signed_in()
     owner = own.owner_of(visitor)
     if owner is None:
-        if visitor.admin is not None:
+        if not visitor.waiting:
             raise ApiError(404, "You have signed in as an admin. This page is for people who have keys.")
         return None
     service = services().self_service

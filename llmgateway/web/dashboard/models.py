@@ -161,7 +161,7 @@ def _one(name: str, form: Form | None = None) -> Response:
         number=number,
         states=states,
         price=price,
-        price_words=price_words,
+        dollars=dollars,
         price_kinds=[(kind, PRICE_LABELS[kind]) for kind in PRICE_KINDS],
         operations=[(operation, operation) for operation in sorted(OPERATIONS)],
         headers=_headers(),
@@ -189,13 +189,14 @@ def price_words(prices: dict[str, Any] | None) -> str:
     if not prices:
         return ""
     if "prompt" in prices:
-        out = f", {_dollars(prices['completion'])} out" if "completion" in prices else ""
-        return f"{_dollars(prices['prompt'])} in{out}"
+        out = f", {dollars(prices['completion'])} out" if "completion" in prices else ""
+        return f"{dollars(prices['prompt'])} in{out}"
     return ", ".join(
-        f"{_dollars(prices[kind])} · {PRICE_LABELS[kind].lower()}" for kind in PRICE_KINDS if kind in prices
+        f"{dollars(prices[kind])} · {PRICE_LABELS[kind].lower()}" for kind in PRICE_KINDS if kind in prices
     )
 
 
-def _dollars(price: float) -> str:
+def dollars(price: float) -> str:
+    """Return a price in cents where they are whole: ``$2.50``, ``$0.075``."""
     cents = round(price * 100, 6)
     return f"${price:,.2f}" if cents == int(cents) else f"${price:,.4g}"

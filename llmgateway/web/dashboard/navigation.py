@@ -38,6 +38,7 @@ MORE = (
     Entry(".reconcile", "Reconcile", "/admin/reconcile", "POST"),
     Entry(".admins", "Admins", "/admin/admins"),
     Entry(".sign_in_rules", "Sign-in", "/admin/sign-in"),
+    Entry(".self_service", "Self-service", "/admin/self-service"),
     Entry(".settings", "Settings", "/admin/settings"),
 )
 """Behind "More": what is needed less often."""

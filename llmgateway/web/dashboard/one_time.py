@@ -34,5 +34,5 @@ def one_time(token: str) -> BaseResponse:
     if key_id is None:
         notice(_USED)
         return to(".sign_in")
-    sessions.begin(Kind.OWNER, mark=key_id)
+    sessions.begin(Kind.OWNER, "owner", mark=key_id)
     return to(".overview")

@@ -16,6 +16,8 @@ from .blueprint import api, blp, notice, page
 from .forms import Form
 from .links import to
 
+MOST_SHOWN = 200
+"""The most prompts, and the most groups of a select: a page has at most 150 KB."""
 MOST_VERSIONS = 20
 """The most versions that a page compares."""
 MOST_KEYS = 10
@@ -29,7 +31,8 @@ _NOT_HERE = "There is no such version of this prompt."
 @blp.get("/prompts")
 def prompts() -> Response:
     """List the prompts in force."""
-    return page("prompts.html", prompts=api().get("/admin/prompts")["items"], groups=_groups())
+    found = api().get("/admin/prompts")["items"]
+    return page("prompts.html", prompts=found[:MOST_SHOWN], left_out=len(found[MOST_SHOWN:]), groups=_groups())
 
 
 @blp.get("/prompts/one")
@@ -74,12 +77,13 @@ def prompts_preview() -> Response:
             previews = [_preview(whose, form) for whose in _senders(form)]
         except ApiError as error:
             form = form.refused(error)
-    groups = [(name, name) for name in _groups()]
-    return page("prompts_preview.html", status=form.status, form=form, previews=previews, groups=groups)
+    return page("prompts_preview.html", status=form.status, form=form, previews=previews, groups=_groups())
 
 
-def _groups() -> list[str]:
-    return [group["name"] for group in api().get("/admin/groups")["items"]]
+def _groups() -> list[str] | None:
+    """Return the names of the groups; None if there are too many for a select."""
+    names = [group["name"] for group in api().get("/admin/groups")["items"]]
+    return None if len(names) > MOST_SHOWN else names
 
 
 def _whose() -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -17,15 +17,11 @@ from typing import Any
 
 from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from itsdangerous import URLSafeTimedSerializer
+from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
 
 from ...accounts.admins import Admin
 from ..context import services
 
-IDLE_SECONDS = 3600
-"""How long a session lasts without a request."""
-LONGEST_SECONDS = 12 * 3600
-"""How long a session lasts at all."""
 _RENEW_SECONDS = 60
 """How old the time of the last request in the cookie may be: it is not sent anew with each page."""
 
@@ -59,6 +55,8 @@ class Visitor:
     """Whose page "My keys" is; None for admins who are nobody else."""
     groups: tuple[str, ...] = ()
     """Of :attr:`Kind.PERSON`: groups that the person belongs to by the rules for signing in."""
+    waiting: bool = False
+    """Of :attr:`Kind.PERSON`: whether an admin has to say whose keys the account has."""
     key_id: str | None = None
     """Of :attr:`Kind.KEY`: the key, the only one that may be seen."""
 
@@ -79,19 +77,31 @@ def resumes(kind: Kind) -> Callable[[Resume], Resume]:
     return register
 
 
-def begin(kind: Kind, **credential: Any) -> None:
+def begin(kind: Kind, of: str, **credential: Any) -> None:
     """Begin a session, in place of any other that the browser has.
 
     Args:
+        of: Whose sessions end when somebody is signed out everywhere: ``owner``, or the identifier of the admin, the
+            account or the key.
         credential: What :data:`Resume` needs to check it again, as JSON. No secret: the cookie is not encrypted.
     """
-    now = int(services().clock())
+    now, marks = int(services().clock()), services().sessions.mark(of)
     session.clear()
-    session.update(credential | {"kind": kind, "id": secrets.token_urlsafe(12), "begun": now, "seen": now})
+    # A new identifier: whatever another site or another person has put into this browser before is worth nothing.
+    session.update(credential | {"kind": kind, "of": of, "marks": marks, "id": secrets.token_urlsafe(12)})
+    session.update({"begun": now, "seen": now})
 
 
 def end() -> None:
-    """End the session of this browser."""
+    """End the session of this browser, and every copy of it."""
+    if "id" in session:
+        services().sessions.end(session["id"])
+    session.clear()
+
+
+def end_everywhere() -> None:
+    """End all sessions of whoever has this one."""
+    services().sessions.end_all_of(session["of"])
     session.clear()
 
 
@@ -105,15 +115,21 @@ def visitor() -> Visitor | None:
     if resume is None:
         return None
     now = int(services().clock())
-    if now - session["seen"] >= IDLE_SECONDS or now - session["begun"] >= LONGEST_SECONDS:
-        end()
-        return None
-    found = resume(session)
+    found = resume(session) if _is_valid(now) else None
     if found is None:
-        end()
+        session.clear()
     elif now - session["seen"] >= _RENEW_SECONDS:
         session["seen"] = now
     return found
+
+
+def _is_valid(now: int) -> bool:
+    settings = services().settings
+    if now - session["seen"] >= settings.session_idle_minutes * 60:
+        return False
+    if now - session["begun"] >= settings.session_hours * 3600:
+        return False
+    return services().sessions.is_valid(session["id"], session.get("of", ""), session.get("marks", ""))
 
 
 class DashboardSessions(SecureCookieSessionInterface):
@@ -141,6 +157,24 @@ class DashboardSessions(SecureCookieSessionInterface):
             signer_kwargs={"key_derivation": self.key_derivation, "digest_method": self.digest_method},
         )
 
+    def seal(self, values: Mapping[str, str]) -> str:
+        """Sign *values* for a cookie of their own, which is no session."""
+        return self._sealing.dumps(dict(values))
+
+    def unseal(self, text: str) -> Mapping[str, str] | None:
+        """Return what was sealed; None if it was not sealed here."""
+        try:
+            found: Mapping[str, str] = self._sealing.loads(text)
+        except BadData:
+            return None
+        return found
+
+    @cached_property
+    def _sealing(self) -> URLSafeSerializer:
+        return URLSafeSerializer(
+            self._key, salt="sign-in", signer_kwargs={"key_derivation": "hmac", "digest_method": self.digest_method}
+        )
+
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         if request.path != _PATH and not request.path.startswith(f"{_PATH}/"):
             return None
@@ -157,4 +191,9 @@ class DashboardSessions(SecureCookieSessionInterface):
         return "Lax"
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's
-        return request.is_secure
+        return is_secure()
+
+
+def is_secure() -> bool:
+    """Whether the browser reaches this page by https, perhaps through a proxy that does not say so."""
+    return request.is_secure or (services().settings.public_url or "").startswith("https://")

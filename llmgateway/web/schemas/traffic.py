@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import marshmallow as ma
+from marshmallow import validate
 
 from .. import examples
 from .fields import AnswerSchema
@@ -27,6 +28,17 @@ class TrafficQuerySchema(LocalPeriodSchema):
             "description": "Only this model, as users ask for it.",
             "choices": {"every model": "", "one model": examples.MODEL},
         }
+    )
+
+
+class LatencyQuerySchema(TrafficQuerySchema):
+    by = ma.fields.String(
+        load_default="day",
+        validate=validate.OneOf(("day", "week", "month")),
+        metadata={
+            "description": "What to have a row for: `day`, `week` or `month`.",
+            "choices": {"every day": "day", "every week": "week", "every month": "month"},
+        },
     )
 
 
@@ -55,12 +67,17 @@ class TimesSchema(AnswerSchema):
     )
 
 
-class DayTimesSchema(TimesSchema):
+class PeriodTimesSchema(TimesSchema):
     day = ma.fields.String(metadata={"description": "In the organisation's time zone.", "example": "2026-10-31"})
+    week = ma.fields.String(metadata={"description": "With `by=week`, as in ISO 8601.", "example": "2026-W44"})
+    month = ma.fields.String(metadata={"description": "With `by=month`.", "example": "2026-10"})
+
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        field_obj.required = field_name not in ("day", "week", "month")
 
 
 class LatencySchema(AnswerSchema):
-    days = ma.fields.List(ma.fields.Nested(DayTimesSchema), metadata={"description": "Ascending."})
+    rows = ma.fields.List(ma.fields.Nested(PeriodTimesSchema), metadata={"description": "Ascending."})
     total = ma.fields.Nested(TimesSchema)
 
 

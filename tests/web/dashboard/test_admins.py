@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from llmgateway.web.dashboard.admins import MOST_BOXES
 from tests.web.dashboard.reading import HOSTILE, etag_of, made_key
 
 
@@ -78,9 +79,22 @@ def test_two_owners_on_one_form(owner, call):
     assert "viewer" == call("GET", f"/admins/{made['id']}")["role"]
 
 
+def test_of_very_many_groups_the_names_are_typed(owner, call):
+    """One on each line: a box for each would make the page too heavy."""
+    for number in range(MOST_BOXES + 1):
+        call("PUT", f"/groups/{number}, {number}", json={})
+
+    page = owner.open("admins/new")
+    assert 'type="checkbox"' not in page
+    owner.send("admins/new", status=200, name="Grace", role="group", groups="3, 3\r\n5, 5\r\n", once="a")
+    grace = admin_of(call, "Grace")
+    assert ["3, 3", "5, 5"] == grace["groups"]
+    assert "3, 3\n5, 5</textarea>" in owner.open(f"admins/{grace['id']}")
+
+
 def test_only_owners_see_the_page(named):
     for role in ("admin", "viewer"):
         person = named(role)
-        assert "admins" not in re.findall(r'href="([^"]+)"', person.open())
+        assert "admins" not in re.findall(r'href="([^"]+)"', person.open("keys"))
         person.open("admins", status=403)
         person.send("admins/new", status=403, name="Mallory", role="owner")

@@ -177,7 +177,8 @@ class TestOneKey:
         made = new_key()
         assert "refused" in owner.send_and_follow(f"keys/{made['id']}/active", active="no")
         assert 401 == ask(client, made["key"]).status_code
-        owner.send(f"keys/{made['id']}/active", active="yes")
+        answer = owner.send(f"keys/{made['id']}/active", active="yes", back="keys?sort=user")
+        assert target_of(answer).endswith("/dashboard/keys?sort=user")
         assert 200 == ask(client, made["key"]).status_code
 
     def test_is_replaced_with_an_overlap(self, client, owner, new_key):
