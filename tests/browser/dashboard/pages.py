@@ -16,6 +16,8 @@ NO_PAGES = {
     "dashboard.people_export",
     "dashboard.provider_start",
     "dashboard.provider_callback",
+    "dashboard.people_list",
+    "dashboard.requests_list",
 }
 """What is answered with a file or a redirect, or is nobody's."""
 
