@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -58,7 +58,8 @@ def shown_groups(groups: Sequence[Group], include: Collection[str] = ()) -> list
     """Return the fields of *groups*, and those that *include* names; with few questions to the stores."""
     now, names = moment(services().clock()), [group.name for group in groups]
     remaining = remaining_of([Scope.of_group(group, now) for group in groups])
-    shown = [asdict(group) | {"remaining": left} for group, left in zip(groups, remaining, strict=True)]
+    # Not asdict(), which copies everything in depth: of a few hundred groups that takes longer than all the rest.
+    shown = [_fields(group) | {"remaining": left} for group, left in zip(groups, remaining, strict=True)]
     if "spent" in include:
         spent = spent_this_month("group", names)
         for one in shown:
@@ -74,3 +75,7 @@ def shown_groups(groups: Sequence[Group], include: Collection[str] = ()) -> list
             counts = {"key_count": size.keys, "user_count": size.users}
             one |= {name: count for name, count in counts.items() if name in include}
     return shown
+
+
+def _fields(group: Group) -> dict[str, Any]:
+    return {field.name: getattr(group, field.name) for field in fields(group)}
