@@ -72,9 +72,12 @@ class _Axis:
 
 
 def _dates(days: Sequence[date], x: Callable[[int], float]) -> str:
-    """The days below a chart: Mondays, or the first days of months if there are many."""
+    """The days below a chart: Mondays, or of a longer time the first one in each month."""
+    long = (days[-1] - days[0]).days > _FEW_DAYS
     named = [
-        index for index, day in enumerate(days) if (day.weekday() == 0 if len(days) <= _FEW_DAYS else day.day == 1)
+        index
+        for index, day in enumerate(days)
+        if (index > 0 and day.month != days[index - 1].month if long else day.weekday() == 0)
     ]
     return "".join(
         f'<text class="tick" x="{x(index):.1f}" y="{_HEIGHT - 7}" text-anchor="middle">{days[index].day} '
