@@ -86,9 +86,9 @@ blp = Blueprint("docs", __name__, template_folder="templates")
 
 @blp.get(HOME)
 def home() -> BaseResponse:
-    """Lead browsers to the documentation. Programs have a wrong ``base_url`` if they come here."""
+    """Lead browsers to the dashboard. Programs have a wrong ``base_url`` if they come here."""
     if "text/html" in request.headers.get("Accept", ""):
-        return redirect(url_for("docs.page"))
+        return redirect(url_for("dashboard.overview"))
     raise NotFound
 
 

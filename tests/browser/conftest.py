@@ -38,6 +38,8 @@ class Trial:
     url: str
     user_key: str = field(repr=False)
     admin_key: str = field(repr=False)
+    dashboard: str = field(default="", repr=False)
+    """A link that lets the owner in once."""
 
 
 @dataclass
@@ -121,4 +123,4 @@ def _printed(output: Path) -> Trial:
         assert found, f"no {label!r} among what it printed"
         return found[1]
 
-    return Trial(value("base URL").removesuffix("/v1"), value("user key"), value("admin key"))
+    return Trial(value("base URL").removesuffix("/v1"), value("user key"), value("admin key"), value("dashboard"))

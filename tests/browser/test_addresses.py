@@ -1,4 +1,4 @@
-"""Addresses in a real browser: the base URL leads to the documentation, and a page can read why nothing is there."""
+"""Addresses in a real browser: the base URL leads to the dashboard, and a page can read why nothing is there."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ASK = """async ([url, key]) => {
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/v1"])
-def test_the_base_url_leads_to_the_documentation(visit, path):
+def test_the_base_url_leads_to_the_dashboard(visit, path):
     """Whoever opens it sees what it is."""
     visit.page.goto(path)
 
-    assert visit.page.url.endswith("/docs")
+    assert "/dashboard/sign-in" in visit.page.url
 
 
 @pytest.fixture

@@ -120,12 +120,12 @@ def test_works_below_a_path(visit, site, place):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_redirects_stay_below_the_path(site, place):
-    """Whoever opens the base URL there comes to the documentation there."""
+    """Whoever opens the base URL there comes to the dashboard there."""
     for path in ("", "v1", "v1/", "v1/v1"):
         answer = requests.get(f"{site.url}/{place}/{path}", headers={"Accept": "text/html"}, timeout=10)
 
-        assert [302] == [redirect.status_code for redirect in answer.history]
-        assert (200, f"{site.url}/{place}/docs") == (answer.status_code, answer.url)
+        assert [302, 303] == [redirect.status_code for redirect in answer.history]
+        assert (200, f"{site.url}/{place}/dashboard/sign-in") == (answer.status_code, answer.url.partition("?")[0])
 
 
 def test_a_curl_line_shows_no_key(visit, site):

@@ -285,12 +285,12 @@ def test_names_the_addresses_of_others(client, path, name):
     assert f"does not serve {name}" in client.post(path, json={}).json["error"]["message"]
 
 
-@pytest.mark.parametrize(("path", "docs"), [("/", "docs"), ("/v1", "docs"), ("/v1/", "../docs"), ("/v1/v1", "../docs")])
-def test_leads_browsers_to_the_documentation(client, path, docs):
+@pytest.mark.parametrize(("path", "up"), [("/", ""), ("/v1", ""), ("/v1/", "../"), ("/v1/v1", "../")])
+def test_leads_browsers_to_the_dashboard(client, path, up):
     """Whoever opens the base_url sees what it is. Relative, because only the proxy in front knows the whole path."""
     answer = client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
 
-    assert (302, docs) == (answer.status_code, answer.headers["Location"])
+    assert (302, f"{up}dashboard/") == (answer.status_code, answer.headers["Location"])
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

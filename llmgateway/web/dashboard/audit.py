@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from flask import Response, request
 
+from ..dates import shown
 from .api import ApiError
 from .blueprint import api, blp, page
 from .forms import Form
@@ -19,6 +22,7 @@ _MOST_FIELDS = 40
 """The most fields of one entry that are shown; the import of a class may have changed thousands."""
 _LONGEST = 600
 """The most characters of a value that are shown."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?[+-]\d\d:\d\d")
 _FILTERS = ("action", "target", "admin", "since", "until")
 
 ACTIONS = {
@@ -87,13 +91,15 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _difference(name: str, before: Any, after: Any) -> Difference:
     old, new = _text(before), _text(after)
     if "\n" in (old or "") + (new or ""):
-        return Difference(name, old, new, _compared(old or "", new or ""))
+        return Difference(name, old, new, _compared(old, new))
     return Difference(name, _shortened(old), _shortened(new))
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return f"{shown(datetime.fromisoformat(value)):%Y-%m-%d %H:%M:%S %Z}" if _TIME.fullmatch(value) else value
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ", ".join(value)
     return json.dumps(value, ensure_ascii=False)
@@ -103,8 +109,8 @@ def _shortened(text: str | None) -> str | None:
     return text if text is None or len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _compared(before: str, after: str) -> list[tuple[str, str]]:
-    old, new = before[: 20 * _LONGEST].split("\n"), after[: 20 * _LONGEST].split("\n")
+def _compared(before: str | None, after: str | None) -> list[tuple[str, str]]:
+    old, new = ([] if text is None else text[: 20 * _LONGEST].split("\n") for text in (before, after))
     return [(line[0], line[2:]) for line in difflib.ndiff(old, new) if line[0] != "?"][: 3 * _MOST_FIELDS]
 
 

@@ -165,7 +165,7 @@ def _own() -> _Own | None:
     visitor = signed_in()
     owner = own.owner_of(visitor)
     if owner is None:
-        if visitor.admin is not None:
+        if not visitor.waiting:
             raise ApiError(404, "You have signed in as an admin. This page is for people who have keys.")
         return None
     service = services().self_service

@@ -21,7 +21,7 @@ from .formats import count, money, short
 from .forms import Form
 
 _MOST_CHARTS = 4
-_MOST_DAYS = 60
+_MOST_DAYS = 40
 _LONGEST_PERIOD = 400
 """The most days of a chart."""
 _THRESHOLD = "1"

@@ -147,8 +147,9 @@ def _digest(items: list[dict[str, Any]]) -> str:
 
 def _way(record: Mapping[str, Any]) -> Iterator[Step]:
     if record["admitted_ms"] is not None:
-        checked = ", ".join(map(limit_in_words, record["limits"])) or "no limits"
-        yield Step("Let in", record["admitted_ms"], f"checked: {checked}")
+        number = len(record["limits"])
+        checked = "1 limit" if number == 1 else f"{number or 'no'} limits"
+        yield Step("Let in", record["admitted_ms"], f"checked against {checked}")
     else:
         yield Step("Let in", None)
     attempts = record["attempts"]

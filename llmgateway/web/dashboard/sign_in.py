@@ -17,7 +17,7 @@ from ..guard import AdminGuard
 from . import sessions
 from .blueprint import PERSONAL, PUBLIC, blp, notice, page, signed_in
 from .forms import Form
-from .links import to, wanted_page
+from .links import gateway, to, wanted_page
 from .sessions import Kind, Visitor
 
 PUBLIC |= {"dashboard.sign_in", "dashboard.enter"}
@@ -122,7 +122,7 @@ def guard() -> AdminGuard:
 
 def public_address() -> str:
     """Return the address of the gateway as browsers reach it, without a slash at its end."""
-    return services().settings.public_url or f"{request.host_url.rstrip('/')}{request.root_path}"
+    return gateway()
 
 
 def keep_signed_in(key_id: str, key: str) -> None:

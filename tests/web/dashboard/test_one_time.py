@@ -31,7 +31,8 @@ def test_signs_the_owner_in_once(app):
     path = one_time.offer(app, ADMIN_KEY, clock=time.time)
     app.test_client().head(path)
     target, answer = opened(app.test_client(), path)
-    assert ("/dashboard/", 200) == (target, answer.status_code)
+    assert "/dashboard/" == target
+    assert "/dashboard/first-run" == target_of(answer)
 
     target, answer = opened(app.test_client(), path)
     assert "/dashboard/sign-in" == target
