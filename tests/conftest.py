@@ -22,7 +22,7 @@ pytest.register_assert_rewrite(
 )
 
 from tests.servers import MongoServer, RedisServer, Server  # noqa: E402 - after that
-from tests.shortcuts import compile_late, derive_once  # noqa: E402 - after that
+from tests.shortcuts import leave_out_what_takes_long  # noqa: E402 - after that
 
 S = TypeVar("S", bound=Server)
 
@@ -47,8 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-derive_once()
-compile_late()
+leave_out_what_takes_long()
 
 
 @dataclass

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests import ROOT
-from tests.shortcuts import compile_late, derive_once
+from tests.shortcuts import leave_out_what_takes_long
 
 _MOST_BYTES = 100_000
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -89,18 +89,23 @@ class _WarmProgram:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        remembered = tempfile.TemporaryDirectory(prefix="llmgateway-test-")
-        atexit.register(remembered.cleanup)
+        self._remembered = tempfile.TemporaryDirectory(prefix="llmgateway-test-")
         with theirs:
             self._process = subprocess.Popen(
                 # What a gateway's own command line says.
-                [sys.executable, "-m", __name__, str(theirs.fileno()), remembered.name, "llmgateway", "serve"],
+                [sys.executable, "-m", __name__, str(theirs.fileno()), self._remembered.name, "llmgateway", "serve"],
                 env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
                 cwd=ROOT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._control.close()
+        self._process.wait(20)
+        self._remembered.cleanup()
 
     def fork(self, asked: bytes, descriptors: list[int]) -> None:
         assert len(asked) < _MOST_BYTES
@@ -211,8 +216,7 @@ def _choose_late() -> None:
 def _main() -> None:
     _, control, remembered, *_ = sys.argv
     _import_everything()
-    derive_once(Path(remembered))
-    compile_late()
+    leave_out_what_takes_long(Path(remembered))
     del sys.path[0]  # the checkout
     # No collection of garbage copies the pages that all have in common.
     gc.collect()

@@ -135,7 +135,7 @@ class Client:
             yield answer.content
             cursor = answer.headers.get("x-next-cursor")
             if left is not None:
-                left -= PAGE
+                left -= max(0, answer.content.count(b"\r\n") - 1)  # a page may have fewer lines than its limit
             if cursor is None or left is None or left <= 0:
                 return
 

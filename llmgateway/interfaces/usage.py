@@ -78,7 +78,7 @@ class UsageLog(Protocol):
 
         Not every filter has an index. If one has none, and few records match, all others would be read to fill a page.
         Records of one key, group and so on are scattered among others, so that it takes longer to look at them: of
-        these it is a fifth of *most*, and of several groups together, too.
+        these it is a small part of *most*, and of several groups together, too.
         """
         ...
 

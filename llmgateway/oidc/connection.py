@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import requests
 
@@ -16,8 +14,6 @@ from ..errors import GrantEnded
 
 if TYPE_CHECKING:
     from authlib.integrations.requests_client import OAuth2Session
-
-log = logging.getLogger(__name__)
 
 
 class Unreachable(Exception):
@@ -61,53 +57,48 @@ class Connection:
         headers = {"Accept": "application/json"}
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
-        with _translated(url):
+        with _translated():
             response = self.client.request("GET", url, withhold_token=True, headers=headers)
             if response.status_code != 200:
-                raise _status(url, response.status_code)
+                raise _status(response.status_code)
             return _object(response.json())
 
     def exchange(self, url: str, *, auth_method: str, **parameters: str) -> Mapping[str, Any]:
         """Exchange a code for tokens. Raises GrantEnded if the provider refuses it."""
         self.client.token_endpoint_auth_method = auth_method
-        with _translated(url):
+        with _translated():
             return _tokens(self.client.fetch_token(url, grant_type="authorization_code", **parameters))
 
     def renew(self, url: str, token: str, *, auth_method: str) -> Mapping[str, Any]:
         """Exchange a refresh token. Raises GrantEnded if the provider refuses it."""
         self.client.token_endpoint_auth_method = auth_method
-        with _translated(url):
+        with _translated():
             return _tokens(self.client.refresh_token(url, refresh_token=token))
 
 
 @contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """Translate what goes wrong. The log names the host, and none of what was sent or received."""
+def _translated() -> Iterator[None]:
+    """Translate what goes wrong, without what was sent and received: it goes into the log."""
     from authlib.integrations.base_client import OAuthError
 
-    host = urlsplit(url).netloc.rpartition("@")[2]
     try:
         yield
     except OAuthError as error:
         code = str(error.error)[:50]
         if code == "invalid_grant":
             raise GrantEnded from None
-        log.warning("The identity provider %s refuses a request of ours: %s.", host, code.encode("ascii", "replace"))
-        raise Unreadable(f"it refuses our request: {code!r}") from None
+        raise Unreadable(f"it refuses our request: {code!a}") from None
     except requests.JSONDecodeError:
-        log.warning("The identity provider %s has sent something else than JSON.", host)
         raise Unreadable("it has sent something else than JSON") from None
     except requests.HTTPError as error:
-        raise _status(url, 0 if error.response is None else error.response.status_code, rests=False) from None
+        raise _status(0 if error.response is None else error.response.status_code, rests=False) from None
     except (requests.RequestException, TimeoutError) as error:
-        log.warning("The identity provider %s does not answer: %s.", host, type(error).__name__)
-        raise Unreachable(type(error).__name__) from None
+        raise Unreachable(f"it does not answer: {type(error).__name__}") from None
     except ValueError as error:  # Authlib: what it has sent is no JSON object
-        raise Unreadable(type(error).__name__) from None
+        raise Unreadable(f"it has sent something else than tokens: {type(error).__name__}") from None
 
 
-def _status(url: str, status: int, *, rests: bool = True) -> Unreachable | Unreadable:
-    log.warning("The identity provider %s answers with status %d.", urlsplit(url).netloc.rpartition("@")[2], status)
+def _status(status: int, *, rests: bool = True) -> Unreachable | Unreadable:
     text = f"it answers with status {status}"
     return Unreachable(text, rests=rests) if status >= 500 or status == 429 else Unreadable(text)
 

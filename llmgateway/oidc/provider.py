@@ -6,6 +6,7 @@ provider sends is believed only as far as it is signed with one of its keys, for
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -20,6 +21,8 @@ from ..records import Account
 from .connection import Connection, Unreachable, Unreadable
 from .settings import OFFLINE, SCOPES, ProviderSettings
 from .tokens import BadToken, IdTokens, UnknownKey, usable_keys
+
+log = logging.getLogger(__name__)
 
 DISCOVERY_SECONDS = 3600.0
 """How long the provider's addresses and keys are used before they are read again."""
@@ -170,16 +173,19 @@ class OpenIDProvider:
             with Connection.open(self._settings.client_id, self._settings.client_secret, self._timer) as connection:
                 yield connection
         except Unreachable as error:
+            log.warning("The identity provider %s cannot be used: %s.", self.issuer, error)
             if error.rests:
                 self._rests_until = self._timer() + REST_SECONDS
             raise IdentityProviderUnavailable(
                 "The identity provider does not answer.", retry_after=int(REST_SECONDS)
             ) from error
         except Unreadable as error:
+            log.warning("The identity provider %s cannot be used: %s.", self.issuer, error)
             raise IdentityProviderUnavailable(
                 "The identity provider does not answer as it should. Tell the admin of this gateway."
             ) from error
         except BadToken as error:
+            log.warning("The identity provider %s has sent an ID token that is not valid: %s", self.issuer, error)
             raise SignInRefused(f"What the identity provider has sent is not valid: {error}") from error
         finally:
             self._calls.release()
@@ -206,7 +212,7 @@ class OpenIDProvider:
         addresses = connection.get(self.issuer.rstrip("/") + _WELL_KNOWN)
         if addresses.get("issuer") != self.issuer:
             said = str(addresses.get("issuer"))[:200]
-            raise Unreadable(f"it calls itself {said!r}: OIDC_ISSUER must be exactly that, if it is the right one")
+            raise Unreadable(f"it calls itself {said!a}: OIDC_ISSUER must be exactly that, if it is the right one")
         wrong = [name for name in _NEEDED if not self._is_safe(addresses.get(name))]
         if wrong:
             raise Unreadable(f"these of its addresses are missing, or not https: {', '.join(wrong)}")

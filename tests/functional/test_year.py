@@ -230,6 +230,7 @@ def forget(admin: Admin, gateway: GatewayProcess, stores, export: Path) -> None:
     other = admin.types("keys", "add", namesake).strip()
     assert 200 == gateway.chat(other).status
     wait_until(lambda: len(admin.asks("logs", "--user", FORGOTTEN["user"])) == 3, seconds=20, what="the records")
+    wait_until(lambda: len(admin.asks("logs", "--user", namesake)) == 1, seconds=20, what="the namesake's record")
     cost = admin.asks("usage", "--by", "group")["total"]
     admin.types("users", "export", FORGOTTEN["user"], "-o", export)
     exported = export.read_text()

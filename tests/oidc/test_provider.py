@@ -157,10 +157,13 @@ def test_claims_that_are_only_at_userinfo(provider, liar):
     ],
     ids=str,
 )
-def test_addresses_that_cannot_be_right(provider, liar, metadata):
+def test_addresses_that_cannot_be_right(provider, liar, metadata, caplog):
+    """The log tells the operator what is wrong, such as another issuer than the one that is set."""
     liar.metadata = metadata
     with pytest.raises(IdentityProviderUnavailable):
         provider.begin(RETURN_TO)
+    assert liar.url in caplog.text
+    assert str(metadata.get("issuer", next(iter(metadata)))) in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2418,10 +2418,10 @@ class UsageLogContract:
 
         assert [None] * 4 == [minute(), minute(user="ada"), minute(since=NEW_YEAR), minute(groups=("ml",))]
         assert 6 == minute(region="Sweden")
-        assert 3 == minute(region="Sweden", user="ada", most=15)
-        assert minute(region="Sweden", user="ada", most=30) is None
-        assert 6 == minute(region="Sweden", groups=("ml",), most=15)
-        assert 4 < minute(region="Sweden", groups=("ml", "art"), most=20) < 9
+        assert 3 == minute(region="Sweden", user="ada", most=75)
+        assert minute(region="Sweden", user="ada", most=150) is None
+        assert 6 == minute(region="Sweden", groups=("ml",), most=75)
+        assert 4 < minute(region="Sweden", groups=("ml", "art"), most=100) < 9
         assert 1 == minute(region="Sweden", before=(records[5].timestamp, records[5].id))
         assert [None] * 3 == [
             minute(region="Sweden", before=(records[3].timestamp, records[3].id)),

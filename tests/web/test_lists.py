@@ -234,6 +234,7 @@ class TestGroups:
         assert UsageRow(by={}).requests == physics["spent"]["requests"]
         assert ml["key_count"] == call("GET", "/groups/ml?include=key_count")["key_count"]
         assert "spent" not in call("GET", "/groups/ml")
+        assert ["remaining" in item for item in call("GET", "/groups?remaining=false")["items"]] == [False, False]
 
 
 def test_a_search_counts_the_requests_that_have_just_ended(client, call, new_key):

@@ -90,8 +90,8 @@ _ERASING = timedelta(hours=1)
 """An erasure may run while a rebuild begins that has read the names before."""
 _PROMPT_SECONDS = 5.0  # a million sums are added up in two
 _BATCH_SECONDS = 10.0  # 500 records at once take longer than a look-up, and nobody waits for them
-_SCATTERED = 5
-"""How much longer it takes to read a record that the index of a field gives than one of a period."""
+_SCATTERED = 25
+"""How much longer it may take to read a record that the index of a field gives than one of a period."""
 _INDEXED = ("key_id", "user", "error_code", "outcome", "usage_source", "status", "model")
 _NOT_INDEXED = ("deployment", "endpoint", "stream", "region")
 _LOCAL_DAY = {"$ifNull": ["$local_day", "$day"]}

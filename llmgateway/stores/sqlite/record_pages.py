@@ -19,8 +19,9 @@ from .columns import IN_LIST, listed
 MOST_APART = 20
 """The most groups each of which is asked for its own page. With more, the records of all groups are looked at."""
 
-SCATTERED = 5
-"""How much longer it takes to read a record that the index of a column gives than one of a period (of 10 million)."""
+SCATTERED = 25
+"""How much longer it takes to read a record that the index of a column gives than one of a period: of 10 million
+records, six times from memory, and much more from a disk."""
 
 _COLUMNS = {
     "key_id": "key_id",

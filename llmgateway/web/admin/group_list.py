@@ -54,11 +54,20 @@ def _sorted(groups: Sequence[Group], order: Order) -> Sequence[Group]:
     return sorted(groups, key=lambda group: sizes.get(group.name, _EMPTY)[field], reverse=order.descending)
 
 
-def shown_groups(groups: Sequence[Group], include: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Return the fields of *groups*, and those that *include* names; with few questions to the stores."""
+def shown_groups(
+    groups: Sequence[Group], include: Collection[str] = (), *, remaining: bool = True
+) -> list[dict[str, Any]]:
+    """Return the fields of *groups*, and those that *include* names; with few questions to the stores.
+
+    Args:
+        remaining: Whether what is used and left of their limits is one of them.
+    """
     now, names = moment(services().clock()), [group.name for group in groups]
-    remaining = remaining_of([Scope.of_group(group, now) for group in groups])
-    shown = [asdict(group) | {"remaining": left} for group, left in zip(groups, remaining, strict=True)]
+    shown = [asdict(group) for group in groups]
+    if remaining:
+        scopes = [Scope.of_group(group, now) for group in groups]
+        for one, left in zip(shown, remaining_of(scopes), strict=True):
+            one["remaining"] = left
     if "spent" in include:
         spent = spent_this_month("group", names)
         for one in shown:

@@ -48,7 +48,7 @@ _schema = GroupSchema()
 @blp.response(200, GroupListSchema, description="By name, unless `sort` says otherwise.", example=examples.GROUP_PAGE)
 def list_groups(query: dict[str, Any]) -> dict[str, Any]:
     page = group_page(query)
-    return {"items": shown_groups(page.groups, names_of(query["include"]))} | page.place
+    return {"items": shown_groups(page.groups, names_of(query["include"]), remaining=query["remaining"])} | page.place
 
 
 @blp.route("/groups/<name>", methods=["GET"], parameters=[NAME_IN_PATH])

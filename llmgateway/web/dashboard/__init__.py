@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     alerts,
     audit,
     class_lists,
+    exports,
     first_run,
     groups,
     keys,

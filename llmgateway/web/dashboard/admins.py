@@ -157,7 +157,7 @@ def _one(admin_id: str, form: Form | None = None, *, typed: bool = True) -> Resp
 
 def _groups(form: Form) -> list[tuple[str, str]] | None:
     """Return the groups as boxes of *form*; None if there are too many, so that their names are typed."""
-    names = [group["name"] for group in api().get("/admin/groups")["items"]]
+    names = [group["name"] for group in api().get("/admin/groups", remaining="false")["items"]]
     if len(names) > MOST_BOXES:
         form.values["groups"] = "\n".join(_chosen_groups(form))
         return None

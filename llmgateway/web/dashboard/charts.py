@@ -62,11 +62,16 @@ class _Axis:
     def y(self, value: float) -> float:
         return _HEIGHT - _BOTTOM - self.height(value)
 
+    def _label(self, value: float) -> str:
+        if self._form is money and 0 < self._step < 0.05:  # rounded to cents, neighbours would be called alike
+            return f"${value:.3g}"
+        return self._form(value).removesuffix(".00")
+
     def svg(self) -> str:
         return "".join(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{self.y(value):.1f}" y2="{self.y(value):.1f}"/>'
             f'<text class="tick" x="{_LEFT - 6}" y="{self.y(value) + 3.5:.1f}" text-anchor="end">'
-            f"{escape(self._form(value).removesuffix('.00'))}</text>"
+            f"{escape(self._label(value))}</text>"
             for value in (self._step * part for part in range(self._parts + 1))
         )
 

@@ -149,7 +149,7 @@ def _carried(body: bytes) -> str:
 
 
 def _page(form: Form, *, body: bytes = b"", plan: Mapping[str, Any] | None = None, **context: Any) -> Response:
-    names = [group["name"] for group in api().get("/admin/groups")["items"]]
+    names = [group["name"] for group in api().get("/admin/groups", remaining="false")["items"]]
     return page(
         "class_lists.html",
         status=form.status,

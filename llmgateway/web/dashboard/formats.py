@@ -34,10 +34,10 @@ def short(value: float | None) -> str:
 
 
 def money(value: float | None) -> str:
-    """``$2,318`` from a hundred dollars on, ``$20.11`` below; ``$0.0042`` for what is less than ten cents."""
+    """``$2,318`` from a hundred dollars on, ``$20.11`` below; ``$0.0042`` for what is less than a cent."""
     if value is None:
         return NONE
-    if value and abs(value) < 0.1:
+    if value and abs(value) < 0.01:
         return f"${value:.2g}" if abs(value) >= 0.0001 else "< $0.0001"
     return f"${value:,.0f}" if abs(value) >= 100 or value == 0 else f"${value:,.2f}"
 

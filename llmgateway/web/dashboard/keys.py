@@ -228,7 +228,7 @@ def _group_of(key: dict[str, Any]) -> dict[str, Any] | None:
 
 def group_names() -> list[tuple[str, str]]:
     """Return the groups that this admin sees, for a choice."""
-    return [(group["name"], group["name"]) for group in api().get("/admin/groups")["items"]]
+    return [(group["name"], group["name"]) for group in api().get("/admin/groups", remaining="false")["items"]]
 
 
 def model_names() -> list[str]:

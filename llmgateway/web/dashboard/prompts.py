@@ -82,7 +82,7 @@ def prompts_preview() -> Response:
 
 def _groups() -> list[str] | None:
     """Return the names of the groups; None if there are too many for a select."""
-    names = [group["name"] for group in api().get("/admin/groups")["items"]]
+    names = [group["name"] for group in api().get("/admin/groups", remaining="false")["items"]]
     return None if len(names) > MOST_SHOWN else names
 
 

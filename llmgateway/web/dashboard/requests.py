@@ -76,7 +76,7 @@ def requests() -> BaseResponse:
     try:
         if wanted:
             return to(".requests_one", request_id=_known(wanted))
-        found = api().get("/admin/logs", **_query(form))
+        found = api().get("/admin/logs", **query_of(form))
     except ApiError as error:
         if error.status == 404:
             form.status, form.errors = 404, {"id": [error.message]}
@@ -128,7 +128,8 @@ def _known(wanted: str) -> str:
     return str(found["id"])
 
 
-def _query(form: Form) -> dict[str, Any]:
+def query_of(form: Form) -> dict[str, Any]:
+    """Return the filters of the page, as the API takes them."""
     of_records = {name: form.text(name) for name in _OF_RECORDS} | {"min_duration_ms": _milliseconds(form)}
     kind = form.text("kind") or ("record" if any(of_records.values()) else "all")
     query = {name: form.text(name) for name in _OF_BOTH} | of_records

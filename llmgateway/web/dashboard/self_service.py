@@ -48,5 +48,5 @@ def _page(form: Form | None) -> Response:
         values = {name: offered.get(name) for name in ("keys", "days")}
         values |= {"models": ", ".join(offered.get("models") or ())} | limit_values(offered.get("limits"))
         form = Form(values, etag=answer.etag)
-    groups = [group for group in api().get("/admin/groups")["items"] if group["self_service"]]
+    groups = [group for group in api().get("/admin/groups", remaining="false")["items"] if group["self_service"]]
     return page("self_service.html", status=form.status, form=form, groups=groups, offered=offered)

@@ -138,7 +138,7 @@ def _rules_page(form: Form | None = None) -> Response:
         address=public_address(),
         waiting=waiting["items"],
         more=waiting["next"] is not None,
-        groups=[group["name"] for group in api().get("/admin/groups")["items"]],
+        groups=[group["name"] for group in api().get("/admin/groups", remaining="false")["items"]],
     )
 
 

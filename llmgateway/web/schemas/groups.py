@@ -122,7 +122,7 @@ INCLUDABLE_OF_GROUPS = ("spent", "trend", "key_count", "user_count")
 
 
 class ListedGroupSchema(GroupWithAllowancesSchema):
-    """A group, with what ``include`` names."""
+    """A group, with what ``include`` names. Lists that somebody asks for without ``remaining`` have none."""
 
     spent = ma.fields.Nested(SpentSchema)
     trend = ma.fields.Nested(TrendSchema)
@@ -130,7 +130,7 @@ class ListedGroupSchema(GroupWithAllowancesSchema):
     user_count = ma.fields.Integer(metadata={"description": "Number of people who have these keys.", "example": 27})
 
     def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
-        field_obj.required = field_name not in INCLUDABLE_OF_GROUPS
+        field_obj.required = field_name not in (*INCLUDABLE_OF_GROUPS, "remaining")
 
 
 class GroupListSchema(PageSchema):
@@ -142,6 +142,10 @@ class GroupIncludeSchema(ma.Schema):
 
 
 class GroupQuerySchema(GroupIncludeSchema, ListSchema):
+    remaining = ma.fields.Boolean(
+        load_default=True,
+        metadata={"description": "false leaves out what is used and left of the limits, which takes most of the time."},
+    )
     q = search_field("groups", "the name, the cost centre or the note")
     sort = sort_field(("name", "expires_at", "key_count", "user_count", "spent"))
     limit = ma.fields.Integer(

@@ -12,6 +12,8 @@ NO_PAGES = {
     "dashboard.static_file",
     "dashboard.unknown",
     "dashboard.one_time",
+    "dashboard.people_list",
+    "dashboard.requests_list",
 }
 """What is answered with a file or a redirect, or is nobody's."""
 
@@ -57,6 +59,8 @@ PAGES: dict[str, Callable[[Ask], str]] = {
     "dashboard.prompts": lambda _: "prompts",
     "dashboard.prompts_one": lambda _: _query("prompts/one", group="law-lab"),
     "dashboard.prompts_preview": lambda _: "prompts/preview",
+    "dashboard.class_lists": lambda _: "class-lists",
+    "dashboard.self_service": lambda _: "self-service",
     "dashboard.settings": lambda _: "settings",
     "dashboard.statements": lambda _: "statements",
     "dashboard.statements_group": lambda _: _query("statements/group", name="ml-2026"),

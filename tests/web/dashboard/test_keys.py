@@ -70,6 +70,12 @@ class TestList:
         assert "26 keys, page 2 of 2" in text
         assert 'href="?sort=user&amp;page=1"' in text
 
+    def test_keeps_its_order_when_somebody_searches(self, owner, three):
+        """The order is a field of the form, which changes with the list."""
+        text = owner.open("keys?sort=-user&user=ada")
+        for field in ('name="sort" value="-user"', 'name="user" value="ada"'):
+            assert f'<input type="hidden" form="filters" {field}>' in text.partition('id="list"')[2]
+
     def test_says_what_is_wrong_with_its_address(self, owner):
         assert "That did not work" in owner.open("keys?sort=colour", status=422)
 
@@ -217,7 +223,7 @@ class TestOneKey:
         client.application.extensions[EXTENSION].refusals.close()
         text = owner.open(f"keys/{made['id']}")
         assert "refused: rate_limit_exceeded" in text
-        assert "of the last 30 days by model" in text
+        assert "Cost per day by model" in text
 
 
 class TestManyKeys:
