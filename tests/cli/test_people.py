@@ -123,7 +123,8 @@ def test_limits_are_raised_for_a_while(run, told, kind):  # noqa: F811
 
 def test_the_time_zone(run, told):  # noqa: F811
     """Set, shown until it holds, and taken back."""
-    assert {"timezone": "UTC", "pending": None} == told("settings", "show")
+    shown = told("settings", "show")
+    assert ("UTC", None) == (shown["timezone"], shown["pending"])
     pending = told("settings", "set", "--timezone", "Asia/Tokyo")["pending"]
     assert "Asia/Tokyo" == pending["timezone"]
     assert "Asia/Tokyo" in run("settings", "show")
