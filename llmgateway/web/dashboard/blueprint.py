@@ -21,8 +21,8 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from ... import __version__
-from ...errors import GatewayError
-from ..admin.rights import may
+from ...errors import Forbidden, GatewayError
+from ..admin.rights import check_right, may
 from ..context import request_id
 from ..errors import http_error
 from . import charts, formats
@@ -78,6 +78,16 @@ def allowed(method: str, rule: str) -> bool:
     """Return whether the admin who sees the page may call an endpoint of the API. Pages show no button for others."""
     visitor: Visitor | None = g.get("visitor")
     return visitor is not None and visitor.admin is not None and may(visitor.admin, method, rule)
+
+
+def need(method: str, rule: str) -> None:
+    """Refuse the page to an admin who may not call the endpoint of the API that its form is for."""
+    admin = signed_in().admin
+    try:
+        if admin is not None:
+            check_right(admin, method, rule)
+    except Forbidden as error:
+        raise ApiError(error.status, str(error)) from None
 
 
 def page(name: str, *, status: int = 200, **context: Any) -> Response:

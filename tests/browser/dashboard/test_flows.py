@@ -144,7 +144,7 @@ def test_a_429_is_found_by_its_id_and_the_limit_is_raised_for_a_day(site: Site, 
 
     expect(told(page)).to_contain_text("Raised.")
     expect(page.get_by_text("Raised until")).to_be_visible()
-    expect(page.get_by_role("row", name="Budget per month")).to_contain_text("1 / 2")
+    expect(page.get_by_role("row", name="Budget per month")).to_contain_text("1 request / 2 requests")
     assert ask(site, key)
     assert 429 == refusal(site, key).status_code
 

@@ -15,7 +15,7 @@ from llmgateway.simulator import Simulator
 from tests.browser.dashboard.conftest import AZURE_KEY, Site
 from tests.browser.test_subpath import PLACES, nginx
 from tests.gateway_process import ADMIN_KEY, GatewayProcess
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -75,6 +75,7 @@ def test_works_below_a_path(front, open_window, place, script):
     headers = {"Authorization": f"Bearer {key}"}
     assert requests.post(f"{address}/{place}/v1/chat/completions", json=body, headers=headers, timeout=10).ok
     if not script:
+        wait_until(lambda: site.ask(f"logs?user={name}")["items"], seconds=10, what="the record")
         page.get_by_role("link", name="Look now").click()
     expect(page.get_by_role("row", name=name)).to_be_visible()
     page.get_by_role("button", name="dark", exact=True).click()

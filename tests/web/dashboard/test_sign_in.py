@@ -228,3 +228,24 @@ def test_unknown_pages_are_404_for_those_who_are_signed_in(client, owner):
     assert "no such page" in owner.open("nowhere", status=404)
     assert "billing" in client.get("/dashboard/billing/usage").json["error"]["message"]
     assert 303 == client.application.test_client().get("/dashboard/nowhere").status_code
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "keys/new",
+        "keys/bulk",
+        "class-lists",
+        "groups/new",
+        "groups/group/close?name=ml",
+        "people/person/erase?user=ada",
+        "models/import",
+        "admins/new",
+    ],
+)
+def test_a_form_that_somebody_may_not_send_is_not_shown(named, call, new_key, path):
+    """Also who knows its address is told at once, and by whom it can be sent."""
+    call("PUT", "/groups/ml", json={})
+    new_key(user="ada")
+
+    assert "ask an owner of this gateway" in named("viewer").open(path, status=403)
