@@ -64,6 +64,7 @@ class Sessions:
     def use_once(self, token: str, *, seconds: float) -> bool:
         """Return whether *token*, which is valid for some *seconds*, was not used before. Atomic."""
         now = moment(self._clock())
+        self._store.purge(now)  # nothing else does so where people sign in and never out
         return self._store.add(f"used:{_digest(token)}", "", now=now, until=now + timedelta(seconds=seconds))
 
     def _look(self, who: str, *others: str) -> dict[str, str]:

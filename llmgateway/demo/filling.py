@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..app import create_app
-from ..records import Alert, Batch, Delivery, DeliveryState, KeyQuery, UsageRecord, moment
+from ..records import Alert, Batch, Delivery, DeliveryState, Identity, KeyQuery, UsageRecord, moment
 from ..services import Services
 from ..settings import Settings
 from ..stores import Stores, open_stores
@@ -182,6 +182,8 @@ class _History:
             self.filled.refusals += len(refusals)
         for alert in self._alerts():
             stores.alerts.add(alert)
+        for identity in self._identities():
+            stores.identities.change(identity.id, lambda _, made=identity: made)  # type: ignore[misc]
 
     def _records(self, traffic: Traffic, requests: int) -> Iterator[UsageRecord]:
         zones = self._services.policy.time_zones()
@@ -265,6 +267,22 @@ class _History:
             used=803.7,
             limit=1000.0,
         )
+
+    def _identities(self) -> Iterator[Identity]:
+        """One account that is a person's, and one that waits until an admin says whose it is."""
+        issuer = "https://login.northfield.example"
+        names = [person for group, person in self._people if group.name in ("physics", "library")]
+        for number, user in enumerate((names[1], names[-1])):
+            yield Identity(
+                id=Identity.id_of(issuer, f"subject-{number}"),
+                issuer=issuer,
+                subject=f"subject-{number}",
+                claimed=user,
+                email=address_of(user),
+                user=user if number == 0 else None,
+                first_at=moment(self._now - 20 * 86_400),
+                signed_in_at=moment(self._now - number * 3600),
+            )
 
     def _block(self, key_id: str, note: str) -> None:
         self._call("PATCH", f"/admin/keys/{key_id}", {"active": False, "note": note}, admin="Grace Lindqvist")

@@ -43,7 +43,7 @@ _DAY = (
 )
 """How busy the hours of a day are."""
 _TOKENS_PER_SECOND = {"gpt-4o": 75, "gpt-4o-mini": 110, "gpt-5-mini": 90, "o4-mini": 95, "gpt-4.1-mini": 120}
-_THINKING = {"o4-mini": 1200, "gpt-5-mini": 500}
+_THINKING = {"o4-mini": 320, "gpt-5-mini": 150}
 """Reasoning tokens of a usual answer."""
 _LIMITS = ("key.requests_per_minute", "key.budget", "member.budget", "group.budget", "organisation.budget")
 
@@ -124,7 +124,7 @@ class Traffic:
         (model,) = pick.choices([*asker.group.models], [*asker.group.models.values()])
         stream = pick.random() < 0.7
         prompt = int(pick.lognormvariate(math.log(asker.group.prompt_tokens), 0.8)) + 8
-        reasoning = int(pick.lognormvariate(math.log(_THINKING[model]), 0.7)) if model in _THINKING else 0
+        reasoning = int(pick.lognormvariate(math.log(_THINKING[model]), 0.5)) if model in _THINKING else 0
         completion = int(pick.lognormvariate(math.log(320), 0.7)) + reasoning
         first = pick.lognormvariate(math.log(420 + prompt / 150), 0.5) + reasoning * 1000 / _TOKENS_PER_SECOND[model]
         duration = first + (completion - reasoning) * 1000 / _TOKENS_PER_SECOND[model]

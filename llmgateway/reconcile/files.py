@@ -60,6 +60,7 @@ class _Counted(io.RawIOBase):
         self._allowance = allowance
         self._name = name
         self._stream = stream
+        self._at = self._farthest = 0  # the beginning is read twice, and counts once
 
     def readable(self) -> bool:
         return True
@@ -69,15 +70,18 @@ class _Counted(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         piece = self._stream.read(len(buffer))
-        self._allowance.take(self._name, len(piece))
+        self._at += len(piece)
+        self._allowance.take(self._name, max(0, self._at - self._farthest))
+        self._farthest = max(self._farthest, self._at)
         buffer[: len(piece)] = piece
         return len(piece)
 
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        return self._stream.seek(place, whence)
+        self._at = self._stream.seek(place, whence)
+        return self._at
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._at
 
 
 @contextmanager

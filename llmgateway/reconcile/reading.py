@@ -13,6 +13,9 @@ from .files import Allowance, UnusableFile, reading, texts
 from .monitor import is_metrics_table, read_metrics_json, read_metrics_table
 from .statement import FileSummary, Statement
 
+_START = 4096
+"""Characters by which JSON is recognised, which may be one long line."""
+
 _LINES_ABOVE = 30
 """Spreadsheets and the portal have a title above a table."""
 
@@ -45,7 +48,7 @@ def read_statement(files: Iterable[tuple[str, BinaryIO]], *, most_bytes: int | N
 
 
 def _read(name: str, text: TextIO, allowance: Allowance) -> FileSummary:
-    start = text.readline().strip() or text.readline().strip()
+    start = text.readline(_START).strip() or text.readline(_START).strip()
     text.seek(0)
     if start.startswith(("{", "[")):
         allowance.for_json()

@@ -12,6 +12,7 @@ import zipfile
 
 import pytest
 
+from llmgateway.reconcile import files
 from llmgateway.reconcile.files import UnusableFile
 from llmgateway.reconcile.reading import read_statement
 from tests.reconcile.samples import ACCOUNT, SCHEMAS, Charge, metric, stream, table
@@ -21,8 +22,8 @@ OUTP = "gpt 4o 1120 Outp glbl Tokens"
 CHARGES = [Charge(INP, 1_234, deployment="chat", cost=0.5), Charge(OUTP, 3, unit="1M", day="2026-10-06")]
 
 
-def read(*files, name="bill.csv"):
-    return read_statement((f"{number}-{name}", file) for number, file in enumerate(files))
+def read(*opened, name="bill.csv"):
+    return read_statement((f"{number}-{name}", file) for number, file in enumerate(opened))
 
 
 def seen(statement):
@@ -329,3 +330,18 @@ def test_refuses_other_metrics_and_says_what_to_do(text, expected):
         read(stream(text))
 
     assert expected in str(refusal.value)
+
+
+def test_reads_no_more_than_is_allowed(monkeypatch):
+    """Of all files together, unpacked; of JSON, which is held in memory, less."""
+    charges = table([Charge("gpt-4o-mini-0718-Inp-glbl", 1000)])
+    read_statement([("a.csv", stream(charges))], most_bytes=len(charges))
+    later = charges.replace("10/05/2026", "10/06/2026")
+    with pytest.raises(UnusableFile, match=r"b\.csv: it is too large"):
+        read_statement([("a.csv", stream(charges)), ("b.csv", stream(later))], most_bytes=2 * len(charges) - 1)
+
+    monkeypatch.setattr(files, "_LARGEST_JSON", 50)
+    document = json.dumps({"value": [metric("ProcessedPromptTokens", {"2026-10-05T00:00:00Z": 7.0})]}) + " " * 20_000
+    read_statement([("a.json", stream(document))])
+    with pytest.raises(UnusableFile, match=r"a\.json: it is too large"):
+        read_statement([("a.json", stream(document))], most_bytes=100_000)
