@@ -22,14 +22,14 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from ... import __version__
-from ...errors import GatewayError
-from ..admin.rights import may
+from ...errors import Forbidden, GatewayError
+from ..admin.rights import check_right, may
 from ..context import request_id
 from ..errors import http_error
 from . import charts, formats
 from .api import AdminApi, ApiError
 from .forms import once
-from .links import STATIC, asset, gateway, here, link, root, this_page, to, wanted_page
+from .links import STATIC, asset, gateway, here, link, page_before, root, this_page, to, wanted_page
 from .navigation import entries
 from .sessions import DashboardSessions, Visitor, visitor
 
@@ -81,6 +81,16 @@ def allowed(method: str, rule: str) -> bool:
     return visitor is not None and visitor.admin is not None and may(visitor.admin, method, rule)
 
 
+def need(method: str, rule: str) -> None:
+    """Refuse the page to an admin who may not call the endpoint of the API that its form is for."""
+    admin = signed_in().admin
+    try:
+        if admin is not None:
+            check_right(admin, method, rule)
+    except Forbidden as error:
+        raise ApiError(error.status, str(error)) from None
+
+
 def page(name: str, *, status: int = 200, **context: Any) -> Response:
     """Render the template ``dashboard/{name}``."""
     return Response(render_template(f"dashboard/{name}", **context), status)
@@ -99,13 +109,23 @@ def _let_in() -> BaseResponse | None:
         return None
     found = visitor()
     if found is None:
-        return to(".sign_in", next=this_page() if request.method in _SAFE else None)
+        return _to_sign_in()
     g.visitor = found
     if found.admin is None and request.endpoint == "dashboard.overview":
         return to(".me")
     if found.admin is None and request.endpoint not in PERSONAL:
         raise ApiError(403, _FOR_ADMINS)
     return None
+
+
+def _to_sign_in() -> BaseResponse:
+    """Lead to the form for signing in, and from there to the page that was asked for, or from which a form was sent."""
+    if "HX-Request" in request.headers:
+        return Response(headers={"HX-Refresh": "true"})  # a form in place of a list would be no help
+    if request.method in _SAFE:
+        return to(".sign_in", next=this_page())
+    notice("Your session had ended, so nothing was changed. Sign in and send it again.")
+    return to(".sign_in", next=page_before())
 
 
 def _check_origin() -> None:

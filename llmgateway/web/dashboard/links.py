@@ -7,17 +7,17 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-from flask import redirect, request, url_for
+from flask import current_app, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from ..context import services
 
 STATIC = Path(__file__).parent / "static"
 
-_NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*-]*)?")
-"""A path below ``/dashboard``, with a query."""
+_NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*$!'();/?-]*)?")
+"""A path below ``/dashboard``, with a query: all that browsers and Werkzeug write there."""
 
 
 def link(endpoint: str, **values: Any) -> str:
@@ -72,6 +72,20 @@ def this_page() -> str:
         return "sign-in"  # nothing of what the identity provider has sent
     path = request.full_path if request.query_string else request.path
     return path.removeprefix("/dashboard").lstrip("/")
+
+
+def page_before() -> str | None:
+    """Return the page from which the form was sent that is answered now, as :func:`wanted_page` takes it.
+
+    None if the browser does not say, or that page was itself the answer to a form and cannot be opened again.
+    """
+    sent = urlsplit(request.headers.get("Referer", ""))
+    page = sent.path.partition("/dashboard/")[2]
+    if sent.netloc != request.host or not page:
+        return None
+    if current_app.url_map.bind("").match(f"/dashboard/{page}", method="GET")[0] == "dashboard.unknown":
+        return None
+    return f"{page}?{sent.query}" if sent.query else page
 
 
 def wanted_page(text: str | None) -> str | None:
