@@ -25,7 +25,9 @@ def link(endpoint: str, **values: Any) -> str:
 
     Values that are None or empty are left out of the query.
     """
-    address = url_for(endpoint, **{name: value for name, value in values.items() if value not in (None, "")})
+    # Also what a template has not: Jinja's Undefined is empty as text.
+    given = {name: value for name, value in values.items() if value is not None and str(value)}
+    address = url_for(endpoint, **given)
     path = address.removeprefix(request.root_path).lstrip("/")
     return "../" * (request.path.count("/") - 1) + path
 
