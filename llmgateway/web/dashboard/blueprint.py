@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -216,9 +217,15 @@ def unknown(rest: str) -> BaseResponse:
     raise ApiError(404, _NO_SUCH_PAGE)
 
 
+def _error_page(status: int, message: str, fields: Mapping[str, list[str]]) -> Response:
+    # A store that does not answer may have done all the same what it was asked for.
+    unsure = status >= 500 and request.method not in _SAFE
+    return page("error.html", status=status, message=message, fields=fields, id=request_id(), unsure=unsure)
+
+
 @blp.errorhandler(ApiError)
 def _api_error(error: ApiError) -> Response:
-    response = page("error.html", status=error.status, message=error.message, fields=error.fields, id=request_id())
+    response = _error_page(error.status, error.message, error.fields)
     if error.retry_after:
         response.headers["Retry-After"] = error.retry_after
     return response
@@ -226,7 +233,7 @@ def _api_error(error: ApiError) -> Response:
 
 @blp.errorhandler(Forged)
 def _forged(_error: Forged) -> Response:
-    return page("error.html", status=403, message=_FORGED, fields={}, id=request_id())
+    return _error_page(403, _FORGED, {})
 
 
 @blp.errorhandler(GatewayError)

@@ -6,11 +6,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from llmgateway.errors import StoreUnavailable
+from llmgateway.web.context import EXTENSION
 from llmgateway.web.dashboard.links import link
 from tests.web.conftest import ADMIN_KEY
 from tests.web.dashboard.conftest import SAME_SITE, Person, target_of
 
 IDLE_SECONDS, LONGEST_SECONDS = 3600, 12 * 3600
+
+
+@pytest.fixture
+def services(client):
+    return client.application.extensions[EXTENSION]
 
 
 def cookie(client):
@@ -145,6 +152,30 @@ def test_ends_after_a_day_of_work(owner, clock):
 def test_ends_by_signing_out(owner):
     assert "signed out" in owner.send_and_follow("sign-out")
     owner.open("keys", status=303)
+
+
+def _away(*_: object, **__: object) -> None:
+    raise StoreUnavailable("The store does not serve. Try again later.")
+
+
+@pytest.mark.parametrize("question", ["is_valid", "end"])
+def test_ends_in_this_browser_while_the_store_is_away(owner, services, monkeypatch, question):
+    """Whoever leaves a computer to others is out of it, and hears what could not be done."""
+    monkeypatch.setattr(services.sessions, question, _away)
+
+    assert "a copy of its cookie" in owner.send_and_follow("sign-out")
+
+    monkeypatch.undo()
+    owner.open("keys", status=303)
+
+
+def test_a_form_that_the_store_did_not_answer_may_have_changed_something(owner, services, monkeypatch):
+    """A page that was only looked at has not."""
+    for question in ("stored", "set_limits"):
+        monkeypatch.setattr(services.policy, question, _away)
+
+    assert "may have been done all the same" in owner.send("limits", status=503).text
+    assert "Nothing was changed" in owner.open("limits", status=503)
 
 
 def test_ends_with_the_key_of_a_named_admin(call, named):
