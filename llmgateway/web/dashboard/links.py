@@ -16,6 +16,8 @@ from ..context import services
 
 STATIC = Path(__file__).parent / "static"
 
+_LONGEST = 1000
+"""Of a page that is led back to: longer headers are refused by proxies."""
 _NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*-]*)?")
 """A path below ``/dashboard``, with a query."""
 
@@ -67,11 +69,12 @@ def _version(name: str) -> str:
 
 
 def this_page() -> str:
-    """Return the current page as :func:`wanted_page` takes it."""
+    """Return the current page as :func:`wanted_page` takes it; empty if its address is too long."""
     if request.endpoint == "dashboard.provider_callback":
         return "sign-in"  # nothing of what the identity provider has sent
     path = request.full_path if request.query_string else request.path
-    return path.removeprefix("/dashboard").lstrip("/")
+    page = path.removeprefix("/dashboard").lstrip("/")
+    return page if len(page) <= _LONGEST else ""
 
 
 def wanted_page(text: str | None) -> str | None:
@@ -81,7 +84,7 @@ def wanted_page(text: str | None) -> str | None:
     """
     if (
         not text
-        or len(text) > 1000
+        or len(text) > _LONGEST
         or not _NEXT.fullmatch(text)
         or {".", ".."} & set(text.partition("?")[0].split("/"))
     ):
