@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from . import bulk, erasure  # noqa: F401 - their commands join keys, groups and users
+from .accounts import accounts
 from .admins import admins
 from .alerts import alerts
 from .completion import completion
@@ -35,6 +36,7 @@ for _command in (serve, try_, doctor, rebuild_usage, simulator):
     main.add_command(_command)
 for _command in (
     completion,
+    accounts,
     admins,
     keys,
     groups,

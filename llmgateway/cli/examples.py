@@ -119,6 +119,12 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ],
     "logs show": ["llmgateway logs show 019b3f2a-7c10-7d41-8d98-f00b2042a17e"],
     "audit": ["llmgateway audit --target physics", "llmgateway audit --admin Grace --since 2026-10-01"],
+    "accounts list": ["llmgateway accounts list --waiting", "llmgateway accounts list --user ada"],
+    "accounts show": ["llmgateway accounts show person_5f2b8c0d9a413e7f60b1c2d3e4f5"],
+    "accounts set": ["llmgateway accounts set person_5f2b8c0d9a413e7f60b1c2d3e4f5 --user ada"],
+    "accounts block": ["llmgateway accounts block person_5f2b8c0d9a413e7f60b1c2d3e4f5"],
+    "accounts unblock": ["llmgateway accounts unblock person_5f2b8c0d9a413e7f60b1c2d3e4f5"],
+    "accounts remove": ["llmgateway accounts remove person_5f2b8c0d9a413e7f60b1c2d3e4f5 --yes"],
     "admins list": ["llmgateway admins list", "llmgateway admins list --sort role"],
     "admins add": [
         "llmgateway admins add Grace --role group --group physics > grace.txt",

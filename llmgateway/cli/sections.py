@@ -11,7 +11,7 @@ from .examples import EXAMPLES
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Run a gateway": ("try", "serve", "simulator", "rebuild-usage"),
-    "People and keys": ("keys", "users", "groups", "limits"),
+    "People and keys": ("keys", "users", "groups", "limits", "accounts"),
     "Reports": ("usage", "filters", "logs", "audit", "status"),
     "Money": ("alerts", "statement", "currency", "reconcile"),
     "Azure": ("models", "llm-key", "prompt", "doctor"),

@@ -67,6 +67,10 @@ COMMANDS: Mapping[str, str] = {
     "PATCH /admin/admins/{}": "admins set",
     "DELETE /admin/admins/{}": "admins remove",
     "POST /admin/admins/{}/rotate": "admins rotate",
+    "GET /admin/identities": "accounts list",
+    "GET /admin/identities/{}": "accounts show",
+    "PATCH /admin/identities/{}": "accounts set",
+    "DELETE /admin/identities/{}": "accounts remove",
     "GET /admin/status": "status",
 }
 """The command for each endpoint that an error of the gateway may name. ``{}`` is any one part of a path."""

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from llmgateway.records import Identity
+from llmgateway.stores.sqlite import SQLiteDatabase, SQLiteIdentities
+
 from .test_remote import azure, gateway, run  # noqa: F401
 
 NO_LIMITS = dict.fromkeys(("requests_per_minute", "tokens_per_minute", "parallel_requests", "budget"))
@@ -60,6 +63,32 @@ def test_people_may_make_keys(told, run):  # noqa: F811
     assert "2keys/180days" in run.result.stderr
 
 
+def test_accounts_get_the_keys_of_people(gateway, run, told):  # noqa: F811
+    """Those that wait are listed; one is given keys, found by them, blocked, let in again, and forgotten."""
+    now = datetime.now(UTC)
+    identity = Identity(
+        id="person_1", issuer="https://id.example.org", subject="1", claimed="ada", first_at=now, signed_in_at=now
+    )
+    database = SQLiteDatabase(gateway.instance / "gateway.sqlite")
+    SQLiteIdentities(database).change(identity.id, lambda _: identity)
+    database.close()
+    run("keys", "add", "ada")
+
+    assert ["person_1"] == [each["id"] for each in told("accounts", "list", "--waiting")]
+    assert "ada" == told("accounts", "set", "person_1", "--user", "ada")["user"]
+    assert [] == told("accounts", "list", "--waiting")
+    assert "person_1  ada" in run("accounts", "list", "--user", "ada")
+    run("accounts", "block", "person_1")
+    assert not told("accounts", "show", "person_1")["active"]
+    run("accounts", "unblock", "person_1")
+    assert told("accounts", "show", "person_1")["active"]
+    assert told("accounts", "set", "person_1", "--user", "")["user"] is None
+
+    run("accounts", "remove", "person_1", "--yes")
+    run("accounts", "show", "person_1", status=1)
+    assert "'llmgateway accounts list' lists those there are" in run.result.stderr
+
+
 @pytest.mark.parametrize("kind", ["keys", "groups", "users"])
 def test_limits_are_raised_for_a_while(run, told, kind):  # noqa: F811
     """For hours or days, until a day or a time; ended early; what raises nothing is refused."""
@@ -94,7 +123,8 @@ def test_limits_are_raised_for_a_while(run, told, kind):  # noqa: F811
 
 def test_the_time_zone(run, told):  # noqa: F811
     """Set, shown until it holds, and taken back."""
-    assert {"timezone": "UTC", "pending": None} == told("settings", "show")
+    shown = told("settings", "show")
+    assert ("UTC", None) == (shown["timezone"], shown["pending"])
     pending = told("settings", "set", "--timezone", "Asia/Tokyo")["pending"]
     assert "Asia/Tokyo" == pending["timezone"]
     assert "Asia/Tokyo" in run("settings", "show")

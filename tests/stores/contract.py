@@ -2475,15 +2475,17 @@ class UsageLogContract:
         assert [] == log.records(RecordQuery(limit=10))
 
     def test_rebuilds_wrong_sums(self, log, spoil):
-        """Counted again, they are those of the records, and no others."""
+        """Counted again, they are those of the records, and no others: by day and key, by month and user, of all."""
         self.days(log)
-        before = list(log.report(ReportQuery(by=["day", "key"])))
+        queries = [ReportQuery(by=by) for by in (["day", "key"], ["month", "user"], ["day"])]
+        before = [list(log.report(query)) for query in queries]
         spoil()
-        assert before != list(log.report(ReportQuery(by=["day", "key"])))
+        for query, rows in zip(queries, before, strict=True):
+            assert rows != list(log.report(query))
 
         steps = list(log.rebuild())
 
-        assert before == list(log.report(ReportQuery(by=["day", "key"])))
+        assert before == [list(log.report(query)) for query in queries]
         assert (len(steps) - 1, None) == (steps[-1].done, steps[-1].kept_before)
         assert {steps[-1].done} == {step.days for step in steps}
 

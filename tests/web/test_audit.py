@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from llmgateway.accounts.keys import digest
+from llmgateway.records import Account
 from llmgateway.web.context import EXTENSION
 
 from .conftest import ADMIN_KEY
@@ -29,6 +30,7 @@ ELSEWHERE = {
 RAISE = {"limits": {"parallel_requests": 20}, "until": "2099-01-01"}
 PRICES = {"prompt": 1, "cached": 0.5, "completion": 2}
 
+STAFF = {"claim": "groups", "value": "staff", "role": "viewer"}
 OF_THE_GROUP = {"query_string": {"group": "physics"}}
 
 # Each call, with the action and the target of the entry that it leaves, in an order that works.
@@ -70,6 +72,10 @@ CALLS = [
     ("POST /admin/removeapikey", {"json": {"key": OWN_KEY}}, "key.remove", "NEW"),
     ("DELETE /admin/keys/<key_id>", {}, "key.remove", "KEY"),
     ("DELETE /admin/groups/<name>", {}, "group.remove", "physics"),
+    ("PUT /admin/sign-in", {"json": {"rules": [STAFF]}}, "sign-in.set", ""),
+    ("PATCH /admin/identities/<identity_id>", {"json": {"active": False}}, "user.identity", "zoe"),
+    ("DELETE /admin/identities/<identity_id>", {}, "user.identity", "zoe"),
+    ("POST /admin/sessions/end", {"json": {}}, "sessions.end", ""),
 ]
 
 
@@ -90,11 +96,13 @@ def everything(client, admin, entries, clock):
     """Make every change once; returns what each of them left in the log."""
     left = {}
     key_id = admin_id = ""
+    account = Account("https://id.example.org", "1", {"preferred_username": "zoe"}, None)
+    identity_id = client.application.extensions[EXTENSION].identities.sign_in(account).id
     for name, request, _, _ in CALLS:
         before = len(entries())
         clock.advance(1)
         method, rule = name.split(" ")
-        path = rule.replace("<key_id>", key_id).replace("<admin_id>", admin_id)
+        path = rule.replace("<key_id>", key_id).replace("<admin_id>", admin_id).replace("<identity_id>", identity_id)
         for place in ("<path:name>", "<path:user>", "<name>"):
             path = path.replace(place, "physics")
         answer = client.open(path, method=method, headers=admin, **request)

@@ -82,7 +82,7 @@ class TestKeys:
         """By its name, and with what can be."""
         error = call("GET", f"{path}?include=spent,colour,digest", status=422)["error"]
 
-        assert ["Any of spent, remaining, last_used, separated by commas; not colour, digest."] == (
+        assert ["Any of spent, remaining, last_used, trend, state, separated by commas; not colour, digest."] == (
             error["errors"]["include"]
         )
 

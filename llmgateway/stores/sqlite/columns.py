@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from llmgateway.records import UNLIMITED, Limits, Prompt, Raise, SelfService
 from llmgateway.stores.day_sums import add_counts
 from llmgateway.stores.epoch import from_ms, to_ms
@@ -84,6 +86,7 @@ def added_counts(column: str | None, other: str | None) -> str | None:
     """Add up two columns of numbers by name, as JSON. Statements have this as a function, so that they can add."""
     if column is None or other is None:
         return other if column is None else column
-    counts = json.loads(column)
-    add_counts(counts, json.loads(other))
-    return json.dumps(counts)
+    # Not with json, which would be a tenth of what it takes to store a record.
+    counts = orjson.loads(column)
+    add_counts(counts, orjson.loads(other))
+    return orjson.dumps(counts).decode()

@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+import orjson
+
 from llmgateway.stores.day_sums import DayCell, StoredSpread, day_sums
 from llmgateway.stores.sums import SUMS, Cell, add_sums
 
@@ -53,32 +55,45 @@ def add_coarser(
     sums: Mapping[Cell, Sequence[float]],
     spreads: Mapping[DayCell, StoredSpread],
     series: Mapping[tuple[Any, ...], int],
-) -> None:
-    """Add to the coarser sums what is added to those of keys.
+    known: Mapping[tuple[Any, ...], int],
+) -> dict[tuple[Any, ...], int]:
+    """Add to the coarser sums what is added to those of keys. Return the ids of the coarser series.
 
     Args:
         series: Ids of the series of *sums*.
+        known: Ids of coarser series that need not be looked up.
     """
-    add_days(connection, sums, spreads)
+    found = add_days(connection, sums, spreads, known)
     months: dict[tuple[int, int], tuple[float, ...]] = {}
     for cell, amounts in sums.items():
         at = month_and_day(cell.local_day)[0], series[cell.series]
         add_sums(months, at, amounts)
     insert(connection, _ADD_MONTHS, [(*at, *amounts) for at, amounts in months.items()])
+    return found
 
 
 def add_days(
-    connection: sqlite3.Connection, sums: Mapping[Cell, Sequence[float]], spreads: Mapping[DayCell, StoredSpread]
-) -> None:
+    connection: sqlite3.Connection,
+    sums: Mapping[Cell, Sequence[float]],
+    spreads: Mapping[DayCell, StoredSpread],
+    known: Mapping[tuple[Any, ...], int],
+) -> dict[tuple[Any, ...], int]:
+    """Like :func:`add_coarser`, but for the sums by day alone."""
+    found: dict[tuple[Any, ...], int] = {}
     rows = []
     for cell, amounts in day_sums(sums).items():
         spread = spreads.get(cell)
         days = number_of(cell.local_day), number_of(cell.day)
-        rows.append((_series(connection, cell), *days, *amounts, spread and json.dumps(spread)))
+        series = cell.series
+        if series not in found:
+            found[series] = known.get(series) or _find_series(connection, cell)
+        rows.append((found[series], *days, *amounts, spread and orjson.dumps(spread).decode()))
     insert(connection, _ADD_DAYS, rows)
+    return found
 
 
-def _series(connection: sqlite3.Connection, cell: DayCell) -> int:
+def _find_series(connection: sqlite3.Connection, cell: DayCell) -> int:
+    """Return the id of the series of *cell*, which is made if it is not there."""
     found = connection.execute(_FIND_SERIES, cell.series).fetchone()
     if found is None:
         found = connection.execute(_MAKE_SERIES, cell.series).fetchone()

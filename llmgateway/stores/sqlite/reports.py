@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+
+import orjson
 
 from llmgateway.records import DaySpread, ReportQuery, UsageRow
 from llmgateway.stores.day_sums import StoredSpread, add_counts, answers, is_about_everybody, spread_of
@@ -64,7 +65,7 @@ def day_spreads(rows: Sequence[tuple[int, int, str | None]]) -> list[DaySpread]:
     for day, number, spread in rows:
         requests[day] = requests.get(day, 0) + number
         if spread is not None:
-            add_counts(counts.setdefault(day, {}), json.loads(spread))
+            add_counts(counts.setdefault(day, {}), orjson.loads(spread))
     return [
         DaySpread(day=day_name(day), requests=number, spread=spread_of(counts.get(day, {})))
         for day, number in requests.items()

@@ -135,9 +135,9 @@ class SQLiteUsageLog:
     def __init__(self, database: SQLiteDatabase, *, zones: Zones = TimeZones) -> None:
         self._database = database
         self._zones = zones
-        self._series: dict[
-            tuple[str, str, str | None, str, str], int
-        ] = {}  # ids of committed series, which never change
+        # Ids of committed series, which never change.
+        self._series: dict[tuple[Any, ...], int] = {}
+        self._day_series: dict[tuple[Any, ...], int] = {}
 
     def append(self, records: Sequence[UsageRecord], *, batch: Batch) -> None:
         zones = self._zones()
@@ -150,11 +150,13 @@ class SQLiteUsageLog:
             sums = daily_sums(new, zones)
             series = {cell.series: self._series.get(cell.series) or _series(connection, cell) for cell in sums}
             _add(connection, ((series[cell.series], cell, amounts) for cell, amounts in sums.items()))
-            add_coarser(connection, sums, spreads(map(Timed.of, new), zones), series)
+            timed = spreads(map(Timed.of, new), zones)
+            day_series = add_coarser(connection, sums, timed, series, self._day_series)
             connection.execute("REPLACE INTO usage_sources VALUES (?, ?)", batch)
-        if len(self._series) > KEPT_SERIES:
-            self._series.clear()
-        self._series.update(series)
+        for kept, used in ((self._series, series), (self._day_series, day_series)):
+            if len(kept) > KEPT_SERIES:
+                kept.clear()
+            kept.update(used)
 
     def report(self, query: ReportQuery = ALL_USAGE) -> list[UsageRow]:
         # query.promptly is ignored: a local file answers quickly, or fails after its timeout.
@@ -374,7 +376,7 @@ def _rebuild(connection: sqlite3.Connection, number: int, zones: TimeZones) -> N
             add_counts(timed.setdefault(coarser, {}), counts)
     series = {cell.series: _series(connection, cell) for cell in sums}
     _add(connection, ((series[cell.series], cell, amounts) for cell, amounts in sums.items()))
-    add_days(connection, sums, timed)
+    add_days(connection, sums, timed, {})
     recount_months(connection, changed | {*series.values()}, day)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -63,7 +63,8 @@ def shown_groups(
         remaining: Whether what is used and left of their limits is one of them.
     """
     now, names = moment(services().clock()), [group.name for group in groups]
-    shown = [asdict(group) for group in groups]
+    # Not asdict(), which copies everything in depth: of a few hundred groups that takes longer than all the rest.
+    shown = [_fields(group) for group in groups]
     if remaining:
         scopes = [Scope.of_group(group, now) for group in groups]
         for one, left in zip(shown, remaining_of(scopes), strict=True):
@@ -83,3 +84,7 @@ def shown_groups(
             counts = {"key_count": size.keys, "user_count": size.users}
             one |= {name: count for name, count in counts.items() if name in include}
     return shown
+
+
+def _fields(group: Group) -> dict[str, Any]:
+    return {field.name: getattr(group, field.name) for field in fields(group)}

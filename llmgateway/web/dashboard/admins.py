@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ...records import Role
 from .api import ApiError
-from .blueprint import api, blp, notice, page
+from .blueprint import api, blp, need, notice, page
 from .forms import Form, fields, was_sent
 from .links import to
 
@@ -36,6 +36,7 @@ def admins() -> Response:
 @blp.get("/admins/new")
 def admins_new() -> Response:
     """Show the form that lets another admin in."""
+    need("POST", "/admin/admins")
     return _form_page(Form({"role": Role.VIEWER}))
 
 

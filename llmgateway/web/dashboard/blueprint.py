@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -21,14 +22,14 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from ... import __version__
-from ...errors import GatewayError
-from ..admin.rights import may
+from ...errors import Forbidden, GatewayError
+from ..admin.rights import check_right, may
 from ..context import request_id
 from ..errors import http_error
 from . import charts, formats
 from .api import AdminApi, ApiError
 from .forms import once
-from .links import STATIC, asset, gateway, here, link, root, this_page, to, wanted_page
+from .links import STATIC, asset, gateway, here, link, page_before, root, this_page, to, wanted_page
 from .navigation import entries
 from .sessions import DashboardSessions, Visitor, visitor
 
@@ -80,6 +81,16 @@ def allowed(method: str, rule: str) -> bool:
     return visitor is not None and visitor.admin is not None and may(visitor.admin, method, rule)
 
 
+def need(method: str, rule: str) -> None:
+    """Refuse the page to an admin who may not call the endpoint of the API that its form is for."""
+    admin = signed_in().admin
+    try:
+        if admin is not None:
+            check_right(admin, method, rule)
+    except Forbidden as error:
+        raise ApiError(error.status, str(error)) from None
+
+
 def page(name: str, *, status: int = 200, **context: Any) -> Response:
     """Render the template ``dashboard/{name}``."""
     return Response(render_template(f"dashboard/{name}", **context), status)
@@ -98,13 +109,23 @@ def _let_in() -> BaseResponse | None:
         return None
     found = visitor()
     if found is None:
-        return to(".sign_in", next=this_page() if request.method in _SAFE else None)
+        return _to_sign_in()
     g.visitor = found
     if found.admin is None and request.endpoint == "dashboard.overview":
         return to(".me")
     if found.admin is None and request.endpoint not in PERSONAL:
         raise ApiError(403, _FOR_ADMINS)
     return None
+
+
+def _to_sign_in() -> BaseResponse:
+    """Lead to the form for signing in, and from there to the page that was asked for, or from which a form was sent."""
+    if "HX-Request" in request.headers:
+        return Response(headers={"HX-Refresh": "true"})  # a form in place of a list would be no help
+    if request.method in _SAFE:
+        return to(".sign_in", next=this_page())
+    notice("Your session had ended, so nothing was changed. Sign in and send it again.")
+    return to(".sign_in", next=page_before())
 
 
 def _check_origin() -> None:
@@ -195,9 +216,15 @@ def unknown(rest: str) -> BaseResponse:
     raise ApiError(404, _NO_SUCH_PAGE)
 
 
+def _error_page(status: int, message: str, fields: Mapping[str, list[str]]) -> Response:
+    # A store that does not answer may have done all the same what it was asked for.
+    unsure = status >= 500 and request.method not in _SAFE
+    return page("error.html", status=status, message=message, fields=fields, id=request_id(), unsure=unsure)
+
+
 @blp.errorhandler(ApiError)
 def _api_error(error: ApiError) -> Response:
-    response = page("error.html", status=error.status, message=error.message, fields=error.fields, id=request_id())
+    response = _error_page(error.status, error.message, error.fields)
     if error.retry_after:
         response.headers["Retry-After"] = error.retry_after
     return response
@@ -205,7 +232,7 @@ def _api_error(error: ApiError) -> Response:
 
 @blp.errorhandler(Forged)
 def _forged(_error: Forged) -> Response:
-    return page("error.html", status=403, message=_FORGED, fields={}, id=request_id())
+    return _error_page(403, _FORGED, {})
 
 
 @blp.errorhandler(GatewayError)

@@ -77,9 +77,12 @@ class _Axis:
 
 
 def _dates(days: Sequence[date], x: Callable[[int], float]) -> str:
-    """The days below a chart: Mondays, or the first days of months if there are many."""
+    """The days below a chart: Mondays, or of a longer time the first one in each month."""
+    long = (days[-1] - days[0]).days > _FEW_DAYS
     named = [
-        index for index, day in enumerate(days) if (day.weekday() == 0 if len(days) <= _FEW_DAYS else day.day == 1)
+        index
+        for index, day in enumerate(days)
+        if (index > 0 and day.month != days[index - 1].month if long else day.weekday() == 0)
     ]
     return "".join(
         f'<text class="tick" x="{x(index):.1f}" y="{_HEIGHT - 7}" text-anchor="middle">{days[index].day} '
@@ -130,7 +133,8 @@ def lines(
     """A line for each series. A day without a value, None, interrupts it."""
     if not days:
         return Markup("")
-    axis = _Axis(max((value or 0 for values in series.values() for value in values), default=0), form)
+    top = max((value or 0 for values in series.values() for value in values), default=0)
+    axis = _Axis(top, _seconds if form is seconds else form)
     gap = (_WIDTH - _LEFT - 8) / max(len(days) - 1, 1)
     drawn = []
     for number, values in enumerate(series.values()):
@@ -146,6 +150,11 @@ def lines(
         said = ", ".join(f"{name} {form(value)}" for name, value in known) or "no data"
         drawn.append(_column(day, said, _LEFT + (index - 0.5) * gap, gap))
     return _svg(axis.svg() + "".join(drawn) + _dates(days, lambda i: _LEFT + i * gap), title=title)
+
+
+def _seconds(milliseconds: float) -> str:
+    """Like :func:`~.formats.seconds`, in one unit: there is no room for minutes and seconds beside an axis."""
+    return seconds(milliseconds) if milliseconds < 60_000 else f"{milliseconds / 1000:,.0f} s"
 
 
 def _runs(values: Sequence[float | None]) -> list[tuple[int, list[float]]]:

@@ -18,7 +18,7 @@ from flask import Response, current_app, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from .api import Answer, ApiError
-from .blueprint import allowed, api, blp, notice, page
+from .blueprint import api, blp, need, notice, page
 from .forms import Form, was_sent
 from .links import to
 
@@ -38,8 +38,7 @@ _SENT_BEFORE = (
 @blp.get("/class-lists")
 def class_lists() -> Response:
     """Show the form."""
-    if not allowed("POST", _IMPORT):
-        raise ApiError(403, "Your role may not make keys. Ask an owner of this gateway.")
+    need("POST", _IMPORT)
     return _page(Form({"existing": "refuse"}))
 
 

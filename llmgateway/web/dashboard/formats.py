@@ -43,12 +43,12 @@ def money(value: float | None) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """What a budget in this *unit* says: ``$20``, ``5,000 tokens``."""
+    """What a budget in this *unit* says: ``$20``, ``5,000 tokens``, ``1 request``."""
     if value is None:
         return NONE
     if unit == "usd":
         return f"${value:,.0f}" if value == int(value) else f"${value:,.2f}"
-    return f"{value:,.0f} {unit}"
+    return f"{value:,.0f} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def percent(part: float | None, whole: float | None = 1.0) -> str:

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from . import raises
 from .api import ApiError
-from .blueprint import api, blp, notice, page
+from .blueprint import api, blp, need, notice, page
 from .edits import changes, differs, limit_changes, values_of
 from .forms import Form, limit_values, was_sent
 from .keys import SIZE, STATES, group_names, model_names
@@ -42,6 +42,7 @@ def groups() -> Response:
 @blp.get("/groups/new")
 def groups_new() -> Response:
     """Show the form that makes a group."""
+    need("PUT", "/admin/groups/<name>")
     return _new(Form())
 
 
@@ -118,6 +119,7 @@ def groups_remove() -> BaseResponse:
 @blp.get("/groups/group/close")
 def groups_close() -> Response:
     """Show the form that ends a group."""
+    need("POST", "/admin/groups/<name>/close")
     return _close_page(_name(), Form({"keys": "remove"}))
 
 

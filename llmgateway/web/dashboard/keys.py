@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from ..tables import NEXT_CURSOR
 from . import raises
 from .api import ApiError
-from .blueprint import allowed, api, blp, notice, page
+from .blueprint import allowed, api, blp, need, notice, page
 from .edits import changes, values_of
 from .forms import Form, was_sent
 from .links import link, to, wanted_page
@@ -73,6 +73,7 @@ def keys_export() -> Response:
 @blp.get("/keys/new")
 def keys_new() -> Response:
     """Show the form that hands out a key."""
+    need("POST", "/admin/keys")
     return _new(Form({"user": request.args.get("user", ""), "group": request.args.get("group", "")}))
 
 

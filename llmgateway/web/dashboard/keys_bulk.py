@@ -8,7 +8,7 @@ from flask import Response, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from .api import ApiError
-from .blueprint import api, blp, notice, page
+from .blueprint import api, blp, need, notice, page
 from .forms import Form
 from .keys import group_names
 from .links import to
@@ -31,6 +31,7 @@ _CHOICES = ("active", "expired")
 @blp.get("/keys/bulk")
 def keys_bulk() -> Response:
     """Show the form. A list of keys hands its filter over."""
+    need("POST", "/admin/keys/bulk")
     values = {f"filter.{name}": request.args.get(name, "") for name in ("user", "group")}
     return _page(Form(values))
 

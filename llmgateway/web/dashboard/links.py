@@ -7,9 +7,10 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-from flask import redirect, request, url_for
+from flask import current_app, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from ..context import services
@@ -18,8 +19,8 @@ STATIC = Path(__file__).parent / "static"
 
 _LONGEST = 1000
 """Of a page that is led back to: longer headers are refused by proxies."""
-_NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*-]*)?")
-"""A path below ``/dashboard``, with a query."""
+_NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*$!'();/?-]*)?")
+"""A path below ``/dashboard``, with a query: all that browsers and Werkzeug write there."""
 
 
 def link(endpoint: str, **values: Any) -> str:
@@ -27,7 +28,9 @@ def link(endpoint: str, **values: Any) -> str:
 
     Values that are None or empty are left out of the query.
     """
-    address = url_for(endpoint, **{name: value for name, value in values.items() if value not in (None, "")})
+    # Also what a template has not: Jinja's Undefined is empty as text.
+    given = {name: value for name, value in values.items() if value is not None and str(value)}
+    address = url_for(endpoint, **given)
     path = address.removeprefix(request.root_path).lstrip("/")
     return "../" * (request.path.count("/") - 1) + path
 
@@ -75,6 +78,25 @@ def this_page() -> str:
     path = request.full_path if request.query_string else request.path
     page = path.removeprefix("/dashboard").lstrip("/")
     return page if len(page) <= _LONGEST else ""
+
+
+def page_before() -> str | None:
+    """Return the page from which the form was sent that is answered now, as :func:`wanted_page` takes it.
+
+    None if the browser does not say, or that page was itself the answer to a form and cannot be opened again.
+    """
+    try:
+        sent = urlsplit(request.headers.get("Referer", ""))
+        page = sent.path.partition("/dashboard/")[2]
+        if sent.netloc != request.host or not page:
+            return None
+        endpoint, _ = current_app.url_map.bind("").match(f"/dashboard/{page}", method="GET")
+    except (ValueError, HTTPException):  # no address, or one that Werkzeug would write in another way
+        return None
+    if endpoint == "dashboard.unknown":
+        return None
+    page = f"{page}?{sent.query}" if sent.query else page
+    return page if len(page) <= _LONGEST else None
 
 
 def wanted_page(text: str | None) -> str | None:

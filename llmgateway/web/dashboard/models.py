@@ -13,7 +13,7 @@ from ...proxy.operations.table import OPERATIONS
 from ...records import PRICE_KINDS
 from ..schemas.organisation import KEY_HEADERS
 from .api import Answer, ApiError
-from .blueprint import api, blp, notice, page
+from .blueprint import api, blp, need, notice, page
 from .forms import Form
 from .links import to
 from .model_forms import PARTS, deployment_values, model_values
@@ -92,6 +92,7 @@ def models_doctor() -> Response:
 @blp.route("/models/import", methods=["GET", "POST"])
 def models_import() -> Response:
     """Register the deployments that a resource lists; at first only show them."""
+    need("POST", "/admin/models/import")
     form = Form.sent() if request.method == "POST" else Form()
     found: dict[str, Any] | None = None
     if request.method == "POST":

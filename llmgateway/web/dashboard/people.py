@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from . import raises
 from .api import ApiError
-from .blueprint import api, blp, notice, page
+from .blueprint import api, blp, need, notice, page
 from .edits import limit_changes
 from .forms import Form, limit_values
 from .keys import SIZE, STATES
@@ -83,6 +83,7 @@ def people_export() -> Response:
 @blp.get("/people/person/erase")
 def people_erase() -> Response:
     """Show what would be erased."""
+    need("POST", "/admin/users/<path:user>/erase")
     return _erase_page(_user(), Form())
 
 

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from ...accounts import admins
 from ...accounts.admins import Admin
-from ...errors import AdminThrottled, InvalidAdminKey, InvalidKey
+from ...errors import AdminThrottled, InvalidAdminKey, InvalidKey, StoreUnavailable
 from ..admin import GUARD
 from ..context import services
 from ..guard import AdminGuard
@@ -20,9 +20,13 @@ from .forms import Form
 from .links import gateway, to, wanted_page
 from .sessions import Kind, Visitor
 
-PUBLIC |= {"dashboard.sign_in", "dashboard.enter"}
-PERSONAL |= {"dashboard.account", "dashboard.sign_out", "dashboard.sign_out_everywhere"}
+PUBLIC |= {"dashboard.sign_in", "dashboard.enter", "dashboard.sign_out"}
+PERSONAL |= {"dashboard.account", "dashboard.sign_out_everywhere"}
 
+_SIGNED_OUT_HERE = (
+    "This browser is signed out. The store does not serve, so a copy of its cookie stays valid until the session would "
+    "have ended. If there may be one, sign in later and sign out everywhere."
+)
 _WRONG = "This key is not known here, or not valid any more. Ask an admin of this gateway for one."
 
 # Nobody can guess such a key, so whoever has one need not wait while others try keys from the same address.
@@ -59,12 +63,18 @@ def enter() -> BaseResponse:
 @blp.post("/sign-out")
 def sign_out() -> BaseResponse:
     """End the session of this browser, and offer to end that at the identity provider, too."""
-    hint, is_person = signed_in().name, signed_in().kind is Kind.PERSON
-    sessions.end()
+    try:
+        visitor = sessions.visitor()
+        sessions.end()
+    except StoreUnavailable:
+        # Whoever leaves a computer to others has to be out of it, also now.
+        session.clear()
+        notice(_SIGNED_OUT_HERE)
+        return to(".sign_in")
     provider = services().provider
     url = None
-    if is_person and provider is not None:
-        url = provider.end_session_url(f"{public_address()}/dashboard/sign-in", hint=hint)
+    if visitor is not None and visitor.kind is Kind.PERSON and provider is not None:
+        url = provider.end_session_url(f"{public_address()}/dashboard/sign-in", hint=visitor.name)
     if url is None:
         notice("You are signed out.")
         return to(".sign_in")

@@ -20,8 +20,12 @@ from .sign_in import public_address
 MEMBER = "member"
 """What a rule gives that names a group in place of a role."""
 
+REMOVE = "remove"
+"""What somebody chooses to take a rule away."""
+
 GIVES = (
-    ("", "nothing: remove this rule"),
+    ("", "choose …"),
+    (REMOVE, "nothing: remove this rule"),
     (MEMBER, "belongs to the groups"),
     (Role.GROUP, "manages the groups (role group)"),
     (Role.VIEWER, "role viewer: looks, and changes nothing"),
@@ -52,6 +56,8 @@ def sign_in_rules_change() -> BaseResponse:
     """Replace the rules."""
     form = Form.sent()
     sent, rows = _rules(form)
+    if _half_filled(form):
+        return _rules_page(form)
     try:
         api().put("/admin/sign-in", {"rules": sent, "admits": form.text("admits") or "everybody"}, etag=form.etag)
     except ApiError as error:
@@ -180,7 +186,7 @@ def _rules(form: Form) -> tuple[list[dict[str, Any]], list[int]]:
     for number in _rows(form):
         claim, value = form.text(f"rules.{number}.claim"), form.text(f"rules.{number}.value")
         gives, groups = form.text(f"rules.{number}.gives"), form.list(f"rules.{number}.groups") or []
-        if gives is None or (claim is None and value is None):
+        if gives in (None, REMOVE) or (claim is None and value is None):
             continue
         # One rule for each group that people belong to: that is how the API has it.
         parts: Sequence[dict[str, Any]] = (
@@ -190,6 +196,16 @@ def _rules(form: Form) -> tuple[list[dict[str, Any]], list[int]]:
             rules.append({"claim": claim or "", "value": value or ""} | part)
             rows.append(number)
     return rules, rows
+
+
+def _half_filled(form: Form) -> bool:
+    """Note and return whether a rule says what somebody has, and not what that gives: it would be lost unseen."""
+    for number in _rows(form):
+        prefix = f"rules.{number}."
+        if form.text(f"{prefix}gives") is None and (form.text(f"{prefix}claim") or form.text(f"{prefix}value")):
+            form.errors[f"{prefix}gives"] = ["Choose what whoever has this becomes, or remove the rule."]
+            form.status = 422
+    return bool(form.errors)
 
 
 def _in_rows(errors: Mapping[str, list[str]], rows: Sequence[int]) -> Iterator[tuple[str, list[str]]]:

@@ -106,7 +106,7 @@ def open_window(browser: Browser) -> Iterator[Callable[..., Window]]:
         windows: list[Window] = []
 
         def open_window(site: Site, *, sign_in: bool = True, **options: Any) -> Window:
-            context = browser.new_context(base_url=site.gateway.url, **options)
+            context = browser.new_context(**{"base_url": site.gateway.url, **options})
             stack.callback(context.close)
             context.set_default_timeout(_PATIENCE_MS)
             window = Window(context.new_page())

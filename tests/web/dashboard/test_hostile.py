@@ -89,6 +89,15 @@ def test_a_long_address_is_not_led_back_to(client):
     assert len(answer.headers["Location"]) < 100
 
 
+@pytest.mark.parametrize(
+    "before", ["http://[", "http://localhost/dashboard/a//b", "http://evil.example/dashboard/keys"]
+)
+def test_an_absurd_page_before_is_not_led_back_to(client, before):
+    answer = client.post("/dashboard/keys/new", headers=SAME_SITE | {"Referer": before})
+
+    assert (303, "sign-in") == (answer.status_code, answer.headers["Location"].rpartition("/")[2])
+
+
 @pytest.mark.parametrize("note", ["2026-99-99T00:00:00+00:00", "0001-01-01T00:00:00+14:00"])
 def test_a_note_that_looks_like_a_time_is_no_time(owner, new_key, note):
     new_key(note=note)

@@ -18,6 +18,12 @@ from tests.stores.refusal_contract import refusal, repeated
 HOSTILE = "<script>alert(1)</script>\u202e😀" + "x" * 80
 
 
+@pytest.fixture(autouse=True)
+def _begun(new_key):
+    """Without any key, the overview leads to the first steps."""
+    new_key(user="somebody")
+
+
 @pytest.fixture
 def use(client):
     """Put records of the last days into the log: a request a day, each for a dollar, and a second one today."""

@@ -12,7 +12,7 @@ from werkzeug.datastructures import MultiDict
 
 from llmgateway.web.dashboard import charts, formats
 from llmgateway.web.dashboard.forms import Form, limit_values
-from llmgateway.web.dashboard.links import here, link
+from llmgateway.web.dashboard.links import STATIC, here, link
 from llmgateway.web.dashboard.vendor import SHA256
 
 DAYS = [date(2026, 11, 1) + timedelta(days=number) for number in range(30)]
@@ -172,6 +172,15 @@ def test_limits_go_to_a_form_and_back(client):
     typed = {name: "" if value is None else str(value) for name, value in limit_values(limits).items()}
     with client.application.test_request_context("/dashboard/keys", method="POST", data=MultiDict(typed)):
         assert limits == Form.sent().limits()
+
+
+def test_the_style_has_nothing_that_no_page_uses():
+    sheet = re.sub(r"/\*.*?\*/|\{[^{}]*\}", " ", (STATIC / "dashboard.css").read_text(), flags=re.DOTALL)
+    styled = set(re.findall(r"\.([a-z][a-z-]*)(?![\w-])", sheet))
+    files = [path for kind in ("*.html", "*.py", "*.js") for path in STATIC.parent.rglob(kind)]
+    used = set(re.findall(r"[a-z][a-z-]*", " ".join(path.read_text() for path in files)))
+
+    assert set() == styled - used
 
 
 def test_the_vendored_script_is_the_release(owner):

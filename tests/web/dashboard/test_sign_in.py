@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 
+from llmgateway.errors import StoreUnavailable
+from llmgateway.web.context import EXTENSION
+from llmgateway.web.dashboard.links import link
 from tests.web.conftest import ADMIN_KEY
 from tests.web.dashboard.conftest import SAME_SITE, Person, target_of
 
 IDLE_SECONDS, LONGEST_SECONDS = 3600, 12 * 3600
+
+
+@pytest.fixture
+def services(client):
+    return client.application.extensions[EXTENSION]
 
 
 def cookie(client):
@@ -24,6 +34,46 @@ def test_leads_to_the_page_that_was_asked_for(client):
     assert "sign-in?next=keys?user%3Dada" in asked.headers["Location"]
     assert 'name="next" value="keys?user=ada"' in page.text
     assert "dashboard/keys?user=ada" in answer.headers["Location"]
+
+
+def test_leads_to_the_page_of_a_name_with_marks(client, owner):
+    """What the links of our own pages leave as it is does not keep the page from opening again."""
+    with client.application.test_request_context("/dashboard/"):
+        path = link(".people_one", user="O'Brien/guest (what?); $1!")
+    owner.send("sign-out")
+    asked = client.get(f"/dashboard/{path.removeprefix('../dashboard/')}")
+
+    wanted = parse_qs(urlsplit(target_of(asked)).query)["next"][0]
+    answer = owner.send("sign-in", key=ADMIN_KEY, next=wanted)
+
+    assert parse_qs(urlsplit(target_of(answer)).query) == {"user": ["O'Brien/guest (what?); $1!"]}
+
+
+@pytest.mark.parametrize(
+    ("referer", "wanted"),
+    [
+        ("http://localhost/dashboard/keys/key_1", "keys/key_1"),
+        ("http://localhost/llm/dashboard/groups/group?name=ml", "groups/group?name=ml"),
+        ("http://localhost/dashboard/keys/key_1/active", None),
+        ("http://evil.example/dashboard/keys", None),
+        ("", None),
+    ],
+)
+def test_a_form_without_a_session_leads_back_to_its_page(client, referer, wanted):
+    """It says that nothing was changed; a page that cannot be opened again is none."""
+    answer = client.post("/dashboard/keys/key_1", headers=SAME_SITE | {"Referer": referer})
+
+    query = parse_qs(urlsplit(target_of(answer)).query)
+    assert ({"next": [wanted]} if wanted else {}) == query
+    assert "nothing was changed" in client.get(target_of(answer)).text
+
+
+def test_a_list_without_a_session_has_its_page_loaded_again(client):
+    """The form for signing in would be no list."""
+    answer = client.get("/dashboard/requests?follow=on", headers={"HX-Request": "true"})
+
+    assert "true" == answer.headers["HX-Refresh"]
+    assert b"" == answer.data
 
 
 @pytest.mark.parametrize(
@@ -102,6 +152,30 @@ def test_ends_after_a_day_of_work(owner, clock):
 def test_ends_by_signing_out(owner):
     assert "signed out" in owner.send_and_follow("sign-out")
     owner.open("keys", status=303)
+
+
+def _away(*_: object, **__: object) -> None:
+    raise StoreUnavailable("The store does not serve. Try again later.")
+
+
+@pytest.mark.parametrize("question", ["is_valid", "end"])
+def test_ends_in_this_browser_while_the_store_is_away(owner, services, monkeypatch, question):
+    """Whoever leaves a computer to others is out of it, and hears what could not be done."""
+    monkeypatch.setattr(services.sessions, question, _away)
+
+    assert "a copy of its cookie" in owner.send_and_follow("sign-out")
+
+    monkeypatch.undo()
+    owner.open("keys", status=303)
+
+
+def test_a_form_that_the_store_did_not_answer_may_have_changed_something(owner, services, monkeypatch):
+    """A page that was only looked at has not."""
+    for question in ("stored", "set_limits"):
+        monkeypatch.setattr(services.policy, question, _away)
+
+    assert "may have been done all the same" in owner.send("limits", status=503).text
+    assert "Nothing was changed" in owner.open("limits", status=503)
 
 
 def test_ends_with_the_key_of_a_named_admin(call, named):
@@ -185,3 +259,24 @@ def test_unknown_pages_are_404_for_those_who_are_signed_in(client, owner):
     assert "no such page" in owner.open("nowhere", status=404)
     assert "billing" in client.get("/dashboard/billing/usage").json["error"]["message"]
     assert 303 == client.application.test_client().get("/dashboard/nowhere").status_code
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "keys/new",
+        "keys/bulk",
+        "class-lists",
+        "groups/new",
+        "groups/group/close?name=ml",
+        "people/person/erase?user=ada",
+        "models/import",
+        "admins/new",
+    ],
+)
+def test_a_form_that_somebody_may_not_send_is_not_shown(named, call, new_key, path):
+    """Also who knows its address is told at once, and by whom it can be sent."""
+    call("PUT", "/groups/ml", json={})
+    new_key(user="ada")
+
+    assert "ask an owner of this gateway" in named("viewer").open(path, status=403)

@@ -61,7 +61,7 @@ def test_rules_are_stored_and_shown(owner, call):
     assert ("admin", "member", "db") == tuple(
         fields[name] for name in ("rules.0.gives", "rules.1.gives", "rules.2.groups")
     )
-    owner.send("sign-in-rules", **fields | {"rules.0.gives": ""})
+    owner.send("sign-in-rules", **fields | {"rules.0.gives": "remove"})
     assert ["ml", "db"] == [rule["group"] for rule in call("GET", "/sign-in")["rules"]]
 
 
@@ -79,6 +79,17 @@ def test_wrong_rules_keep_what_was_typed(owner, call):
     assert "<script>alert" not in page
     assert typed["rules.1.value"] == fields_of(page, "sign-in-rules")["rules.1.value"]
     assert re.search(r'id="rules.1.groups-wrong">There is no such group', page)
+    assert [] == call("GET", "/sign-in")["rules"]
+
+
+def test_a_rule_that_gives_nothing_is_not_lost_unseen(owner, call):
+    """Somebody has typed what people have, and has not chosen what that gives."""
+    fields = fields_of(owner.open("sign-in-rules"), "sign-in-rules")
+    typed = {"rules.0.claim": "groups", "rules.0.value": "staff"}
+    page = owner.send("sign-in-rules", status=422, **fields | typed).text
+
+    assert re.search(r'id="rules.0.gives-wrong">Choose what', page)
+    assert "staff" == fields_of(page, "sign-in-rules")["rules.0.value"]
     assert [] == call("GET", "/sign-in")["rules"]
 
 
