@@ -77,6 +77,14 @@ class AzureCredentials:
             organisation = None
         return self.problem_in(organisation)
 
+    def is_needed(self) -> bool:
+        """Whether there is an address to which the key or the token is sent, as far as the store says so now."""
+        try:
+            organisation = self._policy.stored()
+        except StoreUnavailable:
+            organisation = None
+        return self._routing.default(organisation).endpoint is not None
+
     def problem_in(self, organisation: Organisation | None) -> str | None:
         """Return the same without asking the store.
 

@@ -142,7 +142,11 @@ class Worker:
 
     def _report_azure_key(self) -> None:
         """Log whether there is a key for Azure: in the settings, or one that an admin has stored."""
-        problem = self._services.gateway.credentials.problem()
+        credentials = self._services.gateway.credentials
+        if not credentials.is_needed():
+            log.info("Azure's key: not needed yet, because there is no address to which it is sent.")
+            return
+        problem = credentials.problem()
         right = "not needed, because LLM_IDENTITY is set" if self._services.settings.identity_kind else "present"
         log.log(logging.WARNING if problem else logging.INFO, "Azure's key: %s.", problem or right)
 

@@ -14,6 +14,8 @@ from tests.functional.conftest import fresh_stores
 from tests.gateway_process import GatewayProcess
 from tests.oidc.mock import MockProvider
 
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
 AZURE_KEY = "azure-key-of-the-browser-tests"
 STUDENT = {"sub": "s-1", "preferred_username": "ada", "groups": ["students"]}
 BOSS = {"sub": "s-2", "preferred_username": "grace", "groups": ["staff"]}

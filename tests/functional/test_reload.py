@@ -176,6 +176,12 @@ def test_says_that_azures_key_is_missing(azure_environ, tmp_path):
         gateway.stop()
 
 
+def test_says_that_no_key_is_needed_without_an_address(azure_environ, tmp_path):
+    """A gateway that was started with an ``ADMIN_KEY`` alone does not say that it has a key for Azure."""
+    with GatewayProcess(azure_environ | {"LLM_BASE_URL": "", "LLM_API_KEY": ""}, folder=tmp_path) as gateway:
+        wait_until(lambda: "Azure's key: not needed yet" in gateway.output, what="a line about Azure's key")
+
+
 def test_does_not_wait_for_a_pipe(gateway):
     """The shell's ``--env-file <(command)`` can be read once: it would be empty, or would block everything."""
     file = gateway.folder / "gateway.env"

@@ -26,6 +26,7 @@ EVENTS = {
     Event.LEAVER: "somebody's account has ended, and the keys are blocked",
 }
 FORMATS = ((Format.JSON, "JSON of its own"), (Format.SLACK, "Slack"), (Format.TEAMS, "Teams"))
+_DIGITS = 10
 _AGAIN = "Type it again: it may hold a secret, so it is not shown."
 _NO_USER = "Name the user in the address: smtp://USER@mail.example.org:587."
 
@@ -125,7 +126,7 @@ def _body(form: Form, sent: list[int]) -> dict[str, Any]:
 
 def _number(text: str) -> int | str:
     text = text.removesuffix("%").strip()
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) < _DIGITS else text
 
 
 def _smtp_url(form: Form) -> str | None:

@@ -22,6 +22,8 @@ from ..body import PARSED_FORM
 _CONNECTION = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME")
 """What a request within the process takes over from the one that the browser has sent."""
 
+_NO_SUCH_NAME = "There is nothing of this name."
+
 
 class ApiError(Exception):
     """The admin API has refused a request.
@@ -145,6 +147,9 @@ class AdminApi:
 
 def _read(response: Response) -> Answer:
     """Return the answer, or raise its error."""
+    if 300 <= response.status_code < 400:  # an empty name, or one with two slashes, made another address of the path
+        response.close()
+        raise ApiError(404, _NO_SUCH_NAME)
     with response:
         data = response.get_data()
         found: Any = orjson.loads(data) if response.is_json and data else response.get_data(as_text=True) or None

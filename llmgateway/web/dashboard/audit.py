@@ -99,10 +99,18 @@ def _text(value: Any) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        return f"{shown(datetime.fromisoformat(value)):%Y-%m-%d %H:%M:%S %Z}" if _TIME.fullmatch(value) else value
+        return _local(value) if _TIME.fullmatch(value) else value
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ", ".join(value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _local(time: str) -> str:
+    """Return a time in the organisation's time zone; as it is if it only looks like one, as a note can."""
+    try:
+        return f"{shown(datetime.fromisoformat(time)):%Y-%m-%d %H:%M:%S %Z}"
+    except (ValueError, OverflowError):
+        return time
 
 
 def _shortened(text: str | None) -> str | None:

@@ -173,6 +173,7 @@ def _common() -> dict[str, Any]:
         "allowed": allowed,
         "can_link": lambda endpoint: f"dashboard{endpoint}" in registered,
         "once": once,
+        "page_before": page_before,
         "charts": charts,
         "theme": _theme(),
         "themes": THEMES,

@@ -64,7 +64,8 @@ class _Axis:
 
     def _label(self, value: float) -> str:
         if self._form is money and 0 < self._step < 0.05:  # rounded to cents, neighbours would be called alike
-            return f"${value:.3g}"
+            # All digits that the step needs, and never an exponent.
+            return f"${value:.{2 - math.floor(math.log10(self._step))}f}".rstrip("0").rstrip(".")
         return self._form(value).removesuffix(".00")
 
     def svg(self) -> str:

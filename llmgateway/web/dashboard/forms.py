@@ -14,6 +14,11 @@ from .api import ApiError
 _REMEMBERED = 20
 """Number of sent forms that a session remembers."""
 
+_SEVERAL = ("events", "endpoints", "groups", "models")
+"""Fields that may be sent several times, as boxes are. Of all others the first counts."""
+_LARGEST = 2**53
+"""The largest whole number that JSON is sure to carry."""
+
 LIMITS = ("requests_per_minute", "tokens_per_minute", "parallel_requests")
 
 
@@ -39,12 +44,14 @@ class Form:
     @classmethod
     def sent(cls) -> Form:
         """Return the form that the browser has sent: what was typed, without spaces around it."""
-        typed = {
-            name: [value.strip() for value in found] if len(found) > 1 else found[0].strip()
+        typed: dict[str, Any] = {
+            name: [value.strip() for value in found]
+            if len(found) > 1 and name.rpartition(".")[2] in _SEVERAL
+            else found[0].strip()
             for name, found in request.form.lists()
         }
         etag = typed.pop("etag", None)
-        return cls(typed, etag=etag if isinstance(etag, str) and etag else None)
+        return cls(typed, etag=etag or None)
 
     def refused(self, error: ApiError) -> Form:
         """Note what the API says, and return the form. It is sent with the status of the error.
@@ -81,7 +88,7 @@ class Form:
             return text
         if not math.isfinite(value):  # JSON has neither, and they would be sent as null
             return text
-        return int(value) if value.is_integer() else value
+        return int(value) if value.is_integer() and abs(value) <= _LARGEST else value
 
     def checked(self, name: str) -> bool:
         """Return whether a box was ticked."""

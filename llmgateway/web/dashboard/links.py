@@ -10,12 +10,15 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from flask import current_app, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from ..context import services
 
 STATIC = Path(__file__).parent / "static"
 
+_LONGEST = 1000
+"""Of a page that is led back to: longer headers are refused by proxies."""
 _NEXT = re.compile(r"[A-Za-z0-9._~%@:+-]+(/[A-Za-z0-9._~%@:+-]+)*(\?[A-Za-z0-9._~%@:+&=,*$!'();/?-]*)?")
 """A path below ``/dashboard``, with a query: all that browsers and Werkzeug write there."""
 
@@ -69,11 +72,12 @@ def _version(name: str) -> str:
 
 
 def this_page() -> str:
-    """Return the current page as :func:`wanted_page` takes it."""
+    """Return the current page as :func:`wanted_page` takes it; empty if its address is too long."""
     if request.endpoint == "dashboard.provider_callback":
         return "sign-in"  # nothing of what the identity provider has sent
     path = request.full_path if request.query_string else request.path
-    return path.removeprefix("/dashboard").lstrip("/")
+    page = path.removeprefix("/dashboard").lstrip("/")
+    return page if len(page) <= _LONGEST else ""
 
 
 def page_before() -> str | None:
@@ -81,13 +85,18 @@ def page_before() -> str | None:
 
     None if the browser does not say, or that page was itself the answer to a form and cannot be opened again.
     """
-    sent = urlsplit(request.headers.get("Referer", ""))
-    page = sent.path.partition("/dashboard/")[2]
-    if sent.netloc != request.host or not page:
+    try:
+        sent = urlsplit(request.headers.get("Referer", ""))
+        page = sent.path.partition("/dashboard/")[2]
+        if sent.netloc != request.host or not page:
+            return None
+        endpoint, _ = current_app.url_map.bind("").match(f"/dashboard/{page}", method="GET")
+    except (ValueError, HTTPException):  # no address, or one that Werkzeug would write in another way
         return None
-    if current_app.url_map.bind("").match(f"/dashboard/{page}", method="GET")[0] == "dashboard.unknown":
+    if endpoint == "dashboard.unknown":
         return None
-    return f"{page}?{sent.query}" if sent.query else page
+    page = f"{page}?{sent.query}" if sent.query else page
+    return page if len(page) <= _LONGEST else None
 
 
 def wanted_page(text: str | None) -> str | None:
@@ -97,7 +106,7 @@ def wanted_page(text: str | None) -> str | None:
     """
     if (
         not text
-        or len(text) > 1000
+        or len(text) > _LONGEST
         or not _NEXT.fullmatch(text)
         or {".", ".."} & set(text.partition("?")[0].split("/"))
     ):

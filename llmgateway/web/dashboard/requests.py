@@ -18,6 +18,8 @@ from .forms import Form
 from .links import to
 
 _AT_ONCE = 50
+_LONGEST = 1e9
+"""Seconds by which requests can be filtered."""
 
 _OF_BOTH = ("user", "group", "key", "model", "endpoint", "status", "code", "since", "until")
 _OF_RECORDS = ("outcome", "usage_source", "deployment", "region", "stream")
@@ -138,7 +140,10 @@ def query_of(form: Form) -> dict[str, Any]:
 
 def _milliseconds(form: Form) -> str | None:
     value = form.number("seconds")
-    return None if value is None else str(round(value * 1000)) if isinstance(value, int | float) else value
+    if value is None or isinstance(value, str):
+        return value
+    # What is longer than all that was ever measured is left to the API to refuse, as it was typed.
+    return str(round(value * 1000)) if abs(value) < _LONGEST else form.text("seconds")
 
 
 def _digest(items: list[dict[str, Any]]) -> str:

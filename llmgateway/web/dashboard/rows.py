@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from .forms import Form
+
+_NUMBER = re.compile(r"[0-9]{1,4}")
 
 
 def rows(form: Form, name: str, fields: Sequence[str]) -> list[int]:
@@ -14,7 +17,7 @@ def rows(form: Form, name: str, fields: Sequence[str]) -> list[int]:
         fields: A row in which none of these is filled in is empty.
     """
     found = {parts[1] for field in form.values if len(parts := field.split(".")) > 2 and parts[0] == name}
-    numbers = sorted(int(number) for number in found if number.isdigit())
+    numbers = sorted(int(number) for number in found if _NUMBER.fullmatch(number))
     return [
         number
         for number in numbers
@@ -30,7 +33,7 @@ def renumber(form: Form, name: str, sent: Sequence[int]) -> None:
 
 def _renumbered(field: str, name: str, sent: Sequence[int]) -> str:
     parts = field.split(".")
-    if parts[0] == name and len(parts) > 1 and parts[1].isdigit() and int(parts[1]) < len(sent):
+    if parts[0] == name and len(parts) > 1 and _NUMBER.fullmatch(parts[1]) and int(parts[1]) < len(sent):
         parts[1] = str(sent[int(parts[1])])
     return ".".join(parts)
 

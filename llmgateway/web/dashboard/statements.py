@@ -11,6 +11,7 @@ from flask import Response, request
 from ...records import moment
 from ..context import services
 from ..dates import shown
+from .api import ApiError
 from .blueprint import allowed, api, blp, page
 
 _MONTHS = 24
@@ -34,6 +35,8 @@ def statements_group() -> Response:
     """Show what the persons of a group have used in a month."""
     month, months = _month()
     name = request.args.get("name", "")
+    if not name:
+        raise ApiError(404, "Name a group.")
     found = api().get(f"/admin/groups/{quote(name, safe='')}/statement", month=month)
     return _page("statements_group.html", months, found=found)
 
@@ -43,6 +46,8 @@ def statements_person() -> Response:
     """Show what a person has used in a month, by group and by model."""
     month, months = _month()
     user = request.args.get("user", "")
+    if not user:
+        raise ApiError(404, "Name a person.")
     api().get(f"/admin/users/{quote(user, safe='')}")  # there must be such a person, whom this admin may see
     by_group, by_model = (_lines(by, user, month) for by in ("group", "model"))
     return _page(

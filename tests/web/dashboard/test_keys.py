@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import pytest
 
@@ -283,3 +283,19 @@ class TestRights:
             assert 403 == answer.status_code
         assert 3 == call("GET", "/keys")["total"]
         assert 303 == client.post(f"/dashboard/keys/{three['ada']}/remove", headers=SAME_SITE).status_code
+
+
+@pytest.mark.parametrize("action", ["rotate", "remove"])
+def test_the_page_can_be_opened_again_where_somebody_else_was_faster(owner, call, new_key, action):
+    """Its address is not that to which the form was sent, which cannot be opened."""
+    key_id = new_key(user="ada")["id"]
+    path = f"/dashboard/keys/{key_id}"
+    tag = hidden(owner.open(f"keys/{key_id}"), "etag")
+    call("PATCH", f"/keys/{key_id}", json={"note": "faster"})
+
+    headers = SAME_SITE | {"Referer": f"http://localhost{path}"}
+    answer = owner.client.post(f"{path}/{action}", data={"etag": tag, "once": "x"}, headers=headers)
+
+    assert 412 == answer.status_code
+    (again,) = re.findall('<a href="([^"]*)">Open the page again', answer.text)
+    assert path == urljoin(answer.request.path, again)

@@ -193,3 +193,10 @@ def test_the_vendored_script_is_the_release(owner):
 @pytest.mark.parametrize("name", ["../keys.py", "%2e%2e/keys.py", "nothing.css"])
 def test_serves_no_other_files(owner, name):
     assert 404 == owner.client.get(f"/dashboard/static/{name}").status_code
+
+
+def test_an_axis_of_tiny_amounts_has_no_exponents():
+    """The first requests at a new gateway cost parts of a cent."""
+    svg = drawn(charts.stacked(DAYS[:1], {"a": [1.9e-05]}, title="Cost"))
+    ticks = [each.text for each in svg.iter() if each.get("class") == "tick" and (each.text or "").startswith("$")]
+    assert ["$0", "$0.000005", "$0.00001", "$0.000015", "$0.00002"] == ticks
