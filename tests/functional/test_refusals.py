@@ -167,5 +167,5 @@ def test_lines_of_the_log_name_the_request(start_alone):
     gateway = start_alone()
     answer = gateway.request("GET", "/admin/keys", headers={"AdminKey": "not the right one"})
 
-    (line,) = [line for line in gateway.output.splitlines() if "wrong admin key" in line]
+    (line,) = [line for line in gateway.output.splitlines() if "A wrong key came from" in line]
     assert line.endswith(f" [request={answer.header('x-request-id')}]")

@@ -393,7 +393,7 @@ def test_lines_of_the_log_name_their_request(client, user, new_key, caplog):
     caplog.handler.addFilter(RequestFilter())
     with caplog.at_level(logging.WARNING):
         answer = client.get("/admin/keys", headers={"AdminKey": "wrong"})
-    (line,) = [record for record in caplog.records if "wrong admin key" in record.message]
+    (line,) = [record for record in caplog.records if "A wrong key came from" in record.message]
 
     assert (answer.headers["x-request-id"], None) == (line.request_id, line.key_id)
     assert f" [request={line.request_id}]" == line.request
