@@ -6,12 +6,17 @@ import re
 
 import pytest
 
+from llmgateway.records import Account
+from llmgateway.web.context import EXTENSION
+
 MODEL = {"prices": {"prompt": 1, "cached": 0.5, "completion": 2}}
 
 
 @pytest.fixture
-def everything(call, new_key):
+def everything(client, call, new_key):
     """The path of each resource."""
+    account = Account("https://id.example.org", "1", {"preferred_username": "zoe"}, None)
+    identity = client.application.extensions[EXTENSION].identities.sign_in(account)
     key = new_key(group="physics")
     admin = call("POST", "/admins", status=201, json={"name": "Grace", "role": "viewer"})
     call("PUT", "/models/gpt-9", json=MODEL)
@@ -33,6 +38,8 @@ def everything(call, new_key):
         "/self-service": "/self-service",
         "/alerts": "/alerts",
         "/currency": "/currency",
+        "/sign-in": "/sign-in",
+        "/identities/<identity_id>": f"/identities/{identity.id}",
     }
 
 
@@ -42,6 +49,10 @@ def body_of(rule: str, number: int) -> dict[str, object]:
         return {"timezone": f"Etc/GMT+{number % 12 + 1}"}
     if rule == "/self-service":
         return {"without_group": {"keys": number}}
+    if rule == "/sign-in":
+        return {"rules": [{"claim": "groups", "value": str(number), "role": "viewer"}]}
+    if rule == "/identities/<identity_id>":
+        return {"user": f"zoe {number}"}
     if rule == "/currency":
         return {"code": "EUR", "rates": {"2026-01": number / 100}}
     if rule == "/alerts":

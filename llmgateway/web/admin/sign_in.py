@@ -115,7 +115,7 @@ def update_identity(changes: dict[str, Any], identity_id: str) -> dict[str, Any]
         raise invalid_fields({"user": [problem]})
     if not changes:
         present = identities.get(identity_id)
-        etags.check(_identity_state, present)
+        etags.check(_changeable, present)
         return _shown_now(present)
 
     before, after = identities.update(identity_id, **changes, check=_check())
@@ -160,7 +160,7 @@ def _check() -> Callable[[Identity], None]:
     settings, groups = services().identities.rules.get(), services().policy.stored().groups
 
     def check(before: Identity) -> None:
-        etags.check(_identity_state, before)
+        etags.check(_changeable, before)
         if current_admin().role is not Role.OWNER and settings.rights(before.claims, groups).role is not None:
             raise Forbidden(_OWNERS_ONLY)
 
@@ -194,7 +194,12 @@ def _answer(settings: SignInSettings) -> dict[str, Any]:
     return state | {"issuer": configured.oidc_issuer, "user_claim": configured.oidc_user_claim}
 
 
+def _changeable(identity: Identity) -> dict[str, Any]:
+    return {"id": identity.id, "user": identity.user, "active": identity.active}
+
+
 def _identity_state(identity: Identity) -> dict[str, Any]:
+    """What the audit says: its target is the person, so the account is named here."""
     return {"identity": identity.id, "user": identity.user, "active": identity.active}
 
 
@@ -206,5 +211,5 @@ def _with_rights(identity: Identity) -> Mapping[str, Any]:
 
 
 def _shown_now(identity: Identity) -> dict[str, Any]:
-    etags.show(_identity_state(identity))
+    etags.show(_changeable(identity))
     return {**_with_rights(identity)}
