@@ -96,9 +96,7 @@ def _store(form: Form, wanted: dict[str, str], key: str | None) -> None:
 
 
 def _without_secrets(form: Form) -> Form:
-    """Leave out of an address what may be a key or a password."""
-    scheme, sign, rest = str(form["base_url"]).partition("://")
-    form.values["base_url"] = f"{scheme}{sign}{rest.partition('?')[0].rpartition('@')[2]}"
+    form.hide_secrets("base_url")
     return form
 
 

@@ -76,6 +76,11 @@ class Form:
         value = self.values.get(name)
         return value if isinstance(value, str) and value else None
 
+    def hide_secrets(self, name: str) -> None:
+        """Leave out of an address what may be a key or a password: it is never shown again."""
+        scheme, sign, rest = str(self[name]).partition("://")
+        self.values[name] = f"{scheme}{sign}{rest.partition('?')[0].rpartition('@')[2]}"
+
     def number(self, name: str) -> float | int | str | None:
         """Return the number that was typed; None for an empty field. What is no number is left to the API to refuse."""
         text = self.text(name)

@@ -73,11 +73,9 @@ def _deployment(form: Form, place: int) -> dict[str, Any]:
 def _deployments_refused(form: Form, error: ApiError) -> Form:
     form = form.refused(error)
     renumber(form, "deployments", _kept(form))
-    for name, value in form.values.items():
+    for name in form.values:
         if name.endswith(".base_url"):
-            # Never shown again, as it may hold a key where none belongs.
-            scheme, sign, rest = str(value).partition("://")
-            form.values[name] = f"{scheme}{sign}{rest.partition('?')[0].rpartition('@')[2]}"
+            form.hide_secrets(name)
     return form
 
 

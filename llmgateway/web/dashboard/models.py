@@ -103,6 +103,7 @@ def models_import() -> Response:
             found = api().post("/admin/models/import", body).body
         except ApiError as error:
             form = form.refused(error) if error.status != 502 else _told(form, error)
+            form.hide_secrets("base_url")
     return page("models_import.html", status=form.status, form=form, found=found, headers=_headers())
 
 

@@ -45,9 +45,7 @@ def settings_azure() -> BaseResponse:
         after = api().put("/admin/settings", {name: form.text(name) for name in _ADDRESS}, etag=form.etag).body
     except ApiError as error:
         form = form.refused(error)
-        # Never shown again, as it may hold a key where none belongs.
-        scheme, sign, rest = str(form["base_url"]).partition("://")
-        form.values["base_url"] = f"{scheme}{sign}{rest.partition('?')[0].rpartition('@')[2]}"
+        form.hide_secrets("base_url")
         return _page(azure=form)
     notice(" ".join(["The address is stored.", *after["overridden"]]))
     return to(".settings")

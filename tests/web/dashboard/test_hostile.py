@@ -133,3 +133,26 @@ def test_believes_no_header_about_its_address(owner, header):
         assert "evil" not in answer.text + answer.headers.get("Location", "")
     answer = owner.client.post("/dashboard/theme", data={"theme": "dark", "back": "//evil.example"}, headers=SAME_SITE)
     assert "evil" not in answer.headers["Location"]
+
+
+def test_a_secret_that_was_typed_is_in_no_answer(scene, caplog):
+    """Whatever else is wrong with the form, it is shown again without it, and no log, cookie or address has it."""
+    secret = "typed-secret-4711 "
+    names = ("key", "smtp_password", "webhooks.0.secret", "deployments.0.key", "azure_key", "password")
+    wrong = {
+        "base_url": f"https://user:{secret.strip()}@x.example/?api-key={secret}",
+        "smtp_url": "x",
+        "user": "",
+        "model": "x",
+    }
+    wrong |= {"deployments.0.base_url": wrong["base_url"], "deployments.0.name": "a/b", "webhooks.0.url": "x"}
+
+    for _, path in scene.forms():
+        if path.endswith(("/sign-out", "/sign-out-everywhere", "/prompts/preview")):  # there, ``key`` is an identifier
+            continue
+        for part in ("deployments", "") if path.endswith("models/one") else ("",):
+            data = dict.fromkeys(names, secret) | wrong | {"part": part, "priority": "x", "api_version": "\x00"}
+            answer = scene.browsers["owner"].post(f"{path}?name=x", data=data, headers=SAME_SITE)
+            assert secret.strip() not in answer.text, path
+            assert secret.strip() not in str(answer.headers), path
+    assert secret.strip() not in caplog.text
