@@ -26,6 +26,7 @@ ELSEWHERE = {
     *("too large", "throttled", "store away", "at capacity", "unreachable", "credentials", "moved", "silence"),
     *("running", "not listed"),  # in test_doctor.py and test_import_models.py
     *("role", "changed", "name"),  # in test_rights.py, test_etags.py and test_admins.py
+    *("user", "not configured"),  # in test_sign_in_api.py and test_azure_address.py
 }
 """What does not come of a single request to a gateway that works; the last ones of the first line are in
 tests/functional."""
@@ -117,6 +118,7 @@ ADMIN_MISTAKES = [
     ("NothingToPreview", "group", {"path": PREVIEW, "json": {"group": "nobody's", "messages": [{}]}}),
     ("NothingToPreview", "model", {"path": PREVIEW, "json": {"model": "gpt-9", "messages": [{}]}}),
     ("UnknownAdmin", "unknown", {"path": "/admin/admins/nobody", "method": "GET"}),
+    ("UnknownIdentity", "unknown", {"path": "/admin/identities/nobody", "method": "GET"}),
     ("GroupInUse", "in use", {"path": "/admin/groups/physics", "method": "DELETE"}),
     ("KeyExists", "exists", {"json": {"user": "eve", "key": "ada's-very-own-key-of-old"}}),
     ("ModelWithoutPrices", "none", {"path": "/admin/models/gpt-4o", "method": "DELETE"}),
