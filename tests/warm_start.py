@@ -65,7 +65,10 @@ class WarmProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         if self._status is None:
-            if not select.select([self._report], [], [], timeout)[0]:
+            # Not select(), which knows no descriptors from 1024 on: those that tests hold open are many.
+            poll = select.poll()
+            poll.register(self._report, select.POLLIN)
+            if not poll.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired(f"the process {self.pid}", timeout or 0)
             self._status = self._next()
             # Until now its number was not free for another process.
@@ -221,7 +224,9 @@ def _main() -> None:
     # No collection of garbage copies the pages that all have in common.
     gc.collect()
     gc.freeze()
-    asked = _Forker(socket.socket(fileno=int(control))).run()
+    # Under a small number, as select() needs it.
+    with socket.socket(fileno=int(control)) as received:
+        asked = _Forker(received.dup()).run()
     if asked is not None:
         os.environ.clear()
         os.environ.update(asked["environ"])
