@@ -25,7 +25,8 @@ REFUSED: dict[str | None, str] = {
     "minute. If nobody you know is there, keep the port of the gateway from the outside.",
     "forbidden": "The admin key that was sent has no right to do this. An owner can change its role.",
     "sign_in_refused": "The message says why. llmgateway accounts list shows whether the account is blocked or waits "
-    "for an admin; GET /admin/sign-in shows who may sign in, and docs/sign-in.md how the identity provider is set.",
+    "for an admin; the page Sign-in of the dashboard shows who may sign in, and docs/sign-in.md how the identity "
+    "provider is set.",
     "identity_provider_unavailable": "The organisation's identity provider did not answer as it should: try "
     "OIDC_ISSUER from this host, and look at the provider. Whoever has a key signs in with it in the meantime.",
     "model_not_allowed": "The key or its group may use other models only. To add this one: llmgateway keys set {key} "
