@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,7 +35,20 @@ REDIS_URL = "LLMGATEWAY_TEST_REDIS_URL"
 MONGO_URL = "LLMGATEWAY_TEST_MONGO_URL"
 
 
+_OPEN_FILES = Path("/proc/self/fd")
+_MOST_OPEN_FILES = 500
+
 _SERVERS = {"redis_server", "mongo_server", "own_redis", "stoppable_mongo"}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Close what applications of earlier tests have left open: select() knows no descriptors from 1024 on.
+
+    They refer to themselves, and the collection of garbage finds them late among so many objects.
+    """
+    if _OPEN_FILES.exists() and len(os.listdir(_OPEN_FILES)) > _MOST_OPEN_FILES:
+        gc.collect()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -290,7 +290,9 @@ def _kill(pid: int) -> None:
         if b"llmgateway\0serve" in command:
             ended = os.pidfd_open(pid)
             os.kill(pid, signal.SIGKILL)
-            select.select([ended], [], [], _END_SECONDS)
+            poll = select.poll()  # for any number of open files
+            poll.register(ended, select.POLLIN)
+            poll.poll(_END_SECONDS * 1000)
             os.close(ended)
     except (FileNotFoundError, ProcessLookupError):
         pass
