@@ -159,8 +159,7 @@ def _protect(response: Response) -> Response:
 @blp.context_processor
 def _common() -> dict[str, Any]:
     found: Visitor | None = g.get("visitor")
-    registered = frozenset(current_app.view_functions)
-    main, more = entries(found, registered) if found is not None else ([], [])
+    main, more = entries(found) if found is not None else ([], [])
     return {
         "visitor": found,
         "main_entries": main,
@@ -171,7 +170,6 @@ def _common() -> dict[str, Any]:
         "gateway": gateway,
         "asset": asset,
         "allowed": allowed,
-        "can_link": lambda endpoint: f"dashboard{endpoint}" in registered,
         "once": once,
         "page_before": page_before,
         "charts": charts,

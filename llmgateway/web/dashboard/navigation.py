@@ -44,17 +44,13 @@ MORE = (
 """Behind "More": what is needed less often."""
 
 
-def entries(visitor: Visitor, registered: frozenset[str]) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries of the navigation that this visitor sees, and those behind "More".
-
-    Args:
-        registered: The endpoints that there are.
-    """
+def entries(visitor: Visitor) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries of the navigation that this visitor sees, and those behind "More"."""
     main = [Entry(".me", "My keys", "")] if visitor.user is not None else []
     if visitor.admin is None:
         return main, []
 
     def seen(entry: Entry, admin: Admin = visitor.admin) -> bool:
-        return f"dashboard{entry.endpoint}" in registered and may(admin, entry.method, entry.rule)
+        return may(admin, entry.method, entry.rule)
 
     return [*main, *filter(seen, MAIN)], list(filter(seen, MORE))
